@@ -1,0 +1,95 @@
+"""What `envboot-agent status` and `why` say, in words and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any, List
+
+from . import wire
+from .boot import activate
+from .host import Host
+
+WORDS = {
+    "ready": "The environment is ready.",
+    "degraded": "The environment is ready; something on the way went wrong and was mended.",
+    "failed": "The environment could not be made.",
+}
+
+
+def explain(host: Host, what: str, as_json: bool) -> int:
+    """Print the state, or the story, or roll back; returns the agent's exit code for it."""
+    if what == "rollback":
+        return rollback(host)
+    root, state = host.root, host.state
+    status, result = _read(root + "/run/envboot/status.json"), _read(state + "/result.json")
+    link = root + "/opt/envboot/env"
+    active = os.path.basename(os.path.realpath(link)) if os.path.exists(link) else None
+    document = {"active": active, "status": status, "result": result}
+    document["command"] = _read(state + "/command.json")
+    if what == "why":
+        document["events"] = _events(state + "/events.jsonl")
+    if as_json:
+        print(json.dumps(document, indent=2))
+    else:
+        print("\n".join(_status(document) + (_why(document) if what == "why" else [])))
+    outcome = (result or {}).get("outcome")
+    codes = {"ready": wire.READY, "degraded": wire.DEGRADED}
+    return codes.get(str(outcome), wire.FAILED)
+
+
+def rollback(host: Host) -> int:
+    """Swap the active environment and the one before it."""
+    before = host.opt + "/previous"
+    if not os.path.isdir(before):
+        sys.stderr.write("envboot: there is no environment before this one\n")
+        return wire.FAILED
+    activate(host, os.path.realpath(before))
+    print("active:  %s" % os.path.basename(os.path.realpath(host.link)))
+    return wire.READY
+
+
+def _status(document: Any) -> List[str]:
+    status, result = document["status"] or {}, document["result"]
+    lines = ["active:  %s" % (document["active"] or "none yet")]
+    lines.append("stage:   %s" % status.get("stage", "not started"))
+    if status.get("total"):
+        lines[-1] += " (%d of %d MB)" % (status["done"] >> 20, status["total"] >> 20)
+    if result:
+        lines.append("outcome: %s" % result["outcome"])
+        if result.get("source"):
+            lines[-1] += ", from " + result["source"]
+    if document["command"]:
+        lines.append("command: ended with %d" % document["command"]["exit_code"])
+    return lines
+
+
+def _why(document: Any) -> List[str]:
+    result = document["result"]
+    lines = ["", WORDS[result["outcome"]] if result else "It has not finished."]
+    lines += ["  %s: %s" % (e["stage"], e["error"]) for e in (result or {}).get("errors", ())]
+    return [*lines, "", *("  " + event["MESSAGE"] for event in document["events"][-40:])]
+
+
+def _read(path: str) -> Any:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return json.load(stream)
+    except (OSError, ValueError):
+        return None
+
+
+def _events(path: str) -> List[Any]:
+    events = []
+    try:
+        with open(path, encoding="utf-8") as stream:
+            for line in stream:
+                try:
+                    events.append(json.loads(line))
+                except ValueError:
+                    # The last line of an agent that was killed while it wrote.
+                    continue
+    except OSError:
+        pass
+    return events

@@ -1,0 +1,94 @@
+"""HTTP for the guest: kept connections, byte ranges, create-only uploads, honest reasons."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import random
+import re
+import time
+from typing import Any, Dict, Tuple
+from urllib.parse import urljoin, urlsplit
+
+from .wire import AgentError, without_query
+
+TRIES = 5
+# Connections by host and process: one that was open before a fork belongs to the parent.
+_connections: Dict[Any, Any] = {}
+
+
+def read(url: str, start: int = 0, size: int = 0) -> bytes:
+    """Return an object, or `size` bytes of it from `start`.
+
+    Raises:
+        AgentError: it is `missing`, `forbidden`, `expired` or `unreachable`.
+    """
+    last = start + size - 1
+    data = send("GET", url, None, {"Range": "bytes=%d-%d" % (start, last)} if size else {})
+    if size and len(data) != size:
+        raise AgentError("%s: %d bytes, not %d" % (without_query(url), len(data), size))
+    return data
+
+
+def send(method: str, url: str, body: Any, headers: Dict[str, str]) -> bytes:
+    """Send one request, again after a fault of the network or the server; `body` may be a file.
+
+    Raises:
+        AgentError: the server refused, or did not answer in five tries. The text shows the URL
+            without its query, since a signed URL is a credential.
+    """
+    reason = "unreachable"
+    for attempt in range(TRIES):
+        if attempt:
+            # A burst of machines must not come back in step.
+            time.sleep(0.3 * 2**attempt * (0.5 + random.random()))
+        if hasattr(body, "seek"):
+            body.seek(0)
+        try:
+            status, data, location = _send(method, url, body, headers)
+        except (OSError, http.client.HTTPException) as error:
+            detail = repr(error)
+            _connections.clear()
+            continue
+        if status < 300:
+            return data
+        if location:
+            url = urljoin(url, location)
+            continue
+        text = data[:4000].decode(errors="replace")
+        detail = " ".join(["HTTP", str(status), *re.findall("<(?:Code|Message)>([^<]*)", text)])
+        if status < 500 and status not in (408, 409, 429):
+            # S3 answers 403 for a missing key when the caller may not list: read the body.
+            if status in (404, 416) or "NoSuchKey" in text:
+                reason = "missing"
+            elif "xpired" in text:
+                reason = "expired"
+            else:
+                reason = "exists" if status == 412 else "forbidden"
+            break
+    failure = AgentError("%s: %s (%s)" % (reason, without_query(url), detail))
+    failure.reason = reason
+    raise failure
+
+
+def _send(method: str, url: str, body: Any, headers: Dict[str, str]) -> Tuple[int, bytes, Any]:
+    scheme, host, path, query, _ = urlsplit(url)
+    key = host, os.getpid()
+    if key not in _connections:
+        kind = http.client.HTTPConnection if scheme == "http" else http.client.HTTPSConnection
+        _connections[key] = kind(host, timeout=30, blocksize=1 << 20)
+    _connections[key].request(method, path + "?" + query, body, headers)
+    answer = _connections[key].getresponse()
+    return answer.status, answer.read(), answer.getheader("Location")
+
+
+def post(grant: Any, key: str, data: bytes) -> None:
+    """Upload a small object with a form; the file comes last."""
+    edge = "envboot%032x" % random.getrandbits(128)
+    part = '--%s\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n'
+    fields = dict(grant["fields"], key=grant["prefix"] + key)
+    body = "".join(part % (edge, name, "") + fields[name] + "\r\n" for name in fields)
+    body += part % (edge, "file", '; filename="f"')
+    end = "\r\n--%s--\r\n" % edge
+    headers = {"Content-Type": "multipart/form-data; boundary=" + edge}
+    send("POST", grant["url"], body.encode() + data + end.encode(), headers)

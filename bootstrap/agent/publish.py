@@ -1,0 +1,104 @@
+"""After a miss: pack the base and put it into the bucket for the next machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+
+from . import fetch, pack, wire
+from .host import WARNING, Host
+from .wire import AgentError
+
+SINGLE_PUT = 5 << 30  # S3's limit for one PUT
+
+
+def publish(host: Host) -> int:
+    """Publish the base that `boot` kept; returns the exit code. Safe to repeat and to kill."""
+    with host.locked("publish"):
+        _prune(host)
+        base = wire.base_digest(host.manifest)
+        tree = "%s/publish-%s" % (host.opt, base[7:])
+        if not os.path.isdir(tree):
+            return wire.READY
+        start, code = time.monotonic(), wire.READY
+        fields: wire.JSON = {"stage": "publish"}
+        try:
+            fields["bytes"] = _publish(host, tree, base)
+            _remove(host, tree)
+        except (AgentError, OSError, LookupError) as error:
+            code, fields["error"] = wire.DEGRADED, str(error) or repr(error)
+        fields["ms"] = int(1000 * (time.monotonic() - start))
+        if code == wire.READY:
+            host.journal("published", "publish: done", **fields)
+        else:
+            host.journal("publish-failed", "publish: %(error)s" % fields, WARNING, **fields)
+        host.report("publish", fields)
+        host.show("ready")
+        host.wait_for_reports()
+        return code
+
+
+def _remove(host: Host, tree: str) -> None:
+    """Remove a tree; its name goes first, for half a tree must never be taken for a whole one."""
+    gone = "%s/.gone.%d.%d" % (host.envs, os.getpid(), time.time_ns())
+    os.rename(tree, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _prune(host: Host) -> None:
+    """Remove environments that are neither active nor the one to roll back to."""
+    links = (host.link, host.opt + "/previous")
+    wanted = {os.path.basename(os.path.realpath(link)) for link in links}
+    with host.locked("boot"):
+        for name in os.listdir(host.envs):
+            if name not in wanted and name[0] != ".":
+                _remove(host, host.envs + "/" + name)
+
+
+def _publish(host: Host, tree: str, base: str) -> int:
+    """Put the archive, then its index; returns the archive's size in bytes."""
+    archive, index_put = host.grants["archive"], host.grants["index"]["put"]
+    output = host.state + "/env.tar.zst"
+
+    def done(raw: int, total: int) -> None:
+        host.show("publish", raw, total)
+
+    index = pack.write_archive(tree, output, base, done=done)
+    try:
+        if index["size"] > SINGLE_PUT:
+            raise AgentError("the archive has %(size)d bytes, one PUT takes 5 GiB" % index)
+        with open(output, "rb") as stream:
+            length = {"Content-Length": str(index["size"])}
+            if not _put(archive["put"], stream, length):
+                _compare(archive["get"], output)
+        _put(index_put, json.dumps(index).encode(), {})
+        return int(index["size"])
+    finally:
+        os.unlink(output)
+
+
+def _put(grant: wire.JSON, body: object, headers: "dict[str, str]") -> bool:
+    """Create an object; False when it is already there."""
+    try:
+        fetch.send("PUT", grant["url"], body, {**grant["headers"], **headers})
+    except AgentError as error:
+        if error.reason != "exists":
+            raise
+        return False
+    return True
+
+
+def _compare(url: str, output: str) -> None:
+    """Make sure that the archive in the bucket is ours, before an index is written for it.
+
+    Another machine may be ahead (and writes its own index), or may have died between the two.
+    """
+    ours = hashlib.sha256()
+    with open(output, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            ours.update(block)
+    if hashlib.sha256(fetch.read(url)).digest() != ours.digest():
+        raise AgentError("another machine has put a different archive of this base there")

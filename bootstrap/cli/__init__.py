@@ -1,0 +1,149 @@
+"""The `envboot` command: one module a subcommand, imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from typing import NoReturn
+
+import click
+
+from bootstrap import __version__
+from bootstrap.cli import console
+from bootstrap.errors import EnvbootError, Exit
+
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+COMMANDS = {
+    "completion": "Print the completion script of a shell",
+    "launch": "Run a command in your environment, on one or many machines",
+    "ls": "List the instances that were started from here",
+    "lock": "Make the manifest: exact packages for the target platform",
+    "render-userdata": "Make the cloud-init user-data document for an environment",
+    "scan": "Report what is in an environment",
+    "store": "Work with the bucket",
+    "terminate": "End a launch's instances, and remove what they left on this machine",
+}
+
+
+class LazyGroup(click.Group):
+    """Subcommands by name, so that `scan` never pays for importing `launch`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return every subcommand's name, sorted."""
+        del ctx
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import `bootstrap.cli.<name>` and return its command."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"bootstrap.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands without importing any of them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="envboot")
+def cli() -> None:
+    """Your Python environment, exactly as it is here, on any number of fresh Linux VMs."""
+
+
+def run(command: click.Command, arguments: list[str], name: str) -> int:
+    """Run a command and return its exit code; no error leaves as a traceback."""
+    try:
+        result = command.main(args=arguments, prog_name=name, standalone_mode=False)
+        return result if isinstance(result, int) else Exit.OK
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    except click.UsageError as error:
+        console.print_error(_usage(error))
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except EnvbootError as error:
+        console.print_error(error)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our stdout has gone (`envboot scan | head`): nothing is wrong.
+        sys.stderr.close()
+        return Exit.OK
+    except PermissionError as error:
+        console.print_error(_refused(error))
+        return Exit.UNEXPECTED
+    except Exception as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            # click could not tell a terminal that has been closed.
+            return Exit.INTERRUPTED
+        console.print_error(_unexpected(error))
+        return Exit.UNEXPECTED
+
+
+def _usage(error: click.UsageError) -> EnvbootError:
+    message = error.format_message().rstrip(".").replace("'", "`")
+    if error.ctx is None:
+        return EnvbootError(message)
+    usage = " ".join(error.ctx.get_usage().split()).removeprefix("Usage: ")
+    hint = f"Use `{usage}`; more is in `{error.ctx.command_path} --help`"
+    return EnvbootError(message, hint=hint)
+
+
+def _refused(error: PermissionError) -> EnvbootError:
+    return EnvbootError(
+        f"Cannot use `{error.filename}`",
+        causes=(error.strerror or str(error),),
+        hint="Set `ENVBOOT_CACHE_DIR` and `ENVBOOT_STATE_DIR` to folders that you may write to",
+    )
+
+
+def _unexpected(error: Exception) -> EnvbootError:
+    """Describe a fault of ours, or of the machine; its traceback goes to a file."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="envboot-", suffix=".log", delete=False) as log:
+        traceback.print_exception(error, file=log)
+    return EnvbootError(
+        "Failed unexpectedly",
+        causes=(f"{type(error).__name__}: {error}",),
+        hint=f"The traceback is in `{log.name}`",
+    )
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    """End as with Ctrl-C; what comes after the first signal must not disturb the cleaning up."""
+    del number, frame
+    for each in INTERRUPTS:
+        if signal.getsignal(each) is _interrupt:
+            signal.signal(each, lambda *_: None)
+    raise KeyboardInterrupt
+
+
+def main() -> NoReturn:
+    """Console script `envboot`."""
+    for number in INTERRUPTS:
+        # `nohup`, and shells for what they start in the background, have some ignored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+    sys.exit(run(cli, sys.argv[1:], "envboot"))
+
+
+def render_userdata_main() -> NoReturn:
+    """Console script `render-userdata`, the same as `envboot render-userdata`."""
+    from bootstrap.cli.render_userdata import command
+
+    sys.exit(run(command, sys.argv[1:], "render-userdata"))

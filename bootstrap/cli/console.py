@@ -1,0 +1,79 @@
+"""What users read: errors and progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bootstrap.errors import EnvbootError
+
+
+class Progress(Protocol):
+    """Receives how far one task has come."""
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        """`done` of `total` bytes or items; `total` None while it is not known."""
+
+
+def print_error(error: EnvbootError) -> None:
+    """Print `error:`, each `caused by:` and the `hint:`, on stderr."""
+    click.secho("error", fg="red", bold=True, nl=False, err=True)
+    click.echo(f": {error.message}", err=True)
+    for cause in error.causes:
+        click.echo(f"  caused by: {cause}", err=True)
+    if error.hint:
+        click.echo(err=True)
+        click.secho("hint", fg="cyan", bold=True, nl=False, err=True)
+        click.echo(f": {error.hint}", err=True)
+
+
+def print_warning(message: str) -> None:
+    """Print `warning: …` on stderr."""
+    click.secho("warning", fg="yellow", bold=True, nl=False, err=True)
+    click.echo(f": {message}", err=True)
+
+
+def print_json(document: Any) -> None:
+    """Print a document on stdout, two-space indented, keys in the order given."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+@contextlib.contextmanager
+def task(title: str, *, unit: str = "bytes") -> Iterator[Progress]:
+    """Show one task on stderr: a bar where a person watches, one line at its end elsewhere."""
+    if not sys.stderr.isatty():
+        start = time.monotonic()
+        yield _ignore
+        click.echo(f"{title} ({time.monotonic() - start:.1f} s)", err=True)
+        return
+    from rich import progress as bars
+    from rich.console import Console
+
+    sized: tuple[bars.ProgressColumn, ...] = (
+        (bars.DownloadColumn(), bars.TransferSpeedColumn())
+        if unit == "bytes"
+        else (bars.MofNCompleteColumn(),)
+    )
+    columns = (bars.SpinnerColumn(), bars.TextColumn("{task.description}"), bars.BarColumn())
+    with bars.Progress(
+        *columns, *sized, bars.TimeElapsedColumn(), console=Console(stderr=True)
+    ) as bar:
+        row = bar.add_task(title, total=None)
+
+        def advance(done: int, total: int | None = None) -> None:
+            bar.update(row, completed=done, total=total)
+
+        yield advance
+
+
+def _ignore(done: int, total: int | None = None) -> None:
+    """Show nothing: nobody watches."""
+    del done, total

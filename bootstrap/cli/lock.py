@@ -1,0 +1,89 @@
+"""`envboot lock`: the manifest of an environment, and its layer in the cache."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bootstrap.cli import console
+from bootstrap.cli.arguments import PYTHON
+from bootstrap.config import cache_folder, read_settings
+from bootstrap.errors import UsageError
+from bootstrap.manifest import PLATFORMS, Manifest
+from bootstrap.prepare import prepare
+
+if TYPE_CHECKING:
+    from bootstrap.layer import BuiltLayer
+
+
+@click.command("lock")
+@PYTHON
+@click.option(
+    "--platform",
+    type=click.Choice(PLATFORMS),
+    help="What the machines are.  [default: as this one]",
+)
+@click.option(
+    "--host-python",
+    is_flag=True,
+    help="Use this machine's own interpreter, for instances that run on it.",
+)
+@click.option("--fresh", is_flag=True, help="Look everything up again, whatever was kept.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the manifest to this file.  [default: stdout]",
+)
+def command(
+    python: str | None, *, platform: str | None, host_python: bool, fresh: bool, output: Path | None
+) -> None:
+    """Make the manifest: exact packages for the target platform, and the local layer.
+
+    The same environment gives the same manifest; what was looked up is kept for 24 hours.
+    """
+    if output and not output.parent.is_dir():
+        raise UsageError(f"Cannot write `{output}`: its folder was not found")
+    with console.task("Scanned, locked and built", unit="items"):
+        prepared = prepare(
+            python,
+            platform=platform,
+            host_python=host_python,
+            settings=read_settings(Path.cwd()),
+            cache=cache_folder(),
+            environment=os.environ,
+            fresh=fresh,
+        )
+    manifest = prepared.manifest
+    for note in prepared.notes:
+        console.print_warning(f"`{note.subject}`: {note.message}")
+    click.echo(_render_summary(manifest, prepared.layer), err=True)
+    if output is None:
+        console.print_json(manifest.to_dict())
+        return
+    # As the shell would write it: it may be a pipe, and others may read it.
+    text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False) + "\n"
+    output.write_text(text, "utf-8")
+
+
+def _render_summary(manifest: Manifest, layer: BuiltLayer | None) -> str:
+    base = manifest.base
+    counts = [f"{len(base.conda)} conda packages", f"{len(base.wheels)} wheels"]
+    origin = base.python.executable or "conda"
+    lines = [
+        f"environment  {manifest.environment_digest}",
+        f"base         {manifest.base_digest}",
+        f"python       {base.python.version} ({origin}) for {base.platform}",
+        f"packages     {', '.join(counts)}",
+    ]
+    if layer:
+        lines.append(f"layer        {layer.manifest.digest} ({layer.size:,} bytes)")
+        for project in layer.manifest.projects:
+            at = f" at {project.commit[:12]}" if project.commit else ""
+            state = "built" if project.name in layer.built else "cached"
+            lines.append(f"             {project.name} {project.version}{at}, {state}")
+    return "\n".join(lines)

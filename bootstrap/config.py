@@ -1,0 +1,139 @@
+"""`[tool.envboot]` of the user's pyproject.toml, the pinned tools, and our cache folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+from bootstrap.errors import UsageError
+from bootstrap.manifest import Tool
+
+CHANNELS = ("conda-forge",)
+GLIBC = "2.28"
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_GLIBC = re.compile(r"2\.\d+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What a project asks for.
+
+    `tools` override the pins by name; `channels` give the interpreter of an environment that
+    is not conda's; `glibc` is the oldest that a guest may have; `store` is the default bucket.
+    """
+
+    tools: dict[str, Tool] = field(default_factory=dict)
+    channels: tuple[str, ...] = CHANNELS
+    glibc: str = GLIBC
+    store: str | None = None
+
+
+def read_settings(folder: Path) -> Settings:
+    """Read `[tool.envboot]` of the nearest pyproject.toml at or above `folder`.
+
+    Raises:
+        UsageError: the file is no TOML, or a key is unknown or malformed; the message has
+            the dotted path, as in `tool.envboot.tools.uv.sha256`.
+    """
+    folder = folder.absolute()
+    for place in (folder, *folder.parents):
+        file = place / "pyproject.toml"
+        if file.is_file():
+            try:
+                return parse_settings(file.read_text("utf-8"))
+            except UsageError as error:
+                raise UsageError(
+                    error.message, causes=(*error.causes, f"Read from `{file}`"), hint=error.hint
+                ) from error
+    return Settings()
+
+
+def parse_settings(text: str) -> Settings:
+    """Read `[tool.envboot]` from the text of a pyproject.toml; raises `UsageError`."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError("Expected TOML in `pyproject.toml`", causes=(str(error),)) from error
+    rest = _table(_table(document.get("tool", {}), "tool").get("envboot", {}), "tool.envboot")
+    path = "tool.envboot"
+    settings = Settings(
+        tools=_parse_tools(rest.pop("tools", {}), f"{path}.tools"),
+        channels=_parse_channels(rest.pop("channels", list(CHANNELS)), f"{path}.channels"),
+        glibc=_text(rest, "glibc", path, _GLIBC) if "glibc" in rest else GLIBC,
+        store=_text(rest, "store", path) if "store" in rest else None,
+    )
+    _refuse_unknown(rest, path, ("channels", "glibc", "store", "tools"))
+    return settings
+
+
+def _parse_tools(value: Any, path: str) -> dict[str, Tool]:
+    tools = {}
+    for name, pin in _table(value, path).items():
+        at = f"{path}.{name}"
+        rest = _table(pin, at)
+        if name not in ("micromamba", "uv"):
+            raise UsageError(f"Unknown key `{at}`", hint="Known are `micromamba` and `uv`")
+        tools[name] = Tool(
+            version=_text(rest, "version", at),
+            url=_text(rest, "url", at),
+            sha256=_text(rest, "sha256", at, _SHA256),
+        )
+        _refuse_unknown(rest, at, ("sha256", "url", "version"))
+    return tools
+
+
+def _parse_channels(value: Any, path: str) -> tuple[str, ...]:
+    if isinstance(value, list) and value and all(isinstance(item, str) and item for item in value):
+        return tuple(value)
+    raise UsageError(f"Expected a list of channels at `{path}`, found `{value!r:.60}`")
+
+
+def _table(value: Any, path: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(f"Expected a table at `{path}`, found `{value!r:.60}`")
+    return dict(value)
+
+
+def _text(rest: dict[str, Any], key: str, path: str, pattern: re.Pattern[str] | None = None) -> str:
+    value = rest.pop(key, None)
+    if not isinstance(value, str) or not value or (pattern and not pattern.fullmatch(value)):
+        wanted = f" to match `{pattern.pattern}`" if pattern else " a string"
+        found = "nothing" if value is None else f"`{value!r:.80}`"
+        raise UsageError(f"Expected `{path}.{key}`{wanted}, found {found}")
+    return value
+
+
+def _refuse_unknown(rest: dict[str, Any], path: str, known: tuple[str, ...]) -> None:
+    if rest:
+        names = ", ".join(f"`{name}`" for name in known)
+        raise UsageError(f"Unknown key `{path}.{min(rest)}`", hint=f"Known are {names}")
+
+
+def find_tool(name: str, platform: str, settings: Settings) -> Tool:
+    """Return the pin of `micromamba` or `uv` for a platform, the project's own before ours."""
+    if name in settings.tools:
+        return settings.tools[name]
+    text = resources.files("bootstrap.templates").joinpath("tools.toml").read_text("utf-8")
+    pins = tomllib.loads(text)[name]
+    return Tool(version=pins["version"], **pins[platform])
+
+
+def cache_folder() -> Path:
+    """Return our cache folder: `ENVBOOT_CACHE_DIR`, else the user's cache folder for `envboot`."""
+    chosen = os.environ.get("ENVBOOT_CACHE_DIR")
+    if chosen:
+        return Path(chosen).absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("envboot"))

@@ -1,0 +1,89 @@
+"""What the JSON documents share: strict reading with dotted paths, and writing. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bootstrap.errors import DocumentError
+
+if TYPE_CHECKING:
+    import re
+
+_T = TypeVar("_T")
+
+
+def parse_json(text: str | bytes, what: str) -> Any:
+    """Decode the JSON text of one `what`; DocumentError when it is none."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise DocumentError(f"Expected a {what} in JSON", causes=(str(error),)) from error
+
+
+def plain(value: Any) -> Any:
+    """Turn records into JSON values; absent members are left out."""
+    if hasattr(value, "__dataclass_fields__"):
+        members = {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+        return {name: member for name, member in members.items() if member is not None}
+    if isinstance(value, dict):
+        return {key: plain(member) for key, member in value.items()}
+    return [plain(member) for member in value] if isinstance(value, tuple) else value
+
+
+class Node:
+    """One JSON object being read, member by member, knowing its own dotted path.
+
+    Every method raises `DocumentError` naming that path.
+    """
+
+    def __init__(self, value: Any, path: str) -> None:
+        self.path = path
+        if not isinstance(value, dict):
+            raise DocumentError(f"Expected an object at `{path or '.'}`, found `{value!r:.60}`")
+        self.rest = dict(value)
+
+    def at(self, key: str) -> str:
+        """Return the dotted path of a member."""
+        return f"{self.path}.{key}" if self.path else key
+
+    def has(self, key: str) -> bool:
+        """Whether the member is there and not read yet."""
+        return key in self.rest
+
+    def take(self, key: str, kind: type[_T], pattern: re.Pattern[str] | None = None) -> _T:
+        """Read a member that must be there, be a `kind` and match `pattern` wholly."""
+        if key not in self.rest:
+            raise DocumentError(f"Expected `{self.at(key)}`, found nothing")
+        value = self.rest.pop(key)
+        if not isinstance(value, kind) or (pattern and not pattern.fullmatch(str(value))):
+            wanted = f"to match `{pattern.pattern}`" if pattern else f"a {kind.__name__}"
+            raise DocumentError(f"Expected `{self.at(key)}` {wanted}, found `{value!r:.80}`")
+        return value
+
+    def find(self, key: str, pattern: re.Pattern[str] | None = None) -> str | None:
+        """Read a text that may be absent."""
+        return self.take(key, str, pattern) if key in self.rest else None
+
+    def strings(self, key: str) -> tuple[str, ...]:
+        """Read a list of texts; an absent one is empty."""
+        found = self.take(key, list) if key in self.rest else []
+        for i, value in enumerate(found):
+            if not isinstance(value, str):
+                raise DocumentError(f"Expected `{self.at(key)}[{i}]` a str, found `{value!r:.80}`")
+        return tuple(found)
+
+    def child(self, key: str) -> Node:
+        """Read a member that is an object."""
+        return Node(self.take(key, dict), self.at(key))
+
+    def children(self, key: str) -> list[Node]:
+        """Read a list of objects; an absent one is empty."""
+        found = self.take(key, list) if key in self.rest else []
+        return [Node(value, f"{self.at(key)}[{i}]") for i, value in enumerate(found)]
+
+    def end(self) -> None:
+        """Raise `DocumentError` when a member was not read: it is unknown."""
+        if self.rest:
+            unknown = min(self.rest)
+            raise DocumentError(f"Unknown member `{self.at(unknown)}`")

@@ -1,0 +1,111 @@
+"""Every error that a user can meet, each with its exit code, its causes and a way out."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+LISTED = 10
+"""How many offenders an error names before it counts the rest."""
+
+
+class Exit(IntEnum):
+    """Exit codes of every `envboot` command; `docs/reference.md` lists them for users."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    SCAN = 10
+    LOCK = 11
+    LAYER = 12
+    STORE = 13
+    RENDER = 14
+    PROVISION = 15
+    GUEST = 16
+    COMMAND = 17
+    INTERRUPTED = 130
+
+
+class EnvbootError(Exception):
+    """Something that the user can understand and usually mend.
+
+    `message` is capitalised, has no full stop, quotes literals in backticks and names the
+    object, what was seen and what was wanted. `causes` run from the nearest to the deepest.
+    """
+
+    exit_code = Exit.UNEXPECTED
+
+    def __init__(self, message: str, *, causes: tuple[str, ...] = (), hint: str | None = None):
+        super().__init__(message)
+        self.message = message
+        self.causes = causes
+        self.hint = hint
+
+
+class UsageError(EnvbootError):
+    """The command line or a configuration file asks for something that cannot be."""
+
+    exit_code = Exit.USAGE
+
+
+class ScanError(EnvbootError):
+    """The environment could not be read."""
+
+    exit_code = Exit.SCAN
+
+
+class LockError(EnvbootError):
+    """Exact packages for the target could not be found."""
+
+    exit_code = Exit.LOCK
+
+
+class LayerError(EnvbootError):
+    """A local or git project could not be built."""
+
+    exit_code = Exit.LAYER
+
+
+class StoreError(EnvbootError):
+    """The bucket refused, or could not be reached."""
+
+    exit_code = Exit.STORE
+
+
+class RenderError(EnvbootError):
+    """The user-data document cannot be made, or does not fit its launch path."""
+
+    exit_code = Exit.RENDER
+
+
+class ProvisionError(EnvbootError):
+    """An instance could not be started or ended."""
+
+    exit_code = Exit.PROVISION
+
+
+class GuestError(EnvbootError):
+    """An instance started and did not become ready."""
+
+    exit_code = Exit.GUEST
+
+
+class CommandError(EnvbootError):
+    """The environment is ready and the user's command failed in it."""
+
+    exit_code = Exit.COMMAND
+
+
+class DocumentError(EnvbootError):
+    """A manifest, scan or index is not what its schema says.
+
+    The message carries the dotted path of the offending value, as in `base.wheels[3].sha256`.
+    """
+
+    exit_code = Exit.USAGE
+
+
+def name_some(items: list[str], *, most: int = LISTED) -> str:
+    """Render the first `most` of `items`, each in backticks, and the count of the rest."""
+    shown = ", ".join(f"`{item}`" for item in items[:most])
+    rest = len(items) - most
+    return f"{shown} and {rest} more" if rest > 0 else shown

@@ -1,0 +1,247 @@
+"""One project to one wheel, built at most once for the same content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
+
+from bootstrap.agent import wire
+from bootstrap.errors import LayerError
+from bootstrap.layer.git import checkout
+from bootstrap.layer.sources import copy_files, digest_files, list_files
+from bootstrap.lock.tags import rank_tags, wheel_tags
+from bootstrap.lock.wheels import find_uv
+from bootstrap.scan.urls import strip_url
+
+if TYPE_CHECKING:
+    from bootstrap.lock import Target
+    from bootstrap.scan.document import Source
+
+# Seconds; the first moment that a zip file can name. The same in every build.
+EPOCH = "315532800"
+_TAIL = 15
+_URL = re.compile(r"[a-z+]+://[^\s`'\"]+")
+_GLIBC = re.compile(rb"GLIBC_2\.(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Built:
+    """A source's wheel; `key` names the content that it was made of."""
+
+    source: Source
+    wheel: Path
+    key: str
+    cached: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Builder:
+    """What every build of one layer shares: interpreter, Python version, target and cache."""
+
+    python: str
+    version: str
+    target: Target
+    cache: Path
+
+    def build(self, source: Source) -> Built:
+        """Return the wheel of a project: given, kept from an earlier build, or built now.
+
+        Raises:
+            LayerError: the source is gone, its build fails, or the target cannot run the wheel.
+        """
+        built = self._find_or_build(source)
+        self._check(built)
+        return built
+
+    def _find_or_build(self, source: Source) -> Built:
+        if source.git:
+            if not source.commit:
+                raise LayerError(f"Expected the commit of `{source.name}`, found none")
+            place = f"{strip_url(source.git)}\0{source.commit}\0{source.subdirectory}"
+            key = self._key(source, "git", place)
+            return self._kept(source, key) or self._build_git(source, key)
+        path = Path(source.path or "")
+        if path.suffix == ".whl" and path.is_file():
+            return Built(source=source, wheel=path, key=_hash_file(path), cached=True)
+        if path.is_file():
+            if not _is_sdist(path.name):
+                raise LayerError(
+                    f"Cannot build `{source.name}` from `{path}`",
+                    causes=("Expected a folder, a wheel or an sdist",),
+                )
+            key = self._key(source, "sdist", _hash_file(path))
+            return self._kept(source, key) or self._build(source, key, path)
+        folder = path / (source.subdirectory or "")
+        if not source.path or not folder.is_dir():
+            raise LayerError(
+                f"Failed to find the project `{source.name}`",
+                causes=(f"`{folder}` is not there",),
+                hint=f"Uninstall it with `pip uninstall {source.name}`, or bring the folder back",
+            )
+        entries = list_files(folder)
+        key = self._key(source, "folder", digest_files(folder, entries))
+        kept = self._kept(source, key)
+        if kept:
+            return kept
+        with self._scratch() as scratch:
+            return self._build(source, key, copy_files(folder, entries, Path(scratch, "tree")))
+
+    def _build_git(self, source: Source, key: str) -> Built:
+        with self._scratch() as scratch:
+            tree = Path(scratch, "tree")
+            checkout(source.git or "", source.commit or "", self.cache, tree)
+            folder = tree / (source.subdirectory or "")
+            if not folder.is_dir():
+                where = strip_url(source.git or "")
+                raise LayerError(
+                    f"Cannot find `{source.subdirectory}` in `{where}` at `{source.commit}`"
+                )
+            return self._build(source, key, folder)
+
+    def _key(self, source: Source, kind: str, content: str) -> str:
+        """Name a build by everything that decides its outcome."""
+        from importlib.metadata import version
+
+        question = {
+            "kind": kind,
+            "content": content,
+            "version": source.version,
+            "uv": version("uv"),
+            "python": ".".join(self.version.split(".")[:2]),
+            "platform": self.target.platform,
+        }
+        return wire.digest("wheel", question).partition(":")[2]
+
+    def _kept(self, source: Source, key: str) -> Built | None:
+        wheels = sorted((self.cache / "wheels" / key).glob("*.whl"))
+        return Built(source=source, wheel=wheels[0], key=key, cached=True) if wheels else None
+
+    def _scratch(self) -> tempfile.TemporaryDirectory[str]:
+        folder = self.cache / "build"
+        folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(dir=folder)
+
+    def _build(self, source: Source, key: str, origin: Path) -> Built:
+        """Run the project's PEP 517 backend, isolated, and keep the wheel under `key`."""
+        with self._scratch() as scratch:
+            output = Path(scratch, "wheel")
+            log = self.cache / "logs" / f"{canonicalize_name(source.name)}-{key[:12]}.log"
+            log.parent.mkdir(parents=True, exist_ok=True)
+            # Logs may show what the user's build prints: for their eyes only.
+            with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+                code = self._run_backend(source, origin, output, stream.fileno())
+            wheels = sorted(output.glob("*.whl"))
+            if code or not wheels:
+                raise _failure(source, log)
+            folder = self.cache / "wheels" / key
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            for other in output.iterdir():
+                if other != wheels[0]:
+                    other.unlink()
+            try:
+                output.rename(folder)
+            except OSError:
+                # Somebody else built the same content meanwhile.
+                if not any(folder.glob("*.whl")):
+                    raise
+        return Built(source=source, wheel=folder / wheels[0].name, key=key, cached=False)
+
+    def _run_backend(self, source: Source, origin: Path, output: Path, log: int) -> int:
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("PYTHON") and name not in ("VIRTUAL_ENV", "CONDA_PREFIX")
+        }
+        environment |= {
+            # Looking at the user's repository must not touch its index.
+            "GIT_OPTIONAL_LOCKS": "0",
+            "PYTHONHASHSEED": "0",
+            "SOURCE_DATE_EPOCH": EPOCH,
+            # Versions derived from tags would carry today's date once anything is changed.
+            "SETUPTOOLS_SCM_PRETEND_VERSION": source.version,
+            "PDM_BUILD_SCM_VERSION": source.version,
+            "POETRY_DYNAMIC_VERSIONING_BYPASS": source.version,
+        }
+        command = [find_uv(), "build", "--wheel", "--color", "never", "--no-progress"]
+        command += ["--python", self.python, "--out-dir", os.fspath(output), os.fspath(origin)]
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=origin if origin.is_dir() else origin.parent,
+            env=environment,
+            check=False,
+        ).returncode
+
+    def _check(self, built: Built) -> None:
+        """Refuse a wheel that the target cannot run: by its tags, and by the glibc it asks for."""
+        found = wheel_tags(built.wheel.name)
+        ranks = rank_tags(self.target.platform, self.target.glibc, self.version)
+        if not any(tag in ranks for tag in found):
+            raise LayerError(
+                f"Cannot run `{built.wheel.name}` on `{self.target.platform}` "
+                f"with Python {self.version} and glibc {self.target.glibc}"
+            )
+        # On this machine itself, what was built here runs.
+        if self.target.host_python or all(tag.endswith("-any") for tag in found):
+            return
+        needed = _find_glibc(built.wheel)
+        if needed > int(self.target.glibc.split(".")[1]):
+            raise LayerError(
+                f"`{built.wheel.name}` needs glibc 2.{needed}, "
+                f"and the target may have only {self.target.glibc}",
+                causes=("It was compiled here, against this machine's glibc",),
+                hint=f'Set `glibc = "2.{needed}"` in `[tool.envboot]` if the guests have it',
+            )
+
+
+def _find_glibc(wheel: Path) -> int:
+    """Return the newest minor version of glibc that a wheel's binaries name (0: none)."""
+    needed = 0
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.infolist():
+            data = archive.read(member) if member.file_size > 4 else b""
+            if data.startswith(b"\x7fELF"):
+                needed = max([needed, *(int(found) for found in _GLIBC.findall(data))])
+    return needed
+
+
+def _is_sdist(name: str) -> bool:
+    try:
+        return bool(parse_sdist_filename(name))
+    except InvalidSdistFilename:
+        return False
+
+
+def _hash_file(path: Path) -> str:
+    total = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            total.update(chunk)
+    return total.hexdigest()
+
+
+def _failure(source: Source, log: Path) -> LayerError:
+    """Say that a build failed, in the words of its log."""
+    text = log.read_text("utf-8", errors="replace")
+    # uv's own words around those of the build say nothing that we do not say.
+    chatter = ("Building wheel", "hint:", "Caused by:")
+    stripped = (line.rstrip() for line in text.splitlines() if line.strip())
+    lines = [line for line in stripped if not line.strip().startswith(chatter)]
+    shown = [_URL.sub(lambda found: strip_url(found[0]), line) for line in lines[-_TAIL:]]
+    where = source.path or strip_url(source.git or "")
+    return LayerError(
+        f"Failed to build a wheel of `{source.name}` from `{where}`",
+        causes=tuple(shown) or ("The build printed nothing and left no wheel",),
+        hint=f"The whole log is `{log}`",
+    )

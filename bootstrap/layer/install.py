@@ -1,0 +1,171 @@
+"""Wheels to a tree as it will stand in the guest's prefix, byte for byte the same each time."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from installer import install
+from installer.destinations import SchemeDictionaryDestination
+from installer.records import RecordEntry
+from installer.sources import WheelFile
+
+from bootstrap.agent import wire
+from bootstrap.errors import LayerError
+from bootstrap.scan.urls import strip_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from installer.utils import Scheme
+
+    from bootstrap.scan.document import Source
+
+# Stands for the interpreter until a script is written.
+_INTERPRETER = "/envboot-interpreter"
+_SHEBANG = f"#!{_INTERPRETER}\n".encode()
+
+# What `uv venv --relocatable` writes: the interpreter is the one beside the script.
+_RELOCATABLE = (
+    b"#!/bin/sh\n"
+    b'\'\'\'exec\' "$(dirname -- "$(realpath -- "$0")")"/\'python\' "$0" "$@"\n'
+    b"' '''\n"
+)
+
+
+class Tree(SchemeDictionaryDestination):
+    """A prefix being filled: fixed modes, scripts for the guest, records kept until the end."""
+
+    def __init__(self, root: Path, minor: str, prefix: str | None) -> None:
+        """Fill `root` for Python `minor`; scripts name `prefix`, or none when it is not known."""
+        site = f"{root}/lib/python{minor}/site-packages"
+        super().__init__(
+            scheme_dict={
+                "purelib": site,
+                "platlib": site,
+                "headers": f"{root}/include/site/python{minor}",
+                "scripts": f"{root}/bin",
+                "data": f"{root}",
+            },
+            interpreter=_INTERPRETER,
+            script_kind="posix",
+        )
+        self.prefix = prefix
+        self.pending: list[tuple[Scheme, str, list[tuple[Scheme, RecordEntry]]]] = []
+        self.replaced: list[str] = []
+
+    def write_to_fs(
+        self, scheme: Scheme, path: str, stream: BinaryIO, is_executable: bool
+    ) -> RecordEntry:
+        """Write one file with mode 0755 or 0644, whatever the umask."""
+        data = stream.read()
+        if scheme == "scripts":
+            data = self._rewrite_shebang(data)
+        target = self._path_with_destdir(scheme, path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and target.read_bytes() != data:
+            self.replaced.append(os.path.relpath(target, self.scheme_dict["data"]))
+        target.write_bytes(data)
+        target.chmod(0o755 if is_executable or scheme == "scripts" else 0o644)
+        return _record(path, data)
+
+    def finalize_installation(
+        self,
+        scheme: Scheme,
+        record_file_path: str,
+        records: Iterable[tuple[Scheme, RecordEntry]],
+    ) -> None:
+        """Keep the records: byte code still has to join them."""
+        self.pending.append((scheme, record_file_path, list(records)))
+
+    def write_records(self, tag: str) -> None:
+        """Write every RECORD, complete with byte code, in the order of its paths."""
+        for scheme, path, records in self.pending:
+            compiled = [
+                (place, RecordEntry(byte_code, None, None))
+                for place, record in records
+                if (byte_code := self._find_byte_code(place, record.path, tag))
+            ]
+            ordered = sorted(records + compiled, key=lambda pair: (pair[0], pair[1].path))
+            super().finalize_installation(scheme, path, ordered)
+
+    def _find_byte_code(self, scheme: Scheme, path: str, tag: str) -> str | None:
+        folder, slash, name = path.rpartition("/")
+        byte_code = f"{folder}{slash}__pycache__/{name.removesuffix('.py')}.{tag}.pyc"
+        is_there = path.endswith(".py") and self._path_with_destdir(scheme, byte_code).exists()
+        return byte_code if is_there else None
+
+    def _rewrite_shebang(self, data: bytes) -> bytes:
+        if not data.startswith(_SHEBANG):
+            return data
+        named = _RELOCATABLE if self.prefix is None else f"#!{self.prefix}/bin/python\n".encode()
+        return named + data.removeprefix(_SHEBANG)
+
+
+def install_wheel(tree: Tree, wheel: Path, source: Source) -> None:
+    """Install one wheel; raises `LayerError` where it is no sound wheel."""
+    metadata = {"INSTALLER": b"envboot\n"}
+    if source.git:
+        document = {
+            "url": strip_url(source.git),
+            "vcs_info": {"vcs": "git", "commit_id": source.commit},
+            "subdirectory": source.subdirectory,
+        }
+        metadata["direct_url.json"] = wire.canonical(document)
+    # For a folder there is none: a path of this machine means nothing on another.
+    try:
+        with WheelFile.open(wheel) as opened:
+            install(opened, tree, metadata)
+    except Exception as error:
+        # zipfile, installer and the disk each raise their own.
+        raise LayerError(
+            f"Failed to install `{wheel.name}` into the layer", causes=(str(error),)
+        ) from error
+
+
+def compile_tree(root: Path, python: str, prefix: str) -> str:
+    """Compile byte code as seen from `prefix`; returns the tag in its file names.
+
+    Files that are no valid Python (templates, other versions) stay as they are. `PYTHONHASHSEED`
+    fixes the order of sets among the constants.
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    environment["PYTHONHASHSEED"] = "0"
+    program = (
+        "import compileall, py_compile, sys; root, prefix = sys.argv[1:]; "
+        "compileall.compile_dir(root, maxlevels=100, quiet=2, force=True, stripdir=root, "
+        "prependdir=prefix, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH); "
+        "print(sys.implementation.cache_tag)"
+    )
+    done = subprocess.run(
+        [python, "-s", "-S", "-c", program, os.fspath(root), prefix],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=root,
+        env=environment,
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        raise LayerError(f"Failed to compile byte code with `{python}`", causes=tuple(lines[-5:]))
+    return done.stdout.split()[-1]
+
+
+def settle_modes(root: Path) -> None:
+    """Give folders and byte code the modes that they have everywhere."""
+    for folder, _, names in os.walk(root):
+        Path(folder).chmod(0o755)
+        for name in names:
+            if name.endswith(".pyc"):
+                Path(folder, name).chmod(0o644)
+
+
+def _record(path: str, data: bytes) -> RecordEntry:
+    from installer.records import Hash
+    from installer.utils import copyfileobj_with_hashing
+
+    value, size = copyfileobj_with_hashing(io.BytesIO(data), io.BytesIO(), "sha256")
+    return RecordEntry(path, Hash("sha256", value), size)

@@ -1,0 +1,194 @@
+"""Conda packages as explicit URLs: the installed ones, or an interpreter solved for here."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from bootstrap.errors import LockError, name_some
+from bootstrap.lock.tags import ARCH
+from bootstrap.manifest import CondaPackage
+from bootstrap.scan.document import Problem
+from bootstrap.scan.urls import strip_channel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rattler import Gateway, GenericVirtualPackage, RepoDataRecord
+
+    from bootstrap.scan.document import CondaRecord
+
+# The kernel of the distributions that brought glibc 2.28; pixi's default too.
+KERNEL = "4.18"
+
+
+def virtual_packages(platform: str, glibc: str) -> dict[str, str]:
+    """Return the target's virtual packages: name to version, for `__archspec` the build."""
+    return {
+        "__archspec": ARCH[platform],
+        "__glibc": glibc,
+        "__linux": KERNEL,
+        "__unix": "0",
+    }
+
+
+def lock_records(records: Sequence[CondaRecord]) -> tuple[CondaPackage, ...]:
+    """Turn installed records into explicit packages, in the order of their names.
+
+    Raises:
+        LockError: naming every record without a URL or without a hash.
+    """
+    packages, offenders = [], []
+    for record in sorted(records, key=lambda record: record.name):
+        named = f"{record.name}-{record.version}-{record.build}"
+        if urlsplit(record.url).scheme not in ("http", "https", "file", "s3"):
+            offenders.append(f"`{named}`: its record has no URL")
+        elif not (record.sha256 or record.md5):
+            offenders.append(f"`{named}`: its record has neither sha256 nor md5")
+        else:
+            # One hash is enough, and sha256 is the better one.
+            packages.append(
+                CondaPackage(
+                    url=strip_channel(record.url.partition("#")[0]),
+                    sha256=record.sha256,
+                    md5=None if record.sha256 else record.md5,
+                )
+            )
+    if offenders:
+        plural = "packages" if len(offenders) > 1 else "package"
+        raise LockError(
+            f"Cannot tell where {len(offenders)} conda {plural} came from",
+            causes=tuple(offenders[:10]),
+            hint="Install them again from a channel",
+        )
+    return tuple(packages)
+
+
+def note_files(packages: Sequence[CondaPackage]) -> tuple[Problem, ...]:
+    """Say which packages lie on this machine or behind its loopback, where no guest looks."""
+    near = [
+        package.url.rpartition("/")[2]
+        for package in packages
+        if urlsplit(package.url).hostname in (None, "localhost", "127.0.0.1", "::1")
+    ]
+    if not near:
+        return ()
+    message = f"Only this machine can fetch {name_some(near)}"
+    return (Problem(subject="conda channel", message=message),)
+
+
+def solve_python(
+    version: str, *, platform: str, glibc: str, channels: Sequence[str], cache: Path
+) -> tuple[CondaPackage, ...]:
+    """Solve for one exact interpreter and what it needs, here, for the target.
+
+    Raises:
+        LockError: no channel has that version (the nearest ones are named), or none answers.
+    """
+    # An index of its own each time: py-rattler 0.28 fails on a channel whose server answers a
+    # second request with a bare 304, and solves are rare (`keep_for_a_day`).
+    cache.mkdir(parents=True, exist_ok=True)
+    # A thread of its own: in a notebook this one already runs a loop.
+    with tempfile.TemporaryDirectory(dir=cache) as folder, ThreadPoolExecutor(1) as pool:
+        return pool.submit(
+            lambda: asyncio.run(_solve(version, platform, glibc, tuple(channels), Path(folder)))
+        ).result()
+
+
+async def _solve(
+    version: str, platform: str, glibc: str, channels: tuple[str, ...], cache: Path
+) -> tuple[CondaPackage, ...]:
+    from rattler import Gateway, solve
+
+    gateway = Gateway(cache_dir=cache)
+    subdirs = [platform, "noarch"]
+    shown = name_some([strip_channel(channel) for channel in channels])
+    try:
+        versions = await _python_versions(gateway, channels, subdirs)
+        if version not in versions:
+            raise _missing(version, versions, shown, platform)
+        records = await solve(
+            list(channels),
+            [f"python =={version}"],
+            gateway=gateway,
+            platforms=cast("Any", subdirs),
+            virtual_packages=_virtual(platform, glibc),
+        )
+    except LockError:
+        raise
+    except Exception as error:
+        # rattler raises bare exceptions whose text may hold whole URLs.
+        text = re.sub(r"[a-z]+://[^\s)`'\"]+", lambda m: strip_channel(m[0]), str(error))
+        raise LockError(
+            f"Failed to find Python {version} for `{platform}` in {shown}",
+            causes=tuple(_lines(text))[:10],
+            hint="Set `channels` in `[tool.envboot]` to conda channels that can be reached",
+        ) from error
+    return tuple(_package(record) for record in sorted(records, key=lambda r: r.name.normalized))
+
+
+async def _python_versions(
+    gateway: Gateway, channels: tuple[str, ...], subdirs: list[str]
+) -> set[str]:
+    found = await gateway.query(channels, cast("Any", subdirs), ["python"], recursive=False)
+    return {str(record.version) for records in found for record in records}
+
+
+def _package(record: RepoDataRecord) -> CondaPackage:
+    sha256, md5 = record.sha256, record.md5
+    return CondaPackage(
+        url=strip_channel(record.url),
+        sha256=sha256.hex() if sha256 else None,
+        md5=md5.hex() if md5 and not sha256 else None,
+    )
+
+
+def _virtual(platform: str, glibc: str) -> list[GenericVirtualPackage]:
+    from rattler import BuildString, GenericVirtualPackage, PackageName, Version
+
+    packages = []
+    for name, value in virtual_packages(platform, glibc).items():
+        is_arch = name == "__archspec"
+        packages.append(
+            GenericVirtualPackage(
+                PackageName(name),
+                Version("1" if is_arch else value),
+                BuildString(value if is_arch else "0"),
+            )
+        )
+    return packages
+
+
+def _missing(version: str, versions: set[str], shown: str, platform: str) -> LockError:
+    """Say that a patch version is in no channel, and which ones lie nearest."""
+
+    def numbers(text: str) -> tuple[int, ...]:
+        return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+
+    wanted = numbers(version)
+    same = [other for other in versions if numbers(other)[:2] == wanted[:2]]
+    by_distance = sorted(
+        same or versions,
+        key=lambda other: [abs(a - b) for a, b in zip(numbers(other), wanted, strict=False)],
+    )
+    nearest = sorted(by_distance[:3], key=numbers)
+    cause = f"The nearest are {name_some(nearest)}" if nearest else "They have no Python at all"
+    return LockError(
+        f"Cannot find Python {version} for `{platform}` in {shown}",
+        causes=(cause,),
+        hint="Make the environment with one of those, or add a channel to `channels` "
+        "in `[tool.envboot]`",
+    )
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield what a message of rattler says, line by line, without its own `Caused by:`."""
+    for line in text.splitlines():
+        said = line.strip().removeprefix("Caused by:").strip()
+        if said:
+            yield said

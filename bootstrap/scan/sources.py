@@ -1,0 +1,82 @@
+"""The projects of an environment that only its own machine has, after PEP 610."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from bootstrap.scan.document import Problem, Source
+
+if TYPE_CHECKING:
+    from bootstrap.scan.document import Distribution, Scan
+
+# What setuptools-scm and versioneer append: `1.0.dev3+g1a2b3c4`, `0+untagged.1.g1a2b3c4`.
+_FROM_GIT = re.compile(r"\+(.*\.)?g[0-9a-f]{7,40}(\.|$)")
+
+
+def find_sources(scan: Scan) -> tuple[Source, ...]:
+    """Return the projects that the client turns into wheels: editable, path, git, local files.
+
+    A distribution from an archive on the web is none: its URL is installed as it is. What has
+    vanished from this machine is left out; `find_problems` names it.
+    """
+    origins = (_find_origin(item) for item in scan.distributions)
+    return tuple(origin for origin in origins if isinstance(origin, Source))
+
+
+def find_problems(scan: Scan) -> tuple[Problem, ...]:
+    """Return the distributions whose origin is gone, or does not say enough to build them."""
+    origins = (_find_origin(item) for item in scan.distributions)
+    return tuple(origin for origin in origins if isinstance(origin, Problem))
+
+
+def _find_origin(item: Distribution) -> Source | Problem | None:
+    """Return what a distribution was built from; None for an index's, conda's or the web's."""
+    if item.conda:
+        return None
+    if item.direct_url is None:
+        if _FROM_GIT.search(item.version):
+            return _problem(
+                item, f"Version `{item.version}` is a git commit of an unknown repository"
+            )
+        return None
+    direct: dict[str, Any] = item.direct_url
+    parts = urlsplit(direct["url"])
+    path = unquote(parts.path) if parts.scheme == "file" else None
+    if path and not Path(path).exists():
+        return _problem(item, f"Was installed from `{path}`, which is gone")
+    if "vcs_info" in direct:
+        return _find_git(item, direct)
+    if path is None:
+        if parts.path.endswith(".whl"):
+            return None
+        return _problem(item, f"Was built from `{direct['url']}`, which is no wheel")
+    return Source(
+        name=item.name,
+        version=item.version,
+        path=path,
+        subdirectory=direct.get("subdirectory"),
+        editable=item.editable,
+    )
+
+
+def _find_git(item: Distribution, direct: dict[str, Any]) -> Source | Problem:
+    vcs = direct["vcs_info"]
+    if vcs.get("vcs") != "git":
+        return _problem(item, f"Was installed from `{vcs.get('vcs')}`: only git is known")
+    if not vcs.get("commit_id"):
+        return _problem(item, f"Was installed from `{direct['url']}` at an unknown commit")
+    return Source(
+        name=item.name,
+        version=item.version,
+        git=direct["url"],
+        commit=vcs["commit_id"],
+        subdirectory=direct.get("subdirectory"),
+        editable=item.editable,
+    )
+
+
+def _problem(item: Distribution, message: str) -> Problem:
+    return Problem(subject=item.name, message=message)

@@ -1,0 +1,59 @@
+"""URLs without what would let their reader in. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# PEP 610 lets these stay: the variables are expanded on whichever machine uses the URL.
+_HARMLESS_USER = re.compile(r"git|\$\{\w+\}(:\$\{\w+\})?")
+_TOKEN = re.compile(r"/t/[^/]+(?=/|$)")
+
+
+def strip_url(url: str) -> str:
+    """Return a URL without user info, query and fragment.
+
+    The user's name stays where it is no secret and needed to connect: `git@` and with ssh.
+    The token in the path of Anaconda's hosts (`/t/<token>/`) goes.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    host, slash, path = re.split("[?#]", rest, maxsplit=1)[0].partition("/")
+    user, at, host = host.rpartition("@")
+    if "ssh" in scheme:
+        user = user.partition(":")[0]
+    elif not _HARMLESS_USER.fullmatch(user):
+        user = at = ""
+    path = slash + path
+    return (
+        scheme
+        + separator
+        + user
+        + at
+        + host
+        + (_TOKEN.sub("", path) if "anaconda" in host else path)
+    )
+
+
+def strip_channel(url: str) -> str:
+    """Return a conda URL or channel without user info, query and token, whatever its host."""
+    return _TOKEN.sub("", strip_url(url))
+
+
+def strip_document(document: Any) -> None:
+    """Strip every URL of a scan document in place, before anything else sees it."""
+    for record in document.get("conda", ()):
+        record["url"] = strip_channel(record["url"])
+        record["channel"] = strip_channel(record["channel"])
+    for distribution in document.get("distributions", ()):
+        if "direct_url" in distribution:
+            distribution["direct_url"] = _strip_strings(distribution["direct_url"])
+
+
+def _strip_strings(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _strip_strings(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_strip_strings(member) for member in value]
+    return strip_url(value) if isinstance(value, str) else value

@@ -1,0 +1,107 @@
+"""The user's own bucket: create-only objects, signed URLs, nothing in the middle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+from bootstrap.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+    from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stat:
+    """One object: its key below the store's root, size in bytes, last change (UTC)."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SignedPut:
+    """A create-only upload: the guest sends exactly these headers with its PUT."""
+
+    url: str
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SignedPost:
+    """A bounded form upload below one key prefix, for small reports.
+
+    The guest posts `multipart/form-data`: `key` (prefix + name), every one of `fields`, and
+    last `file`. (S3: POST policy with `starts-with` and `content-length-range`.)
+    """
+
+    url: str
+    fields: dict[str, str]
+    prefix: str
+
+
+class Store(Protocol):
+    """What every kind of bucket can do. Keys are relative to the store's root.
+
+    A store is a context: whatever it needs to serve signed URLs (the embedded server of
+    `file://`) lives until its end. Every method raises `StoreError` naming bucket and key.
+    """
+
+    url: str
+
+    def find(self, key: str) -> Stat | None:
+        """Return what is known of one object, None where there is none."""
+
+    def read(self, key: str) -> bytes | None:
+        """Return a whole small object, None where there is none."""
+
+    def create(
+        self, key: str, data: bytes | Path, progress: Callable[[int], None] | None = None
+    ) -> bool:
+        """Write an object that must not exist yet; False when it is already there.
+
+        `progress` is given the number of bytes sent so far.
+        """
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        """Yield the objects below a key prefix, in the order of their keys."""
+
+    def sign_get(self, key: str, seconds: int) -> str:
+        """Return a URL that reads one object (ranges too) for that long."""
+
+    def sign_put(self, key: str, seconds: int) -> SignedPut:
+        """Return a create-only upload of one object."""
+
+    def sign_post(self, prefix: str, seconds: int, max_bytes: int) -> SignedPost:
+        """Return a form upload for any key below `prefix`, each of at most `max_bytes`."""
+
+    def expiry(self, seconds: int) -> datetime:
+        """Return when a URL signed now for `seconds` really ends (UTC)."""
+
+
+def open_store(url: str, *, guest_loopback: str = "127.0.0.1") -> AbstractContextManager[Store]:
+    """Open the bucket behind `file:///folder` or `s3://bucket/prefix`.
+
+    `guest_loopback` is the name by which a guest reaches this machine's loopback: it stands
+    in the URLs that the embedded server of `file://` signs.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme == "file":
+        from bootstrap.store.local import LocalStore
+
+        return LocalStore(url, guest_loopback=guest_loopback)
+    if scheme == "s3":
+        from bootstrap.store.s3 import S3Store
+
+        return S3Store(url)
+    raise UsageError(
+        f"Expected a store URL such as `file:///folder` or `s3://bucket/prefix`, found `{url}`"
+    )

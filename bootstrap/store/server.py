@@ -1,0 +1,244 @@
+"""The local store's HTTP server: what S3 does with signed URLs, over one folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socketserver
+import sys
+import threading
+import time
+from email.message import Message
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+from xml.sax.saxutils import escape
+
+from bootstrap.store.folder import CHUNK, Folder, OutsideError
+from bootstrap.store.signing import RefusedError
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from typing import Any, BinaryIO
+
+    from bootstrap.store.signing import Signer
+
+MAX_FORM = 16 << 20
+"""Bytes of a whole form upload, which is read into memory before its policy can be checked."""
+
+
+class Server(ThreadingHTTPServer):
+    """Serves a folder on loopback until `close`; one thread a connection."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, folder: Folder, signer: Signer, port: int = 0):
+        self.folder = folder
+        self.signer = signer
+        self._open: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", port), _Handler)
+        self._thread = threading.Thread(
+            target=self.serve_forever, args=(0.1,), name="envboot-store", daemon=True
+        )
+        self._thread.start()
+
+    def server_bind(self) -> None:
+        """Bind without looking up the host's name, which may wait for a resolver."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = "127.0.0.1", self.socket.getsockname()[1]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Remember the connection, so that `close` can end it."""
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget the connection."""
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that went away: it happens whenever a guest is killed."""
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)
+
+    def close(self) -> None:
+        """Stop serving; connections that are still open are cut."""
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(2)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = 60
+    server: Server
+
+    def do_GET(self) -> None:
+        self._answer(self._send_object)
+
+    def do_HEAD(self) -> None:
+        self._answer(self._send_object)
+
+    def do_PUT(self) -> None:
+        self._answer(self._receive_object)
+
+    def do_POST(self) -> None:
+        self._answer(self._receive_form)
+
+    def version_string(self) -> str:
+        """Name the server, without Python's version."""
+        return "envboot"
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Keep quiet: workers send thousands of requests."""
+
+    def log_error(self, format: str, *args: object) -> None:  # noqa: A002
+        """Keep quiet: every refusal is told to the client."""
+
+    def _answer(self, respond: Callable[[], None]) -> None:
+        length = self.headers.get("Content-Length", "")
+        self.unread = int(length) if length.isdecimal() else 0
+        try:
+            respond()
+        except RefusedError as refused:
+            self._refuse(refused)
+        except (ConnectionError, TimeoutError):
+            self.close_connection = True
+        except OutsideError:
+            self._refuse(RefusedError(400, "InvalidURI", "The key is not acceptable"))
+        except OSError as error:
+            self._refuse(RefusedError(500, "InternalError", error.strerror or "Unknown"))
+        if self.unread:
+            self.close_connection = True
+
+    def _refuse(self, refused: RefusedError) -> None:
+        # A client that is still sending sees a broken pipe, not the answer, if nobody reads.
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            while self._read():
+                pass
+        words = f"<Code>{refused.code}</Code><Message>{escape(refused.message)}</Message>"
+        body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{words}</Error>'.encode()
+        self._start(refused.status, len(body), {"Content-Type": "application/xml"})
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _start(self, status: int, length: int, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        if status != 204:
+            self.send_header("Content-Length", str(length))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _read(self) -> bytes:
+        data = self.rfile.read(min(CHUNK, self.unread))
+        if self.unread and not data:
+            raise ConnectionAbortedError("The client went away in the middle of its upload")
+        self.unread -= len(data)
+        return data
+
+    def _permitted_key(self) -> str:
+        url = urlsplit(self.path)
+        key = unquote(url.path)[1:]
+        self.server.signer.check(self.command, key, url.query, self.headers, time.time())
+        return key
+
+    def _send_object(self) -> None:
+        key = self._permitted_key()
+        file = self.server.folder.open(key)
+        if file is None:
+            raise RefusedError(404, "NoSuchKey", "The specified key does not exist.")
+        with file:
+            found = os.fstat(file.fileno())
+            start, end = 0, found.st_size
+            headers = {
+                "Accept-Ranges": "bytes",
+                "Content-Type": "application/octet-stream",
+                "Last-Modified": formatdate(found.st_mtime, usegmt=True),
+            }
+            span = parse_range(self.headers.get("Range", ""), found.st_size)
+            if span:
+                start, end = span
+                headers["Content-Range"] = f"bytes {start}-{end - 1}/{found.st_size}"
+            self._start(206 if span else 200, end - start, headers)
+            if self.command == "GET" and end > start:
+                self.connection.sendfile(file, start, end - start)
+
+    def _receive_object(self) -> None:
+        key = self._permitted_key()
+        exists = RefusedError(412, "PreconditionFailed", "The object is already there")
+        self._require_length()
+        if self.server.folder.find(key):
+            raise exists
+        if not self.server.folder.create(key, self._copy_body):
+            raise exists
+        self._start(200, 0)
+
+    def _copy_body(self, file: BinaryIO) -> None:
+        while data := self._read():
+            file.write(data)
+
+    def _require_length(self) -> None:
+        if not self.headers.get("Content-Length", "").isdecimal():
+            self.close_connection = True
+            raise RefusedError(411, "MissingContentLength", "Content-Length is required")
+
+    def _receive_form(self) -> None:
+        self._require_length()
+        if self.unread > MAX_FORM:
+            raise RefusedError(400, "EntityTooLarge", f"At most {MAX_FORM} bytes are allowed")
+        body = b"".join(iter(self._read, b""))
+        form = parse_form(self.headers.get("Content-Type", ""), body)
+        key = self.server.signer.check_form(form, time.time())
+        self.server.folder.replace(key, form["file"])
+        self._start(204, 0)
+
+
+def parse_range(header: str, size: int) -> tuple[int, int] | None:
+    """Return start and end (exclusive) of a `Range`, None where it is absent or not one range.
+
+    Raises:
+        RefusedError: 416, the range begins behind the end.
+    """
+    match = re.fullmatch(r"bytes=(\d*)-(\d*)", header)
+    if not match or not any(match.groups()):
+        return None
+    first, last = match.groups()
+    if not first:
+        start, end = max(size - int(last), 0), size
+    else:
+        start, end = int(first), min(int(last) + 1, size) if last else size
+        if last and int(last) < start:
+            return None
+    if start >= size:
+        raise RefusedError(416, "InvalidRange", f"The object has {size} bytes")
+    return start, end
+
+
+def parse_form(content_type: str, body: bytes) -> dict[str, bytes]:
+    """Read `multipart/form-data`; fields behind `file` are left out, as S3 does.
+
+    Raises:
+        RefusedError: 400, it is not a form.
+    """
+    header = Message()
+    header["Content-Type"] = content_type
+    boundary = header.get_boundary()
+    if header.get_content_type() != "multipart/form-data" or not boundary:
+        raise RefusedError(400, "MalformedPOSTRequest", "Expected multipart/form-data")
+    form: dict[str, bytes] = {}
+    for part in (b"\r\n" + body).split(b"\r\n--" + boundary.encode())[1:]:
+        head, _, value = part.partition(b"\r\n\r\n")
+        name = re.search(rb'[; ]name="([^"]*)"', head)
+        if name and "file" not in form:
+            form[name[1].decode(errors="replace")] = value
+    return form

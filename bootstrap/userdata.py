@@ -1,0 +1,321 @@
+"""The user-data document: parts, byte budget, and the encoding that each launch path wants.
+
+Our part is one shell script, which cloud-init runs as a boothook, GCE as a start-up script and
+the `local` provisioner as it is. Pure but for the package's own templates.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from bootstrap import payload
+from bootstrap.encoding import Cost, Rules, count, encode, join, measure
+from bootstrap.errors import RenderError
+from bootstrap.parts import Part, render_mime
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bootstrap.manifest import Manifest
+
+LIB = "/opt/envboot/lib"
+STATE = "/var/lib/envboot"
+UNITS = "/etc/systemd/system"
+CATALOG = "/usr/local/lib/systemd/catalog"
+
+
+class LaunchPath(Enum):
+    """How a document reaches the machine.
+
+    Limits: EC2 User Guide, "Run commands at launch" (16 KB before base64); Compute Engine,
+    "About VM metadata" (256 KB a value).
+    """
+
+    EC2 = "ec2"
+    EC2_BASE64 = "ec2-base64"
+    GCE = "gce"
+    GCE_STARTUP_SCRIPT = "gce-startup-script"
+    NOCLOUD = "nocloud"
+    QEMU = "qemu"
+    LOCAL = "local"
+
+    @property
+    def rules(self) -> Rules:
+        """What this path takes."""
+        return _RULES[self]
+
+
+_RULES = {
+    LaunchPath.EC2: Rules(limit=16_384),
+    LaunchPath.EC2_BASE64: Rules(limit=16_384, base64="always"),
+    LaunchPath.GCE: Rules(limit=262_144, limit_encoded=True, base64="gzip"),
+    LaunchPath.GCE_STARTUP_SCRIPT: Rules(limit=262_144, gzip=False, mime=False),
+    LaunchPath.NOCLOUD: Rules(),
+    LaunchPath.QEMU: Rules(),
+    LaunchPath.LOCAL: Rules(gzip=False, mime=False),
+}
+
+
+class Rung(Enum):
+    """One step of the ladder: what the guest fetches for itself, each by signed URL."""
+
+    PLAIN = "plain"
+    GZIP = "gzip"
+    EXTRAS = "rare modules by signed URL"
+    MANIFEST = "manifest by signed URL"
+    AGENT = "agent by signed URL"
+    BOTH = "manifest and agent by signed URL"
+
+    @property
+    def moves(self) -> frozenset[str]:
+        """The parts that are not in the document."""
+        return {
+            Rung.EXTRAS: frozenset({"extras"}),
+            Rung.MANIFEST: frozenset({"extras", "manifest"}),
+            Rung.AGENT: frozenset({"extras", "agent"}),
+            Rung.BOTH: frozenset({"extras", "manifest", "agent"}),
+        }.get(self, frozenset())
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The grants without which this rung cannot be taken."""
+        return frozenset({"extras": "agent"}.get(part, part) for part in self.moves)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One rung that was looked at: its size as it counts, or why it cannot be taken."""
+
+    rung: Rung
+    size: int | None
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Document:
+    """A document ready for its launch path.
+
+    `encoding` is `base64` where the payload is base64 text (GCE then needs the metadata key
+    `user-data-encoding`). `size` is what counts against `limit`, both in bytes.
+    """
+
+    payload: bytes
+    rung: Rung
+    encoding: str | None
+    size: int
+    limit: int | None
+    costs: tuple[Cost, ...]
+    attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _File:
+    part: str
+    path: str
+    text: str
+    mode: str = "0644"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Request:
+    manifest: Manifest
+    grants: Mapping[str, Any]
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    parts: Sequence[Part]
+    agent: Mapping[str, str]
+    rules: Rules
+
+
+def render(
+    manifest: Manifest,
+    *,
+    launch_path: LaunchPath,
+    grants: Mapping[str, Any] | None = None,
+    command: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    parts: Sequence[Part] = (),
+    agent: Mapping[str, str] | None = None,
+) -> Document:
+    """Make the document: the first rung of the ladder that fits the launch path's limit.
+
+    `grants` may hold, beside what the guest is granted, `manifest` (`get`) and `agent` (`get`,
+    `sha256`): where they travel by signed URL. `agent` is path below `lib/` to source,
+    `payload.agent_files()` when None. The same arguments give the same bytes.
+
+    Raises:
+        RenderError: no rung fits (the causes hold the sizes), or the path takes no parts.
+    """
+    rules = launch_path.rules
+    if parts and not rules.mime:
+        raise RenderError(
+            f"Cannot add parts to launch path `{launch_path.value}`, which takes one script",
+            causes=tuple(f"`{part.name}` is `{part.type}`" for part in parts),
+            hint="Use a launch path with cloud-init, such as `--for gce`",
+        )
+    request = _Request(
+        manifest=manifest,
+        grants=grants or {},
+        command=command,
+        environment=environment or {},
+        parts=parts,
+        agent=payload.agent_files() if agent is None else agent,
+        rules=rules,
+    )
+    attempts: list[Attempt] = []
+    smallest: tuple[int, tuple[Cost, ...]] | None = None
+    for rung in Rung:
+        if rung is Rung.GZIP and not rules.gzip:
+            continue
+        missing = sorted(rung.needs - request.grants.keys())
+        if missing:
+            note = f"no signed URL of the {' and the '.join(missing)}"
+            attempts.append(Attempt(rung=rung, size=None, note=note))
+            continue
+        pieces = _compose(request, rung)
+        packed = rules.gzip and rung is not Rung.PLAIN
+        size = count(join(pieces), rules, packed=packed)
+        fits = rules.limit is None or size <= rules.limit
+        attempts.append(Attempt(rung=rung, size=size, note="fits" if fits else "too large"))
+        if fits:
+            body, encoding = encode(join(pieces), rules, packed=packed)
+            return Document(
+                payload=body,
+                rung=rung,
+                encoding=encoding,
+                size=size,
+                limit=rules.limit,
+                costs=measure(pieces, rules, packed=packed),
+                attempts=tuple(attempts),
+            )
+        if not smallest or size < smallest[0]:
+            smallest = size, measure(pieces, rules, packed=packed)
+    assert smallest
+    raise _overflow(launch_path, attempts, *smallest, parts)
+
+
+def _dumps(document: Any) -> str:
+    """Return canonical JSON, but in ASCII: no part of a boot minds how it is encoded."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+
+def _collect(request: _Request, rung: Rung) -> list[_File]:
+    """Return the files that a document carries on that rung."""
+    manifest, grants = request.manifest, dict(request.grants)
+    config: dict[str, Any] = {"digest": manifest.environment_digest}
+    if request.command:
+        config["command"] = list(request.command)
+    if request.environment:
+        config["environment"] = dict(request.environment)
+    if "manifest" not in rung.moves:
+        grants.pop("manifest", None)
+    if rung not in (Rung.EXTRAS, Rung.MANIFEST):
+        grants.pop("agent", None)
+    units = ["envboot.service", "envboot-publish.service", "envboot.target"]
+    if request.command:
+        units.append("envboot-run.service")
+    wrapper = payload.template("envboot-agent")
+    files = [
+        _File(part="config", path=f"{STATE}/config.json", text=_dumps(config), mode="0600"),
+        _File(part="manifest", path=f"{STATE}/manifest.json", text=_dumps(manifest.to_dict())),
+        _File(part="units", path="/usr/local/bin/envboot-agent", text=wrapper, mode="0755"),
+        *(_File(part="units", path=f"{UNITS}/{name}", text=_unit(name)) for name in units),
+        _File(
+            part="catalog",
+            path=f"{CATALOG}/envboot.catalog",
+            text=payload.template("envboot.catalog"),
+        ),
+    ]
+    if grants:
+        text = _dumps(grants)
+        files.insert(0, _File(part="grants", path=f"{STATE}/grants.json", text=text, mode="0600"))
+    for path, text in request.agent.items():
+        if path in payload.FOR_PUBLISHING and not grants:
+            continue
+        part = "extras" if path in payload.EXTRAS else "agent"
+        files.append(_File(part=part, path=f"{LIB}/{path}", text=text))
+    return [
+        file if file.text.endswith("\n") else replace(file, text=file.text + "\n")
+        for file in files
+        if file.part not in rung.moves
+    ]
+
+
+def _unit(name: str) -> str:
+    return payload.without_comments(payload.template(name))
+
+
+def _compose(request: _Request, rung: Rung) -> list[tuple[str, str]]:
+    """Return the document's text in pieces, each with the name of its part."""
+    from jinja2 import Environment, StrictUndefined
+
+    files = _collect(request, rung)
+    by_url = request.grants["agent"] if "agent" in rung.moves else None
+    absent = [] if request.command else [f"{UNITS}/envboot-run.service"]
+    absent += [] if request.grants else [f"{STATE}/grants.json"]
+    absent += [] if by_url else [f"{LIB}/.sha256"]
+    end, mark = "END", "=== envboot"
+    while any(f"\n{end}\n" in f"\n{file.text}" for file in files):
+        end += "_"
+    while any(mark in file.text for file in files):
+        mark = f"={mark}"
+    jinja = Environment(  # noqa: S701 - what is rendered is a shell script
+        undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    script = jinja.from_string(payload.template("bootstrap.sh.j2")).render(
+        environment=request.manifest.environment_digest,
+        files=files,
+        absent=absent,
+        end=end,
+        mark=mark,
+        command=bool(request.command),
+        agent_url=repr(by_url["get"]) if by_url else None,
+        agent_sha256=repr(by_url["sha256"]) if by_url else None,
+    )
+    if not request.rules.mime:
+        return _split(script, files)
+    name = "envboot.sh"
+    ours = Part(name=name, type="text/cloud-boothook", text=script)
+    pieces = []
+    for label, text in render_mime([ours, *request.parts]):
+        pieces += _split(text, files) if label == name else [(label or "frame", text)]
+    return pieces
+
+
+def _split(script: str, files: list[_File]) -> list[tuple[str, str]]:
+    pieces, at = [], 0
+    for file in files:
+        start = script.index(f"\n{file.text}", at) + 1
+        pieces += [("script", script[at:start]), (file.part, file.text)]
+        at = start + len(file.text)
+    return [*pieces, ("script", script[at:])]
+
+
+def _overflow(
+    path: LaunchPath,
+    attempts: list[Attempt],
+    size: int,
+    costs: tuple[Cost, ...],
+    parts: Sequence[Part],
+) -> RenderError:
+    limit = path.rules.limit
+    causes = [
+        f"{attempt.rung.value}: "
+        + (attempt.note if attempt.size is None else f"{attempt.size:,} bytes")
+        for attempt in attempts
+    ]
+    causes += [f"`{row.part}` costs {row.counted:,} bytes ({row.raw:,} raw)" for row in costs]
+    if any(attempt.size is None for attempt in attempts):
+        hint = "Give a bucket with `--store`, so that manifest and agent travel by signed URL"
+    elif parts:
+        hint = "Put what is long in the parts into the bucket, and name it with `#include URL`"
+    else:
+        hint = "Use a launch path with more room, or shorten the command and its environment"
+    return RenderError(
+        f"Expected user-data of at most {limit:,} bytes for `{path.value}`, found {size:,}",
+        causes=tuple(causes),
+        hint=hint,
+    )

@@ -1,0 +1,251 @@
+"""Instances that are folders of this machine: the same user-data, the same agent, no root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bootstrap.config import cache_folder
+from bootstrap.errors import ProvisionError
+from provisioners import Instance, state_folder
+
+if TYPE_CHECKING:
+    from provisioners import Request
+
+# A conda environment works at its prefix only. In a mount name space of its own each instance
+# has its own /opt/envboot: where the host has none, /opt is shown again with that folder added.
+NAMESPACE = r"""
+set -eu
+mine=$1; shift
+if [ ! -d /opt/envboot ]; then
+  shown=$mine/opt.shown
+  mkdir -p "$shown"
+  mount -t tmpfs -o mode=755 none "$shown"
+  for entry in /opt/* /opt/.[!.]*; do
+    if [ -L "$entry" ]; then cp -P "$entry" "$shown/"
+    elif [ -d "$entry" ]; then
+      mkdir "$shown/${entry##*/}"; mount --rbind "$entry" "$shown/${entry##*/}"
+    elif [ -e "$entry" ]; then
+      : >"$shown/${entry##*/}"; mount --bind "$entry" "$shown/${entry##*/}"
+    fi
+  done
+  mkdir "$shown/envboot"
+  mount --rbind "$shown" /opt
+fi
+mkdir -p "$mine/opt/envboot"
+mount --bind "$mine/opt/envboot" /opt/envboot
+exec "$@"
+"""
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+GRACE = 10
+"""Seconds between SIGTERM and SIGKILL."""
+FULL = 64 << 10
+"""With fewer bytes free a file system is taken for full."""
+
+
+class LocalProvisioner:
+    """Runs the agent in a folder below the state folder, one an instance."""
+
+    name = "local"
+    render_for = "local"
+    guest_loopback = "127.0.0.1"
+    host_python = True
+
+    def __init__(self) -> None:
+        self._children: dict[int | None, subprocess.Popen[bytes]] = {}
+
+    def check(self, options: dict[str, str]) -> None:
+        """Refuse nothing: whatever starts here is known to be here."""
+        del options
+
+    def start(self, request: Request) -> list[Instance]:
+        """Start one process an instance, in a session of its own.
+
+        Raises:
+            ProvisionError: the folder cannot be made, or a conda environment's prefix cannot be
+                shown because this machine allows no user name spaces.
+        """
+        wrapper = _find_namespace() if request.fixed_prefix else []
+        instances: list[Instance] = []
+        try:
+            # Signals interrupt the main thread only: in another one, what was started is known.
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(self._start_all, request, wrapper, instances).result()
+        except BaseException as error:
+            self.terminate(instances)
+            if not isinstance(error, OSError):
+                raise
+            raise ProvisionError(
+                f"Failed to start `{instances[-1].name}` below `{state_folder()}`",
+                causes=(error.strerror or str(error),),
+                hint="Choose another folder with `ENVBOOT_STATE_DIR`",
+            ) from error
+        return instances
+
+    def _start_all(self, request: Request, wrapper: list[str], instances: list[Instance]) -> None:
+        for number in range(request.count):
+            name = f"{request.launch}-{number}"
+            folder = state_folder() / self.name / request.launch / name
+            root = folder / "root"
+            instances.append(Instance(name=name, folder=folder, root=root))
+            root.mkdir(parents=True)
+            script = folder / "user-data"
+            # It carries signed URLs.
+            script.touch(mode=0o600)
+            script.write_bytes(request.user_data)
+            inside = [*wrapper, str(root)] if wrapper else []
+            with (folder / "output").open("wb") as output, (folder / "console").open("wb") as log:
+                process = subprocess.Popen(
+                    [*inside, "sh", str(script)],
+                    env=_environment(name, root),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=log,
+                    cwd=root,
+                    start_new_session=True,
+                )
+            self._children[process.pid] = process
+            instances[-1] = replace(instances[-1], pid=process.pid)
+            (folder / "pid").write_text(str(process.pid))
+
+    def instances(self) -> list[Instance]:
+        """Return the instances whose folders are still there, running or not."""
+        found = []
+        for file in sorted((state_folder() / self.name).glob("*/*/pid")):
+            # Another process may be removing it just now.
+            with contextlib.suppress(OSError):
+                folder, text = file.parent, file.read_text()
+                # Empty where the disk was full.
+                pid = int(text) or None if text.isdigit() else None
+                root = folder / "root"
+                found.append(Instance(name=folder.name, folder=folder, root=root, pid=pid))
+        return found
+
+    def is_running(self, instance: Instance) -> bool:
+        """Whether the agent, its publishing or the command is alive."""
+        if instance.pid in self._children:
+            return self._children[instance.pid].poll() is None
+        # Another process may have been given the number since.
+        return instance.pid is not None and _belongs(instance.pid, {_mark(instance)})
+
+    def console(self, instance: Instance) -> str:
+        """Return what agent and script wrote to stderr."""
+        assert instance.folder
+        try:
+            text = (instance.folder / "console").read_text("utf-8", errors="replace")
+            # An agent that cannot write cannot say so.
+            if shutil.disk_usage(instance.folder).free < FULL:
+                text += f"No space is left in `{instance.folder.parent}`\n"
+        except FileNotFoundError:
+            return f"`{instance.folder}` has been removed"
+        return text
+
+    def terminate(self, instances: list[Instance], *, keep: bool = False) -> None:
+        """End every process of the instances, politely first, and remove their folders."""
+        sessions: set[int] = set()
+        start = time.monotonic()
+        asked = False
+        while members := _find_members(instances, sessions):
+            waited = time.monotonic() - start
+            if waited > 2 * GRACE:
+                break
+            if waited > GRACE or not asked:
+                _signal(members, sessions, signal.SIGKILL if asked else signal.SIGTERM)
+            asked = True
+            time.sleep(0.02)
+        for instance in instances:
+            self.is_running(instance)  # no zombie is left of it
+            if instance.folder and not keep:
+                shutil.rmtree(instance.folder, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    instance.folder.parent.rmdir()
+
+
+def _mark(instance: Instance) -> bytes:
+    return b"ENVBOOT_ROOT=" + os.fsencode(instance.root or "")
+
+
+def _belongs(pid: int, marks: set[bytes]) -> bool:
+    """Whether a live process was started with one of the marks in its environment."""
+    try:
+        return not marks.isdisjoint(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+    except OSError:
+        return False
+
+
+def _find_members(instances: list[Instance], sessions: set[int]) -> set[int]:
+    """Return the live processes of instances, whatever became of the ones that started them.
+
+    A process is known by its environment, or, when the command cleared that, by its session;
+    `sessions` collects the ones that have proved to be ours.
+    """
+    marks = {_mark(instance) for instance in instances}
+    pids = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+    found = {pid for pid in pids - {os.getpid()} if _belongs(pid, marks)}
+    sessions |= {i.pid for i in instances if i.pid} & set(map(_find_session, found))
+    return found | {pid for pid in pids if sessions and _find_session(pid) in sessions}
+
+
+def _signal(members: set[int], sessions: set[int], number: signal.Signals) -> None:
+    """Send a signal to each process once, and to those forked meanwhile with their group.
+
+    What a process starts because of the signal is left to finish.
+    """
+    for session in sessions:
+        with contextlib.suppress(OSError):
+            os.killpg(session, number)
+    for pid in members:
+        with contextlib.suppress(OSError):
+            if os.getpgid(pid) not in sessions:
+                os.kill(pid, number)
+
+
+def _find_session(pid: int) -> int | None:
+    """Return a live process's session, None for one that ended or is a zombie."""
+    try:
+        return os.getsid(pid) if Path(f"/proc/{pid}/cmdline").read_bytes() else None
+    except OSError:
+        return None
+
+
+def _environment(name: str, root: Path) -> dict[str, str]:
+    """Return the launching environment, without what would lead into another Python one."""
+    hidden = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME", "PYTHONPATH", "NOTIFY_SOCKET")
+    kept = {key: value for key, value in os.environ.items() if key not in hidden}
+    own = {"ENVBOOT_ROOT": str(root), "ENVBOOT_INSTANCE": name, "PYTHONUNBUFFERED": "1"}
+    # What is on PATH here must not stand in for what a machine would lack: it is as systemd's,
+    # but for the interpreter that runs the agent.
+    programs = root.parent / "bin"
+    programs.mkdir()
+    (programs / "python3").symlink_to(getattr(sys, "_base_executable", sys.executable))
+    cache = {"UV_CACHE_DIR": str(cache_folder() / "uv")}
+    return cache | kept | own | {"PATH": f"{programs}:{PATH}"}
+
+
+def _find_namespace() -> list[str]:
+    """Return the command that gives an instance its own /opt/envboot."""
+    options = ["--mount"] if os.geteuid() == 0 else ["--map-root-user", "--mount"]
+    command = ["unshare", *options]
+    try:
+        tried = subprocess.run([*command, "true"], capture_output=True, text=True, check=False)
+        seen = tried.stderr.strip() or f"`unshare` ended with {tried.returncode}"
+    except FileNotFoundError:
+        seen = "`unshare` was not found"
+    else:
+        if tried.returncode == 0:
+            return [*command, "sh", "-c", NAMESPACE, "sh"]
+    raise ProvisionError(
+        "Cannot show a conda environment at `/opt/envboot/env` on `local`",
+        causes=(seen,),
+        hint="Allow user name spaces (`sysctl kernel.unprivileged_userns_clone=1`; on Ubuntu "
+        "`kernel.apparmor_restrict_unprivileged_userns=0`), or use `envboot launch qemu`",
+    )

@@ -1,0 +1,301 @@
+"""Instances as QEMU virtual machines on this machine, from any cloud image of Linux."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bootstrap.errors import ProvisionError
+from provisioners import Instance, Request, state_folder
+from provisioners.image import ensure_debian_image, kernel_beside
+from provisioners.seed import SeedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+QEMU = "qemu-system-x86_64"
+HOST = "10.0.2.2"
+"""What QEMU's user networking calls this machine's loopback."""
+FORMATS = ("qcow2", "raw")
+MEMORY, CPUS = "2048", "2"
+
+
+def compose_command(
+    folder: Path,
+    *,
+    seed: str,
+    memory: str,
+    cpus: str,
+    accelerate: bool,
+    kernel: tuple[Path, Path] | None = None,
+) -> list[str]:
+    """Return QEMU's command line for one instance. Pure.
+
+    `folder` holds `disk.qcow2` and gets `console.txt` and `qemu.pid`. `seed` is the URL that
+    cloud-init reads, as the guest sees it; `memory` is in MiB; `kernel` is the kernel and
+    initrd of a disk without a boot loader.
+    """
+    command = [QEMU, "-name", folder.name, "-nodefaults", "-display", "none", "-no-reboot"]
+    command += ["-machine", "q35", "-accel", "kvm" if accelerate else "tcg,thread=multi"]
+    command += ["-cpu", "host" if accelerate else "max", "-m", memory, "-smp", cpus]
+    command += ["-drive", f"file={_escape(folder / 'disk.qcow2')},format=qcow2,if=virtio"]
+    command += ["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]
+    command += ["-device", "virtio-rng-pci"]
+    # cloud-init finds NoCloud by the serial number. Without `dsmode=net` releases before 24.1
+    # ignore a seed at a URL; `nocloud-net`, their other spelling of it, is deprecated since.
+    command += ["-smbios", f"type=1,serial=ds=nocloud;dsmode=net;s={_escape(seed)}"]
+    command += ["-serial", f"file:{folder / 'console.txt'}", "-pidfile", str(folder / "qemu.pid")]
+    if kernel:
+        command += ["-kernel", str(kernel[0]), "-initrd", str(kernel[1])]
+        command += ["-append", "root=/dev/vda rw console=ttyS0"]
+    return command
+
+
+def _escape(value: object) -> str:
+    return str(value).replace(",", ",,")
+
+
+class QemuProvisioner:
+    """Virtual machines below `<state folder>/qemu/<launch>/<instance>/`.
+
+    Options: `image` (a qcow2 or raw disk), or `make-image` (`true`: a Debian one, made once);
+    `memory` (MiB) and `cpus`. The image is never changed: each instance writes to an overlay.
+    User-data is served on this machine's loopback while this object lives.
+    """
+
+    name = "qemu"
+    render_for = "nocloud"
+    guest_loopback = HOST
+    host_python = False
+
+    def __init__(self, state: Path | None = None) -> None:
+        self._state = state or state_folder()
+        self._seeds: dict[str, tuple[SeedServer, list[Instance]]] = {}
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+
+    def check(self, options: Mapping[str, str]) -> None:
+        """Refuse, before anything is built, what could never start; makes no image.
+
+        Raises:
+            ProvisionError: QEMU or the image is missing, or an option is wrong.
+        """
+        _check_programs()
+        _number(options, "memory", MEMORY)
+        _number(options, "cpus", CPUS)
+        if options.get("make-image") != "true":
+            find_format(self._find_image(options))
+
+    def start(self, request: Request) -> list[Instance]:
+        """Start every instance, or none.
+
+        Raises:
+            ProvisionError: QEMU or the image is missing, an option is wrong, or QEMU refuses.
+        """
+        _check_programs()
+        memory = _number(request.options, "memory", MEMORY)
+        cpus = _number(request.options, "cpus", CPUS)
+        image = self._find_image(request.options)
+        kind = find_format(image)
+        accelerate = can_accelerate()
+        launch = self._state / "qemu" / request.launch
+        names = [f"{request.launch}-{number}" for number in range(request.count)]
+        secret = secrets.token_urlsafe(24)
+        files = {f"/{secret}/{name}/user-data": request.user_data for name in names}
+        for name in names:
+            files[f"/{secret}/{name}/meta-data"] = (
+                f"instance-id: {name}\nlocal-hostname: {name}\n".encode()
+            )
+            files[f"/{secret}/{name}/vendor-data"] = b""
+        seeds = SeedServer(files)
+        instances: list[Instance] = []
+        self._seeds[request.launch] = (seeds, instances)
+        try:
+            for name in names:
+                folder = launch / name
+                folder.mkdir(parents=True, mode=0o700)
+                instances.append(Instance(name=name, folder=folder))
+                make_overlay(image, kind, folder / "disk.qcow2")
+                command = compose_command(
+                    folder,
+                    seed=f"http://{HOST}:{seeds.port}/{secret}/{name}/",
+                    memory=memory,
+                    cpus=cpus,
+                    accelerate=accelerate,
+                    kernel=kernel_beside(image),
+                )
+                pid = self._launch(command, folder)
+                instances[-1] = Instance(name=name, folder=folder, pid=pid)
+        except BaseException:
+            self.terminate(instances)
+            raise
+        finally:
+            self._close_seeds()
+        return instances
+
+    def _find_image(self, options: Mapping[str, str]) -> Path:
+        if options.get("make-image") == "true":
+            return ensure_debian_image(self._state / "images")
+        hint = "Name a cloud image with `--image`, or have a Debian one made with `--make-image`"
+        if not options.get("image"):
+            raise ProvisionError("Expected a disk image for QEMU, found none", hint=hint)
+        image = Path(options["image"]).expanduser().resolve()
+        if not image.is_file():
+            raise ProvisionError(f"Image `{image}` was not found", hint=hint)
+        return image
+
+    def _launch(self, command: list[str], folder: Path) -> int:
+        pidfile, log = folder / "qemu.pid", folder / "qemu.log"
+        with log.open("wb") as output:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._children[child.pid] = child
+        # QEMU writes the file when every device stands: a wrong option ends it before that.
+        while child.poll() is None and not (pidfile.exists() and pidfile.read_text().strip()):
+            time.sleep(0.02)
+        if child.poll() is not None:
+            raise ProvisionError(
+                f"Failed to start QEMU for `{folder.name}`: it ended with {child.returncode}",
+                causes=tuple(log.read_text(errors="replace").strip().splitlines()[-3:]),
+            )
+        return child.pid
+
+    def instances(self) -> list[Instance]:
+        """Return the instances whose folders are still there, running or not."""
+        found = []
+        for folder in sorted((self._state / "qemu").glob("*/*")):
+            pidfile = folder / "qemu.pid"
+            pid = pidfile.read_text().strip() if pidfile.exists() else ""
+            found.append(Instance(name=folder.name, folder=folder, pid=int(pid) if pid else None))
+        return found
+
+    def is_running(self, instance: Instance) -> bool:
+        """Whether its QEMU runs; a guest that powered off ended it."""
+        if instance.pid is None or instance.folder is None:
+            return False
+        child = self._children.get(instance.pid)
+        if child:
+            return child.poll() is None
+        # Another process may have been given the number since: only ours names the folder.
+        try:
+            found = Path(f"/proc/{instance.pid}/cmdline").read_bytes()
+        except OSError:
+            return False
+        return str(instance.folder / "qemu.pid").encode() in found
+
+    def console(self, instance: Instance) -> str:
+        """Return what the guest wrote on its first serial port."""
+        file = instance.folder / "console.txt" if instance.folder else None
+        return file.read_text(errors="replace") if file and file.exists() else ""
+
+    def terminate(self, instances: list[Instance], *, keep: bool = False) -> None:
+        """End the virtual machines; with `keep`, leave their disks and consoles behind."""
+        for end in (signal.SIGTERM, signal.SIGKILL):
+            for instance in instances:
+                if instance.pid and self.is_running(instance):
+                    os.kill(instance.pid, end)
+            deadline = time.monotonic() + 5
+            while any(map(self.is_running, instances)) and time.monotonic() < deadline:
+                time.sleep(0.02)
+        for instance in instances:
+            if instance.folder and not keep:
+                shutil.rmtree(instance.folder, ignore_errors=True)
+        for launch in {instance.folder.parent for instance in instances if instance.folder}:
+            if launch.is_dir() and not any(launch.iterdir()):
+                launch.rmdir()
+        self._close_seeds()
+
+    def _close_seeds(self) -> None:
+        for launch, (seeds, instances) in list(self._seeds.items()):
+            if not any(map(self.is_running, instances)):
+                del self._seeds[launch]
+                seeds.close()
+
+
+def _number(options: Mapping[str, str], name: str, default: str) -> str:
+    value = options.get(name, default)
+    if not value.isdigit() or int(value) < 1:
+        wanted = "MiB as a whole number" if name == "memory" else "a whole number"
+        raise ProvisionError(f"Expected `{name}` as {wanted}, found `{value}`")
+    return value
+
+
+def _check_programs() -> None:
+    wanted = {QEMU: "qemu-system-x86", "qemu-img": "qemu-utils"}
+    missing = [package for program, package in wanted.items() if not shutil.which(program)]
+    if missing:
+        raise ProvisionError(
+            "Cannot start a virtual machine: QEMU is not installed",
+            causes=tuple(f"`{name}` was not found" for name in wanted if not shutil.which(name)),
+            hint=f"Install it with `apt install {' '.join(missing)}`",
+        )
+
+
+def find_format(image: Path) -> str:
+    """Return `qcow2` or `raw`.
+
+    Raises:
+        ProvisionError: it is neither; QEMU takes any file for raw, so a raw one must have a
+            boot sector, or a kernel beside it.
+    """
+    command = ["qemu-img", "info", "--output=json", str(image)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        causes = tuple(done.stderr.strip().splitlines()[-1:])
+        raise ProvisionError(f"Failed to read image `{image}`", causes=causes)
+    found = str(json.loads(done.stdout)["format"])
+    if found == "raw" and not kernel_beside(image):
+        with image.open("rb") as file:
+            found = "raw" if file.read(512)[510:] == b"\x55\xaa" else "unknown"
+    if found not in FORMATS:
+        wanted = " or ".join(f"`{name}`" for name in FORMATS)
+        raise ProvisionError(
+            f"Expected image `{image}` as {wanted}, found `{found}`",
+            hint="Turn it into one with `qemu-img convert -O qcow2`",
+        )
+    return found
+
+
+def make_overlay(image: Path, kind: str, overlay: Path) -> None:
+    """Make a disk that starts as `image` and keeps every change to itself."""
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", kind, "-b", str(image)]
+    done = subprocess.run([*command, str(overlay)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ProvisionError(
+            f"Failed to make a disk over image `{image}`",
+            causes=tuple(done.stderr.strip().splitlines()[-1:]),
+        )
+
+
+def can_accelerate(seconds: float = 5) -> bool:
+    """Whether guests really run on KVM: one is run, whose boot sector ends QEMU with 33.
+
+    A device that exists proves little: nested or restricted KVM makes one that aborts or hangs.
+    """
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    # mov al, 0x10; out 0xf4, al; hlt: the exit device ends QEMU with 0x10 * 2 + 1.
+    sector = bytes([0xB0, 0x10, 0xE6, 0xF4, 0xF4]).ljust(510, b"\0") + b"\x55\xaa"
+    with tempfile.TemporaryDirectory() as folder:
+        disk = Path(folder) / "probe.raw"
+        disk.write_bytes(sector)
+        command = [QEMU, "-nodefaults", "-display", "none", "-no-reboot", "-m", "32"]
+        command += ["-accel", "kvm", "-cpu", "host", "-drive", f"file={disk},format=raw,if=ide"]
+        command += ["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
+        try:
+            done = subprocess.run(command, timeout=seconds, capture_output=True, check=False)
+        except subprocess.TimeoutExpired:
+            return False
+    return done.returncode == 33

@@ -1,0 +1,231 @@
+"""Guests for tests: a folder each, the shrunk agent, a real bucket, an environment of three wheels.
+
+Everything is real but small: uv installs from an index on loopback, a miss takes under a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from uv import find_uv_bin
+
+from bootstrap import payload
+from bootstrap.agent.pack import write_layer
+from bootstrap.manifest import Base, Layer, Manifest, Project, Python, Tool, Wheel
+from bootstrap.publish import publish
+from tests.agent import trees
+from tests.index import make_wheel, write_simple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bootstrap.store import Store
+
+MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
+SITE = f"lib/python{MINOR}/site-packages"
+HOST_PYTHON = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+PLATFORM = {"x86_64": "linux-64"}.get(platform.machine(), f"linux-{platform.machine()}")
+MODULES = ("alpha", "beta", "gamma")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """What environments are made of: the URL of an index with the wheels, and uv as a tool."""
+
+    folder: Path
+    url: str
+    wheels: tuple[Wheel, ...]
+    uv: Tool
+
+    @property
+    def index(self) -> str:
+        """The URL of the simple index."""
+        return f"{self.url}/simple/"
+
+
+def make_parts(folder: Path, url: str) -> Parts:
+    """Fill `folder`, which is served at `url`: a wheel of the default index, of another, by URL."""
+    # With its byte code each one fills a frame of its own, and does not compress well.
+    texts = {name: random.Random(name).randbytes(550_000).hex() for name in MODULES}
+    made = {
+        name: make_wheel(folder, name, text=f"NAME = {name!r}\nTEXT = {text!r}\n")
+        for name, text in texts.items()
+    }
+    write_simple(folder)
+    where = {
+        "beta": {"index": f"{url}/simple/"},
+        "gamma": {"url": f"{url}/{made['gamma'].path.name}"},
+    }
+    wheels = tuple(
+        Wheel(name=wheel.name, version=wheel.version, sha256=wheel.sha256, **where.get(name, {}))
+        for name, wheel in made.items()
+    )
+    # As pinned as the program itself, and a thousand times smaller.
+    program = find_uv_bin()
+    script = f'#!/bin/sh\nexec {program} "$@"\n'.encode()
+    (folder / "uv").write_bytes(script)
+    uv = Tool(version="1.0", url=f"{url}/uv", sha256=hashlib.sha256(script).hexdigest())
+    return Parts(folder=folder, url=url, wheels=wheels, uv=uv)
+
+
+def make_manifest(parts: Parts, **changes: Any) -> Manifest:
+    """Return the manifest of an environment with the machine's own interpreter."""
+    base = Base(
+        platform=PLATFORM,
+        python=Python(version=platform.python_version(), source="host", executable=HOST_PYTHON),
+        virtual_packages={},
+        wheels=parts.wheels,
+        tools={"uv": parts.uv},
+    )
+    return Manifest(base=replace(base, **changes))
+
+
+def make_layer(manifest: Manifest, folder: Path, files: dict[str, bytes]) -> tuple[Manifest, Path]:
+    """Return the manifest with a layer of these files, and the layer's file in `folder`."""
+    tree, packed = folder / "layer", folder / "layer.tar.zst"
+    for path, data in files.items():
+        trees.write(tree, path, data)
+    sha256, _, _ = write_layer(str(tree), str(packed))
+    projects = (Project(name="mine", version="1.0"),)
+    return replace(manifest, layer=Layer(digest=f"sha256:{sha256}", projects=projects)), packed
+
+
+@dataclass(kw_only=True, slots=True)
+class Launch:
+    """A launch: what its guests are given. `grants` may be damaged by a test at will."""
+
+    parts: Parts
+    manifest: Manifest
+    grants: dict[str, Any]
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def base_key(self) -> str:
+        """The bucket's folder for the base."""
+        return f"base/{self.manifest.base_digest.removeprefix('sha256:')}"
+
+
+def make_launch(
+    parts: Parts,
+    store: Store,
+    cache: Path,
+    *,
+    manifest: Manifest | None = None,
+    layer: Path | None = None,
+    seconds: int = 600,
+) -> Launch:
+    """Publish as the client does; the manifest travels in user-data."""
+    manifest = manifest or make_manifest(parts)
+    grants = publish(manifest, layer, store, launch="launch", seconds=seconds, cache=cache)
+    del grants["manifest"]
+    return Launch(
+        parts=parts,
+        manifest=manifest,
+        grants=grants,
+        config={"digest": manifest.environment_digest},
+    )
+
+
+class Guest:
+    """One machine: a folder. `boot` runs the agent as a unit would and returns its exit code."""
+
+    def __init__(self, root: Path, launch: Launch, *, python: str = HOST_PYTHON) -> None:
+        self.root = root
+        self.launch = launch
+        self.python = [python, "-I"]
+        self.opt = root / "opt/envboot"
+        self.state = root / "var/lib/envboot"
+        self.envs = self.opt / "envs"
+        self.env = self.opt / "env"
+        self.wrap: list[str] = []
+        self.environment = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "ENVBOOT_ROOT": str(root),
+            "ENVBOOT_INSTANCE": root.name,
+            "UV_DEFAULT_INDEX": launch.parts.index,
+            "UV_PYTHON_DOWNLOADS": "never",
+        }
+        self.lib = self.opt / "lib"
+        for path, text in payload.agent_files().items():
+            trees.write(self.lib, path, text.encode())
+        self.give(launch)
+
+    def give(self, launch: Launch) -> None:
+        """Write a launch's documents, as the bootstrap script does."""
+        self.launch = launch
+        self.state.mkdir(parents=True, exist_ok=True)
+        documents = {
+            "manifest": launch.manifest.to_dict(),
+            "grants": launch.grants,
+            "config": launch.config,
+        }
+        for name, document in documents.items():
+            (self.state / f"{name}.json").write_text(json.dumps(document))
+
+    def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
+        """Start the agent in a session of its own."""
+        return subprocess.Popen(
+            [*self.wrap, *self.python, str(self.lib), *words],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            **options,
+        )
+
+    def agent(self, *words: str, **options: Any) -> int:
+        """Run the agent and return its exit code; it never prints a traceback."""
+        process = self.start(*words, **options)
+        printed, _ = process.communicate(timeout=120)
+        assert "Traceback" not in printed, printed
+        return process.returncode
+
+    def boot(self, **options: Any) -> int:
+        """Run one boot."""
+        return self.agent("boot", **options)
+
+    def publish(self) -> int:
+        """Publish what the boot had to install."""
+        return self.agent("publish")
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The last result."""
+        found: dict[str, Any] = json.loads((self.state / "result.json").read_text())
+        return found
+
+    @property
+    def reasons(self) -> str:
+        """Every error of the last result."""
+        return "\n".join(f"{e['stage']}: {e['error']}" for e in self.result["errors"])
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """Every record so far."""
+        lines = (self.state / "events.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    def code(self) -> trees.Snapshot:
+        """What is in site-packages, through the prefix."""
+        return trees.snapshot((self.env / SITE).resolve())
+
+    def says(self, program: str = "import alpha, beta, gamma; print(alpha.NAME, beta.NAME)") -> str:
+        """Run a program in the active environment."""
+        # Byte code that it would write has the time in it.
+        command = [str(self.env / "bin/python"), "-B", "-c", program]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    def leftovers(self) -> list[str]:
+        """What lies in the folder of environments beside whole environments."""
+        return sorted(path.name for path in self.envs.iterdir() if path.name.startswith("."))

@@ -1,0 +1,121 @@
+"""An environment to boot: a manifest from the local channel, published into a `file://` bucket."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from bootstrap.manifest import Base, CondaPackage, Manifest, Python, Tool, Wheel
+from bootstrap.publish import publish
+from bootstrap.store import open_store
+from tests.channel import Channel, ensure_channel
+from tests.index import WheelFile, make_wheel, serve_folder, write_simple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bootstrap.store import Store
+
+CONDA = ("python", "numpy", "native-tool", "tabulate")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bench:
+    """A served channel, a served index of wheels made by hand, and a bucket.
+
+    The URLs are as the guest sees them but for `tools_url`, where this machine fetches the
+    tools that it puts into the bucket.
+    """
+
+    channel: Channel
+    tools_url: str
+    channel_url: str
+    index_url: str
+    tiny: tuple[WheelFile, ...]
+    store: Store
+    cache: Path
+
+    def manifest(self, *, conda: tuple[str, ...] = CONDA, tiny: int = 1) -> Manifest:
+        """Return a manifest of conda packages, the channel's wheels and some hand-made ones."""
+        packages = [self.channel.packages[name] for name in conda]
+        urls = [f"{self.channel_url}/conda/{package.path}" for package in packages]
+        return Manifest(
+            base=Base(
+                platform="linux-64",
+                python=Python(version=self.channel.python_version, source="conda"),
+                virtual_packages={"__glibc": "2.28"},
+                conda=tuple(
+                    CondaPackage(url=url, sha256=package.sha256)
+                    for url, package in zip(urls, packages, strict=True)
+                ),
+                wheels=(
+                    *(self._by_url(self.channel.wheels[name]) for name in ("markupsafe", "six")),
+                    *(self._by_name(wheel) for wheel in self.tiny[:tiny]),
+                ),
+                tools=self._tools(),
+            )
+        )
+
+    def _by_url(self, wheel: WheelFile) -> Wheel:
+        url = f"{self.channel_url}/wheels/{wheel.path.name}"
+        return Wheel(name=wheel.name, version=wheel.version, sha256=wheel.sha256, url=url)
+
+    def _by_name(self, wheel: WheelFile) -> Wheel:
+        return Wheel(name=wheel.name, version=wheel.version, sha256=wheel.sha256)
+
+    @property
+    def mirror(self) -> dict[str, bytes]:
+        """A file by which a machine takes the hand-made wheels' index for PyPI."""
+        text = f"[Service]\nEnvironment=UV_DEFAULT_INDEX={self.index_url}/simple\n"
+        return {"/etc/systemd/system/envboot.service.d/mirror.conf": text.encode()}
+
+    def _tools(self) -> dict[str, Tool]:
+        uv = self.channel.wheels["uv"]
+        return {
+            "micromamba": Tool(
+                version="2.8.1",
+                url=f"{self.tools_url}/micromamba",
+                sha256=self.channel.micromamba_sha256,
+            ),
+            "uv": Tool(
+                version=uv.version,
+                url=f"{self.tools_url}/wheels/{uv.path.name}",
+                sha256=uv.sha256,
+            ),
+        }
+
+    def publish(self, manifest: Manifest, launch: str) -> dict[str, Any]:
+        """Put manifest and tools into the bucket and return the grants."""
+        return publish(manifest, None, self.store, launch=launch, seconds=3600, cache=self.cache)
+
+    def ports(self, grants: dict[str, Any]) -> tuple[int, ...]:
+        """Return the ports that a machine has to reach."""
+        urls = (self.channel_url, self.index_url, grants["manifest"]["get"])
+        return tuple(urlsplit(url).port or 80 for url in urls)
+
+
+@contextmanager
+def open_bench(folder: Path, *, tiny: int = 1, loopback: str = "127.0.0.1") -> Iterator[Bench]:
+    """Serve everything until the end; `loopback` is what a guest calls this machine's own."""
+    channel = ensure_channel()
+    wheels = folder / "tiny"
+    wheels.mkdir(parents=True)
+    made = tuple(make_wheel(wheels, f"tiny-{number:03}") for number in range(tiny))
+    write_simple(wheels)
+    with (
+        serve_folder(channel.folder) as channel_url,
+        serve_folder(wheels) as index_url,
+        open_store(f"file://{folder}/bucket", guest_loopback=loopback) as store,
+    ):
+        yield Bench(
+            channel=channel,
+            tools_url=channel_url,
+            channel_url=channel_url.replace("127.0.0.1", loopback),
+            index_url=index_url.replace("127.0.0.1", loopback),
+            tiny=made,
+            store=store,
+            cache=folder / "cache",
+        )

@@ -1,0 +1,132 @@
+"""An instance metadata service as EC2's, for one machine: IMDSv1 and v2.
+
+It answers what cloud-init's EC2 datasource and an SDK's credential chain ask for. `requests`
+keeps every request's method and path, so a test can tell who asked for what, and how.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import socket
+
+ADDRESS = "169.254.169.254"
+REGION = "eu-central-1"
+MAC = "02:00:00:00:00:01"
+
+
+class MetadataServer:
+    """Serves one instance's tree on a listening socket (which it closes at its end).
+
+    Args:
+        listener: the socket, usually 169.254.169.254:80 inside a namespace.
+        instance: the instance id, `i-…`.
+        user_data: the bytes as given to the API, after base64.
+        role: name and credentials document of the instance's role, None for no role.
+        require_token: answer 401 to IMDSv1, as `HttpTokens=required` does. (cloud-init
+            inside a container asks by IMDSv1 only.)
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        *,
+        instance: str,
+        user_data: bytes,
+        role: tuple[str, dict[str, str]] | None = None,
+        require_token: bool = False,
+    ) -> None:
+        self.tree = _leaves(instance, role)
+        self.user_data = user_data
+        self.require_token = require_token
+        self.tokens: set[str] = set()
+        self.requests: list[tuple[str, str]] = []
+        handler = type("Handler", (_Handler,), {"service": self})
+        self._server = ThreadingHTTPServer((ADDRESS, 80), handler, bind_and_activate=False)
+        self._server.socket.close()
+        self._server.socket = listener
+        self._server.daemon_threads = True
+        arguments = {"poll_interval": 0.05}
+        self._thread = Thread(target=self._server.serve_forever, kwargs=arguments, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def find(self, path: str) -> bytes | None:
+        """Return what a GET of `/<any version>/…` answers; a folder answers its entries."""
+        _, _, rest = path.lstrip("/").partition("/")
+        if rest == "user-data":
+            return self.user_data or None
+        if rest.rstrip("/") in self.tree:
+            return self.tree[rest.rstrip("/")].encode()
+        folder = rest.rstrip("/") + "/" if rest else ""
+        below = [leaf.removeprefix(folder) for leaf in self.tree if leaf.startswith(folder)]
+        entries = {name.partition("/")[0] + ("/" if "/" in name else "") for name in below}
+        return "\n".join(sorted(entries)).encode() if entries else None
+
+
+def _leaves(instance: str, role: tuple[str, dict[str, str]] | None) -> dict[str, str]:
+    identity = {"instanceId": instance, "region": REGION, "availabilityZone": REGION + "a"}
+    leaves = {
+        "meta-data/ami-id": "ami-0123456789abcdef0",
+        "meta-data/hostname": f"{instance}.internal",
+        "meta-data/instance-id": instance,
+        "meta-data/instance-type": "m6i.large",
+        "meta-data/local-hostname": f"{instance}.internal",
+        "meta-data/local-ipv4": "127.0.0.1",
+        f"meta-data/network/interfaces/macs/{MAC}/device-number": "0",
+        f"meta-data/network/interfaces/macs/{MAC}/local-ipv4s": "127.0.0.1",
+        f"meta-data/network/interfaces/macs/{MAC}/mac": MAC,
+        "meta-data/placement/availability-zone": REGION + "a",
+        "meta-data/placement/region": REGION,
+        "meta-data/services/domain": "amazonaws.com",
+        "dynamic/instance-identity/document": json.dumps(identity),
+    }
+    if role:
+        leaves[f"meta-data/iam/security-credentials/{role[0]}"] = json.dumps(role[1])
+    return leaves
+
+
+class _Handler(BaseHTTPRequestHandler):
+    service: MetadataServer
+    protocol_version = "HTTP/1.1"
+
+    def do_PUT(self) -> None:
+        self.service.requests.append(("PUT", self.path))
+        seconds = self.headers.get("X-aws-ec2-metadata-token-ttl-seconds", "")
+        if not seconds.isdigit() or not 1 <= int(seconds) <= 21600:
+            self._answer(400, b"")
+            return
+        token = secrets.token_urlsafe(32)
+        self.service.tokens.add(token)
+        self._answer(200, token.encode(), {"X-aws-ec2-metadata-token-ttl-seconds": seconds})
+
+    def do_GET(self) -> None:
+        self.service.requests.append(("GET", self.path))
+        token = self.headers.get("X-aws-ec2-metadata-token")
+        wrong = token is not None and token not in self.service.tokens
+        if wrong or (token is None and self.service.require_token):
+            self._answer(401, b"")
+            return
+        found = self.service.find(self.path)
+        self._answer(404 if found is None else 200, found or b"")
+
+    def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Say nothing."""

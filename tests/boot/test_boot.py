@@ -1,0 +1,137 @@
+"""Whole boots: the rendered document, cloud-init, systemd, the agent, the bucket."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bootstrap.parts import parse_part
+from bootstrap.userdata import LaunchPath, Rung, render
+from tests.boot.environment import Bench, open_bench
+from tests.boot.machine import Report, Spec, boot
+from tests.channel import NUMPY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [
+    pytest.mark.boot,
+    pytest.mark.subprocess,
+    pytest.mark.sockets,
+    # py-rattler, in the stand-in for micromamba, has been seen to crash in a booted machine.
+    pytest.mark.flaky(reruns=1, only_rerun=[r"micromamba failed \(-11\)"]),
+]
+
+CODE = """
+import importlib.metadata as metadata, os, sys
+import markupsafe, numpy, tabulate, tiny_000
+print(sys.prefix, numpy.__version__, os.environ["GREETING"], os.environ["NATIVE_TOOL_HOME"])
+print(len(list(metadata.distributions())))
+"""
+COMMAND = ("python", "-c", CODE)
+FOREIGN = b"""#cloud-config
+runcmd:
+  - [sh, -c, "echo ran > /root/foreign-runcmd"]
+write_files:
+  - {path: /root/foreign-file, content: "written"}
+"""
+PREFIX = "/opt/envboot/env"
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with open_bench(tmp_path_factory.mktemp("bench"), tiny=400) as made:
+        yield made
+
+
+def result(report: Report) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(report.text("/var/lib/envboot/result.json"))
+    return document
+
+
+def assert_ready(report: Report, source: str) -> None:
+    """Every place that says whether the environment is ready says so."""
+    assert report.output("is-active") == "active", report.output("journal")
+    assert result(report)["outcome"] == "ready", report.output("journal")
+    assert result(report)["source"] == source, report.output("journal")
+    assert "status: done" in report.output("cloud-init-status")
+    assert report.output("failed") == ""
+
+
+def test_the_first_machine_installs_and_publishes_and_the_next_fetches(
+    bench: Bench, root: Path, tmp_path: Path
+) -> None:
+    manifest = bench.manifest()
+    for source in ("install", "archive"):
+        grants = bench.publish(manifest, f"boot-{source}")
+        document = render(
+            manifest,
+            launch_path=LaunchPath.NOCLOUD,
+            grants=grants,
+            command=COMMAND,
+            environment={"GREETING": "hello"},
+            parts=[parse_part("foreign.yaml", FOREIGN)],
+        )
+        spec = Spec(user_data=document.payload, ports=bench.ports(grants), files=bench.mirror)
+        with boot(f"boot-{source}", spec, root=root, folder=tmp_path / source) as machine:
+            report = machine.wait(120)
+        assert_ready(report, source)
+        home = f"{PREFIX}/share/native-tool"
+        lines = report.output("run-journal")
+        assert f"{PREFIX} {NUMPY} hello {home}" in lines
+        assert report.text("/root/foreign-runcmd") == "ran\n"
+        assert report.text("/root/foreign-file") == "written"
+        assert "Valid cloud-config" in report.output("cloud-init-schema")
+        assert "Subject:" in report.output("explanation")
+        assert "Main PID" in report.output("status")
+        records = report.journal(f"ENVBOOT_DIGEST={manifest.environment_digest}")
+        assert {"probe", "verify", "activate"} <= {record["ENVBOOT_STAGE"] for record in records}
+
+
+@pytest.mark.parametrize(
+    ("packages", "rungs"),
+    [
+        (60, {Rung.PLAIN, Rung.GZIP, Rung.EXTRAS}),
+        (400, {Rung.MANIFEST, Rung.BOTH}),
+    ],
+)
+def test_a_document_of_many_packages_boots_on_ec2(
+    bench: Bench, root: Path, tmp_path: Path, packages: int, rungs: set[Rung]
+) -> None:
+    manifest = bench.manifest(tiny=packages - 6)
+    grants = bench.publish(manifest, f"boot-{packages}")
+    document = render(
+        manifest,
+        launch_path=LaunchPath.EC2,
+        grants=grants,
+        command=COMMAND,
+        environment={"GREETING": "hello"},
+    )
+    assert document.rung in rungs
+    assert len(document.payload) <= 16_384
+    ports = bench.ports(grants)
+    spec = Spec(user_data=document.payload, datasource="ec2", ports=ports, files=bench.mirror)
+    with boot(f"boot-{packages}", spec, root=root, folder=tmp_path / "m") as machine:
+        report = machine.wait(180)
+    assert_ready(report, "install")
+    # Of the four conda packages two are Python distributions.
+    assert str(packages - 6 + 2 + 2) in report.output("run-journal").splitlines()
+
+
+def test_a_machine_without_its_packages_says_why_and_is_not_active(
+    bench: Bench, root: Path, tmp_path: Path
+) -> None:
+    manifest = bench.manifest(tiny=2)
+    grants = bench.publish(manifest, "boot-failed")
+    document = render(manifest, launch_path=LaunchPath.NOCLOUD, grants=grants, command=COMMAND)
+    channel, _, store = bench.ports(grants)
+    spec = Spec(user_data=document.payload, ports=(channel, store), files=bench.mirror)
+    with boot("boot-failed", spec, root=root, folder=tmp_path / "m") as machine:
+        report = machine.wait(120)
+    assert report.output("is-active") != "active"
+    assert result(report)["outcome"] == "failed"
+    assert "/simple/tiny-00" in report.output("journal")
+    assert report.output("run-is-active") != "active"

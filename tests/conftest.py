@@ -1,0 +1,66 @@
+"""What every test obeys: no process and no socket unless it is marked for them; golden files."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the one switch that rewrites golden files."""
+    parser.addoption("--update-golden", action="store_true", help="write golden files anew")
+
+
+@pytest.fixture(autouse=True)
+def _no_side_doors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forbid processes and sockets; `subprocess`, `sockets` and `boot` marks allow them."""
+
+    def refuse(mark: str) -> Callable[..., NoReturn]:
+        def call(*_: Any, **__: Any) -> NoReturn:
+            raise AssertionError(f"this test wants @pytest.mark.{mark}")
+
+        return call
+
+    marks = {mark.name for mark in request.node.iter_markers()}
+    if not marks & {"subprocess", "boot", "network"}:
+        monkeypatch.setattr(subprocess.Popen, "__init__", refuse("subprocess"))
+        monkeypatch.setattr(os, "fork", refuse("subprocess"))
+    if not marks & {"sockets", "boot", "network"}:
+        monkeypatch.setattr(socket.socket, "connect", refuse("sockets"))
+        monkeypatch.setattr(socket.socket, "bind", refuse("sockets"))
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep tests out of the user's own cache and state."""
+    folder = tmp_path_factory.getbasetemp()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CACHE", "STATE"):
+            patch.setenv(f"ENVBOOT_{name}_DIR", str(folder / name.lower()))
+        yield
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str | bytes], None]:
+    """Return `golden(name, content)`: compare with, or with --update-golden write, a file."""
+
+    def check(name: str, content: str | bytes) -> None:
+        data = content.encode() if isinstance(content, str) else content
+        file = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+        assert file.exists(), f"no golden file {name}: run pytest --update-golden"
+        assert data == file.read_bytes(), f"{name} differs: look, then run pytest --update-golden"
+
+    return check

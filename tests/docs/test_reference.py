@@ -1,0 +1,242 @@
+"""The reference says what the code says, and what real runs show: nothing less, nothing else."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bootstrap import errors
+from bootstrap.agent import wire
+from bootstrap.config import CHANNELS, GLIBC, Settings, parse_settings
+from bootstrap.errors import EnvbootError, Exit, UsageError
+from bootstrap.manifest import Manifest, Tool
+from bootstrap.parts import PREFIXES, TYPES
+from bootstrap.scan.document import Scan, Source
+from bootstrap.userdata import LaunchPath, Rung
+from tests.docs import commands, sources
+from tests.docs.pages import (
+    REFERENCE,
+    ROOT,
+    compare,
+    find_blocks,
+    flatten,
+    read_rows,
+    read_section,
+)
+
+if TYPE_CHECKING:
+    from tests.docs.conftest import Machines, Project
+
+
+def rows(title: str) -> dict[str, str]:
+    """Return the rows of one section of the reference."""
+    found = read_rows(read_section(REFERENCE, title))
+    assert found, f"section {title!r} has no table"
+    return found
+
+
+def assert_same(title: str, *documents: Any, known: frozenset[str] = frozenset()) -> None:
+    """A section has exactly the members of these documents, and those that a type knows."""
+    seen = set().union(*map(flatten, documents)) | known
+    assert compare(rows(title), seen) == ([], [])
+
+
+def test_every_command_and_option_is_in_the_reference(request: pytest.FixtureRequest) -> None:
+    text = REFERENCE.read_text("utf-8")
+    before, begin, rest = text.partition(commands.BEGIN)
+    _, end, after = rest.partition(commands.END)
+    assert begin
+    assert end
+    wanted = before + commands.render() + after
+    if request.config.getoption("--update-golden"):
+        REFERENCE.write_text(wanted, "utf-8")
+        text = wanted
+    assert text == wanted, "run pytest --update-golden tests/docs"
+
+
+def test_every_option_says_what_it_does() -> None:
+    assert " |  |" not in commands.render()
+
+
+def test_the_exit_codes_are_those_of_the_code_and_mean_what_its_errors_mean() -> None:
+    table = rows("Exit codes")
+    assert set(table) == {str(int(code)) for code in Exit}
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    for kind in kinds:
+        if issubclass(kind, EnvbootError) and kind not in (EnvbootError, errors.DocumentError):
+            meaning = str(kind.__doc__).splitlines()[0].rstrip(".")
+            assert f"| {meaning} |" in table[str(int(kind.exit_code))]
+
+
+def test_the_variables_are_those_of_the_code() -> None:
+    read = set(rows("Variables that are read"))
+    written = set(rows("Variables that are set"))
+    assert read | written == sources.find_variables()
+
+
+def test_the_settings_are_those_of_the_code() -> None:
+    wanted = {name for name in Settings.__dataclass_fields__ if name != "tools"}
+    wanted |= {f"tools.<tool>.{name}" for name in Tool.__dataclass_fields__}
+    table = rows("Settings")
+    assert set(table) == wanted
+    assert f"`{json.dumps(CHANNELS)}`" in table["channels"]
+    assert f'`"{GLIBC}"`' in table["glibc"]
+
+
+def test_the_example_of_settings_is_accepted_and_uses_every_one() -> None:
+    (text,) = find_blocks(read_section(REFERENCE, "Settings"), "toml")
+    settings = parse_settings(text)
+    assert settings.tools
+    for name in Settings.__dataclass_fields__:
+        assert f"{name}" in text
+    with pytest.raises(UsageError):
+        parse_settings(f"{text}\nunknown = 1\n")
+
+
+def test_the_launch_paths_and_their_limits_are_those_of_the_code() -> None:
+    table = rows("Launch paths")
+    assert set(table) == {path.value for path in LaunchPath}
+    for path in LaunchPath:
+        limit = path.rules.limit
+        assert f"| {f'{limit:,}' if limit else 'none'} |" in table[path.value]
+        assert ("After base64" in table[path.value]) == path.rules.limit_encoded
+        assert ("Takes no parts" in table[path.value]) == (not path.rules.mime)
+
+
+def test_the_types_of_parts_are_those_of_the_code() -> None:
+    table = rows("Types of parts")
+    assert set(table) == {name.partition("/")[2] for name in TYPES}
+    for prefix, name in PREFIXES.items():
+        assert f"| `{prefix}` |" in table[name.partition("/")[2]]
+
+
+def test_the_agents_commands_and_exit_codes_are_those_of_the_code() -> None:
+    text = read_section(REFERENCE, "envboot-agent").partition("### Stages")[0]
+    first, _, second = text.partition("| exit code |")
+    (function,) = (
+        node
+        for node in ast.walk(sources.parse(ROOT / "bootstrap/agent/main.py"))
+        if isinstance(node, ast.FunctionDef) and node.name == "main"
+    )
+    words: set[object] = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Dict):
+            words |= {key.value for key in node.keys if isinstance(key, ast.Constant)}
+        elif isinstance(node, ast.Tuple):
+            words |= {item.value for item in node.elts if isinstance(item, ast.Constant)}
+    assert set(read_rows(first)) == words
+    codes = {wire.READY, wire.FAILED, wire.DEGRADED, 64}
+    assert set(read_rows(second)) == {str(code) for code in codes}
+
+
+def test_the_message_ids_are_those_of_the_code_and_the_catalog() -> None:
+    _, _, text = read_section(REFERENCE, "Journal").partition("| message id |")
+    table = read_rows(text)
+    kinds = {row.split(" | ")[1]: code for code, row in table.items()}
+    assert kinds == wire.MESSAGE_IDS
+    catalog = (ROOT / "templates/envboot.catalog").read_text("ascii")
+    ids = {line[3:] for line in catalog.splitlines() if line.startswith("-- ")}
+    assert ids == set(table)
+
+
+@pytest.mark.subprocess
+@pytest.mark.sockets
+class TestMachines:
+    """What is compared with real machines."""
+
+    def test_the_journal_fields_are_those_that_machines_write(self, machines: Machines) -> None:
+        text, _, _ = read_section(REFERENCE, "Journal").partition("| message id |")
+        assert set(read_rows(text)) == set().union(*machines.records)
+        stages = {record["ENVBOOT_STAGE"] for record in machines.records}
+        assert stages - set(rows("Stages")) == {"run"}
+
+    def test_the_bucket_has_the_keys_that_are_there(self, machines: Machines) -> None:
+        assert compare(rows("Bucket"), machines.keys()) == ([], [])
+
+    def test_the_files_on_the_guest_are_those_that_are_there(self, machines: Machines) -> None:
+        seen = machines.files("first") | machines.files("second")
+        assert compare(rows("Files on the guest"), seen) == ([], [])
+
+    def test_the_agent_prints_these_members(self, machines: Machines) -> None:
+        why = json.loads(machines.tell("second", "why", "--json").stdout)
+        assert_same("`envboot-agent why --json`", why, {"result": machines.results[0]})
+        status = json.loads(machines.tell("second", "status", "--json").stdout)
+        assert flatten(status) == {name for name in flatten(why) if not name.startswith("events")}
+
+    def test_a_wrong_word_ends_the_agent_with_64(self, machines: Machines) -> None:
+        assert machines.tell("first", "unknown").returncode == 64
+
+    def test_the_agents_exit_code_is_the_outcome(self, machines: Machines) -> None:
+        assert machines.tell("first", "status").returncode == wire.READY
+        assert machines.tell("second", "status").returncode == wire.DEGRADED
+
+
+@pytest.mark.subprocess
+@pytest.mark.sockets
+class TestJson:
+    """What is compared with what the commands print."""
+
+    def test_scan(self, project: Project) -> None:
+        found = project.json("scan", "--python", "venv", "--json")
+        known = frozenset(sources.members(Scan))
+        assert_same("`envboot scan --json`", found, known=known)
+
+    def test_scan_sources(self, project: Project) -> None:
+        found = project.json("scan", "--python", "venv", "--sources", "--json")
+        known = frozenset(f"[].{name}" for name in sources.members(Source))
+        assert_same("`envboot scan --sources --json`", found, known=known)
+
+    def test_lock(self, project: Project) -> None:
+        found = project.json("lock", "--python", "venv", "--host-python")
+        known = frozenset(sources.members(Manifest))
+        assert_same("`envboot lock`: the manifest", found, known=known)
+
+    def test_launch(self, launches: list[dict[str, Any]]) -> None:
+        title = "`envboot launch --json`"
+        assert_same(title, *launches)
+        table = rows(title)
+        for step in launches[0]["steps"]:
+            assert f"`{step}`" in table["steps.<step>"]
+
+    def test_stages(self, launches: list[dict[str, Any]]) -> None:
+        stages = [set(launch["instances"][0]["stages"]) for launch in launches]
+        assert set(rows("Stages")) == set().union(*stages)
+
+    def test_files_on_this_machine(self, launches: list[dict[str, Any]], project: Project) -> None:
+        assert launches
+        state = project.folder / "state"
+        seen = {
+            path.relative_to(state).as_posix()
+            for path in state.rglob("*")
+            if path.is_file() or path.is_symlink()
+        }
+        documented = rows("Files on your machine")
+        # This project names a bucket of its own.
+        assert compare(documented, seen | {"store/any"}) == ([], [])
+
+    def test_ls(self, launches: list[dict[str, Any]], project: Project) -> None:
+        assert len(project.json("ls", "--json")) == len(launches)
+        assert_same("`envboot ls --json`", project.json("ls", "--json"))
+
+    def test_store_ls(self, launches: list[dict[str, Any]], project: Project) -> None:
+        assert launches
+        found = project.json("store", "ls", f"file://{project.folder}/bucket", "--json")
+        assert_same("`envboot store ls --json`", found)
+
+    def test_render_userdata(self, tmp_path: Path) -> None:
+        # In a folder without settings, so without a bucket.
+        manifest = ROOT / "tests/golden/manifest-minimal.json"
+        command = [str(Path(sys.executable).with_name("envboot")), "render-userdata", "--json"]
+        done = subprocess.run(
+            [*command, "--manifest", str(manifest)], cwd=tmp_path, capture_output=True, check=True
+        )
+        title = "`envboot render-userdata --json`"
+        assert_same(title, json.loads(done.stdout))
+        for rung in Rung:
+            assert f"`{rung.name.lower()}`" in rows(title)["rung"]

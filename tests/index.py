@@ -1,0 +1,108 @@
+"""Wheels for tests: downloaded once from PyPI, or made by hand, and served as a simple index."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import subprocess
+import sys
+import zipfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from packaging.utils import canonicalize_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WheelFile:
+    """One wheel on disk; `name` is normalised after PEP 503."""
+
+    name: str
+    version: str
+    path: Path
+    sha256: str
+
+
+def download_wheels(pins: tuple[str, ...], folder: Path) -> None:
+    """Download exactly these wheels (`name==version`) for this interpreter, no dependencies."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    subprocess.run(
+        [*command, "--only-binary=:all:", f"--dest={folder}", *pins], check=True, text=True
+    )
+
+
+def read_wheels(folder: Path) -> dict[str, WheelFile]:
+    """Return the wheels of a folder by name."""
+    wheels = {}
+    for path in sorted(folder.glob("*.whl")):
+        name, version = path.name.split("-")[:2]
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        wheel = WheelFile(name=canonicalize_name(name), version=version, path=path, sha256=sha256)
+        wheels[wheel.name] = wheel
+    return wheels
+
+
+def make_wheel(folder: Path, name: str, version: str = "1.0", text: str = "") -> WheelFile:
+    """Write a wheel of one module; the same arguments give the same bytes."""
+    module = name.replace("-", "_")
+    info = f"{module}-{version}.dist-info"
+    files = {
+        f"{module}.py": text or f"NAME = {name!r}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\n"
+        "Root-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    rows = [f"{path},{_record_hash(data.encode())},{len(data)}" for path, data in files.items()]
+    files[f"{info}/RECORD"] = "\n".join([*rows, f"{info}/RECORD,,"]) + "\n"
+    path = folder / f"{module}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for member, data in files.items():
+            wheel.writestr(zipfile.ZipInfo(member, (2020, 1, 1, 0, 0, 0)), data)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return WheelFile(name=canonicalize_name(name), version=version, path=path, sha256=sha256)
+
+
+def _record_hash(data: bytes) -> str:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest())
+    return "sha256=" + digest.decode().rstrip("=")
+
+
+def write_simple(folder: Path) -> None:
+    """Write PEP 503 pages with hashes, `folder/simple/<name>/index.html`, beside the wheels."""
+    wheels = read_wheels(folder)
+    for wheel in wheels.values():
+        page = folder / "simple" / wheel.name
+        page.mkdir(parents=True, exist_ok=True)
+        link = f'<a href="../../{wheel.path.name}#sha256={wheel.sha256}">{wheel.path.name}</a>'
+        (page / "index.html").write_text(f"<!DOCTYPE html><html><body>{link}</body></html>\n")
+    names = "".join(f'<a href="{name}/">{name}</a>' for name in wheels)
+    (folder / "simple" / "index.html").write_text(f"<html><body>{names}</body></html>\n")
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+@contextmanager
+def serve_folder(folder: Path) -> Iterator[str]:
+    """Serve a folder's files on a free loopback port; yields the URL without a final slash."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

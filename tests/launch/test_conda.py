@@ -1,0 +1,220 @@
+"""A conda environment on `local`: at its prefix, in a mount name space of each instance's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bootstrap.lock.wheels import find_uv
+from tests.channel import ensure_channel, explicit_list
+from tests.index import serve_folder
+from tests.launch.conftest import clean
+from tests.launch.workspace import ENVBOOT, Workspace, open_workspace, wait_for, write_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
+
+PREFIX = "/opt/envboot/env"
+PACKAGES = ("python", "native-tool", "tabulate")
+PROGRAM = """\
+import json, os, sys, tabulate, tiny_one, mine
+data = os.path.join(os.environ["NATIVE_TOOL_HOME"], "data.txt")
+print(json.dumps({
+    "prefix": sys.prefix,
+    "conda": os.environ["CONDA_PREFIX"],
+    "tool": os.environ["NATIVE_TOOL_HOME"],
+    "data": open(data).read(),
+    "tabulate": tabulate.__file__,
+    "wheel": tiny_one.NAME,
+    "mine": mine.VALUE,
+    "opt": sorted(os.listdir("/opt")),
+}))
+"""
+NOBODY = 65534
+# Nobody reads this checkout, wherever it is, and may do nothing else.
+AS_NOBODY = [
+    *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
+    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
+]
+# An /opt of its own: one folder with a file, a file, a link, and no envboot.
+BARE_OPT = """
+mount -t tmpfs none /opt
+mkdir /opt/tool /opt/.hidden
+echo theirs >/opt/tool/file; echo alone >/opt/file; ln -s tool /opt/link; ln -s lost /opt/nowhere
+"$@"; code=$?
+ls -A /opt >&2
+exit $code
+"""
+
+
+@contextmanager
+def open_conda_workspace(folder: Path) -> Iterator[Workspace]:
+    """Make a conda environment with a wheel and a project on top."""
+    channel = ensure_channel()
+    with open_workspace(folder) as workspace, serve_folder(channel.folder) as url:
+        index = workspace.variables["UV_DEFAULT_INDEX"].removesuffix("/simple")
+        uv, micromamba = workspace.index / "uv", channel.micromamba
+        write_settings(folder, uv=(f"{index}/uv", uv), micromamba=(f"{url}/micromamba", micromamba))
+        prefix, explicit = folder / "conda", folder / "explicit.txt"
+        explicit.write_text(explicit_list(channel, url, PACKAGES))
+        options = ["--no-rc", "-y", "-q", "-p", str(prefix), "-f", str(explicit)]
+        root = str(folder / "mamba")
+        done = workspace.run(str(micromamba), "create", *options, MAMBA_ROOT_PREFIX=root)
+        assert done.returncode == 0, done.stderr
+        install = ["pip", "install", "-q", "-p", str(prefix), "--break-system-packages"]
+        done = workspace.run(find_uv(), *install, "tiny-one", "-e", str(folder / "projét"))
+        assert done.returncode == 0, done.stderr
+        yield replace(workspace, python=prefix)
+
+
+@pytest.fixture(scope="module")
+def _conda() -> Iterator[Workspace]:
+    # Only its owner may look into pytest's own folder.
+    with tempfile.TemporaryDirectory(prefix="envboot-") as folder:
+        Path(folder).chmod(0o755)
+        with open_conda_workspace(Path(folder) / "work") as made:
+            yield made
+
+
+@pytest.fixture
+def conda(_conda: Workspace) -> Iterator[Workspace]:
+    if not can_mount([]):
+        pytest.skip("wants root, or user name spaces")
+    yield _conda
+    clean(_conda)
+
+
+def can_mount(wrapper: list[str]) -> bool:
+    user = [] if os.geteuid() == 0 and not wrapper else ["--map-root-user"]
+    command = [*wrapper, "unshare", *user, "--mount", "true"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def find_host() -> list[str]:
+    """List what the host has below /opt/envboot."""
+    return sorted(str(path) for path in Path("/opt/envboot").rglob("*"))
+
+
+def check(done: subprocess.CompletedProcess[str], *sources: str) -> dict[str, Any]:
+    """Check what PROGRAM says in an instance, and return it."""
+    assert done.returncode == 0, done.stderr
+    [instance] = json.loads(done.stdout)["instances"]
+    assert instance["outcome"] == "ready"
+    assert instance["source"] in (sources or ("install", "archive"))
+    said: dict[str, Any] = json.loads(instance["output"])
+    assert said["prefix"] == said["conda"] == PREFIX
+    assert said["tool"] == f"{PREFIX}/share/native-tool"
+    assert said["data"] == "native\n"
+    assert said["tabulate"].startswith(f"{PREFIX}/lib/")
+    assert (said["wheel"], said["mine"]) == ("tiny-one", 1)
+    assert "envboot" in said["opt"]
+    return said
+
+
+def test_cold_and_warm_at_its_prefix_and_nothing_on_the_host(conda: Workspace) -> None:
+    shutil.rmtree(conda.state, ignore_errors=True)
+    before, opt = find_host(), {path.name for path in Path("/opt").iterdir()}
+    for source in ("install", "archive"):
+        said = check(conda.launch("--json", "--", "python", "-c", PROGRAM), source)
+        assert set(said["opt"]) == opt | {"envboot"}
+    assert find_host() == before
+    assert {path.name for path in Path("/opt").iterdir()} == opt
+    assert conda.leftovers() == conda.survivors() == []
+
+
+def test_two_at_once_have_a_prefix_each(conda: Workspace) -> None:
+    script = f"echo $ENVBOOT_INSTANCE >{PREFIX}/whose; sleep 0.5; cat {PREFIX}/whose"
+    done = conda.launch("--json", "--count", "2", "--", "sh", "-c", script)
+    assert done.returncode == 0, done.stderr
+    for instance in json.loads(done.stdout)["instances"]:
+        assert instance["output"] == instance["name"] + "\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="wants root")
+def test_on_a_host_without_the_folder_its_opt_is_still_shown(conda: Workspace) -> None:
+    command = conda.command("--json", "--", "python", "-c", PROGRAM)
+    wrapper = ["unshare", "--mount", "sh", "-c", BARE_OPT, "sh"]
+    done = conda.run(*wrapper, *command)
+    assert check(done)["opt"] == [".hidden", "envboot", "file", "link", "nowhere", "tool"]
+    assert done.stderr.split() == [".hidden", "file", "link", "nowhere", "tool"]
+    show = ["cat", "/opt/tool/file", "/opt/link/file", "/opt/file"]
+    done = conda.run(*wrapper, *conda.command("--", *show))
+    assert done.stdout == "theirs\ntheirs\nalone\n"
+    assert conda.leftovers() == conda.survivors() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="wants root, to become nobody")
+def test_an_unprivileged_user_has_it_too(conda: Workspace) -> None:
+    if not can_mount(AS_NOBODY):
+        pytest.skip("wants user name spaces for unprivileged users")
+    before = find_host()
+    home = conda.folder / "nobody"
+    home.mkdir()
+    shutil.copy(conda.folder / "pyproject.toml", home)
+    os.chown(home, NOBODY, NOBODY)
+    own = {f"ENVBOOT_{name}_DIR": str(home / name.lower()) for name in ("CACHE", "STATE")}
+    own |= {"HOME": str(home), "UV_CACHE_DIR": str(home / "uv")}
+    # In a name space its capability ends: the interpreter must be one that anybody may run.
+    main = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+    main += "from bootstrap.cli import main; main()"
+    envboot = [str(conda.python / "bin/python"), "-c", main]
+    script = 'cd "$HOME" && exec "$@"'
+    for source in ("install", "archive"):
+        words = conda.command("--json", "--", "python", "-c", PROGRAM)[1:]
+        done = conda.run(*AS_NOBODY, "sh", "-c", script, "sh", *envboot, *words, **own)
+        check(done, source)
+    assert find_host() == before
+    assert not list((home / "state" / "local").iterdir())
+
+
+def test_ctrl_c_ends_what_runs_in_the_name_space(conda: Workspace) -> None:
+    process = conda.start(*conda.command("--", "sleep", "61234"))
+    wait_for(lambda: any(line.startswith("sleep 61234") for line in conda.survivors()))
+    process.terminate()
+    process.communicate(timeout=8)
+    assert process.returncode == 130
+    assert conda.survivors() == conda.leftovers() == []
+
+
+def test_where_name_spaces_are_forbidden_that_is_said(conda: Workspace, tmp_path: Path) -> None:
+    fake = tmp_path / "unshare"
+    refusal = "unshare: unshare failed: Operation not permitted"
+    fake.write_text(f"#!/bin/sh\necho '{refusal}' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    done = conda.launch("--", "true", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.returncode == 15
+    assert "error: Cannot show a conda environment at `/opt/envboot/env` on `local`" in done.stderr
+    assert f"caused by: {refusal}" in done.stderr
+    assert "hint: Allow user name spaces" in done.stderr
+    assert conda.leftovers() == []
+
+
+def test_a_host_without_unshare_is_an_error_and_no_traceback(
+    conda: Workspace, tmp_path: Path
+) -> None:
+    for name in ("sh", "python3", "env"):
+        (tmp_path / name).symlink_to(shutil.which(name) or name)
+    done = conda.launch("--", "true", PATH=str(tmp_path))
+    assert done.returncode == 15
+    assert "`unshare` was not found" in done.stderr
+    assert "Failed unexpectedly" not in done.stderr
+
+
+def test_a_kept_conda_instance_is_ended_by_name(conda: Workspace) -> None:
+    assert conda.launch().returncode == 0
+    shown = conda.run(ENVBOOT, "ls").stdout.split()
+    assert shown[1:3] == ["local", "idle"]
+    assert conda.run(ENVBOOT, "terminate", shown[0]).returncode == 0
+    assert conda.leftovers() == []

@@ -1,0 +1,83 @@
+"""Scans for tests of the lock, each as small as what it shows."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from bootstrap.scan.document import CondaRecord, Distribution, Interpreter, Scan
+
+if TYPE_CHECKING:
+    from bootstrap.scan.document import Source
+
+VERSION = ".".join(map(str, sys.version_info[:3]))
+MINOR = ".".join(map(str, sys.version_info[:2]))
+SHA = "a" * 64
+
+
+def make_scan(
+    *distributions: Distribution,
+    conda: tuple[CondaRecord, ...] = (),
+    platform: str = "linux-64",
+    implementation: str = "CPython",
+) -> Scan:
+    """A scan of the running interpreter with just these packages."""
+    interpreter = Interpreter(
+        version=VERSION,
+        implementation=implementation,
+        executable=sys.executable,
+        base_executable=sys.executable,
+        prefix=sys.prefix,
+        base_prefix=sys.base_prefix,
+        tag=f"cpython-{MINOR.replace('.', '')}",
+        purelib="/site",
+        platlib="/site",
+    )
+    return Scan(
+        kind="conda" if conda else "venv",
+        platform=platform,
+        glibc="2.36",
+        interpreter=interpreter,
+        conda=conda,
+        distributions=distributions,
+    )
+
+
+def make_distribution(
+    name: str,
+    version: str = "1.0",
+    *,
+    tags: tuple[str, ...] = ("py3-none-any",),
+    direct_url: dict[str, Any] | None = None,
+    conda: str | None = None,
+) -> Distribution:
+    """An installed distribution."""
+    return Distribution(
+        name=name,
+        version=version,
+        location="/site",
+        tags=tags,
+        direct_url=direct_url,
+        conda=conda,
+    )
+
+
+def make_record(
+    name: str, version: str = "1.0", *, url: str | None = None, **hashes: str
+) -> CondaRecord:
+    """A conda record, with a sha256 unless told otherwise."""
+    address = f"https://channel.test/linux-64/{name}-{version}-0.conda" if url is None else url
+    return CondaRecord(
+        name=name,
+        version=version,
+        build="0",
+        channel="https://channel.test",
+        subdir="linux-64",
+        url=address,
+        **(hashes or {"sha256": SHA}),
+    )
+
+
+def names(sources: tuple[Source, ...]) -> list[str]:
+    """The names of some sources."""
+    return [source.name for source in sources]

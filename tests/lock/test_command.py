@@ -1,0 +1,106 @@
+"""`envboot lock` on a real environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bootstrap.agent import wire
+from bootstrap.lock.wheels import find_uv
+from bootstrap.manifest import parse_manifest
+from tests.index import make_wheel, serve_folder, write_simple
+from tests.layer.projects import write_project
+from tests.lock.documents import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Variables that know one index; `tmp_path/venv` holds a wheel of it and a project."""
+    index = tmp_path / "index"
+    index.mkdir()
+    make_wheel(index, "demo")
+    write_simple(index)
+    project = write_project(tmp_path / "my project", "mine")
+    with serve_folder(index) as url:
+        variables = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "ENVBOOT_CACHE_DIR": str(tmp_path / "cache"),
+            "UV_CACHE_DIR": str(tmp_path / "uv"),
+            "UV_DEFAULT_INDEX": f"{url}/simple".replace("://", "://user:hunter2@"),
+        }
+        for command in (
+            ["venv", "-q", "--python", sys.executable, f"{tmp_path}/venv"],
+            ["pip", "install", "-q", "-p", f"{tmp_path}/venv", "demo", str(project.path)],
+        ):
+            subprocess.run([find_uv(), *command], env=variables, cwd=tmp_path, check=True)
+        yield variables
+
+
+def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `envboot lock` in the tests' folder."""
+    home = environment["HOME"]
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("envboot")), "lock", "--python", "venv", *arguments],
+        env=environment,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_manifest_is_on_stdout_and_the_summary_beside_it(
+    environment: dict[str, str],
+) -> None:
+    done = run(environment, "--host-python")
+    assert done.returncode == 0, done.stderr
+    manifest = parse_manifest(done.stdout)
+    assert [wheel.name for wheel in manifest.base.wheels] == ["demo"]
+    assert manifest.base.python.version == VERSION
+    assert manifest.layer
+    assert [project.name for project in manifest.layer.projects] == ["mine"]
+    assert f"environment  {manifest.environment_digest}" in done.stderr
+    assert f"base         {manifest.base_digest}" in done.stderr
+    assert "mine 1.0, built" in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_the_second_lock_is_the_same_and_an_edit_changes_only_the_layer(
+    environment: dict[str, str],
+) -> None:
+    home = Path(environment["HOME"])
+    assert run(environment, "--host-python", "-o", "one.json").stdout == ""
+    again = run(environment, "--host-python", "-o", "two.json")
+    assert "mine 1.0, cached" in again.stderr
+    assert (home / "one.json").read_bytes() == (home / "two.json").read_bytes()
+    (home / "my project" / "mine" / "__init__.py").write_text("EDITED = 1\n")
+    assert run(environment, "--host-python", "-o", "three.json").returncode == 0
+    one, three = (json.loads((home / f"{name}.json").read_text()) for name in ("one", "three"))
+    assert wire.base_digest(one) == wire.base_digest(three)
+    assert wire.environment_digest(one) != wire.environment_digest(three)
+
+
+def test_a_wrong_setting_is_a_usage_error(environment: dict[str, str]) -> None:
+    (Path(environment["HOME"]) / "pyproject.toml").write_text("[tool.envboot]\nglib = 1\n")
+    done = run(environment)
+    assert done.returncode == 2
+    assert "error: Unknown key `tool.envboot.glib`" in done.stderr
+
+
+def test_a_platform_that_cannot_be_locked_for_yet_is_refused(environment: dict[str, str]) -> None:
+    done = run(environment, "--platform", "linux-aarch64")
+    assert done.returncode == 11
+    assert done.stdout == ""
+    assert "error: Cannot lock for `linux-aarch64` from `linux-64` yet" in done.stderr

@@ -1,0 +1,153 @@
+"""Distributions from an index, looked up by the real uv on an index of our own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bootstrap.errors import LockError
+from bootstrap.lock.wheels import Wheels, lock_wheels
+from tests.index import make_wheel, serve_folder, write_simple
+from tests.lock.documents import VERSION, make_distribution
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bootstrap.scan.document import Distribution
+
+pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
+
+
+@pytest.fixture(autouse=True)
+def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave uv nothing of this machine's settings, and no way to PyPI."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    monkeypatch.setenv("UV_NO_CONFIG", "1")
+    for name in ("UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder whose wheels uv finds once `write_simple` was called, behind a password."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    with serve_folder(folder) as url:
+        secret = url.replace("http://", "http://user:hunter2@")
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"{secret}/simple")
+        yield folder
+
+
+def find(*distributions: Distribution) -> Wheels:
+    return lock_wheels(
+        distributions, platform="linux-64", glibc="2.28", version=VERSION, python=sys.executable
+    )
+
+
+def test_a_wheel_of_another_index_is_written_with_its_url_and_no_password(index: Path) -> None:
+    made = make_wheel(index, "demo")
+    write_simple(index)
+    found = find(make_distribution("demo"))
+    (wheel,) = found.wheels
+    assert wheel.sha256 == made.sha256
+    assert wheel.url
+    assert wheel.url.startswith("http://127.0.0.1:")
+    assert wheel.url.endswith("/demo-1.0-py3-none-any.whl")
+    assert "hunter2" not in repr(found)
+    assert "without credentials" in found.notes[0].message
+
+
+def test_exactly_the_installed_version_is_found_not_the_newest(index: Path) -> None:
+    old = make_wheel(index, "demo", "1.0")
+    page = index / "simple" / "demo"
+    page.mkdir(parents=True)
+    new = make_wheel(index, "demo", "2.0")
+    links = [
+        f'<a href="../../{wheel.path.name}#sha256={wheel.sha256}">{wheel.path.name}</a>'
+        for wheel in (old, new)
+    ]
+    (page / "index.html").write_text("".join(links))
+    assert [wheel.sha256 for wheel in find(make_distribution("demo")).wheels] == [old.sha256]
+
+
+def test_every_offender_is_named_at_once(index: Path) -> None:
+    make_wheel(index, "demo")
+    write_simple(index)
+    missing = [make_distribution(f"missing-{number}") for number in range(12)]
+    with pytest.raises(LockError) as caught:
+        find(*missing[:6], make_distribution("demo"), *missing[6:], make_distribution("demo", "7"))
+    error = caught.value
+    assert "13 packages have no wheel" in error.message
+    assert "`missing-9==1.0` and 3 more" in error.message
+    assert "`demo==1.0`" not in error.message
+    assert "was not found in the package registry" in error.causes[0]
+    assert error.causes[-1] == "3 more"
+    assert error.hint
+    assert "hunter2" not in repr(vars(error))
+
+
+def test_a_package_that_has_only_an_sdist_is_refused_with_the_way_out(index: Path) -> None:
+    page = index / "simple" / "source-only"
+    page.mkdir(parents=True)
+    (index / "source_only-1.0.tar.gz").write_bytes(b"")
+    (page / "index.html").write_text('<a href="../../source_only-1.0.tar.gz">x</a>')
+    with pytest.raises(LockError, match=r"`source-only==1\.0`") as caught:
+        find(make_distribution("source-only"))
+    assert "no usable wheels" in caught.value.causes[0]
+    assert "pip wheel --no-deps" in (caught.value.hint or "")
+
+
+def test_a_wheel_is_hashed_where_its_index_gives_no_hash(index: Path) -> None:
+    made = make_wheel(index, "demo")
+    page = index / "simple" / "demo"
+    page.mkdir(parents=True)
+    name = "demo-1.0-py3-none-any.whl"
+    (page / "index.html").write_text(f'<a href="../../{name}">{name}</a>')
+    (wheel,) = find(make_distribution("demo")).wheels
+    assert wheel.sha256 == made.sha256
+
+
+def test_a_wheel_that_lies_on_this_machine_goes_into_the_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "odd näme & co"
+    folder.mkdir()
+    made = make_wheel(folder, "demo")
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_FIND_LINKS", folder.as_uri())
+    found = find(make_distribution("demo"))
+    assert not found.wheels
+    assert [source.path for source in found.sources] == [str(made.path)]
+
+
+def test_a_wheel_from_a_url_keeps_that_url(index: Path) -> None:
+    made = make_wheel(index, "demo")
+    base = os.environ["UV_DEFAULT_INDEX"].replace("user:hunter2@", "").removesuffix("/simple")
+    url = f"{base}/{made.path.name}"
+    direct: dict[str, object] = {"url": url, "archive_info": {}}
+    (wheel,) = find(make_distribution("demo", direct_url=direct)).wheels
+    assert (wheel.url, wheel.sha256) == (url, made.sha256)
+
+
+def test_an_index_that_does_not_answer_is_said_so_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://user:hunter2@127.0.0.1:9/simple")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with pytest.raises(LockError, match="Failed to look up wheels") as caught:
+        find(make_distribution("one"), make_distribution("two"))
+    assert caught.value.causes
+    assert "hunter2" not in repr(vars(caught.value))
+
+
+@pytest.mark.network
+def test_a_wheel_of_pypi_is_written_with_neither_url_nor_index() -> None:
+    (wheel,) = find(make_distribution("six", "1.17.0")).wheels
+    assert wheel.url is None
+    assert wheel.index is None
+    assert wheel.sha256 == "4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274"

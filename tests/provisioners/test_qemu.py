@@ -1,0 +1,253 @@
+"""What QEMU is asked to do, and every way in which it can be refused."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from bootstrap.errors import ProvisionError
+from provisioners import Instance, Request, qemu
+from provisioners.qemu import QemuProvisioner, compose_command, find_format, make_overlay
+from provisioners.seed import SeedServer
+
+FOLDER = Path("/state/qemu/a1/a1-0")
+SEED = "http://10.0.2.2:4000/secret/a1-0/"
+
+
+def compose(*, accelerate: bool = False, kernel: tuple[Path, Path] | None = None) -> list[str]:
+    return compose_command(
+        FOLDER, seed=SEED, memory="2048", cpus="2", accelerate=accelerate, kernel=kernel
+    )
+
+
+def after(command: list[str], option: str) -> list[str]:
+    return [value for key, value in pairwise(command) if key == option]
+
+
+def test_the_guest_is_headless_and_never_reboots() -> None:
+    command = compose()
+    assert after(command, "-display") == ["none"]
+    assert "-no-reboot" in command
+    assert after(command, "-serial") == ["file:/state/qemu/a1/a1-0/console.txt"]
+    assert after(command, "-pidfile") == ["/state/qemu/a1/a1-0/qemu.pid"]
+
+
+def test_the_seed_is_named_in_the_serial_number_in_the_form_that_every_cloud_init_reads() -> None:
+    assert after(compose(), "-smbios") == [f"type=1,serial=ds=nocloud;dsmode=net;s={SEED}"]
+
+
+def test_acceleration_brings_the_hosts_own_processor() -> None:
+    assert after(compose(accelerate=True), "-accel") == ["kvm"]
+    assert after(compose(accelerate=True), "-cpu") == ["host"]
+    assert after(compose(), "-accel") == ["tcg,thread=multi"]
+    assert after(compose(), "-cpu") == ["max"]
+
+
+def test_a_kernel_beside_the_image_is_started_directly() -> None:
+    command = compose(kernel=(Path("/i/k"), Path("/i/r")))
+    assert after(command, "-kernel") == ["/i/k"]
+    assert after(command, "-initrd") == ["/i/r"]
+    assert "-kernel" not in compose()
+
+
+def test_a_comma_in_a_folder_does_not_end_an_option() -> None:
+    folder = Path("/a,b/x")
+    command = compose_command(folder, seed=SEED, memory="1", cpus="1", accelerate=False)
+    assert after(command, "-drive")[0].startswith("file=/a,,b/x/disk.qcow2,")
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """A disk whose boot sector only stops the processor."""
+    disk = tmp_path / "disk.raw"
+    disk.write_bytes(b"\xf4\xeb\xfd".ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20))
+    return disk
+
+
+def request(**options: str) -> Request:
+    return Request(
+        launch="a1", count=2, user_data=b"#!/bin/sh\n", fixed_prefix=True, options=options
+    )
+
+
+@pytest.mark.subprocess
+def test_an_overlay_takes_every_write_and_the_image_keeps_its_bytes(
+    image: Path, tmp_path: Path
+) -> None:
+    before = hashlib.sha256(image.read_bytes()).hexdigest()
+    overlay = tmp_path / "overlay.qcow2"
+    make_overlay(image, "raw", overlay)
+    subprocess.run(["qemu-io", "-c", "write -P 1 0 4096", str(overlay)], check=True)
+    assert hashlib.sha256(image.read_bytes()).hexdigest() == before
+    plain = tmp_path / "plain"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", str(overlay), str(plain)], check=True)
+    assert plain.read_bytes()[:4096] == b"\1" * 4096
+
+
+@pytest.mark.subprocess
+def test_qcow2_and_bootable_raw_images_are_known_and_others_are_refused(
+    image: Path, tmp_path: Path
+) -> None:
+    qcow2, vdi = tmp_path / "a.qcow2", tmp_path / "a.vdi"
+    for kind, path in (("qcow2", qcow2), ("vdi", vdi)):
+        subprocess.run(["qemu-img", "create", "-q", "-f", kind, str(path), "1M"], check=True)
+    assert find_format(image) == "raw"
+    assert find_format(qcow2) == "qcow2"
+    with pytest.raises(ProvisionError, match="as `qcow2` or `raw`, found `vdi`"):
+        find_format(vdi)
+    text = tmp_path / "notes.txt"
+    text.write_text("no disk")
+    with pytest.raises(ProvisionError, match="found `unknown`"):
+        find_format(text)
+
+
+@pytest.mark.subprocess
+def test_a_missing_image_and_a_wrong_option_are_refused_before_anything_starts(
+    image: Path, tmp_path: Path
+) -> None:
+    provisioner = QemuProvisioner(tmp_path / "state")
+    for options, message in (
+        ({}, "Expected a disk image for QEMU, found none"),
+        ({"image": str(tmp_path / "none")}, "was not found"),
+        ({"image": str(image), "memory": "2G"}, "Expected `memory` as MiB"),
+        ({"image": str(image), "cpus": "0"}, "Expected `cpus`"),
+    ):
+        with pytest.raises(ProvisionError, match=message):
+            provisioner.start(request(**options))
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_machine_without_qemu_is_told_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ProvisionError) as caught:
+        QemuProvisioner(tmp_path).start(request(image="/x"))
+    assert caught.value.hint == "Install it with `apt install qemu-system-x86 qemu-utils`"
+
+
+@pytest.mark.subprocess
+@pytest.mark.sockets
+def test_instances_start_and_end_and_leave_nothing(image: Path, tmp_path: Path) -> None:
+    provisioner = QemuProvisioner(tmp_path / "state")
+    instances = provisioner.start(request(image=str(image), memory="64", cpus="1"))
+    assert [instance.name for instance in instances] == ["a1-0", "a1-1"]
+    assert all(map(provisioner.is_running, instances))
+    # Another process, a later command, sees the same.
+    assert all(map(QemuProvisioner(tmp_path / "state").is_running, instances))
+    first = instances[0]
+    assert first.folder is not None
+    assert (first.folder / "qemu.pid").read_text().strip() == str(first.pid)
+    provisioner.terminate(instances[:1])
+    assert [provisioner.is_running(instance) for instance in instances] == [False, True]
+    provisioner.terminate(instances[1:], keep=True)
+    assert not provisioner.is_running(instances[1])
+    assert instances[1].folder is not None
+    assert (instances[1].folder / "disk.qcow2").exists()
+    assert not first.folder.exists()
+
+
+@pytest.mark.subprocess
+@pytest.mark.sockets
+def test_when_one_instance_cannot_start_the_others_are_ended(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provisioner = QemuProvisioner(tmp_path / "state")
+    real, started = compose_command, []
+
+    def second_is_wrong(folder: Path, **options: object) -> list[str]:
+        command = real(folder, **options)  # type: ignore[arg-type]
+        started.append(folder)
+        return command if len(started) == 1 else [*command, "-no-such-option"]
+
+    monkeypatch.setattr(qemu, "compose_command", second_is_wrong)
+    with pytest.raises(ProvisionError) as caught:
+        provisioner.start(request(image=str(image), memory="64", cpus="1"))
+    assert "Failed to start QEMU for `a1-1`" in caught.value.message
+    assert "no-such-option" in " ".join(caught.value.causes)
+    assert not (tmp_path / "state" / "qemu" / "a1").exists()
+    assert not _named(str(tmp_path))
+
+
+def _named(text: str) -> list[str]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if command.startswith(qemu.QEMU) and text in command:
+            found.append(folder.name)
+    return found
+
+
+@pytest.mark.subprocess
+def test_a_process_that_was_given_the_number_since_is_never_ended(tmp_path: Path) -> None:
+    other = subprocess.Popen(["sleep", "30"])
+    try:
+        instance = Instance(name="a1-0", folder=tmp_path / "a1-0", pid=other.pid)
+        provisioner = QemuProvisioner(tmp_path)
+        assert not provisioner.is_running(instance)
+        provisioner.terminate([instance])
+        time.sleep(0.1)
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+@pytest.mark.sockets
+def test_user_data_is_served_only_at_its_own_path() -> None:
+    server = SeedServer({"/secret/a1-0/user-data": b"\x1f\x8b binary"})
+    base = f"http://127.0.0.1:{server.port}"
+    try:
+        with urllib.request.urlopen(f"{base}/secret/a1-0/user-data") as answer:
+            assert answer.read() == b"\x1f\x8b binary"
+        for path in ("/", "/secret/", "/secret/a1-0/", "/secret/../etc/passwd"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(base + path)
+    finally:
+        server.close()
+
+
+@pytest.mark.subprocess
+def test_acceleration_is_refused_where_the_device_cannot_be_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert not qemu.can_accelerate()
+
+
+@pytest.mark.subprocess
+def test_acceleration_is_refused_where_a_guest_does_not_run_on_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, script in (("hangs", "exec sleep 30"), ("aborts", "exit 134"), ("works", "exit 33")):
+        program = tmp_path / name / qemu.QEMU
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+    monkeypatch.setattr(os, "access", lambda *_: True)
+    found = {}
+    for name in ("hangs", "aborts", "works"):
+        monkeypatch.setenv("PATH", f"{tmp_path / name}:/usr/bin:/bin")
+        found[name] = qemu.can_accelerate(seconds=1)
+    assert found == {"hangs": False, "aborts": False, "works": True}
+
+
+def test_a_debian_image_wants_mmdebstrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from provisioners.image import ensure_debian_image
+
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ProvisionError) as caught:
+        ensure_debian_image(tmp_path)
+    assert "`e2fsprogs genext2fs mmdebstrap`" in caught.value.message

@@ -1,0 +1,106 @@
+"""Which interpreter is scanned, and what is said when there is none."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bootstrap.errors import ScanError
+from bootstrap.scan import find_python, scan
+from tests.scan.environments import find_pythons, make_venv, scan_prefix, site_packages
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PATH = {"PATH": os.environ["PATH"]}
+
+
+def write_program(path: Path, text: str, mode: int = 0o755) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def test_the_active_environment_is_scanned_a_virtual_one_before_conda(tmp_path: Path) -> None:
+    virtual = write_program(tmp_path / "venv" / "bin" / "python", "")
+    conda = write_program(tmp_path / "conda" / "bin" / "python", "")
+    active = {"VIRTUAL_ENV": str(tmp_path / "venv"), "CONDA_PREFIX": str(tmp_path / "conda")}
+    assert find_python(None, active) == str(virtual)
+    assert find_python(None, {**active, "VIRTUAL_ENV": ""}) == str(conda)
+    assert find_python(None, {}) == sys.executable
+
+
+def test_an_interpreter_is_named_by_folder_path_or_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = write_program(tmp_path / "my env" / "bin" / "python", "")
+    active = {"VIRTUAL_ENV": "/elsewhere", "PATH": str(program.parent)}
+    monkeypatch.chdir(tmp_path)
+    assert find_python("my env", active) == str(program)
+    assert find_python("my env/bin/python", active) == str(program)
+    assert find_python("python", active) == str(program)
+
+
+def test_an_active_environment_that_is_gone_is_named_with_its_variable(tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match=r"`/gone` \(`VIRTUAL_ENV`\) was not found"):
+        find_python(None, {"VIRTUAL_ENV": "/gone"})
+    with pytest.raises(ScanError, match="has no `bin/python`"):
+        find_python(str(tmp_path), {})
+
+
+@pytest.mark.parametrize("python", ["/gone/python", "no-such-python", "~/gone/python"])
+def test_an_interpreter_that_is_not_there_is_named(python: str) -> None:
+    with pytest.raises(ScanError, match=f"`{python}` was not found"):
+        find_python(python, PATH)
+
+
+@pytest.mark.subprocess
+def test_an_environment_whose_interpreter_is_gone_says_so(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to("/gone/python3")
+    with pytest.raises(ScanError, match="leads to a Python that is gone"):
+        scan(str(tmp_path), environment=PATH)
+
+
+@pytest.mark.subprocess
+def test_a_file_that_is_not_executable_says_so(tmp_path: Path) -> None:
+    program = write_program(tmp_path / "python", "#!/bin/sh\n", mode=0o644)
+    with pytest.raises(ScanError, match="is not executable"):
+        scan(str(program), environment=PATH)
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize("text", ["no program", "#!/bin/sh\necho hello\n", "#!/bin/sh\nexit 3\n"])
+def test_a_program_that_is_not_python_says_so(text: str, tmp_path: Path) -> None:
+    program = write_program(tmp_path / "python", text)
+    with pytest.raises(ScanError, match=f"`{program}` is not a Python interpreter"):
+        scan(str(program), environment=PATH)
+
+
+@pytest.mark.subprocess
+def test_an_old_python_is_refused_with_both_versions(tmp_path: Path) -> None:
+    # The words of an old interpreter: a syntax error, and its version when asked.
+    text = '#!/bin/sh\ncase "$1" in -c) printf 3.6;; *) echo SyntaxError >&2; exit 1;; esac\n'
+    program = write_program(tmp_path / "python", text)
+    with pytest.raises(ScanError, match=r"Expected Python 3\.8 or later, found 3\.6 at"):
+        scan(str(program), environment=PATH)
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize("python", find_pythons(6, 7))
+def test_a_real_old_python_is_refused(python: str) -> None:
+    with pytest.raises(ScanError, match=r"Expected Python 3\.8 or later, found 3\.[67] at"):
+        scan(python, environment=PATH)
+
+
+@pytest.mark.subprocess
+def test_a_probe_that_fails_has_its_last_words_as_causes(tmp_path: Path) -> None:
+    prefix = make_venv(tmp_path / "venv")
+    (site_packages(prefix) / "break.pth").write_text("import sys; sys.modules['json'] = None\n")
+    with pytest.raises(ScanError, match="Failed to scan") as caught:
+        scan_prefix(prefix)
+    assert "import of json halted" in caught.value.causes[-1]

@@ -1,0 +1,161 @@
+"""A real S3 service on loopback, which verifies signatures, for every folder of tests.
+
+Import the fixtures where they are needed: `from tests.servers import s3_bucket, s3_server`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sysconfig
+import time
+import urllib.request
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mypy_boto3_s3 import S3Client
+
+START_SECONDS = 60
+_PORTS = ("master", "volume", "filer", "s3")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """One key pair of the server."""
+
+    access_key: str
+    secret_key: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class S3Server:
+    """Where the server listens, and who may do what there."""
+
+    endpoint: str
+    admin: Identity
+    reader: Identity
+
+    def environment(self, identity: Identity | None = None) -> dict[str, str]:
+        """Return the variables with which boto3 finds this server and nothing else."""
+        who = identity or self.admin
+        return {
+            "AWS_ACCESS_KEY_ID": who.access_key,
+            "AWS_SECRET_ACCESS_KEY": who.secret_key,
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def client(self) -> S3Client:
+        """Return a client of its own that may do everything."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=self.admin.access_key,
+            aws_secret_access_key=self.admin.secret_key,
+            config=Config(signature_version="s3v4"),
+        )
+
+
+@contextlib.contextmanager
+def run_s3_server(folder: Path) -> Iterator[S3Server]:
+    """Run SeaweedFS on loopback with its data in `folder`; it needs no network."""
+    weed = shutil.which("weed") or str(Path(sysconfig.get_path("scripts")) / "weed")
+    admin = Identity(access_key="admin-key", secret_key="admin-secret")
+    reader = Identity(access_key="reader-key", secret_key="reader-secret")
+    (folder / "s3.json").write_text(
+        json.dumps(
+            {
+                "identities": [
+                    _identity("admin", admin, ["Admin", "Read", "Write", "List", "Tagging"]),
+                    _identity("reader", reader, ["Read", "List"]),
+                ]
+            }
+        )
+    )
+    (folder / "data").mkdir()
+    ports = _find_ports(2 * len(_PORTS))
+    arguments = [weed, "server", f"-dir={folder}/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    for name, port, grpc in zip(_PORTS, ports[::2], ports[1::2], strict=True):
+        arguments += [f"-{name}.port={port}", f"-{name}.port.grpc={grpc}"]
+    arguments += ["-filer", "-s3", f"-s3.config={folder}/s3.json", "-s3.port.iceberg=0"]
+    # Every bucket takes seven volumes of its own.
+    arguments += ["-s3.port.lance=0", "-master.volumeSizeLimitMB=64", "-volume.max=10000"]
+    arguments += ["-s3.autoCreateBucket=false"]
+    endpoint = f"http://127.0.0.1:{ports[2 * _PORTS.index('s3')]}"
+    with (folder / "weed.log").open("wb") as log:
+        # In a folder of its own: weed reads security.toml and the like from the current one.
+        process = subprocess.Popen(
+            arguments, stdout=log, stderr=log, cwd=folder, start_new_session=True
+        )
+    try:
+        _await(process, endpoint + "/healthz", folder / "weed.log")
+        yield S3Server(endpoint=endpoint, admin=admin, reader=reader)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _identity(name: str, keys: Identity, actions: list[str]) -> dict[str, object]:
+    pair = {"accessKey": keys.access_key, "secretKey": keys.secret_key}
+    return {"name": name, "credentials": [pair], "actions": actions}
+
+
+def _find_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    pytest.fail(f"weed did not start:\n{log.read_text(errors='replace')[-4000:]}")
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One S3 server a session."""
+    with run_s3_server(tmp_path_factory.mktemp("seaweed")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A fresh empty bucket's name; boto3 finds it with the administrator's credentials."""
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    bucket = f"test-{uuid.uuid4().hex[:12]}"
+    s3_server.client().create_bucket(Bucket=bucket)
+    return bucket

@@ -1,0 +1,234 @@
+"""What only an S3 bucket must get right: credentials, regions, limits, and words for failures."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+import pytest
+
+from bootstrap.errors import StoreError, UsageError
+from bootstrap.store import Store, open_store
+from bootstrap.store.s3 import MAX_SINGLE_PUT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.servers import S3Server
+
+pytestmark = [pytest.mark.sockets, pytest.mark.subprocess]
+
+WEEK = timedelta(days=7)
+
+Method = Callable[[Store], object]
+
+METHODS: dict[str, Method] = {
+    "find": lambda store: store.find("key"),
+    "read": lambda store: store.read("key"),
+    "create": lambda store: store.create("key", b"x"),
+    "list": lambda store: list(store.list("key")),
+    "delete": lambda store: store.delete("key"),
+}
+SIGNATURES: dict[str, Method] = {
+    "sign_get": lambda store: store.sign_get("key", 60),
+    "sign_put": lambda store: store.sign_put("key", 60),
+    "sign_post": lambda store: store.sign_post("key/", 60, 10),
+}
+ALL = METHODS | SIGNATURES
+
+
+def failure(url: str, method: Method) -> StoreError:
+    with open_store(url) as store, pytest.raises(StoreError, match=r"`s3://[\w-]+") as caught:
+        method(store)
+    text = " ".join((caught.value.message, *caught.value.causes, caught.value.hint or ""))
+    assert "Signature=" not in text
+    assert "secret" not in text.replace("the secret key", "")
+    return caught.value
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    """A service that has regions, and checks no signature."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/"):
+                break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3:///prefix", "s3://bucket/a?b", "s3://bucket/a#b"])
+def test_a_url_without_a_bucket_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="Expected a bucket"):
+        open_store(url)
+
+
+@pytest.mark.parametrize("suffix", ["", "/", "/prefix", "/prefix/"])
+def test_a_root_may_end_with_a_slash_or_be_the_bucket(s3_bucket: str, suffix: str) -> None:
+    with open_store(f"s3://{s3_bucket}{suffix}") as store:
+        store.create("a/b", b"x")
+        assert [each.key for each in store.list("")] == ["a/b"]
+        assert store.read("a/b") == b"x"
+
+
+@pytest.mark.parametrize("method", ALL.values(), ids=ALL)
+def test_a_missing_bucket_is_named(s3_bucket: str, method: Method) -> None:
+    error = failure("s3://no-such-bucket-1/root", method)
+    assert "no-such-bucket-1/root" in error.message
+    assert error.causes == ("Bucket `no-such-bucket-1` was not found",)
+    assert error.hint
+
+
+@pytest.mark.parametrize("method", [METHODS["create"], METHODS["delete"]])
+def test_a_refusal_names_what_is_missing(
+    s3_bucket: str,
+    s3_server: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    method: Method,
+) -> None:
+    for name, value in s3_server.environment(s3_server.reader).items():
+        monkeypatch.setenv(name, value)
+    error = failure(f"s3://{s3_bucket}", method)
+    assert error.message.endswith(f"`s3://{s3_bucket}/key`")
+    assert error.causes[0].startswith("AccessDenied: ")
+    assert "s3:PutObject" in str(error.hint)
+
+
+def test_a_reader_may_read(s3: Store, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3.create("key", b"x")
+    for name, value in s3_server.environment(s3_server.reader).items():
+        monkeypatch.setenv(name, value)
+    with open_store(s3.url) as store:
+        assert store.read("key") == b"x"
+        assert store.find("other") is None
+        assert store.sign_get("key", 60)
+
+
+def test_a_wrong_secret_key_is_told(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    error = failure(f"s3://{s3_bucket}", METHODS["read"])
+    assert error.causes[0].startswith("SignatureDoesNotMatch: ")
+    assert "secret key" in str(error.hint)
+
+
+@pytest.mark.parametrize("method", [METHODS["find"], SIGNATURES["sign_get"]])
+def test_missing_credentials_are_told(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch, method: Method
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    error = failure(f"s3://{s3_bucket}", method)
+    assert "Unable to locate credentials" in error.causes[0]
+    assert "aws sso login" in str(error.hint)
+
+
+def test_an_unknown_profile_is_told(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(StoreError, match=f"Failed to open `s3://{s3_bucket}`") as caught:
+        open_store(f"s3://{s3_bucket}")
+    assert "nobody" in caught.value.causes[0]
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://user:hidden@127.0.0.1:9"])
+def test_an_endpoint_that_does_not_answer_is_told(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+    error = failure(f"s3://{s3_bucket}", METHODS["find"])
+    assert "http://127.0.0.1:9" in error.causes[0]
+    assert "hidden" not in error.causes[0]
+    assert "AWS_ENDPOINT_URL" in str(error.hint)
+
+
+def test_an_endpoint_that_is_no_url_is_told(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "localhost:1")
+    with pytest.raises(StoreError, match="Failed to open") as caught:
+        open_store(f"s3://{s3_bucket}")
+    assert "localhost:1" in caught.value.causes[0]
+    assert "AWS_ENDPOINT_URL" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("sign", SIGNATURES.values(), ids=SIGNATURES)
+def test_signatures_name_the_region_of_the_bucket(
+    moto: str, s3_bucket: str, monkeypatch: pytest.MonkeyPatch, sign: Method
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto)
+    boto3.client("s3").create_bucket(
+        Bucket=s3_bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
+    )
+    with open_store(f"s3://{s3_bucket}") as store:
+        assert "eu-west-1" in str(sign(store))
+        assert "us-east-1" not in str(sign(store))
+
+
+def test_a_url_is_signed_for_seven_days_at_most(s3: Store) -> None:
+    month = 30 * 24 * 3600
+    query = parse_qs(urlsplit(s3.sign_get("key", month)).query)
+    assert query["X-Amz-Expires"] == [str(7 * 24 * 3600)]
+    assert abs(s3.expiry(month) - datetime.now(timezone.utc) - WEEK) < timedelta(seconds=5)
+
+
+def test_an_upload_signs_nothing_that_the_guest_cannot_know(s3: Store) -> None:
+    query = parse_qs(urlsplit(s3.sign_put("key", 60).url).query)
+    assert query["X-Amz-SignedHeaders"] == ["host;if-none-match"]
+    assert not any("checksum" in name.lower() for name in query)
+
+
+def test_a_url_dies_with_the_credentials(
+    s3_bucket: str, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(hours=1)
+    keys = tmp_path / "keys.json"
+    keys.write_text(
+        json.dumps(
+            {
+                "Version": 1,
+                "AccessKeyId": s3_server.admin.access_key,
+                "SecretAccessKey": s3_server.admin.secret_key,
+                "Expiration": end.isoformat(),
+            }
+        )
+    )
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = cat {keys}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with open_store(f"s3://{s3_bucket}") as store:
+        assert store.expiry(7200) == end
+        assert store.expiry(60) < end - timedelta(minutes=50)
+
+
+def test_more_than_one_upload_carries_is_refused_unread(s3: Store, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    large.touch()
+    os.truncate(large, MAX_SINGLE_PUT + 1)
+    with pytest.raises(StoreError, match=r"it has 5\.4 GB") as caught:
+        s3.create("key", large)
+    assert "s3://" in caught.value.message
+    assert caught.value.hint

@@ -1,0 +1,134 @@
+"""The tests' own channel is a real one: what is installed from it runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.channel import MINOR, NUMPY, Channel, ensure_channel, explicit_list
+from tests.index import make_wheel, serve_folder, write_simple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
+ALL = ("python", "numpy", "native-tool", "tabulate")
+
+
+@pytest.fixture(scope="module")
+def channel() -> Channel:
+    return ensure_channel()
+
+
+@pytest.fixture(scope="module")
+def url(channel: Channel) -> Iterator[str]:
+    with serve_folder(channel.folder) as address:
+        yield address
+
+
+def create(channel: Channel, folder: Path, explicit: str) -> subprocess.CompletedProcess[str]:
+    """Run the stand-in as the agent runs micromamba, into `folder/prefix`."""
+    listing = folder / "explicit.txt"
+    listing.write_text(explicit)
+    environment = {"HOME": str(folder), "MAMBA_ROOT_PREFIX": str(folder / "root")}
+    command = [sys.executable, str(channel.micromamba), "create", "--no-rc", "-y", "-q"]
+    command += ["-p", str(folder / "prefix"), "-f", str(listing)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def run(prefix: Path, *command: str) -> str:
+    """Run a program of the prefix with nothing else on the path."""
+    path = {"PATH": f"{prefix}/bin:/usr/bin:/bin"}
+    found = subprocess.run(
+        [str(prefix / "bin" / command[0]), *command[1:]],
+        env=path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    return found.stdout.strip()
+
+
+def test_an_installed_prefix_runs_its_interpreter_packages_and_scripts(
+    channel: Channel, url: str, tmp_path: Path
+) -> None:
+    made = create(channel, tmp_path, explicit_list(channel, url, ALL))
+    assert made.returncode == 0, made.stderr
+    prefix = tmp_path / "prefix"
+    code = "import numpy, ssl, sqlite3, sys, tabulate; print(sys.prefix, numpy.__version__)"
+    assert run(prefix, "python", "-c", code) == f"{prefix} {NUMPY}"
+    assert run(prefix, "f2py", "-v") == NUMPY
+    assert "tabulate" in run(prefix, "tabulate", "--help")
+    assert run(prefix, "native-tool", "echo", "hello") == "hello"
+
+
+def test_placeholders_are_replaced_in_text_and_in_the_binary(
+    channel: Channel, url: str, tmp_path: Path
+) -> None:
+    create(channel, tmp_path, explicit_list(channel, url, ALL))
+    prefix = tmp_path / "prefix"
+    script = (prefix / "etc/conda/activate.d/native-tool.sh").read_text()
+    assert f'"{prefix}/share/native-tool"' in script
+    binary = (prefix / "bin/native-tool").read_bytes()
+    assert f"{prefix}/lib\0".encode() in binary
+    assert b"placehold_" not in binary
+
+
+def test_an_md5_and_a_file_url_are_accepted(channel: Channel, tmp_path: Path) -> None:
+    package = channel.packages["native-tool"]
+    line = f"file://{channel.folder}/conda/{package.path}#{package.md5}"
+    assert create(channel, tmp_path, f"@EXPLICIT\n{line}\n").returncode == 0
+
+
+@pytest.mark.parametrize("change", ["hash", "missing"])
+def test_a_wrong_hash_or_a_missing_package_fails_and_leaves_conda_meta(
+    channel: Channel, url: str, tmp_path: Path, change: str
+) -> None:
+    package = channel.packages["native-tool"]
+    line = f"{url}/conda/{package.path}#sha256:{package.sha256}"
+    wrong = line[:-4] + "0000" if change == "hash" else line.replace("native-tool-1", "no-tool-1")
+    made = create(channel, tmp_path, f"@EXPLICIT\n{wrong}\n")
+    assert made.returncode == 1
+    assert (tmp_path / "prefix" / "conda-meta").is_dir()
+
+
+def test_a_url_with_a_query_and_a_folder_that_is_no_environment_are_refused(
+    channel: Channel, url: str, tmp_path: Path
+) -> None:
+    package = channel.packages["native-tool"]
+    signed = f"@EXPLICIT\n{url}/conda/{package.path}?sig=1#sha256:{package.sha256}\n"
+    assert "Invalid package URL" in create(channel, tmp_path, signed).stderr
+    (tmp_path / "prefix").mkdir(exist_ok=True)
+    made = create(channel, tmp_path, explicit_list(channel, url, ("native-tool",)))
+    assert made.returncode == 1
+    assert "Non-conda folder exists at prefix" in made.stderr
+
+
+def test_uv_installs_from_the_simple_index_with_hashes(url: str, tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "tiny-one")
+    write_simple(tmp_path)
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(f"tiny-one==1.0 --hash=sha256:{wheel.sha256}\n")
+    with serve_folder(tmp_path) as address:
+        command = ["uv", "pip", "install", "--quiet", "--require-hashes", "--no-config"]
+        command += ["--target", str(tmp_path / "site"), "--index-url", f"{address}/simple"]
+        command += ["--no-cache", "--python", sys.executable, "-r", str(requirements)]
+        scripts = os.path.dirname(sys.executable)  # noqa: PTH120
+        environment = {"PATH": f"{scripts}:/usr/bin:/bin", "HOME": str(tmp_path)}
+        subprocess.run(command, check=True, env=environment)
+    assert (tmp_path / "site" / "tiny_one.py").read_text() == "NAME = 'tiny-one'\n"
+
+
+def test_a_hand_made_wheel_has_the_same_bytes_each_time(tmp_path: Path) -> None:
+    first = make_wheel(tmp_path, "tiny-one").path.read_bytes()
+    assert make_wheel(tmp_path, "tiny-one").path.read_bytes() == first
+
+
+def test_the_repacked_python_is_the_one_that_runs_here(channel: Channel) -> None:
+    assert channel.python_version.startswith(MINOR)

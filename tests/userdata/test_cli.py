@@ -1,0 +1,185 @@
+"""`envboot render-userdata` as people type it."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+import pty
+import stat
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootstrap.cli.render_userdata import parse_duration
+from bootstrap.errors import Exit, UsageError
+from bootstrap.payload import agent_zip
+from tests.servers import s3_bucket, s3_server  # noqa: F401 - fixtures
+from tests.userdata.conftest import make_manifest
+
+pytestmark = pytest.mark.subprocess
+Golden = Callable[[str, Any], None]
+ENVBOOT = [sys.executable, "-c", "from bootstrap.cli import main; main()", "render-userdata"]
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> str:
+    file = tmp_path / "manifest.json"
+    file.write_bytes(make_manifest(3).to_bytes())
+    return str(file)
+
+
+def envboot(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.run(
+        [*ENVBOOT, *words], cwd=cwd, env=environ, text=True, capture_output=True, check=False
+    )
+
+
+def test_a_manifest_becomes_a_script_on_stdout(manifest: str, tmp_path: Path) -> None:
+    done = envboot("--manifest", manifest, "--for", "local", "--", "python", "a.py", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("#!/bin/sh\n")
+    assert '"command":["python","a.py"]' in done.stdout
+
+
+def test_everything_that_is_asked_for_is_in_the_document(manifest: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("#cloud-config\nruncmd: [[touch, /a]]\n")
+    (tmp_path / "b.txt").write_text("#!/bin/sh\necho b\n")
+    done = envboot(
+        *("--manifest", manifest, "--for", "nocloud", "--env", "A=b=c"),
+        *("--part", "a.yaml", "--part", "x-shellscript-per-boot:b.txt", "-o", "out"),
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    text = (tmp_path / "out").read_text()
+    assert '"environment":{"A":"b=c"}' in text
+    assert "Merge-Type: list(append)" in text
+    assert 'Content-Type: text/x-shellscript-per-boot; charset="utf-8"' in text
+    assert 'filename="b.txt"' in text
+
+
+def test_the_file_is_for_the_user_alone(manifest: str, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("old, and readable for all")
+    envboot("--manifest", manifest, "--for", "local", "-o", "out", cwd=tmp_path)
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o600
+    assert (tmp_path / "out").read_text().startswith("#!/bin/sh\n")
+
+
+def test_explain_shows_costs_rungs_and_limit_on_stderr(manifest: str, tmp_path: Path) -> None:
+    done = envboot("--manifest", manifest, "--explain", "-o", "out", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "")
+    lines = done.stderr.splitlines()
+    assert lines[0].split() == ["PART", "RAW", "COUNTS"]
+    assert lines[1].startswith("agent ")
+    assert f"{(tmp_path / 'out').stat().st_size:,}" in done.stderr
+    assert "chosen" in done.stderr
+    assert lines[-1] == "limit  16,384"
+
+
+def test_json_holds_the_document_and_its_costs(manifest: str, tmp_path: Path) -> None:
+    done = envboot("--manifest", manifest, "--for", "ec2-base64", "--json", cwd=tmp_path)
+    document = json.loads(done.stdout)
+    assert set(document) == {
+        *("for", "rung", "encoding", "size", "limit", "costs", "rungs", "document")
+    }
+    assert (document["for"], document["rung"], document["encoding"]) == (
+        *("ec2-base64", "gzip", "base64"),
+    )
+    payload = base64.b64decode(base64.b64decode(document["document"]))
+    assert payload[:2] == b"\x1f\x8b"
+    assert len(payload) == document["size"] == sum(row["counts"] for row in document["costs"])
+
+
+def test_gzip_is_not_written_to_a_terminal(manifest: str, tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [*ENVBOOT, "--manifest", manifest],
+        cwd=tmp_path,
+        env=environ,
+        stdout=slave,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(slave)
+    os.close(master)
+    assert done.returncode == Exit.USAGE
+    assert done.stderr == (
+        "error: Cannot write gzip to a terminal\n\n"
+        "hint: Write a file with `-o FILE`, or use `--for ec2-base64`\n"
+    )
+
+
+def test_a_layer_without_a_bucket_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_bytes(make_manifest(3, layer=True).to_bytes())
+    done = envboot("--manifest", "m.json", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (Exit.RENDER, "")
+    assert done.stderr == (
+        "error: Cannot carry the local layer (`flow`) in user-data\n\n"
+        "hint: Give a bucket for it: `--store s3://bucket/prefix`\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--python", "x", "--manifest", "y"], "Cannot take `--manifest` and `--python` together"),
+        (["--manifest", "absent.json"], "Cannot read manifest `absent.json`"),
+        (["--part", "absent.yaml"], "Cannot read part `absent.yaml`"),
+        (["--env", "1A=b"], "Expected `--env NAME=VALUE`, found `1A=b`"),
+        (["--store", "file:///b"], "Cannot sign URLs that outlive this command in `file:///b`"),
+        (["--expires", "8d"], "Expected a duration of at most `7d`, such as `24h`, found `8d`"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_done(
+    words: list[str], message: str, tmp_path: Path
+) -> None:
+    done = envboot(*words, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (Exit.USAGE, "")
+    assert done.stderr.splitlines()[0] == f"error: {message}"
+
+
+def test_durations() -> None:
+    assert [parse_duration(text) for text in ("90s", "15m", "24h", "7d")] == [
+        *(90, 900, 86400, 604800)
+    ]
+    for text in ("", "0h", "24", "h", "169h", "-1h", "1.5h"):
+        with pytest.raises(UsageError):
+            parse_duration(text)
+
+
+def test_the_help_names_every_option(golden: Golden, tmp_path: Path) -> None:
+    done = envboot("--help", cwd=tmp_path)
+    golden("render-userdata-help.txt", done.stdout)
+
+
+@pytest.mark.sockets
+def test_with_a_bucket_the_document_grants_what_was_put_there(
+    s3_bucket: str,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    whole = make_manifest(400)
+    bare = replace(whole, base=replace(whole.base, tools={}))
+    (tmp_path / "m.json").write_bytes(bare.to_bytes())
+    store = f"s3://{s3_bucket}/team"
+    done = envboot(
+        *("--manifest", "m.json", "--store", store, "--expires", "1h", "--json"), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["rung"] == "manifest"
+    script = gzip.decompress(base64.b64decode(document["document"])).decode()
+    grants = json.loads(script.partition("grants.json\n")[2].partition("\n")[0])
+    with urllib.request.urlopen(grants["manifest"]["get"]) as answer:
+        assert answer.read() == bare.to_bytes()
+    with urllib.request.urlopen(grants["agent"]["get"]) as answer:
+        assert (grants["agent"]["sha256"], answer.read()) == agent_zip()

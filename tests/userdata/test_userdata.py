@@ -1,0 +1,248 @@
+"""Documents, their sizes and the ladder that keeps them below each launch path's limit."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootstrap.errors import RenderError
+from bootstrap.parts import parse_part
+from bootstrap.userdata import LaunchPath, Rung, render
+from tests.userdata.conftest import make_grants, make_manifest, sha
+
+SMALL = {"__main__.py": "print('agent')\n"}
+COMMAND = ("python", "train.py")
+Golden = Callable[[str, Any], None]
+
+
+def explain(error: RenderError) -> str:
+    return "\n".join([error.message, *error.causes, f"hint: {error.hint}"]) + "\n"
+
+
+@pytest.mark.parametrize("path", [LaunchPath.LOCAL, LaunchPath.NOCLOUD])
+def test_documents_are_pinned(golden: Golden, path: LaunchPath) -> None:
+    manifest = make_manifest(3, layer=True)
+    part = parse_part("setup.yaml", b"#cloud-config\nruncmd: [[touch, /x]]\n")
+    document = render(
+        manifest,
+        launch_path=path,
+        grants=make_grants(manifest),
+        command=COMMAND,
+        environment={"SEED": "1"},
+        parts=[part] if path.rules.mime else [],
+        agent=SMALL,
+    )
+    golden(f"userdata-{path.value}.txt", document.payload)
+
+
+def test_a_document_that_fetches_everything_is_pinned(golden: Golden) -> None:
+    manifest = make_manifest(400)
+    noise = {"__main__.py": "".join(f"# {sha(i)}\n" for i in range(400))}
+    grants = make_grants(manifest)
+    document = render(manifest, launch_path=LaunchPath.EC2, grants=grants, agent=noise)
+    assert document.rung is Rung.BOTH
+    golden("userdata-ec2-both-by-url.txt", gzip.decompress(document.payload))
+
+
+@pytest.mark.parametrize(
+    ("packages", "url_size", "rung"),
+    [
+        (60, 412, Rung.EXTRAS),
+        (400, 412, Rung.MANIFEST),
+        (100, 1640, Rung.MANIFEST),
+        (400, 1640, Rung.MANIFEST),
+    ],
+)
+def test_ec2_takes_the_first_rung_that_fits(packages: int, url_size: int, rung: Rung) -> None:
+    manifest = make_manifest(packages)
+    document = render(
+        manifest,
+        launch_path=LaunchPath.EC2,
+        grants=make_grants(manifest, url_size=url_size),
+        command=COMMAND,
+    )
+    assert document.rung is rung
+    assert len(document.payload) == document.size <= document.limit == 16_384  # type: ignore[operator]
+
+
+def test_without_a_bucket_60_packages_fit_ec2_with_all_that_a_machine_needs() -> None:
+    document = render(make_manifest(60), launch_path=LaunchPath.EC2, command=COMMAND)
+    text = gzip.decompress(document.payload).decode()
+    assert document.rung is Rung.GZIP
+    assert "agent/explain.py" in text
+    assert "agent/pack.py" not in text
+    assert "/grants.json\n" not in text
+
+
+def test_what_moved_is_granted_and_what_stayed_is_not() -> None:
+    manifest = make_manifest(3)
+    grants = make_grants(manifest)
+    agent = {"__main__.py": "x = 1\n", "agent/pack.py": "# the packer\n"}
+    inline = render(manifest, launch_path=LaunchPath.LOCAL, grants=grants, agent=agent)
+    assert grants["manifest"]["get"] not in inline.payload.decode()
+    assert grants["agent"]["get"] not in inline.payload.decode()
+    large = make_manifest(400)
+    moved = render(large, launch_path=LaunchPath.EC2, grants=grants, agent=agent)
+    text = gzip.decompress(moved.payload).decode()
+    assert moved.rung is Rung.MANIFEST
+    assert "# the packer" not in text
+    assert grants["manifest"]["get"] in text
+    assert grants["agent"]["get"] in text
+
+
+def test_an_overflow_says_what_every_part_costs(golden: Golden) -> None:
+    manifest = make_manifest(400)
+    noise = random.Random(1).randbytes(18_000).hex()
+    part = parse_part("big.sh", f"#!/bin/sh\n: {noise}\n".encode())
+    agent = {**SMALL, "agent/pack.py": "# p\n"}
+    with pytest.raises(RenderError) as caught:
+        render(
+            manifest,
+            launch_path=LaunchPath.EC2,
+            grants=make_grants(manifest),
+            parts=[part],
+            agent=agent,
+        )
+    golden("overflow-part.txt", explain(caught.value))
+
+
+def test_an_overflow_without_signed_urls_asks_for_a_bucket(golden: Golden) -> None:
+    with pytest.raises(RenderError) as caught:
+        render(make_manifest(400), launch_path=LaunchPath.EC2, agent=SMALL)
+    golden("overflow-no-bucket.txt", explain(caught.value))
+    assert "--store" in str(caught.value.hint)
+
+
+def test_a_rung_whose_url_is_not_granted_is_left_out() -> None:
+    manifest = make_manifest(400)
+    grants = make_grants(manifest)
+    del grants["manifest"]
+    with pytest.raises(RenderError) as caught:
+        render(manifest, launch_path=LaunchPath.EC2, grants=grants)
+    assert "manifest by signed URL: no signed URL of the manifest" in caught.value.causes
+
+
+@pytest.mark.parametrize("path", list(LaunchPath))
+@pytest.mark.parametrize("packages", [3, 200])
+def test_costs_sum_up_to_the_document(path: LaunchPath, packages: int) -> None:
+    document = render(make_manifest(packages), launch_path=path, agent=SMALL)
+    assert sum(cost.counted for cost in document.costs) == document.size
+    if not document.encoding:
+        assert document.size == len(document.payload)
+
+
+def test_each_path_gets_its_own_encoding() -> None:
+    found = {path: render(make_manifest(200), launch_path=path, agent=SMALL) for path in LaunchPath}
+    assert {path.value: (d.rung.name, d.encoding) for path, d in found.items()} == {
+        "ec2": ("GZIP", None),
+        "ec2-base64": ("GZIP", "base64"),
+        "gce": ("PLAIN", None),
+        "gce-startup-script": ("PLAIN", None),
+        "nocloud": ("PLAIN", None),
+        "qemu": ("PLAIN", None),
+        "local": ("PLAIN", None),
+    }
+    ec2 = found[LaunchPath.EC2].payload
+    assert base64.b64decode(found[LaunchPath.EC2_BASE64].payload) == ec2
+    assert found[LaunchPath.EC2_BASE64].size == len(ec2)
+    assert gzip.decompress(ec2) == found[LaunchPath.NOCLOUD].payload
+    assert found[LaunchPath.LOCAL].payload.startswith(b"#!/bin/sh\n")
+
+
+def test_gce_counts_what_it_stores() -> None:
+    document = render(make_manifest(2500), launch_path=LaunchPath.GCE, agent=SMALL)
+    assert (document.rung, document.encoding) == (Rung.GZIP, "base64")
+    assert document.size == len(document.payload) <= 262_144
+
+
+def test_gzip_carries_no_time() -> None:
+    payload = render(make_manifest(200), launch_path=LaunchPath.EC2, agent=SMALL).payload
+    assert payload[:10] == b"\x1f\x8b\x08\0\0\0\0\0\2\xff"
+
+
+@pytest.mark.parametrize(
+    "path", [LaunchPath.GCE_STARTUP_SCRIPT, LaunchPath.LOCAL], ids=lambda path: path.value
+)
+def test_a_path_of_one_script_refuses_parts(path: LaunchPath) -> None:
+    part = parse_part("setup.sh", b"#!/bin/sh\n")
+    with pytest.raises(RenderError, match=f"Cannot add parts to launch path `{path.value}`"):
+        render(make_manifest(3), launch_path=path, parts=[part], agent=SMALL)
+
+
+words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+
+
+@given(command=st.lists(words), environment=st.dictionaries(words, words))
+def test_the_same_arguments_give_the_same_ascii_bytes(
+    command: list[str], environment: dict[str, str]
+) -> None:
+    documents = [
+        render(
+            make_manifest(2),
+            launch_path=LaunchPath.NOCLOUD,
+            command=command,
+            environment=order,
+            agent=SMALL,
+        ).payload
+        for order in (environment, dict(reversed(environment.items())))
+    ]
+    assert documents[0] == documents[1]
+    assert documents[0].isascii()
+
+
+def test_the_jinja_header_is_never_ours() -> None:
+    for path in LaunchPath:
+        payload = render(make_manifest(2), launch_path=path).payload
+        assert b"template: jinja" not in payload
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("#cloud-config\n{}\n", "text/cloud-config"),
+        ("\n #Cloud-Config-Archive\n[]\n", "text/cloud-config-archive"),
+        ("#cloud-config-jsonp\n[]\n", "text/cloud-config-jsonp"),
+        ("#cloud-boothook\n#!/bin/sh\n", "text/cloud-boothook"),
+        ("#include https://files.test/x\n", "text/x-include-url"),
+        ("#include-once\nhttps://files.test/x\n", "text/x-include-once-url"),
+        ("#part-handler\n", "text/part-handler"),
+        ("#!/usr/bin/env python3\n", "text/x-shellscript"),
+        ("## template: jinja\n#cloud-config\n", "text/jinja2"),
+    ],
+)
+def test_a_part_is_what_it_begins_with(text: str, kind: str) -> None:
+    assert parse_part("part", text.encode()).type == kind
+
+
+def test_a_named_type_wins() -> None:
+    kind = "text/x-shellscript-per-boot"
+    assert parse_part("x.sh", b"#!/bin/sh\n", type=kind).type == kind
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"echo hello\n", "Cannot tell what `x` is: it begins with `echo hello`"),
+        (b"\x1f\x8b\x08\0", "Cannot add `x`, which is gzip"),
+        (b"#!/bin/sh\n\xff", "Expected `x` in UTF-8"),
+        (b"Content-Type: multipart/mixed\n", "Cannot add `x`, which is a MIME document itself"),
+        (b"#cloud-config\n- a\n", "Expected a mapping in `x`, found a list"),
+        (b"#cloud-config\na: [\n", "Cannot read `x` as YAML"),
+    ],
+)
+def test_a_part_that_cloud_init_could_not_read_is_refused(data: bytes, message: str) -> None:
+    with pytest.raises(RenderError) as caught:
+        parse_part("x", data)
+    assert caught.value.message == message
+
+
+def test_an_unknown_type_of_part_is_refused() -> None:
+    with pytest.raises(RenderError, match="Expected a type of part, found `text/plain`"):
+        parse_part("x", b"", type="text/plain")
