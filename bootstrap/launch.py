@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bootstrap.errors import CommandError, EnvbootError, GuestError, name_some
 from bootstrap.prepare import Prepared, prepare
 from bootstrap.publish import publish, read_reports
+from bootstrap.selection import Selection
 from bootstrap.userdata import LaunchPath, render
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Order:
     be ready within half an hour, and the command may take any time.
     """
 
-    python: str | None = None
+    selection: Selection = field(default_factory=Selection)
     count: int = 1
     command: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
@@ -121,7 +122,7 @@ def launch(
     clock = Clock(watcher)
     provisioner.check(order.options)
     prepared = prepare(
-        order.python,
+        order.selection,
         host_python=provisioner.host_python,
         settings=settings,
         cache=cache,

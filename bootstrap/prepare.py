@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bootstrap.config import Settings
     from bootstrap.layer import BuiltLayer
     from bootstrap.scan.document import Problem, Scan
+    from bootstrap.selection import Selection
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,9 +36,8 @@ class Prepared:
 
 
 def prepare(
-    python: str | None,
+    selection: Selection,
     *,
-    platform: str | None = None,
     host_python: bool,
     settings: Settings,
     cache: Path,
@@ -51,9 +51,12 @@ def prepare(
         ScanError, LockError, LayerError: what cannot be read, locked or built, by name.
     """
     note("scan")
-    found = scan(python, environment=environment)
+    found = scan(selection.python, environment=environment)
     target = Target(
-        platform=platform or found.platform, glibc=settings.glibc, host_python=host_python
+        platform=selection.platform or found.platform,
+        glibc=settings.glibc,
+        cuda=selection.cuda,
+        host_python=host_python,
     )
     note("lock")
     locked = lock(found, target=target, settings=settings, cache=cache, fresh=fresh)

@@ -9,14 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootstrap.config import cache_folder
 from bootstrap.errors import ProvisionError
-from provisioners import Instance, state_folder
+from provisioners import Instance, defer_interrupts, state_folder
 
 if TYPE_CHECKING:
     from provisioners import Request
@@ -77,9 +76,8 @@ class LocalProvisioner:
         wrapper = _find_namespace() if request.fixed_prefix else []
         instances: list[Instance] = []
         try:
-            # Signals interrupt the main thread only: in another one, what was started is known.
-            with ThreadPoolExecutor(1) as thread:
-                thread.submit(self._start_all, request, wrapper, instances).result()
+            with defer_interrupts():
+                self._start_all(request, wrapper, instances)
         except BaseException as error:
             self.terminate(instances)
             if not isinstance(error, OSError):
@@ -151,7 +149,9 @@ class LocalProvisioner:
 
     def terminate(self, instances: list[Instance], *, keep: bool = False) -> None:
         """End every process of the instances, politely first, and remove their folders."""
-        sessions: set[int] = set()
+        # Of a process in the midst of `exec` neither command nor environment can be read.
+        children = {i.pid for i in instances if i.pid in self._children and self.is_running(i)}
+        sessions = {pid for pid in children if pid}
         start = time.monotonic()
         asked = False
         while members := _find_members(instances, sessions):
@@ -210,11 +210,12 @@ def _signal(members: set[int], sessions: set[int], number: signal.Signals) -> No
 
 
 def _find_session(pid: int) -> int | None:
-    """Return a live process's session, None for one that ended or is a zombie."""
+    """Return a live process's session, None for one that ended or is a zombie (proc(5), stat)."""
     try:
-        return os.getsid(pid) if Path(f"/proc/{pid}/cmdline").read_bytes() else None
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[3])
 
 
 def _environment(name: str, root: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootstrap.errors import ProvisionError
-from provisioners import Instance, Request, state_folder
+from provisioners import Instance, Request, defer_interrupts, state_folder
 from provisioners.image import ensure_debian_image, kernel_beside
 from provisioners.seed import SeedServer
 
@@ -119,20 +119,21 @@ class QemuProvisioner:
         self._seeds[request.launch] = (seeds, instances)
         try:
             for name in names:
-                folder = launch / name
-                folder.mkdir(parents=True, mode=0o700)
-                instances.append(Instance(name=name, folder=folder))
-                make_overlay(image, kind, folder / "disk.qcow2")
-                command = compose_command(
-                    folder,
-                    seed=f"http://{HOST}:{seeds.port}/{secret}/{name}/",
-                    memory=memory,
-                    cpus=cpus,
-                    accelerate=accelerate,
-                    kernel=kernel_beside(image),
-                )
-                pid = self._launch(command, folder)
-                instances[-1] = Instance(name=name, folder=folder, pid=pid)
+                with defer_interrupts():
+                    folder = launch / name
+                    folder.mkdir(parents=True, mode=0o700)
+                    instances.append(Instance(name=name, folder=folder))
+                    make_overlay(image, kind, folder / "disk.qcow2")
+                    command = compose_command(
+                        folder,
+                        seed=f"http://{HOST}:{seeds.port}/{secret}/{name}/",
+                        memory=memory,
+                        cpus=cpus,
+                        accelerate=accelerate,
+                        kernel=kernel_beside(image),
+                    )
+                    pid = self._launch(command, folder)
+                    instances[-1] = Instance(name=name, folder=folder, pid=pid)
         except BaseException:
             self.terminate(instances)
             raise

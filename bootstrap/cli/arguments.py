@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bootstrap.errors import UsageError
+from bootstrap.manifest import PLATFORMS
+from bootstrap.selection import Selection
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bootstrap.parts import Part
 
 PYTHON = click.option(
@@ -19,6 +24,28 @@ PYTHON = click.option(
     help="An interpreter, its name on PATH, or the folder of an environment."
     "  [default: the active environment, else the Python that runs envboot]",
 )
+
+
+_ENVIRONMENT = (
+    PYTHON,
+    click.option(
+        "--platform",
+        type=click.Choice(PLATFORMS),
+        help="What the machines are.  [default: as this one]",
+    ),
+)
+
+
+def selects_environment(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command every option that says which environment, as one `selection`."""
+
+    @wraps(function)
+    def wrapped(*, python: str | None, platform: str | None, **rest: Any) -> None:
+        function(selection=Selection(python=python, platform=platform), **rest)
+
+    for option in reversed(_ENVIRONMENT):
+        wrapped = option(wrapped)
+    return wrapped
 
 
 def read_part(spec: str) -> Part:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bootstrap.cli import console, timings
-from bootstrap.cli.arguments import PYTHON
+from bootstrap.cli.arguments import selects_environment
 from bootstrap.config import cache_folder, read_settings
 from bootstrap.errors import UsageError
 from provisioners import load_provisioner, provisioner_names, state_folder
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from bootstrap.launch import Launched, Outcome
+    from bootstrap.selection import Selection
 
 
 def _complete_provisioner(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
@@ -50,7 +51,7 @@ def _complete_provisioner(ctx: click.Context, parameter: click.Parameter, text: 
     help="The bucket: `s3://bucket/prefix` or `file:///folder`."
     "  [default: `tool.envboot.store`, else a folder of this user]",
 )
-@PYTHON
+@selects_environment
 @click.option("--env", "variables", multiple=True, metavar="K=V", help="Set for the command.")
 @click.option(
     "--part",
@@ -85,7 +86,7 @@ def command(
     *,
     count: int,
     store: str | None,
-    python: str | None,
+    selection: Selection,
     variables: tuple[str, ...],
     parts: tuple[str, ...],
     timeout: float | None,
@@ -120,7 +121,7 @@ def command(
         raise UsageError(f"Provisioner `local` takes no {names}")
     _warn_of_loose_files(command)
     order = Order(
-        python=python,
+        selection=selection,
         count=count,
         command=command,
         environment=dict(parse_variable(text) for text in variables),

@@ -10,23 +10,19 @@ from typing import TYPE_CHECKING
 import click
 
 from bootstrap.cli import console
-from bootstrap.cli.arguments import PYTHON
+from bootstrap.cli.arguments import selects_environment
 from bootstrap.config import cache_folder, read_settings
 from bootstrap.errors import UsageError
-from bootstrap.manifest import PLATFORMS, Manifest
 from bootstrap.prepare import prepare
 
 if TYPE_CHECKING:
     from bootstrap.layer import BuiltLayer
+    from bootstrap.manifest import Manifest
+    from bootstrap.selection import Selection
 
 
 @click.command("lock")
-@PYTHON
-@click.option(
-    "--platform",
-    type=click.Choice(PLATFORMS),
-    help="What the machines are.  [default: as this one]",
-)
+@selects_environment
 @click.option(
     "--host-python",
     is_flag=True,
@@ -39,9 +35,7 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the manifest to this file.  [default: stdout]",
 )
-def command(
-    python: str | None, *, platform: str | None, host_python: bool, fresh: bool, output: Path | None
-) -> None:
+def command(*, selection: Selection, host_python: bool, fresh: bool, output: Path | None) -> None:
     """Make the manifest: exact packages for the target platform, and the local layer.
 
     The same environment gives the same manifest; what was looked up is kept for 24 hours.
@@ -50,8 +44,7 @@ def command(
         raise UsageError(f"Cannot write `{output}`: its folder was not found")
     with console.task("Scanned, locked and built", unit="items"):
         prepared = prepare(
-            python,
-            platform=platform,
+            selection,
             host_python=host_python,
             settings=read_settings(Path.cwd()),
             cache=cache_folder(),

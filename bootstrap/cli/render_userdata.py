@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bootstrap.cli import console
-from bootstrap.cli.arguments import PYTHON, parse_variable, read_part
+from bootstrap.cli.arguments import parse_variable, read_part, selects_environment
 from bootstrap.errors import RenderError, UsageError
 from bootstrap.manifest import Manifest, parse_manifest
+from bootstrap.selection import Selection
 from bootstrap.userdata import Document, LaunchPath, render
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @click.command("render-userdata")
 @click.option("--manifest", type=click.Path(), help="A manifest, as `envboot lock` prints it.")
-@PYTHON
+@selects_environment
 @click.option(
     "--store",
     metavar="URL",
@@ -55,8 +56,9 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @click.option("--json", "as_json", is_flag=True, help="Print document and costs as JSON.")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 def command(
+    *,
+    selection: Selection,
     manifest: str | None,
-    python: str | None,
     store: str | None,
     path: str,
     parts: tuple[str, ...],
@@ -64,7 +66,6 @@ def command(
     variables: tuple[str, ...],
     output: str | None,
     words: tuple[str, ...],
-    *,
     explain: bool,
     as_json: bool,
 ) -> None:
@@ -74,8 +75,8 @@ def command(
     """
     from bootstrap.config import read_settings
 
-    if manifest and python:
-        raise UsageError("Cannot take `--manifest` and `--python` together")
+    if manifest and selection != Selection():
+        raise UsageError("Cannot take a manifest and choose an environment too")
     seconds = parse_duration(expires)
     extra = [read_part(spec) for spec in parts]
     environment = dict(parse_variable(variable) for variable in variables)
@@ -86,7 +87,7 @@ def command(
             f"Cannot sign URLs that outlive this command in `{store}`",
             hint="Give a bucket that machines can reach, as in `--store s3://bucket/prefix`",
         )
-    found, layer = _read_manifest(manifest) if manifest else _prepare(python, settings, path)
+    found, layer = _read_manifest(manifest) if manifest else _prepare(selection, settings, path)
     if found.base.python.source == "host" and path != LaunchPath.LOCAL.value:
         raise RenderError(
             f"Cannot render for `{path}`: the manifest names this machine's own interpreter",
@@ -178,12 +179,12 @@ def _read_manifest(path: str) -> tuple[Manifest, Path | None]:
         raise UsageError(f"Cannot read manifest `{path}`", causes=(cause,)) from error
 
 
-def _prepare(python: str | None, settings: Settings, path: str) -> tuple[Manifest, Path | None]:
+def _prepare(selection: Selection, settings: Settings, path: str) -> tuple[Manifest, Path | None]:
     from bootstrap.config import cache_folder
     from bootstrap.prepare import prepare
 
     prepared = prepare(
-        python,
+        selection,
         host_python=path == LaunchPath.LOCAL.value,
         settings=settings,
         cache=cache_folder(),

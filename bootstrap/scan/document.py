@@ -14,6 +14,7 @@ SCAN_VERSION = 1
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")  # PEP 503
 _KIND = re.compile("conda|venv|system")
 _RECORD = re.compile("ok|missing|drifted")
+_ORIGIN = re.compile("current|pythonpath|pth|site")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +49,7 @@ class CondaRecord:
     sha256: str | None = None
     md5: str | None = None
     noarch: str | None = None
+    depends: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +60,9 @@ class Distribution:
     WHEEL file has them. `record` is `missing` where there is no RECORD, `drifted` where code
     that it lists is gone or has another size; conda's own are not checked. `direct_url` is
     PEP 610's document without credentials; legacy editables, which have none, get the one that
-    pip would write today. `conda` names the conda package whose files these are.
+    pip would write today. `conda` names the conda package whose files these are, `system` says
+    that the operating system's package manager owns them. `requires` are the requirements of its
+    metadata as they stand, those of extras left out, and `requires_python` the versions it takes.
     """
 
     name: str
@@ -70,6 +74,24 @@ class Distribution:
     direct_url: dict[str, Any] | None = None
     editable: bool = False
     conda: str | None = None
+    system: bool = False
+    requires: tuple[str, ...] = ()
+    requires_python: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loose:
+    """Code in one folder of the path that belongs to no distribution.
+
+    `folder` is absolute; `origin` says why it is on the path: `current` (the working folder),
+    `pythonpath`, `pth` (a `.pth` file names it) or `site` (site-packages itself). `names` are
+    the top-level files and folders in it that can be imported. Folders stand in the order in
+    which Python looks into them.
+    """
+
+    folder: str
+    origin: Literal["current", "pythonpath", "pth", "site"]
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,14 +104,22 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scan:
-    """Everything that was found. `kind` is `conda`, `venv` (uv and virtualenv too) or `system`."""
+    """Everything that was found. `kind` is `conda`, `venv` (uv and virtualenv too) or `system`.
+
+    `manager` is the program that made the environment, where that can be told: `uv`, `virtualenv`,
+    `venv`, `poetry`, `pipenv`, `pdm`, `pixi`, `conda`, … `cuda` is the version that this machine's
+    driver runs.
+    """
 
     kind: Literal["conda", "venv", "system"]
+    manager: str | None = None
     platform: str
     glibc: str | None
+    cuda: str | None = None
     interpreter: Interpreter
     conda: tuple[CondaRecord, ...] = ()
     distributions: tuple[Distribution, ...] = ()
+    loose: tuple[Loose, ...] = ()
     problems: tuple[Problem, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,11 +165,14 @@ def read_scan(document: Any) -> Scan:
         )
     scan = Scan(
         kind=cast("Literal['conda', 'venv', 'system']", node.take("kind", str, _KIND)),
+        manager=node.find("manager"),
         platform=node.take("platform", str),
         glibc=node.find("glibc"),
+        cuda=node.find("cuda"),
         interpreter=_read_interpreter(node.child("interpreter")),
         conda=tuple(_read_conda(child) for child in node.children("conda")),
         distributions=tuple(_read_distribution(child) for child in node.children("distributions")),
+        loose=tuple(_read_loose(child) for child in node.children("loose")),
         problems=tuple(_read_problem(child) for child in node.children("problems")),
     )
     node.end()
@@ -163,6 +196,7 @@ def _read_conda(node: Node) -> CondaRecord:
         sha256=node.find("sha256"),
         md5=node.find("md5"),
         noarch=node.find("noarch"),
+        depends=node.strings("depends"),
     )
     node.end()
     return record
@@ -180,9 +214,25 @@ def _read_distribution(node: Node) -> Distribution:
         direct_url=node.take("direct_url", dict) if node.has("direct_url") else None,
         editable=node.take("editable", bool) if node.has("editable") else False,
         conda=node.find("conda"),
+        system=node.take("system", bool) if node.has("system") else False,
+        requires=node.strings("requires"),
+        requires_python=node.find("requires_python"),
     )
     node.end()
     return distribution
+
+
+def _read_loose(node: Node) -> Loose:
+    loose = Loose(
+        folder=node.take("folder", str),
+        origin=cast(
+            "Literal['current', 'pythonpath', 'pth', 'site']",
+            node.take("origin", str, _ORIGIN),
+        ),
+        names=node.strings("names"),
+    )
+    node.end()
+    return loose
 
 
 def _read_problem(node: Node) -> Problem:

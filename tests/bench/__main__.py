@@ -23,6 +23,7 @@ from bootstrap import userdata
 from bootstrap.config import read_settings
 from bootstrap.prepare import prepare
 from bootstrap.publish import publish
+from bootstrap.selection import Selection
 from bootstrap.store import open_store
 from tests.bench.disk import fresh_disk
 
@@ -74,7 +75,7 @@ class Bench:
         self._run([*self.uv, "pip", "install", "-q", "--python", python, *packages])
         self.pins = self._run([*self.uv, "pip", "freeze", "-q", "--python", python])
         self.manifest: Manifest = prepare(
-            python,
+            Selection(python=python),
             host_python=True,
             settings=read_settings(scratch),
             cache=scratch / "cache",

@@ -74,7 +74,8 @@ def make_record(
         channel="https://channel.test",
         subdir="linux-64",
         url=address,
-        **(hashes or {"sha256": SHA}),
+        sha256=hashes.get("sha256", None if hashes else SHA),
+        md5=hashes.get("md5"),
     )
 
 

@@ -1,0 +1,30 @@
+"""What the user wants of which environment, and for what machines. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """Which environment, and what of it; every command that makes a manifest takes the same.
+
+    `python` names what is scanned (None: the active environment), `lock_file` is read instead of
+    a scan. `ignore` drops packages by name, `only` keeps these and what they need, `add` are
+    requirements that this machine cannot install. `platform` (None: as this machine) and `cuda`
+    (`12.4`; None: no GPU) describe the machines. Without `loose`, code that belongs to no
+    distribution stays here.
+    """
+
+    python: str | None = None
+    lock_file: Path | None = None
+    ignore: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    add: tuple[str, ...] = ()
+    platform: str | None = None
+    cuda: str | None = None
+    loose: bool = True
