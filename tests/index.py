@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 
@@ -50,12 +50,18 @@ def read_wheels(folder: Path) -> dict[str, WheelFile]:
     return wheels
 
 
-def make_wheel(folder: Path, name: str, version: str = "1.0", text: str = "") -> WheelFile:
-    """Write a wheel of one module; the same arguments give the same bytes."""
+def make_wheel(
+    folder: Path,
+    name: str,
+    version: str = "1.0",
+    text: str = "",
+    files: Mapping[str, str] | None = None,
+) -> WheelFile:
+    """Write a wheel of one module, or of `files`; the same arguments give the same bytes."""
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
     files = {
-        f"{module}.py": text or f"NAME = {name!r}\n",
+        **({f"{module}.py": text or f"NAME = {name!r}\n"} if files is None else files),
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\n"
         "Root-Is-Purelib: true\nTag: py3-none-any\n",
@@ -77,13 +83,17 @@ def _record_hash(data: bytes) -> str:
 
 def write_simple(folder: Path) -> None:
     """Write PEP 503 pages with hashes, `folder/simple/<name>/index.html`, beside the wheels."""
-    wheels = read_wheels(folder)
-    for wheel in wheels.values():
-        page = folder / "simple" / wheel.name
+    links: dict[str, str] = {}
+    for path in sorted(folder.glob("*.whl")):
+        name = canonicalize_name(path.name.split("-")[0])
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        link = f'<a href="../../{path.name}#sha256={sha256}">{path.name}</a>'
+        links[name] = links.get(name, "") + link
+    for project, found in links.items():
+        page = folder / "simple" / project
         page.mkdir(parents=True, exist_ok=True)
-        link = f'<a href="../../{wheel.path.name}#sha256={wheel.sha256}">{wheel.path.name}</a>'
-        (page / "index.html").write_text(f"<!DOCTYPE html><html><body>{link}</body></html>\n")
-    names = "".join(f'<a href="{name}/">{name}</a>' for name in wheels)
+        (page / "index.html").write_text(f"<!DOCTYPE html><html><body>{found}</body></html>\n")
+    names = "".join(f'<a href="{name}/">{name}</a>' for name in links)
     (folder / "simple" / "index.html").write_text(f"<html><body>{names}</body></html>\n")
 
 
