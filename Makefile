@@ -12,7 +12,7 @@ help:
 	@echo 'make demo   your environment on a fresh local machine: cold, warm, and after an edit'
 	@echo 'make test   everything that is promised, checked (Debian: installs what it needs)'
 	@echo 'make unit   the fast tests: no network, no processes'
-	@echo 'make bench  figures: warm launch beside cp -a, tar and uv'
+	@echo 'make bench  figures: scan and lock beside pip and uv, warm launch beside cp -a and tar'
 
 $(STAMP): pyproject.toml
 	@# Debian's own python3 comes without venv.

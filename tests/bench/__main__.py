@@ -1,7 +1,6 @@
-"""How fast a machine gets its environment, beside what people do today: `make bench`.
+"""What envboot costs, beside what people do today: `make bench`, or `python -m tests.bench PART`.
 
-Every run has a file system of its own, what is read is in the page cache, and the ways take
-turns. Medians and ratios of one run of this program are what may be quoted.
+The ways take turns. Medians and ratios of one run of this program are what may be quoted.
 """
 
 from __future__ import annotations
@@ -10,207 +9,33 @@ import argparse
 import json
 import os
 import platform
-import shutil
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any
 
-from bootstrap import userdata
-from bootstrap.config import read_settings
-from bootstrap.prepare import prepare
-from bootstrap.publish import publish
-from bootstrap.selection import Selection
-from bootstrap.store import open_store
-from tests.bench.disk import fresh_disk
+from tests.bench import launch, scan
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bootstrap.manifest import Manifest
-    from bootstrap.store import Store
-
-PACKAGES = {
-    "small": ["dask", "distributed", "numpy", "pandas"],
-    "large": [
-        *["dask[complete]", "distributed", "jupyterlab", "matplotlib", "numpy", "pandas"],
-        *["plotly", "polars", "pyarrow", "scikit-learn", "scipy", "seaborn", "statsmodels"],
-        *["sympy", "xarray", "fastapi", "sqlalchemy", "boto3", "pytest", "requests"],
-    ],
-}
-RATIO, OVERHEAD = 0.8, 0.5
-"""What a warm launch may cost against `cp -a`, and what the agent may add (s)."""
+PARTS = {"scan": scan.bench, "launch": launch.bench}
 
 
 def main() -> int:
     """Measure and print; 1 where a promise is not kept."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=PACKAGES, default="large")
-    parser.add_argument("--runs", type=int, default=5)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--runs", type=int, help="how often; each part has its own default")
+    parser.add_argument("--size", choices=launch.PACKAGES, default="large", help="of `launch`")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="envboot-bench-") as scratch:
-        bench = Bench(Path(scratch), PACKAGES[options.size])
-        figures = bench.run(options.runs)
+    unknown = set(options.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"unknown part {', '.join(sorted(unknown))}")
+    print(f"Python {platform.python_version()}, {os.cpu_count()} processors, {platform.machine()}")
+    kept, figures = True, {}
+    for name, bench in PARTS.items():
+        if name in (options.parts or PARTS):
+            figures[name], is_kept = bench(options)
+            kept = kept and is_kept
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2))
-    return report(figures)
-
-
-class Bench:
-    """One sample environment, one store, and the ways to bring it onto a disk."""
-
-    def __init__(self, scratch: Path, packages: list[str]) -> None:
-        self.scratch = scratch
-        self.uv = [shutil.which("uv", path=str(Path(sys.executable).parent)) or "uv"]
-        self.sample = scratch / "sample"
-        self.cache = scratch / "uv"
-        self.environ = dict(os.environ, UV_CACHE_DIR=str(self.cache))
-        print(f"installing {' '.join(packages)}", file=sys.stderr)
-        self._run([*self.uv, "venv", "-q", "--python", sys.executable, str(self.sample)])
-        python = str(self.sample / "bin/python")
-        self._run([*self.uv, "pip", "install", "-q", "--python", python, *packages])
-        self.pins = self._run([*self.uv, "pip", "freeze", "-q", "--python", python])
-        self.manifest: Manifest = prepare(
-            Selection(python=python),
-            host_python=True,
-            settings=read_settings(scratch),
-            cache=scratch / "cache",
-            environment=os.environ,
-        ).manifest
-
-    def _run(self, command: list[str]) -> str:
-        done = subprocess.run(
-            command, check=True, env=self.environ, stdout=subprocess.PIPE, text=True
-        )
-        return done.stdout
-
-    def run(self, runs: int) -> dict[str, Any]:
-        """Return seconds by way, and what the environment is."""
-        figures: dict[str, Any] = {name: [] for name in ("hit", "boot", "agent", "cp -a")}
-        figures |= {"uv": [], "uv, byte code": [], "tar --zstd": []}
-        with open_store(f"file://{self.scratch}/store") as store:
-            with fresh_disk() as disk:
-                cold = self.agent(disk, store)
-                figures["cold"] = [cold["ready"]]
-                figures["publish"] = [self.publish(disk)]
-            with tempfile.TemporaryDirectory(prefix="envboot-bench-") as kept:
-                whole = Path(kept) / "env"
-                with fresh_disk() as disk:
-                    self.agent(disk, store)
-                    shutil.copytree(env_of(disk), whole, symlinks=True)
-                figures["files"] = sum(len(names) for _, _, names in os.walk(whole))
-                figures["bytes"] = sum(
-                    path.lstat().st_size for path in whole.rglob("*") if not path.is_dir()
-                )
-                archive = next(Path(self.scratch, "store").rglob("env.tar.zst"))
-                figures["packed"] = archive.stat().st_size
-                ways: dict[str, Callable[[Path], float]] = {
-                    "cp -a": lambda disk: timed(["cp", "-a", str(whole), str(disk / "env")]),
-                    "tar --zstd": lambda disk: timed(
-                        ["tar", "--zstd", "-xf", str(archive), "-C", str(disk)]
-                    ),
-                    "uv": lambda disk: self.uv_install(disk, []),
-                    "uv, byte code": lambda disk: self.uv_install(disk, ["--compile-bytecode"]),
-                }
-                for number in range(runs):
-                    print(f"run {number + 1} of {runs}", file=sys.stderr)
-                    with fresh_disk() as disk:
-                        warm = self.agent(disk, store)
-                        figures["hit"].append(warm["fetch"] + warm["activate"])
-                        figures["boot"].append(warm["ready"])
-                        figures["agent"].append(warm["wall"] - warm["fetch"] - warm["activate"])
-                    for name, way in ways.items():
-                        with fresh_disk() as disk:
-                            figures[name].append(way(disk))
-        return figures
-
-    def agent(self, disk: Path, store: Store) -> dict[str, float]:
-        """Run the rendered document's agent below `disk`; returns seconds by stage.
-
-        `wall` is from the start of the script to the moment at which the environment is ready.
-        """
-        grants = publish(
-            self.manifest, None, store, launch="bench", seconds=3600, cache=self.scratch / "cache"
-        )
-        document = userdata.render(
-            self.manifest, launch_path=userdata.LaunchPath.LOCAL, grants=grants
-        )
-        root = disk / "root"
-        root.mkdir()
-        script = disk / "user-data"
-        # `boot` alone: what `local` does after it, publishing say, is not to be waited for.
-        script.write_bytes(document.payload.replace(b'envboot/lib" local', b'envboot/lib" boot'))
-        environ = dict(self.environ, ENVBOOT_ROOT=str(root), ENVBOOT_INSTANCE="bench")
-        start = time.time()
-        done = subprocess.run(["sh", str(script)], env=environ, capture_output=True, check=False)
-        if done.returncode:
-            raise SystemExit(
-                done.stderr.decode() + (root / "var/lib/envboot/result.json").read_text()
-            )
-        ready = (root / "var/lib/envboot/result.json").stat().st_mtime
-        result = json.loads((root / "var/lib/envboot/result.json").read_text())
-        stages = {stage["stage"]: stage["ms"] / 1000 for stage in result["stages"]}
-        return stages | {"ready": sum(stages.values()), "wall": ready - start}
-
-    def publish(self, disk: Path) -> float:
-        """Pack and publish what a cold machine installed; returns seconds."""
-        root = disk / "root"
-        environ = dict(self.environ, ENVBOOT_ROOT=str(root), ENVBOOT_INSTANCE="bench")
-        return timed([sys.executable, "-I", str(root / "opt/envboot/lib"), "publish"], environ)
-
-    def uv_install(self, disk: Path, options: list[str]) -> float:
-        """Install the same packages with uv from its warm cache; returns seconds."""
-        pins = self.scratch / "pins.txt"
-        pins.write_text(self.pins)
-        self._run([*self.uv, "venv", "-q", "--python", sys.executable, str(disk / "env")])
-        command = [*self.uv, "pip", "install", "-q", "--no-deps", "--offline", *options]
-        command += ["--python", str(disk / "env/bin/python"), "-r", str(pins)]
-        return timed(command, self.environ)
-
-
-def env_of(disk: Path) -> Path:
-    """Return the environment that the agent made below `disk`."""
-    return (disk / "root/opt/envboot/env").resolve()
-
-
-def timed(command: list[str], environ: dict[str, str] | None = None) -> float:
-    """Run a command and return its wall time in seconds."""
-    start = time.monotonic()
-    subprocess.run(command, check=True, env=environ, stdout=subprocess.DEVNULL)
-    return time.monotonic() - start
-
-
-def report(figures: dict[str, Any]) -> int:
-    """Print medians and ratios; returns 1 where a promise is not kept."""
-    hit, copy = median(figures["hit"]), median(figures["cp -a"])
-    print(
-        f"{figures['files']:,} files, {figures['bytes'] / 1e6:,.0f} MB, packed "
-        f"{figures['packed'] / 1e6:,.0f} MB; {os.cpu_count()} processors, {platform.machine()}"
-    )
-    labels = {
-        "hit": "warm launch: fetch, verify, unpack, activate",
-        "cp -a": "cp -a of the same environment",
-        "tar --zstd": "tar --zstd -xf of the same archive (nothing fetched or verified)",
-        "uv": "uv pip install, warm cache, no byte code",
-        "uv, byte code": "uv pip install, warm cache, byte code",
-        "cold": "cold launch: install, byte code, activate (once)",
-        "publish": "publishing after it (once)",
-        "agent": "the agent's own overhead of a warm launch",
-    }
-    print(f"{'':66}{'median':>9}{'min':>8}{'max':>8}{'of cp -a':>10}")
-    for name, label in labels.items():
-        values = figures[name]
-        middle = median(values)
-        print(f"{label:66}{middle:7.2f} s{min(values):8.2f}{max(values):8.2f}{middle / copy:10.2f}")
-    kept = hit <= RATIO * copy and median(figures["agent"]) < OVERHEAD
-    print(
-        f"promise: warm at most {RATIO} of cp -a, overhead under {OVERHEAD} s: "
-        f"{'kept' if kept else 'BROKEN'}"
-    )
     return 0 if kept else 1
 
 
