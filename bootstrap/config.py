@@ -20,6 +20,7 @@ from bootstrap.manifest import Tool
 
 CHANNELS = ("conda-forge",)
 GLIBC = "2.28"
+LOOSE_LIMIT = 100
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GLIBC = re.compile(r"2\.\d+")
@@ -31,12 +32,21 @@ class Settings:
 
     `tools` override the pins by name; `channels` give the interpreter of an environment that
     is not conda's; `glibc` is the oldest that a guest may have; `store` is the default bucket.
+    `exclude` are patterns of loose code that stays here, as in `.gitignore`; `loose_limit` is how
+    many MB (10^6 bytes) of it may travel.
+    `require` names packages that no environment may lack; `ignore` and `add` come before what
+    the command line says.
     """
 
     tools: dict[str, Tool] = field(default_factory=dict)
     channels: tuple[str, ...] = CHANNELS
     glibc: str = GLIBC
     store: str | None = None
+    require: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    add: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    loose_limit: int = LOOSE_LIMIT
 
 
 def read_settings(folder: Path) -> Settings:
@@ -72,8 +82,14 @@ def parse_settings(text: str) -> Settings:
         channels=_parse_channels(rest.pop("channels", list(CHANNELS)), f"{path}.channels"),
         glibc=_text(rest, "glibc", path, _GLIBC) if "glibc" in rest else GLIBC,
         store=_text(rest, "store", path) if "store" in rest else None,
+        require=_strings(rest, "require", path),
+        ignore=_strings(rest, "ignore", path),
+        add=_strings(rest, "add", path),
+        exclude=_parse_exclude(rest, path),
+        loose_limit=_parse_limit(rest.pop("loose-limit", LOOSE_LIMIT), f"{path}.loose-limit"),
     )
-    _refuse_unknown(rest, path, ("channels", "glibc", "store", "tools"))
+    known = ("add", "channels", "exclude", "glibc", "ignore", "loose-limit", "require", "store")
+    _refuse_unknown(rest, path, (*known, "tools"))
     return settings
 
 
@@ -99,6 +115,26 @@ def _parse_channels(value: Any, path: str) -> tuple[str, ...]:
     raise UsageError(f"Expected a list of channels at `{path}`, found `{value!r:.60}`")
 
 
+def _parse_exclude(rest: dict[str, Any], path: str) -> tuple[str, ...]:
+    patterns = _strings(rest, "exclude", path)
+    if patterns:
+        from pathspec import GitIgnoreSpec
+
+        try:
+            GitIgnoreSpec.from_lines(patterns)
+        except ValueError as error:
+            raise UsageError(
+                f"Expected patterns as in `.gitignore` at `{path}.exclude`", causes=(str(error),)
+            ) from error
+    return patterns
+
+
+def _parse_limit(value: Any, path: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise UsageError(f"Expected a number of MB above 0 at `{path}`, found `{value!r:.60}`")
+
+
 def _table(value: Any, path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageError(f"Expected a table at `{path}`, found `{value!r:.60}`")
@@ -112,6 +148,13 @@ def _text(rest: dict[str, Any], key: str, path: str, pattern: re.Pattern[str] | 
         found = "nothing" if value is None else f"`{value!r:.80}`"
         raise UsageError(f"Expected `{path}.{key}`{wanted}, found {found}")
     return value
+
+
+def _strings(rest: dict[str, Any], key: str, path: str) -> tuple[str, ...]:
+    value = rest.pop(key, [])
+    if isinstance(value, list) and all(isinstance(item, str) and item for item in value):
+        return tuple(value)
+    raise UsageError(f"Expected a list of strings at `{path}.{key}`, found `{value!r:.60}`")
 
 
 def _refuse_unknown(rest: dict[str, Any], path: str, known: tuple[str, ...]) -> None:

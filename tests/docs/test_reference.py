@@ -13,7 +13,7 @@ import pytest
 
 from bootstrap import errors
 from bootstrap.agent import wire
-from bootstrap.config import CHANNELS, GLIBC, Settings, parse_settings
+from bootstrap.config import CHANNELS, GLIBC, LOOSE_LIMIT, Settings, parse_settings
 from bootstrap.errors import EnvbootError, Exit, UsageError
 from bootstrap.manifest import Manifest, Tool
 from bootstrap.parts import PREFIXES, TYPES
@@ -81,12 +81,14 @@ def test_the_variables_are_those_of_the_code() -> None:
 
 
 def test_the_settings_are_those_of_the_code() -> None:
-    wanted = {name for name in Settings.__dataclass_fields__ if name != "tools"}
+    fields = Settings.__dataclass_fields__
+    wanted = {name.replace("_", "-") for name in fields if name != "tools"}
     wanted |= {f"tools.<tool>.{name}" for name in Tool.__dataclass_fields__}
     table = rows("Settings")
     assert set(table) == wanted
     assert f"`{json.dumps(CHANNELS)}`" in table["channels"]
     assert f'`"{GLIBC}"`' in table["glibc"]
+    assert f"`{LOOSE_LIMIT}`" in table["loose-limit"]
 
 
 def test_the_example_of_settings_is_accepted_and_uses_every_one() -> None:
@@ -94,7 +96,7 @@ def test_the_example_of_settings_is_accepted_and_uses_every_one() -> None:
     settings = parse_settings(text)
     assert settings.tools
     for name in Settings.__dataclass_fields__:
-        assert f"{name}" in text
+        assert name.replace("_", "-") in text
     with pytest.raises(UsageError):
         parse_settings(f"{text}\nunknown = 1\n")
 
