@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from typing import Any, List
+from typing import Any, Dict, List
 
 from . import fetch, unpack, wire
 from .host import ERROR, WARNING, Host, find_text, write_json
@@ -51,7 +51,7 @@ def _finish(host: Host, code: int, source: str) -> None:
         "errors": host.errors,
     }
     write_json(host.state + "/result.json", result)
-    last = host.errors[-1] if host.errors else {"error": ""}
+    last = [{"error": ""}, *host.errors][-1]
     ms = sum(stage["ms"] for stage in host.stages)
     fields = {**last, "source": source, "ms": ms}
     if code == wire.FAILED:
@@ -140,7 +140,7 @@ def read_documents(host: Host) -> None:
     host.manifest = manifest
 
 
-def _digest(manifest: wire.JSON) -> str:
+def _digest(manifest: Dict[str, Any]) -> str:
     version = manifest.get("manifest_version")
     return wire.environment_digest(manifest) if version == wire.MANIFEST_VERSION else ""
 

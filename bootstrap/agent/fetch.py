@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import os
 import random
@@ -27,6 +28,14 @@ def read(url: str, start: int = 0, size: int = 0) -> bytes:
     data = send("GET", url, None, {"Range": "bytes=%d-%d" % (start, last)} if size else {})
     if size and len(data) != size:
         raise AgentError("%s: %d bytes, not %d" % (without_query(url), len(data), size))
+    return data
+
+
+def read_pinned(url: str, sha256: str) -> bytes:
+    """Return an object whose content is known; AgentError also when it is another."""
+    data = read(url)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise AgentError("%s is not what was pinned" % without_query(url))
     return data
 
 

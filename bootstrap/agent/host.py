@@ -46,12 +46,12 @@ class Host:
         self.envs = self.opt + "/envs"
         self.state = root + "/var/lib/envboot"
         self.run = root + "/run/envboot"
-        self.grants: wire.JSON = {}
-        self.config: wire.JSON = {}
-        self.manifest: wire.JSON = {}
+        self.grants: Dict[str, Any] = {}
+        self.config: Dict[str, Any] = {}
+        self.manifest: Dict[str, Any] = {}
         self.digest = ""
-        self.stages: List[wire.JSON] = []
-        self.errors: List[wire.JSON] = []
+        self.stages: List[Dict[str, Any]] = []
+        self.errors: List[Dict[str, Any]] = []
         self.children: List[int] = []
         self.shown = 0.0
         self.boot_id = find_text("/proc/sys/kernel/random/boot_id")
@@ -113,14 +113,14 @@ class Host:
 
     def journal(self, kind: str, text: str, level: int = INFO, **fields: Any) -> None:
         """Write one record: a line of events.jsonl, and systemd's journal where there is one."""
+        fields["digest"] = self.digest
         record = {
             "MESSAGE": text,
             "MESSAGE_ID": wire.MESSAGE_IDS[kind],
             "PRIORITY": level,
             "SYSLOG_IDENTIFIER": "envboot",
+            **{"ENVBOOT_" + name.upper(): value for name, value in fields.items()},
         }
-        fields["digest"] = self.digest
-        record.update({"ENVBOOT_" + name.upper(): value for name, value in fields.items()})
         with open(self.state + "/events.jsonl", "a", encoding="utf-8") as stream:
             stream.write(json.dumps({**record, "time": time.time()}) + "\n")
         data = b""

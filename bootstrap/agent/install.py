@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import subprocess
 import zipfile
-from typing import Any, List
+from typing import Any, Dict, List
 
-from . import fetch, wire
+from . import fetch, tar, wire
 from .host import Host
 from .wire import AgentError
 
@@ -38,10 +37,18 @@ def install(host: Host, staging: str) -> None:
     environ = {"UV_CACHE_DIR": home, **os.environ, "HOME": home, "MAMBA_ROOT_PREFIX": home}
     if conda:
         host.show("install: %d conda packages" % len(conda))
+        if "packages" in host.grants:
+            # What wants a login at its channel comes from the bucket, at `host/path` of its URL.
+            packages = memoryview(fetch.read(host.grants["packages"]["get"]))
+            tar.extract(packages, staging + "/home")
         lines = ["@EXPLICIT"]
         for package in conda:
+            url = package["url"]
+            file = "/home" + url.split(":/")[-1]
+            if os.path.exists(staging + file):
+                url = "file://" + seen + file
             mark = "#sha256:%(sha256)s" if "sha256" in package else "#%(md5)s"
-            lines.append(package["url"] + mark % package)
+            lines.append(url + mark % package)
         _write(staging + "/home/conda", lines)
         options = ["create", "--no-rc", "-y", "-q", "-p", prefix, "-f", home + "/conda"]
         _run("micromamba", [*inside, tools["micromamba"], *options], environ)
@@ -68,10 +75,10 @@ def install(host: Host, staging: str) -> None:
         _run("uv", [*inside, tools["uv"], *options], environ)
     host.show("install: byte code")
     env = staging + "/env"
-    options = ["-q", "-j0", "-f", "--invalidation-mode=unchecked-hash", "-s", env, "-p", prefix]
+    options = ["-m", "compileall", "-q", "-j0", "-f", "--invalidation-mode=unchecked-hash"]
+    options += ["-s", env, "-p", prefix, env + "/lib"]
     # Its exit code says only that some file, a template say, is not Python: that is no fault.
-    command = [env + "/bin/python", "-m", "compileall", *options, env + "/lib"]
-    subprocess.run(command, capture_output=True, check=False)
+    subprocess.run([env + "/bin/python", *options], capture_output=True, check=False)
 
 
 def _write(path: str, lines: List[str]) -> None:
@@ -90,7 +97,7 @@ def _run(name: str, command: List[str], environ: Any) -> str:
     return text
 
 
-def ensure_tool(host: Host, name: str, tool: wire.JSON) -> str:
+def ensure_tool(host: Host, name: str, tool: Dict[str, Any]) -> str:
     """Return the path of a pinned program, from the bucket or else from where it is published.
 
     Raises:
@@ -102,14 +109,12 @@ def ensure_tool(host: Host, name: str, tool: wire.JSON) -> str:
         return path
     reasons = []
     for url in (host.grants.get("tools", {}).get(tool["sha256"]), tool["url"]):
-        try:
-            data = fetch.read(url) if url else b""
-        except AgentError as error:
-            reasons.append(str(error))
-            continue
-        if hashlib.sha256(data).hexdigest() == tool["sha256"]:
-            break
-        reasons.append("%s is not what was pinned" % wire.without_query(url or "the bucket"))
+        if url:
+            try:
+                data = fetch.read_pinned(url, tool["sha256"])
+                break
+            except AgentError as error:
+                reasons.append(str(error))
     else:
         raise AgentError("%s: %s" % (name, "; ".join(reasons)))
     if data[:2] == b"PK":

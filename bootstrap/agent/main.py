@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import io
 import os
@@ -15,7 +14,6 @@ from typing import Any, Dict, List
 from . import fetch, wire
 from .boot import boot, read_documents
 from .host import INFO, WARNING, Host, write_json
-from .wire import AgentError
 
 USAGE = "usage: envboot-agent status|why|rollback [--json]\n"
 TAIL = 256 << 10
@@ -38,9 +36,7 @@ def load(host: Host, name: str) -> Any:
     folder = os.path.dirname(__file__)
     if not os.path.exists("%s/%s.py" % (folder, name)):
         grant = host.read_json("grants")["agent"]
-        data = fetch.read(grant["get"])
-        if hashlib.sha256(data).hexdigest() != grant["sha256"]:
-            raise AgentError("the agent in the bucket is not what was pinned")
+        data = fetch.read_pinned(grant["get"], grant["sha256"])
         zipfile.ZipFile(io.BytesIO(data)).extractall(os.path.dirname(folder))
     return importlib.import_module("agent." + name)
 

@@ -45,7 +45,7 @@ def write_archive(
     base: str,
     level: int = LEVEL,
     done: Optional[Callable[[int, int], None]] = None,
-) -> wire.JSON:
+) -> Dict[str, Any]:
     """Pack a prefix into `output` and return its index document; `done(raw, total)` as it goes."""
     frames = plan(tree, find_owners(tree))
     rows: List[Any] = [None] * len(frames)

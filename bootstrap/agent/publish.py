@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+from typing import Any, Dict
 
 from . import fetch, pack, wire
 from .host import WARNING, Host
@@ -24,7 +25,7 @@ def publish(host: Host) -> int:
         if not os.path.isdir(tree):
             return wire.READY
         start, code = time.monotonic(), wire.READY
-        fields: wire.JSON = {"stage": "publish"}
+        fields: Dict[str, Any] = {"stage": "publish"}
         try:
             fields["bytes"] = _publish(host, tree, base)
             _remove(host, tree)
@@ -80,7 +81,7 @@ def _publish(host: Host, tree: str, base: str) -> int:
         os.unlink(output)
 
 
-def _put(grant: wire.JSON, body: object, headers: "dict[str, str]") -> bool:
+def _put(grant: Dict[str, Any], body: object, headers: "dict[str, str]") -> bool:
     """Create an object; False when it is already there."""
     try:
         fetch.send("PUT", grant["url"], body, {**grant["headers"], **headers})

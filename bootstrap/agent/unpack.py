@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any, Callable, List
+from typing import Any, Callable, Dict, List
 
 from . import fetch, tar, wire, workers, zstd
 from .wire import AgentError
@@ -13,7 +13,7 @@ from .wire import AgentError
 SPAN = 6 << 20
 
 
-def check_index(index: wire.JSON, base: str) -> None:
+def check_index(index: Dict[str, Any], base: str) -> None:
     """Raise AgentError when an index is of another version or base, or has gaps."""
     at = 0
     for row in index["frames"]:
@@ -26,7 +26,7 @@ def check_index(index: wire.JSON, base: str) -> None:
     raise AgentError("the index is not one of this base")
 
 
-def spans(index: wire.JSON, workers_: int) -> List[List[Any]]:
+def spans(index: Dict[str, Any], workers_: int) -> List[List[Any]]:
     """Group neighbouring frames into requests, so that every process has some to take."""
     limit = min(SPAN, index["size"] // (4 * workers_))
     groups: List[List[Any]] = []
@@ -41,7 +41,7 @@ def spans(index: wire.JSON, workers_: int) -> List[List[Any]]:
 
 
 def unpack_archive(
-    url: str, index: wire.JSON, folder: str, done: Callable[[int], None], processes: int = 0
+    url: str, index: Dict[str, Any], folder: str, done: Callable[[int], None], processes: int = 0
 ) -> None:
     """Fetch and verify every frame and write its files below `folder`; `done(bytes)` as it goes.
 

@@ -29,8 +29,6 @@ KINDS = (
 )
 MESSAGE_IDS = {kind: "5d2f5a4c0e6b4a5f9a6c1f0b7f3f1a%02x" % (1 + i) for i, kind in enumerate(KINDS)}
 
-JSON = Dict[str, Any]
-
 
 def canonical(document: Any) -> bytes:
     """Return the canonical bytes of a JSON document."""
@@ -45,12 +43,12 @@ def digest(domain: str, document: Any) -> str:
     return "sha256:" + hashlib.sha256(seed.encode() + canonical(document)).hexdigest()
 
 
-def base_digest(manifest: JSON) -> str:
+def base_digest(manifest: Dict[str, Any]) -> str:
     """Digest of what is installed: packages, interpreter, prefix, platform, tools."""
     return digest("base", manifest["base"])
 
 
-def environment_digest(manifest: JSON) -> str:
+def environment_digest(manifest: Dict[str, Any]) -> str:
     """Digest of the whole: the base and, where there is one, the local layer."""
     parts = {name: manifest[name] for name in ("base", "layer") if name in manifest}
     return digest("environment", parts)
