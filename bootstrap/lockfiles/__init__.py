@@ -1,0 +1,107 @@
+"""Lock files instead of a scan: what other tools have locked becomes a base and its layer."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from bootstrap.errors import UsageError
+from bootstrap.lockfiles.formats import Format, find_format, split_names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bootstrap.config import Settings
+    from bootstrap.lock import Locked, Target
+    from bootstrap.lockfiles.content import Content, Request
+    from bootstrap.scan.document import Interpreter
+
+_READERS = {
+    Format.PYLOCK: ("pylock", "read_pylock"),
+    Format.UV: ("uv", "read_uv_lock"),
+    Format.PIXI: ("pixi", "read_pixi"),
+    Format.CONDA_LOCK: ("conda", "read_conda_lock"),
+    Format.EXPLICIT: ("conda", "read_explicit"),
+    Format.REQUIREMENTS: ("requirements", "read_requirements"),
+    Format.ENVIRONMENT: ("environment", "read_environment"),
+}
+
+
+def read_lock_file(
+    given: Path,
+    *,
+    interpreter: Interpreter,
+    target: Target,
+    settings: Settings,
+    cache: Path,
+    fresh: bool = False,
+) -> Locked:
+    """Read `FILE` or `FILE#NAME,NAME` for the target; its format is told by its content.
+
+    `interpreter` is the active one: it decides where the file leaves Python open. What has to
+    be looked up or solved is kept in `cache` for 24 hours; `fresh` asks again.
+
+    Raises:
+        UsageError: there is no such file.
+        LockError: it is malformed, not for the target, or names packages without file or hash.
+    """
+    from bootstrap.lockfiles.content import Request
+
+    file, names = split_names(given)
+    try:
+        text = file.read_text("utf-8-sig")
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"Cannot read lock file `{file}`", causes=(cause,)) from error
+    request = Request(
+        file=file.absolute(),
+        text=text,
+        names=names,
+        interpreter=interpreter,
+        target=target,
+        settings=settings,
+        cache=cache,
+        fresh=fresh,
+    )
+    return _assemble(_find_reader(find_format(file, text))(request), request)
+
+
+def _find_reader(kind: Format) -> Callable[[Request], Content]:
+    """Return the reader of a format; it is imported only when it is asked for."""
+    module, function = _READERS[kind]
+    reader: Callable[[Request], Content] = getattr(
+        import_module(f"bootstrap.lockfiles.{module}"), function
+    )
+    return reader
+
+
+def _assemble(content: Content, request: Request) -> Locked:
+    """Choose the files, and add what every base has."""
+    from bootstrap.config import find_tool
+    from bootstrap.lock import Locked
+    from bootstrap.lock import _solve_interpreter as solve_interpreter
+    from bootstrap.lock.conda import note_files, virtual_packages
+    from bootstrap.lockfiles.choose import choose_files
+    from bootstrap.manifest import Base
+
+    target, settings, python = request.target, request.settings, content.python
+    files = choose_files(content.packages, request, python.version)
+    conda = content.conda
+    if python.source == "conda" and not conda:
+        conda = solve_interpreter(python, target, settings, request.cache, fresh=request.fresh)
+    names = [*(["micromamba"] if conda else []), *(["uv"] if files.wheels else [])]
+    base = Base(
+        platform=target.platform,
+        python=python,
+        prefix=target.prefix,
+        virtual_packages=virtual_packages(target.platform, target.glibc),
+        conda=conda,
+        wheels=tuple(sorted(files.wheels, key=lambda wheel: wheel.name)),
+        tools={name: find_tool(name, target.platform, settings) for name in names},
+    )
+    return Locked(
+        base=base,
+        sources=tuple(sorted(files.sources, key=lambda source: source.name)),
+        notes=(*content.notes, *note_files(conda), *files.notes),
+    )

@@ -1,0 +1,215 @@
+"""One file for each PyPI package of a lock file: a wheel, or a project that is built here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+from bootstrap.errors import LISTED, LockError, name_some
+from bootstrap.lock.tags import choose_wheel, rank_tags
+from bootstrap.lock.wheels import PYPI_FILES, _note_hosts
+from bootstrap.lockfiles.fetch import Download, fetch_all, hash_file
+from bootstrap.manifest import Wheel
+from bootstrap.scan.document import Problem, Source
+from bootstrap.scan.urls import strip_url
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from packaging.pylock import Package, PackageArchive, PackageSdist, PackageVcs, PackageWheel
+
+    from bootstrap.lockfiles.content import Request
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Files:
+    """What the packages of a lock file come to."""
+
+    wheels: tuple[Wheel, ...] = ()
+    sources: tuple[Source, ...] = ()
+    notes: tuple[Problem, ...] = ()
+
+
+class _Refused(Exception):  # noqa: N818
+    """Why one package cannot be brought."""
+
+
+def choose_files(packages: Sequence[Package], request: Request, version: str) -> Files:
+    """Choose the best wheel for the target, else what this machine builds a wheel from.
+
+    Sdists are downloaded now and checked by their sha256; folders and files are relative to
+    the lock file.
+
+    Raises:
+        LockError: naming every package that has no file for the target, or none with a sha256.
+    """
+    ranks = rank_tags(request.target.platform, request.target.glibc, version)
+    folder = request.file.parent
+    outcomes = [(package.name, _try(package, folder, ranks)) for package in packages]
+    wrong = [f"`{name}`: {found}" for name, found in outcomes if isinstance(found, _Refused)]
+    if wrong:
+        names = [name for name, found in outcomes if isinstance(found, _Refused)]
+        plural = "packages" if len(wrong) > 1 else "package"
+        more = (f"{len(wrong) - LISTED} more",) if len(wrong) > LISTED else ()
+        raise LockError(
+            f"Cannot bring {len(wrong)} {plural} of `{request.file}` to "
+            f"`{request.target.platform}` with Python {version} and glibc "
+            f"{request.target.glibc}: {name_some(names)}",
+            causes=(*wrong[:LISTED], *more),
+        )
+    found = [item for _, item in outcomes]
+    downloads = [item for item in found if isinstance(item, Download)]
+    fetched = fetch_all(downloads, request.cache / "sdists")
+    wheels = tuple(item for item in found if isinstance(item, Wheel))
+    return Files(
+        wheels=wheels,
+        sources=(*(item for item in found if isinstance(item, Source)), *fetched),
+        notes=(*(_note_built(item) for item in downloads), *_note_hosts(list(wheels))),
+    )
+
+
+def _note_built(download: Download) -> Problem:
+    message = "Has no wheel for the machines: one is built here and travels in the layer"
+    return Problem(subject=download.name, message=message)
+
+
+def _try(
+    package: Package, folder: Path, ranks: dict[str, int]
+) -> Wheel | Source | Download | _Refused:
+    try:
+        return _choose(package, folder, ranks)
+    except _Refused as error:
+        return error
+
+
+def _choose(package: Package, folder: Path, ranks: dict[str, int]) -> Wheel | Source | Download:
+    version = str(package.version or "")
+    if package.vcs:
+        return _read_vcs(package.vcs, package.name, version, folder)
+    if package.directory:
+        return Source(
+            name=package.name,
+            version=version,
+            path=str(_place(folder, package.directory.path)),
+            subdirectory=package.directory.subdirectory,
+            editable=bool(package.directory.editable),
+        )
+    wheels: dict[str, PackageWheel | PackageArchive] = {}
+    for wheel in package.wheels or ():
+        wheels.setdefault(wheel.filename, wheel)
+    archive = package.archive
+    if archive and _file_name(archive).endswith(".whl"):
+        wheels[_file_name(archive)] = archive
+        archive = None
+    name = choose_wheel(wheels, ranks, ())
+    if name:
+        return _read_wheel(wheels[name], name, package, folder)
+    sdist = package.sdist or archive
+    if sdist is None:
+        raise _Refused(f"the target can run none of {name_some(sorted(wheels))}")
+    if archive and archive.subdirectory:
+        raise _Refused(f"is in `{archive.subdirectory}` of an archive; lock it from git")
+    return _read_sdist(sdist, package, folder)
+
+
+def _read_wheel(
+    file: PackageWheel | PackageArchive, name: str, package: Package, folder: Path
+) -> Wheel | Source:
+    try:
+        version = str(package.version or parse_wheel_filename(name)[1])
+    except InvalidWheelFilename as error:
+        raise _Refused(str(error)) from error
+    sha256 = _sha256(file, name)
+    place = _local(file, folder)
+    if place:
+        _check_local(place, sha256)
+        return Source(name=package.name, version=version, path=str(place))
+    url = strip_url(file.url or "")
+    return Wheel(
+        name=package.name,
+        version=version,
+        sha256=sha256,
+        url=None if urlsplit(url).hostname == PYPI_FILES else url,
+    )
+
+
+def _read_sdist(
+    file: PackageSdist | PackageArchive, package: Package, folder: Path
+) -> Source | Download:
+    name = _file_name(file)
+    sha256 = _sha256(file, name)
+    place = _local(file, folder)
+    version = str(package.version or "")
+    if place:
+        _check_local(place, sha256)
+        return Source(name=package.name, version=version, path=str(place))
+    suffix = ".zip" if name.endswith(".zip") else ".tar.gz"
+    if not name.endswith(suffix):
+        raise _Refused(f"expected `.tar.gz` or `.zip`, found `{name}`")
+    return Download(
+        name=package.name,
+        version=version,
+        url=file.url or "",
+        sha256=sha256,
+        # Archives of a repository (`main.zip`) are built like sdists, which have a name.
+        file=f"{package.name.replace('-', '_')}-{version or 0}{suffix}",
+    )
+
+
+def _read_vcs(vcs: PackageVcs, name: str, version: str, folder: Path) -> Source:
+    if vcs.type != "git":
+        raise _Refused(f"is in `{vcs.type}`, and only git is known")
+    if not vcs.commit_id:
+        raise _Refused("names no commit")
+    return Source(
+        name=name,
+        version=version,
+        git=strip_url(vcs.url) if vcs.url else str(_place(folder, vcs.path or "")),
+        commit=vcs.commit_id,
+        subdirectory=vcs.subdirectory,
+    )
+
+
+def _file_name(file: Any) -> str:
+    """Return the last part of where a file is; sdists and wheels may state it."""
+    name = getattr(file, "name", None) or file.path or urlsplit(file.url or "").path
+    return str(name).replace("\\", "/").rpartition("/")[2]
+
+
+def _sha256(file: Any, name: str) -> str:
+    found = str(file.hashes.get("sha256", "")).lower()
+    if len(found) != 64 or set(found) - set("0123456789abcdef"):
+        raise _Refused(f"`{name}` has no sha256")
+    return found
+
+
+def _local(file: Any, folder: Path) -> Path | None:
+    """Return where a file of this machine is; None for the web's."""
+    if file.path:
+        return _place(folder, file.path)
+    parts = urlsplit(file.url or "")
+    if parts.scheme == "file":
+        return Path(url2pathname(parts.path))
+    if parts.scheme not in ("http", "https"):
+        raise _Refused(f"cannot fetch `{strip_url(file.url or '')}`")
+    return None
+
+
+def _place(folder: Path, path: str) -> Path:
+    place = (folder / path).absolute()
+    if not place.exists():
+        raise _Refused(f"`{place}` was not found")
+    return place.resolve()
+
+
+def _check_local(place: Path, sha256: str) -> None:
+    if not place.is_file():
+        raise _Refused(f"`{place}` was not found")
+    found = hash_file(place)
+    if found != sha256:
+        raise _Refused(f"`{place}` has sha256 `{found}`, and `{sha256}` is locked")

@@ -1,0 +1,132 @@
+"""Conda's explicit lists and `conda-lock.yml`, and what all files of conda packages share."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import yaml
+
+from bootstrap.documents import Node
+from bootstrap.errors import DocumentError
+from bootstrap.lockfiles.content import Content, Request, refuse, refuse_names, refuse_platform
+from bootstrap.lockfiles.entries import make_entry
+from bootstrap.manifest import CondaPackage, Python
+from bootstrap.scan.urls import strip_channel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from packaging.pylock import Package
+
+_HASH = re.compile(r"(?:(?:md5|sha256):)?([0-9a-f]{64}|[0-9a-f]{32})", re.IGNORECASE)
+_HEX = {"sha256": re.compile(r"[0-9a-f]{64}"), "md5": re.compile(r"[0-9a-f]{32}")}
+_FILE = re.compile(r"(?P<name>.+)-(?P<version>[^-]+)-(?P<build>[^-]+)\.(conda|tar\.bz2)")
+_SCHEMES = ("http", "https", "file", "s3")
+
+
+def read_explicit(request: Request) -> Content:
+    """Read an `@EXPLICIT` list; every URL needs its md5 or sha256 behind `#`."""
+    if request.names:
+        refuse_names(request, request.names, [])
+    entries = []
+    for line in map(str.strip, request.text.splitlines()):
+        if line and not line.startswith(("#", "@")):
+            url, _, fragment = line.partition("#")
+            found = _HASH.fullmatch(fragment.strip())
+            value = found[1].lower() if found else ""
+            entries.append((url.strip(), {"md5" if len(value) == 32 else "sha256": value}))
+    return assemble(request, entries)
+
+
+def read_conda_lock(request: Request) -> Content:
+    """Read the category `main` of a `conda-lock.yml`, and the categories that are named."""
+    try:
+        return _read_conda_lock(Node(parse_yaml(request), ""), request)
+    except DocumentError as error:
+        refuse(request, error.message)
+
+
+def _read_conda_lock(document: Node, request: Request) -> Content:
+    version = document.take("version", int)
+    if version != 1:
+        refuse(request, f"Expected `version` 1, found `{version}`")
+    by_platform: dict[str, list[Node]] = {}
+    for node in document.children("package"):
+        by_platform.setdefault(node.take("platform", str), []).append(node)
+    if request.target.platform not in by_platform:
+        refuse_platform(request, list(by_platform))
+    known, conda, pypi = set(), [], []
+    for node in by_platform[request.target.platform]:
+        category = node.find("category") or "main"
+        known.add(category)
+        if category not in ("main", *request.names):
+            continue
+        url, hashes = node.take("url", str), node.child("hash")
+        if node.take("manager", str, re.compile("conda|pip")) == "conda":
+            found = {kind: hashes.find(kind) or "" for kind in _HEX}
+            conda.append((url, found))
+        else:
+            name, number = node.take("name", str), node.take("version", str)
+            pypi.append(make_entry(name, number, url, hashes.find("sha256")))
+    unknown = [name for name in request.names if name not in known]
+    if unknown:
+        refuse_names(request, unknown, sorted(known))
+    return assemble(request, conda, pypi)
+
+
+def parse_yaml(request: Request) -> Any:
+    """Decode YAML; refuses it with line and column."""
+    try:
+        # libyaml's is ten times as fast, and locks are long.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        return yaml.load(request.text, Loader=loader)  # noqa: S506
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        refuse(request, f"Expected YAML: {getattr(error, 'problem', None) or error}{where}")
+
+
+def assemble(
+    request: Request,
+    entries: Sequence[tuple[str, Mapping[str, str]]],
+    packages: Sequence[Package] = (),
+) -> Content:
+    """Check conda packages (URLs and their hashes) together; Python is one of them.
+
+    Raises:
+        LockError: URLs that are none, have no hash or are of another platform; names that are
+            there twice; or no Python.
+    """
+    wrong, subdirs, versions = [], [], {}
+    conda: dict[str, CondaPackage] = {}
+    for url, hashes in entries:
+        shown, parts = strip_channel(url), urlsplit(url)
+        path, _, file = unquote(parts.path).rpartition("/")
+        found = _FILE.fullmatch(file)
+        kind = next((kind for kind in _HEX if _HEX[kind].fullmatch(hashes.get(kind, ""))), None)
+        if not found or parts.scheme not in _SCHEMES:
+            wrong.append(f"Expected the URL of a conda package, found `{shown:.80}`")
+        elif kind is None:
+            wrong.append(f"`{shown}` has neither sha256 nor md5")
+        elif found["name"] in conda:
+            wrong.append(f"`{found['name']}` is there twice")
+        else:
+            subdirs.append(path.rpartition("/")[2])
+            versions[found["name"]] = found["version"], found["build"]
+            conda[found["name"]] = CondaPackage(url=shown, **{kind: hashes[kind]})
+    foreign = [subdir for subdir in subdirs if subdir not in (request.target.platform, "noarch")]
+    if foreign:
+        refuse_platform(request, foreign)
+    if wrong:
+        refuse(request, *wrong, hint="`conda list --explicit --md5` writes hashes")
+    version, build = versions.get("python", ("", ""))
+    if not version or build.endswith("pypy"):
+        seen = f"build `{build}`" if version else "none"
+        refuse(request, f"Expected CPython as conda package `python`, found {seen}")
+    return Content(
+        python=Python(version=version, source="conda"),
+        conda=tuple(conda[name] for name in sorted(conda)),
+        packages=packages,
+    )

@@ -1,0 +1,85 @@
+"""Which Python a lock file is for, and which one of this machine builds its projects."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+from bootstrap.errors import LockError
+from bootstrap.lock.wheels import find_uv
+from bootstrap.manifest import Python
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
+
+    from bootstrap.lockfiles.content import Request
+    from bootstrap.scan.document import Interpreter
+
+_EXACT = re.compile(r"===?\s*(\d+\.\d+\.\d+\S*)")
+
+
+def choose_python(request: Request, requires: SpecifierSet | None = None) -> Python:
+    """Choose the Python of a lock file that has none itself: the active one, if it may be.
+
+    Else the exact version that the file names, else what uv finds on this machine.
+
+    Raises:
+        LockError: none of this machine's will do.
+    """
+    version, executable = request.interpreter.version, request.interpreter.base_executable
+    host = request.target.host_python
+    if not _is_usable(request.interpreter, requires):
+        exact = _EXACT.fullmatch(str(requires or ""))
+        if exact and not host:
+            return Python(version=exact[1], source="conda")
+        wanted = str(requires or "").replace(" ", "") or ">=3"
+        version, executable = _ask_uv(wanted, "--show-version"), _ask_uv(wanted)
+        if not (version and executable):
+            raise LockError(
+                f"`{request.file}` wants Python `{wanted}`, "
+                f"found {request.interpreter.implementation} {request.interpreter.version}",
+                hint="Name another interpreter with `--python`, "
+                "or install one with `uv python install`",
+            )
+    if host:
+        return Python(version=version, source="host", executable=os.path.realpath(executable))
+    return Python(version=version, source="conda")
+
+
+def find_builder(python: Python, interpreter: Interpreter) -> str:
+    """Return the interpreter that builds the projects: of the lock's minor version.
+
+    Raises:
+        LockError: this machine has none.
+    """
+    minor = ".".join(interpreter.version.split(".")[:2])
+    if minor == python.minor and interpreter.implementation.lower() == "cpython":
+        return interpreter.executable
+    found = _ask_uv(python.minor)
+    if not found:
+        raise LockError(
+            f"Cannot build projects for Python {python.minor}: "
+            f"found {interpreter.implementation} {interpreter.version}",
+            hint=f"Install one with `uv python install {python.minor}`, or name it with `--python`",
+        )
+    return found
+
+
+def _is_usable(interpreter: Interpreter, requires: SpecifierSet | None) -> bool:
+    if interpreter.implementation.lower() != "cpython":
+        return False
+    return requires is None or requires.contains(interpreter.version, prereleases=True)
+
+
+def _ask_uv(wanted: str, *options: str) -> str:
+    """Ask uv for a CPython on this machine; empty where there is none."""
+    command = [find_uv(), "python", "find", "--no-project", "--no-python-downloads", "--quiet"]
+    done = subprocess.run(
+        [*command, *options, f"cpython{'' if wanted[0] in '<>=!~' else '@'}{wanted}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() if done.returncode == 0 else ""

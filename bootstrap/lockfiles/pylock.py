@@ -1,0 +1,90 @@
+"""`pylock.toml` (PEP 751), read by the packaging library."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, cast
+
+from packaging.pylock import Package, Pylock, PylockUnsupportedVersionError, PylockValidationError
+
+from bootstrap.lockfiles.content import Content, Request, refuse, refuse_names, refuse_platform
+from bootstrap.lockfiles.interpreters import choose_python
+from bootstrap.lockfiles.markers import target_markers
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from packaging.markers import Marker
+
+
+def read_pylock(request: Request) -> Content:
+    """Read the packages of the default groups, and of the groups and extras that are named."""
+    document = parse_toml(request)
+    return select_packages(request, parse_pylock(request, document))
+
+
+def parse_toml(request: Request) -> dict[str, Any]:
+    """Decode TOML; refuses it with line and column."""
+    try:
+        return tomllib.loads(request.text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        refuse(request, f"Expected TOML: {error}")
+
+
+def parse_pylock(request: Request, document: dict[str, Any]) -> Pylock:
+    """Check a document against the specification; refuses it with the dotted path."""
+    try:
+        return Pylock.from_dict(document)
+    except PylockUnsupportedVersionError as error:
+        refuse(request, str(error), hint="Upgrade envboot, or lock as version 1.0")
+    except PylockValidationError as error:
+        refuse(request, str(error))
+
+
+def select_packages(request: Request, lock: Pylock) -> Content:
+    """Evaluate markers for the target; refuses two packages of one name."""
+    extras, groups = list(lock.extras or ()), list(lock.dependency_groups or ())
+    unknown = [name for name in request.names if name not in (*extras, *groups)]
+    if unknown:
+        refuse_names(request, unknown, [*extras, *groups])
+    python = choose_python(request, lock.requires_python)
+    environment: dict[str, Any] = {
+        **target_markers(request.target.platform, python.version),
+        "extras": frozenset(name for name in request.names if name in extras),
+        "dependency_groups": frozenset((*(lock.default_groups or ()), *request.names)),
+    }
+    if lock.environments and not any(_holds(marker, environment) for marker in lock.environments):
+        refuse_platform(request, [str(marker) for marker in lock.environments])
+    packages = [package for package in lock.packages if _holds(package.marker, environment)]
+    _refuse_doubles(request, packages)
+    wrong = [
+        f"`{package.name}` wants Python `{package.requires_python}`, found {python.version}"
+        for package in packages
+        if package.requires_python
+        and not package.requires_python.contains(python.version, prereleases=True)
+    ]
+    if wrong:
+        refuse(request, *wrong, hint="Name another interpreter with `--python`")
+    return Content(python=python, packages=packages)
+
+
+def _holds(marker: Marker | None, environment: dict[str, Any]) -> bool:
+    return marker is None or marker.evaluate(cast("Any", environment), context="lock_file")
+
+
+def _refuse_doubles(request: Request, packages: Sequence[Package]) -> None:
+    seen: dict[str, list[str]] = {}
+    for package in packages:
+        seen.setdefault(package.name, []).append(str(package.version))
+    doubles = [
+        f"`{name}` is there as {' and '.join(versions)} for the same machine"
+        for name, versions in seen.items()
+        if len(versions) > 1
+    ]
+    if doubles:
+        refuse(request, *doubles)

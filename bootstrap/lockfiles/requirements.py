@@ -1,0 +1,127 @@
+"""`requirements.txt` with hashes: uv finds the files, the hashes say which ones may come."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from packaging.pylock import Package
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from bootstrap.lockfiles.content import Content, Request, refuse, refuse_names
+from bootstrap.lockfiles.interpreters import choose_python
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bootstrap.manifest import Python
+
+_COMMENT = re.compile(r"(^|\s)#.*$")
+_HASH = re.compile(r"\s--hash[= ]\s*(\w+):([0-9a-fA-F]+)")
+_INCLUDE = re.compile(r"(?:-r|--requirement)[= ]?\s*(.+)")
+_DIRECT = re.compile(r"@\s*(git\+|file:|\.|/)|^(git\+|file:|\.{0,2}/)")
+
+
+def read_requirements(request: Request) -> Content:
+    """Read requirements that are pinned with hashes, local and git ones aside.
+
+    Raises:
+        LockError: naming every requirement without a hash or version, or what no index has.
+    """
+    if request.names:
+        refuse_names(request, request.names, [])
+    hashes = _read_hashes(request, request.file, request.text, ())
+    python = choose_python(request)
+    return Content(python=python, packages=_find_files(request, python, hashes))
+
+
+def _find_files(request: Request, python: Python, hashes: dict[str, set[str]]) -> list[Package]:
+    from bootstrap.lockfiles.uv import compile_kept
+
+    packages, wrong = [], []
+    included = {name: sorted(values) for name, values in hashes.items()}
+    found = compile_kept(request, python, request.text, ["--no-deps"], included)
+    for package in found.packages:
+        wanted = hashes.get(package.name)
+        kept = package if wanted is None else _keep(package, wanted)
+        if kept is None:
+            wrong.append(f"`{package.name}`: no file for the target has one of its hashes")
+        else:
+            packages.append(kept)
+    if wrong:
+        refuse(request, *wrong, hint="Lock again with `uv pip compile --generate-hashes`")
+    return packages
+
+
+def _keep(package: Package, wanted: set[str]) -> Package | None:
+    """Return a package with only the files that have one of the hashes."""
+    if package.is_direct:
+        archive = package.archive
+        return package if not archive or archive.hashes.get("sha256") in wanted else None
+    wheels = [file for file in package.wheels or () if file.hashes.get("sha256") in wanted]
+    sdist = package.sdist
+    if sdist and sdist.hashes.get("sha256") not in wanted:
+        sdist = None
+    if not (wheels or sdist):
+        return None
+    return Package(name=package.name, version=package.version, wheels=wheels, sdist=sdist)
+
+
+def _read_hashes(
+    request: Request, file: Path, text: str, above: tuple[Path, ...]
+) -> dict[str, set[str]]:
+    """Return the sha256 of every requirement by name, of included files too."""
+    found: dict[str, set[str]] = {}
+    offenders = []
+    for number, line in _logical_lines(text):
+        include = _INCLUDE.fullmatch(line)
+        if include:
+            other = (file.parent / include[1].strip()).resolve()
+            if other in above or other == file.resolve():
+                refuse(request, f"Line {number} of `{file}` includes the file itself")
+            try:
+                inner = other.read_text("utf-8-sig")
+            except (OSError, ValueError) as error:
+                refuse(request, f"Line {number} of `{file}`: cannot read `{other}`: {error}")
+            for name, values in _read_hashes(request, other, inner, (*above, file)).items():
+                found.setdefault(name, set()).update(values)
+        if line.startswith("-") or _DIRECT.search(line):
+            continue
+        try:
+            requirement = Requirement(_HASH.sub("", line).strip())
+        except InvalidRequirement as error:
+            reason = str(error).partition("\n")[0]
+            refuse(
+                request,
+                f"Line {number} of `{file}`: expected a requirement, found "
+                f"`{_HASH.sub('', line).strip():.80}` ({reason})",
+            )
+        sha256 = {value.lower() for kind, value in _HASH.findall(line) if kind == "sha256"}
+        if not sha256:
+            offenders.append(requirement.name)
+        found.setdefault(canonicalize_name(requirement.name), set()).update(sha256)
+    if offenders:
+        refuse(
+            request,
+            *(f"`{name}` has no sha256" for name in offenders),
+            hint="Lock it with `uv pip compile --generate-hashes`",
+        )
+    return found
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield lines as pip joins them: without comments, with the number of the first one."""
+    joined, start = "", 1
+    for number, line in enumerate(text.splitlines(), 1):
+        start = start if joined else number
+        if line.endswith("\\") and not line.lstrip().startswith("#"):
+            joined += line[:-1] + " "
+            continue
+        found = _COMMENT.sub("", joined + line).strip()
+        joined = ""
+        if found:
+            yield start, found
+    if joined.strip():
+        yield start, joined.strip()

@@ -1,0 +1,125 @@
+"""What uv reads for us: `uv.lock`, and requirements as exact files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bootstrap.errors import LISTED, LockError
+from bootstrap.lock.indexes import describe_indexes
+from bootstrap.lock.kept import keep_for_a_day
+from bootstrap.lock.tags import ARCH
+from bootstrap.lock.wheels import _UV_GLIBC, find_uv
+from bootstrap.lockfiles.content import Content, Request, refuse, refuse_names
+from bootstrap.lockfiles.pylock import parse_pylock, parse_toml, read_pylock
+from bootstrap.scan.urls import strip_urls
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from packaging.pylock import Pylock
+
+    from bootstrap.manifest import Python
+
+
+def read_uv_lock(request: Request) -> Content:
+    """Read the project's default groups, and the groups and extras that are named.
+
+    uv itself turns its lock into PEP 751, without a look at the network; for that it needs
+    the `pyproject.toml` beside it.
+    """
+    parse_toml(request)
+    project = request.file.with_name("pyproject.toml")
+    if request.file.name != "uv.lock" or not project.is_file():
+        refuse(
+            request,
+            f"Expected `uv.lock` beside its project, found no `{project}`"
+            if request.file.name == "uv.lock"
+            else f"Expected the name `uv.lock`, found `{request.file.name}`",
+            hint="Keep it in the project, or export it there with "
+            "`uv export --format pylock.toml -o pylock.toml`",
+        )
+    extras, groups = _find_names(request)
+    unknown = [name for name in request.names if name not in (*extras, *groups)]
+    if unknown:
+        refuse_names(request, unknown, [*extras, *groups])
+    options = [f"--group={name}" for name in request.names if name in groups]
+    options += [f"--extra={name}" for name in request.names if name in extras]
+    text = run_uv(request, ["export", "--frozen", "--format", "pylock.toml", *options])
+    return read_pylock(replace(request, text=text, names=()))
+
+
+def _find_names(request: Request) -> tuple[list[str], list[str]]:
+    """Return the extras and groups of the project beside the lock."""
+    project = request.file.with_name("pyproject.toml")
+    document = parse_toml(replace(request, file=project, text=project.read_text("utf-8")))
+    tool = _table(document, "tool")
+    groups = [*_table(document, "dependency-groups")]
+    groups += ["dev"] if "dev-dependencies" in _table(tool, "uv") else []
+    return [*_table(_table(document, "project"), "optional-dependencies")], groups
+
+
+def _table(document: dict[str, Any], key: str) -> dict[str, Any]:
+    found = document.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def uv_platform(platform: str, glibc: str) -> str:
+    """Return the target as `uv pip compile --python-platform` calls it."""
+    minor = max(known for known in _UV_GLIBC if known <= max(17, int(glibc.split(".")[1])))
+    return f"{ARCH[platform]}-manylinux_2_{minor}"
+
+
+def compile_kept(
+    request: Request, python: Python, text: str, options: Sequence[str] = (), included: Any = None
+) -> Pylock:
+    """Let uv find the files of requirements for the target, once a day.
+
+    They are read as if they stood in the lock file's folder; indexes are the user's.
+    `included` stands for what decides and is in other files.
+    """
+    target = request.target
+    command = ["pip", "compile", "--format", "pylock.toml", "--no-header"]
+    command += ["--python", request.interpreter.executable, "--python-version", python.version]
+    command += ["--python-platform", uv_platform(target.platform, target.glibc), *options]
+    question = {
+        "command": command,
+        "text": text,
+        "folder": str(request.file.parent),
+        "included": included,
+        "indexes": describe_indexes(os.environ, Path.cwd()),
+    }
+    found = keep_for_a_day(
+        request.cache / "requirements",
+        question,
+        lambda: run_uv(request, [*command, "-"], text),
+        fresh=request.fresh,
+    )
+    given = replace(request, text=found)
+    return parse_pylock(given, parse_toml(given))
+
+
+def run_uv(request: Request, arguments: list[str], text: str = "") -> str:
+    """Run uv in the lock file's folder and return what it prints.
+
+    Raises:
+        LockError: it failed; its words are the causes, URLs without credentials.
+    """
+    done = subprocess.run(
+        [find_uv(), *arguments, "--quiet", "--color", "never"],
+        input=text,
+        cwd=request.file.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        lines = [strip_urls(line.strip()) for line in done.stderr.splitlines() if line.strip()]
+        raise LockError(
+            f"uv failed to read `{request.file}`",
+            causes=tuple(line.removeprefix("error: ") for line in lines[:LISTED]),
+        )
+    return done.stdout
