@@ -1,0 +1,1 @@
+"""Promises about bytes and digests, for whatever the input is."""
