@@ -103,6 +103,11 @@ class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Say nothing."""
 
+    def end_headers(self) -> None:
+        """Have nobody remember a page: wheels may join it."""
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
+
 
 @contextmanager
 def serve_folder(folder: Path) -> Iterator[str]:
