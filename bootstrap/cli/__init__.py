@@ -16,6 +16,7 @@ from bootstrap.errors import EnvbootError, Exit
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COMMANDS = {
     "completion": "Print the completion script of a shell",
+    "export": "Write the exact packages of an environment for another tool",
     "launch": "Run a command in your environment, on one or many machines",
     "ls": "List the instances that were started from here",
     "lock": "Make the manifest: exact packages for the target platform",

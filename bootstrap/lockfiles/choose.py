@@ -53,7 +53,7 @@ def choose_files(packages: Sequence[Package], request: Request, version: str) ->
     outcomes = [(package.name, _try(package, folder, ranks)) for package in packages]
     wrong = [f"`{name}`: {found}" for name, found in outcomes if isinstance(found, _Refused)]
     if wrong:
-        names = [name for name, found in outcomes if isinstance(found, _Refused)]
+        names = [str(name) for name, found in outcomes if isinstance(found, _Refused)]
         plural = "packages" if len(wrong) > 1 else "package"
         more = (f"{len(wrong) - LISTED} more",) if len(wrong) > LISTED else ()
         raise LockError(

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 from bootstrap.errors import LockError, name_some
 from bootstrap.lock.tags import ARCH
+from bootstrap.scan.urls import strip_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,6 +87,45 @@ def export(
         Export.PIXI: _render_pixi,
     }[kind]
     return Exported(text=render(base, urls), warnings=tuple(warnings))
+
+
+def find_urls(base: Base, *, cache: Path, fresh: bool = False) -> dict[str, str]:
+    """Look up where the wheels are that a base names by hash alone; URLs by sha256.
+
+    Raises:
+        LockError: naming every wheel that no index has any more.
+    """
+    from bootstrap.lock import Target
+    from bootstrap.lockfiles.uv import compile_kept
+
+    wanted = [wheel for wheel in base.wheels if not wheel.url]
+    if not wanted:
+        return {}
+    target = Target(
+        platform=base.platform, glibc=base.virtual_packages["__glibc"], host_python=False
+    )
+    text = compile_kept(
+        "\n".join(f"{wheel.name}=={wheel.version}" for wheel in wanted),
+        file=Path.cwd() / "the manifest",
+        target=target,
+        version=base.python.version,
+        cache=cache,
+        fresh=fresh,
+        options=["--no-deps"],
+    )
+    urls = {
+        file["hashes"].get("sha256", ""): strip_url(file["url"])
+        for package in tomllib.loads(text).get("packages", ())
+        for file in package.get("wheels", ())
+        if "url" in file
+    }
+    lost = [f"{wheel.name}=={wheel.version}" for wheel in wanted if wheel.sha256 not in urls]
+    if lost:
+        raise LockError(
+            f"Cannot find the wheels of {name_some(lost)}",
+            causes=("No index of this machine has a file with that sha256",),
+        )
+    return urls
 
 
 def _name(url: str) -> str:

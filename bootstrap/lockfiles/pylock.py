@@ -24,30 +24,7 @@ if TYPE_CHECKING:
 
 def read_pylock(request: Request) -> Content:
     """Read the packages of the default groups, and of the groups and extras that are named."""
-    document = parse_toml(request)
-    return select_packages(request, parse_pylock(request, document))
-
-
-def parse_toml(request: Request) -> dict[str, Any]:
-    """Decode TOML; refuses it with line and column."""
-    try:
-        return tomllib.loads(request.text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        refuse(request, f"Expected TOML: {error}")
-
-
-def parse_pylock(request: Request, document: dict[str, Any]) -> Pylock:
-    """Check a document against the specification; refuses it with the dotted path."""
-    try:
-        return Pylock.from_dict(document)
-    except PylockUnsupportedVersionError as error:
-        refuse(request, str(error), hint="Upgrade envboot, or lock as version 1.0")
-    except PylockValidationError as error:
-        refuse(request, str(error))
-
-
-def select_packages(request: Request, lock: Pylock) -> Content:
-    """Evaluate markers for the target; refuses two packages of one name."""
+    lock = parse_pylock(request, request.text)
     extras, groups = list(lock.extras or ()), list(lock.dependency_groups or ())
     unknown = [name for name in request.names if name not in (*extras, *groups)]
     if unknown:
@@ -71,6 +48,24 @@ def select_packages(request: Request, lock: Pylock) -> Content:
     if wrong:
         refuse(request, *wrong, hint="Name another interpreter with `--python`")
     return Content(python=python, packages=packages)
+
+
+def parse_pylock(request: Request, text: str) -> Pylock:
+    """Check a document against the specification; refuses it with the dotted path."""
+    try:
+        return Pylock.from_dict(parse_toml(request, text))
+    except PylockUnsupportedVersionError as error:
+        refuse(request, str(error), hint="Upgrade envboot, or lock as version 1.0")
+    except PylockValidationError as error:
+        refuse(request, str(error))
+
+
+def parse_toml(request: Request, text: str) -> dict[str, Any]:
+    """Decode TOML; refuses it with line and column."""
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        refuse(request, f"Expected TOML: {error}")
 
 
 def _holds(marker: Marker | None, environment: dict[str, Any]) -> bool:

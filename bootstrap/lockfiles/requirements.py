@@ -11,6 +11,8 @@ from packaging.utils import canonicalize_name
 
 from bootstrap.lockfiles.content import Content, Request, refuse, refuse_names
 from bootstrap.lockfiles.interpreters import choose_python
+from bootstrap.lockfiles.pylock import parse_pylock
+from bootstrap.lockfiles.uv import compile_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,12 +40,19 @@ def read_requirements(request: Request) -> Content:
 
 
 def _find_files(request: Request, python: Python, hashes: dict[str, set[str]]) -> list[Package]:
-    from bootstrap.lockfiles.uv import compile_kept
-
     packages, wrong = [], []
     included = {name: sorted(values) for name, values in hashes.items()}
-    found = compile_kept(request, python, request.text, ["--no-deps"], included)
-    for package in found.packages:
+    text = compile_kept(
+        request.text,
+        file=request.file,
+        target=request.target,
+        version=python.version,
+        cache=request.cache,
+        fresh=request.fresh,
+        options=["--no-deps"],
+        included=included,
+    )
+    for package in parse_pylock(request, text).packages:
         wanted = hashes.get(package.name)
         kept = package if wanted is None else _keep(package, wanted)
         if kept is None:

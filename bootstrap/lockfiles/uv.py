@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +15,13 @@ from bootstrap.lock.kept import keep_for_a_day
 from bootstrap.lock.tags import ARCH
 from bootstrap.lock.wheels import _UV_GLIBC, find_uv
 from bootstrap.lockfiles.content import Content, Request, refuse, refuse_names
-from bootstrap.lockfiles.pylock import parse_pylock, parse_toml, read_pylock
+from bootstrap.lockfiles.pylock import parse_toml, read_pylock
 from bootstrap.scan.urls import strip_urls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from packaging.pylock import Pylock
-
-    from bootstrap.manifest import Python
+    from bootstrap.lock import Target
 
 
 def read_uv_lock(request: Request) -> Content:
@@ -31,7 +30,7 @@ def read_uv_lock(request: Request) -> Content:
     uv itself turns its lock into PEP 751, without a look at the network; for that it needs
     the `pyproject.toml` beside it.
     """
-    parse_toml(request)
+    parse_toml(request, request.text)
     project = request.file.with_name("pyproject.toml")
     if request.file.name != "uv.lock" or not project.is_file():
         refuse(
@@ -48,14 +47,14 @@ def read_uv_lock(request: Request) -> Content:
         refuse_names(request, unknown, [*extras, *groups])
     options = [f"--group={name}" for name in request.names if name in groups]
     options += [f"--extra={name}" for name in request.names if name in extras]
-    text = run_uv(request, ["export", "--frozen", "--format", "pylock.toml", *options])
+    text = _run_uv(["export", "--frozen", "--format", "pylock.toml", *options], request.file)
     return read_pylock(replace(request, text=text, names=()))
 
 
 def _find_names(request: Request) -> tuple[list[str], list[str]]:
     """Return the extras and groups of the project beside the lock."""
     project = request.file.with_name("pyproject.toml")
-    document = parse_toml(replace(request, file=project, text=project.read_text("utf-8")))
+    document = parse_toml(replace(request, file=project), project.read_text("utf-8"))
     tool = _table(document, "tool")
     groups = [*_table(document, "dependency-groups")]
     groups += ["dev"] if "dev-dependencies" in _table(tool, "uv") else []
@@ -74,36 +73,43 @@ def uv_platform(platform: str, glibc: str) -> str:
 
 
 def compile_kept(
-    request: Request, python: Python, text: str, options: Sequence[str] = (), included: Any = None
-) -> Pylock:
-    """Let uv find the files of requirements for the target, once a day.
+    text: str,
+    *,
+    file: Path,
+    target: Target,
+    version: str,
+    cache: Path,
+    fresh: bool = False,
+    options: Sequence[str] = (),
+    included: Any = None,
+) -> str:
+    """Let uv find the files of requirements for the target, once a day; returns PEP 751.
 
-    They are read as if they stood in the lock file's folder; indexes are the user's.
-    `included` stands for what decides and is in other files.
+    They are read as if they stood in the folder of `file`; indexes are the user's. `included`
+    stands for what decides and is in other files.
     """
-    target = request.target
     command = ["pip", "compile", "--format", "pylock.toml", "--no-header"]
-    command += ["--python", request.interpreter.executable, "--python-version", python.version]
+    # Any interpreter will do: what counts is the version and the platform.
+    command += ["--python", sys.executable, "--python-version", version]
     command += ["--python-platform", uv_platform(target.platform, target.glibc), *options]
     question = {
         "command": command,
         "text": text,
-        "folder": str(request.file.parent),
+        "folder": str(file.parent),
         "included": included,
         "indexes": describe_indexes(os.environ, Path.cwd()),
     }
-    found = keep_for_a_day(
-        request.cache / "requirements",
+    found: str = keep_for_a_day(
+        cache / "requirements",
         question,
-        lambda: run_uv(request, [*command, "-"], text),
-        fresh=request.fresh,
+        lambda: _run_uv([*command, "-"], file, text),
+        fresh=fresh,
     )
-    given = replace(request, text=found)
-    return parse_pylock(given, parse_toml(given))
+    return found
 
 
-def run_uv(request: Request, arguments: list[str], text: str = "") -> str:
-    """Run uv in the lock file's folder and return what it prints.
+def _run_uv(arguments: Sequence[str], file: Path, text: str = "") -> str:
+    """Run uv in a file's folder and return what it prints.
 
     Raises:
         LockError: it failed; its words are the causes, URLs without credentials.
@@ -111,7 +117,7 @@ def run_uv(request: Request, arguments: list[str], text: str = "") -> str:
     done = subprocess.run(
         [find_uv(), *arguments, "--quiet", "--color", "never"],
         input=text,
-        cwd=request.file.parent,
+        cwd=file.parent,
         capture_output=True,
         text=True,
         check=False,
@@ -119,7 +125,7 @@ def run_uv(request: Request, arguments: list[str], text: str = "") -> str:
     if done.returncode:
         lines = [strip_urls(line.strip()) for line in done.stderr.splitlines() if line.strip()]
         raise LockError(
-            f"uv failed to read `{request.file}`",
+            f"uv failed to look up the packages of `{file}`",
             causes=tuple(line.removeprefix("error: ") for line in lines[:LISTED]),
         )
     return done.stdout

@@ -1,0 +1,101 @@
+"""`envboot export`: the exact packages of an environment as a lock file of another tool."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bootstrap.cli import console
+from bootstrap.cli.arguments import selects_environment
+from bootstrap.config import cache_folder, read_settings
+from bootstrap.errors import UsageError
+from bootstrap.lockfiles.export import Export, export, find_urls
+from bootstrap.selection import Selection
+
+if TYPE_CHECKING:
+    from bootstrap.manifest import Base
+
+
+@click.command("export")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice([kind.value for kind in Export]),
+    required=True,
+    help="What to write.",
+)
+@click.option(
+    "--manifest",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A manifest, as `envboot lock` prints it.",
+)
+@selects_environment
+@click.option("--fresh", is_flag=True, help="Look everything up again, whatever was kept.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file.  [default: stdout]",
+)
+def command(
+    *,
+    selection: Selection,
+    kind: str,
+    manifest: Path | None,
+    fresh: bool,
+    output: Path | None,
+) -> None:
+    """Write the exact packages of an environment for another tool.
+
+    What a format cannot hold is left out with a warning. `--from` reads all of them again.
+    """
+    if manifest and selection != Selection():
+        raise UsageError("Cannot take a manifest and choose an environment too")
+    if output and not output.parent.is_dir():
+        raise UsageError(f"Cannot write `{output}`: its folder was not found")
+    wanted = Export(kind)
+    with console.task("Looked up", unit="items"):
+        if manifest:
+            base, projects = _read_manifest(manifest)
+        else:
+            base, projects = _lock(selection, wanted, fresh=fresh)
+        urls = find_urls(base, cache=cache_folder(), fresh=fresh) if wanted.wants_urls else {}
+    found = export(base, projects, wanted, urls)
+    for warning in found.warnings:
+        console.print_warning(warning)
+    if output:
+        output.write_text(found.text, "utf-8")
+    else:
+        click.echo(found.text, nl=False)
+
+
+def _read_manifest(file: Path) -> tuple[Base, tuple[str, ...]]:
+    from bootstrap.manifest import parse_manifest
+
+    try:
+        found = parse_manifest(file.read_bytes())
+    except OSError as error:
+        cause = error.strerror or str(error)
+        raise UsageError(f"Cannot read manifest `{file}`", causes=(cause,)) from error
+    projects = found.layer.projects if found.layer else ()
+    return found.base, tuple(project.name for project in projects)
+
+
+def _lock(selection: Selection, kind: Export, *, fresh: bool) -> tuple[Base, tuple[str, ...]]:
+    from bootstrap.prepare import resolve
+
+    found = resolve(
+        selection,
+        # The other formats need an interpreter that conda solves for.
+        host_python=kind in (Export.PYLOCK, Export.REQUIREMENTS),
+        settings=read_settings(Path.cwd()),
+        cache=cache_folder(),
+        environment=os.environ,
+        fresh=fresh,
+    )
+    for note in found.notes:
+        console.print_warning(f"`{note.subject}`: {note.message}")
+    return found.locked.base, tuple(source.name for source in found.locked.sources)
