@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bootstrap.config import Settings
+    from bootstrap.lock.plan import Row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,10 +48,18 @@ class Locked:
     base: Base
     sources: tuple[Source, ...] = ()
     notes: tuple[Problem, ...] = ()
+    rows: tuple[Row, ...] = ()
 
 
 def lock(
-    scan: Scan, *, target: Target, settings: Settings, cache: Path, fresh: bool = False
+    scan: Scan,
+    *,
+    target: Target,
+    settings: Settings,
+    cache: Path,
+    fresh: bool = False,
+    add: Sequence[str] = (),
+    exact: frozenset[str] = frozenset(),
 ) -> Locked:
     """Find exact packages for the target: same versions, same builds, same hashes.
 
@@ -69,6 +78,8 @@ def lock(
         "scan": scan.to_dict(),
         "target": asdict(target),
         "settings": {**asdict(settings), "store": None},
+        "add": list(add),
+        "exact": sorted(exact),
         "indexes": describe_indexes(os.environ, Path.cwd()),
     }
     answer = keep_for_a_day(
