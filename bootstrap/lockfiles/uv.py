@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,12 +82,14 @@ def compile_kept(
     cache: Path,
     fresh: bool = False,
     options: Sequence[str] = (),
+    constraints: Sequence[str] = (),
     included: Any = None,
 ) -> str:
     """Let uv find the files of requirements for the target, once a day; returns PEP 751.
 
-    They are read as if they stood in the folder of `file`; indexes are the user's. `included`
-    stands for what decides and is in other files.
+    They are read as if they stood in the folder of `file`; indexes are the user's. Packages of
+    `constraints` may come in that version only. `included` stands for what decides and is in
+    other files.
     """
     command = ["pip", "compile", "--format", "pylock.toml", "--no-header"]
     # Any interpreter will do: what counts is the version and the platform.
@@ -96,15 +99,18 @@ def compile_kept(
         "command": command,
         "text": text,
         "folder": str(file.parent),
+        "constraints": list(constraints),
         "included": included,
         "indexes": describe_indexes(os.environ, Path.cwd()),
     }
-    found: str = keep_for_a_day(
-        cache / "requirements",
-        question,
-        lambda: _run_uv([*command, "-"], file, text),
-        fresh=fresh,
-    )
+
+    def look_up() -> str:
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as stream:
+            stream.write("\n".join(constraints))
+            stream.flush()
+            return _run_uv([*command, "--constraints", stream.name, "-"], file, text)
+
+    found: str = keep_for_a_day(cache / "requirements", question, look_up, fresh=fresh)
     return found
 
 
