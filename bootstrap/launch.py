@@ -6,11 +6,11 @@ import json
 import secrets
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bootstrap.errors import CommandError, EnvbootError, GuestError, name_some
+from bootstrap.errors import CommandError, EnvbootError, GuestError, UsageError, name_some
 from bootstrap.prepare import Prepared, prepare
 from bootstrap.publish import publish, read_reports
 from bootstrap.selection import Selection
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from bootstrap.config import Settings
     from bootstrap.parts import Part
+    from bootstrap.scan.document import Problem
     from bootstrap.store import Store
     from provisioners import Instance, Provisioner
 
@@ -42,6 +43,8 @@ EXIT_CODES = {
 class Order:
     """What the user wants launched; `seconds` is how long the signed URLs live.
 
+    With `dask` the environment must have all that machines of Dask need.
+
     `timeout` are the seconds that instances may take, the command included; with None they must
     be ready within half an hour, and the command may take any time.
     """
@@ -50,6 +53,7 @@ class Order:
     count: int = 1
     command: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    dask: bool = False
     parts: tuple[Part, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
     timeout: float | None = None
@@ -95,6 +99,9 @@ class Watcher(Protocol):
     def step(self, name: str) -> None:
         """A step on this machine begins: scan, lock, build, upload, render, start, wait, end."""
 
+    def notes(self, notes: Sequence[Problem]) -> None:
+        """What will not arrive as it is, told before anything is uploaded or started."""
+
     def progress(self, outcomes: Sequence[Outcome]) -> None:
         """Instances were looked at once more."""
 
@@ -115,6 +122,7 @@ def launch(
     command, or with `keep`, they stay. Whatever fails, nothing that was started is left running.
 
     Raises:
+        UsageError: the provisioner's instances are of another platform than the one wanted.
         GuestError: an instance did not become ready; its own reason is in the causes.
         CommandError: the command failed on an instance.
     """
@@ -122,14 +130,16 @@ def launch(
     clock = Clock(watcher)
     provisioner.check(order.options)
     prepared = prepare(
-        order.selection,
+        _place(provisioner, order.selection),
         host_python=provisioner.host_python,
         settings=settings,
         cache=cache,
         environment=environment,
+        dask=order.dask,
         fresh=order.fresh,
         note=clock.begin,
     )
+    watcher.notes(prepared.notes)
     clock.begin("upload")
     grants = publish(
         prepared.manifest,
@@ -181,6 +191,20 @@ def launch(
         outcomes=tuple(outcomes),
         kept=keep,
     )
+
+
+def _place(provisioner: Provisioner, selection: Selection) -> Selection:
+    """Return the selection for the platform of the provisioner's instances."""
+    there = provisioner.platform
+    if there is None:
+        return selection
+    if selection.platform not in (None, there):
+        raise UsageError(
+            f"Cannot launch for `{selection.platform}`: instances of `{provisioner.name}` "
+            f"are `{there}` on this machine",
+            hint="Leave `--platform` out, or choose another provisioner",
+        )
+    return replace(selection, platform=there)
 
 
 def _started(

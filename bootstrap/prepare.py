@@ -1,13 +1,13 @@
-"""From an interpreter to a manifest: scan, lock, and build the layer."""
+"""From an interpreter, or a lock file, to a manifest: scan, select, lock, and build the layer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bootstrap.layer import build_layer
-from bootstrap.lock import Target, lock
-from bootstrap.manifest import Manifest
+from bootstrap.lock import Locked, Target, lock
+from bootstrap.manifest import PLATFORMS, Manifest
 from bootstrap.scan import scan
 
 if TYPE_CHECKING:
@@ -16,8 +16,26 @@ if TYPE_CHECKING:
 
     from bootstrap.config import Settings
     from bootstrap.layer import BuiltLayer
+    from bootstrap.lock.plan import Row
     from bootstrap.scan.document import Problem, Scan
     from bootstrap.selection import Selection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolved:
+    """What must be on the machines, before anything is built.
+
+    `scan` is what goes of the environment; of a lock file's, the interpreter counts alone.
+    `builder` is the interpreter that builds the layer, `rows` compare here with there, and
+    `notes` say what will not arrive as it is.
+    """
+
+    scan: Scan
+    target: Target
+    locked: Locked
+    builder: str
+    rows: tuple[Row, ...] = ()
+    notes: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +53,59 @@ class Prepared:
         return self.layer.path if self.layer else None
 
 
+def resolve(
+    selection: Selection,
+    *,
+    host_python: bool,
+    settings: Settings,
+    cache: Path,
+    environment: Mapping[str, str],
+    dask: bool = False,
+    fresh: bool = False,
+    note: Callable[[str], None] = lambda _: None,
+) -> Resolved:
+    """Scan, select and lock, or read the lock file; `note` is told each step as it begins.
+
+    With `dask` the environment must have all that machines of Dask need.
+
+    Raises:
+        UsageError: the selection asks for what the environment does not have.
+        ScanError, LockError: what cannot be read or locked, by name.
+    """
+    note("scan")
+    found = scan(selection.python, environment=environment)
+    target = Target(
+        platform=selection.platform or find_platform(found.platform),
+        glibc=settings.glibc,
+        cuda=selection.cuda,
+        host_python=host_python,
+    )
+    if selection.lock_file:
+        note("lock")
+        return _read(selection.lock_file, found, target, settings, cache, dask=dask, fresh=fresh)
+    from bootstrap.select import select
+
+    selected = select(found, selection, settings=settings, target=target, dask=dask)
+    note("lock")
+    locked = lock(
+        selected.scan,
+        target=target,
+        settings=settings,
+        cache=cache,
+        fresh=fresh,
+        add=selected.add,
+        exact=selected.exact,
+    )
+    return Resolved(
+        scan=selected.scan,
+        target=target,
+        locked=locked,
+        builder=found.interpreter.executable,
+        rows=(*locked.rows, *selected.rows),
+        notes=(*selected.scan.problems, *selected.notes, *locked.notes),
+    )
+
+
 def prepare(
     selection: Selection,
     *,
@@ -42,35 +113,80 @@ def prepare(
     settings: Settings,
     cache: Path,
     environment: Mapping[str, str],
+    dask: bool = False,
     fresh: bool = False,
     note: Callable[[str], None] = lambda _: None,
 ) -> Prepared:
-    """Scan, lock and build the layer; `note` is told the name of each step as it begins.
+    """Resolve the environment and build the layer; `note` is told each step as it begins.
 
     Raises:
-        ScanError, LockError, LayerError: what cannot be read, locked or built, by name.
+        UsageError, ScanError, LockError: see `resolve`.
+        LayerError: what cannot be built, by name.
     """
-    note("scan")
-    found = scan(selection.python, environment=environment)
-    target = Target(
-        platform=selection.platform or found.platform,
-        glibc=settings.glibc,
-        cuda=selection.cuda,
+    resolved = resolve(
+        selection,
         host_python=host_python,
+        settings=settings,
+        cache=cache,
+        environment=environment,
+        dask=dask,
+        fresh=fresh,
+        note=note,
     )
-    note("lock")
-    locked = lock(found, target=target, settings=settings, cache=cache, fresh=fresh)
     note("build")
+    base = resolved.locked.base
     layer = build_layer(
-        locked.sources,
-        python=found.interpreter.executable,
-        version=locked.base.python.version,
-        target=target,
+        resolved.locked.sources,
+        python=resolved.builder,
+        version=base.python.version,
+        target=resolved.target,
         cache=cache,
     )
     return Prepared(
-        scan=found,
-        manifest=Manifest(base=locked.base, layer=layer.manifest if layer else None),
+        scan=resolved.scan,
+        manifest=Manifest(base=base, layer=layer.manifest if layer else None),
         layer=layer,
-        notes=(*found.problems, *locked.notes, *(layer.notes if layer else ())),
+        notes=(*resolved.notes, *(layer.notes if layer else ())),
+    )
+
+
+def find_platform(here: str) -> str:
+    """Return the platform of machines for somebody who named none: this one, where it may be."""
+    return here if here in PLATFORMS else PLATFORMS[0]
+
+
+def _read(
+    file: Path,
+    found: Scan,
+    target: Target,
+    settings: Settings,
+    cache: Path,
+    *,
+    dask: bool,
+    fresh: bool,
+) -> Resolved:
+    """Read a lock file: no package and no code of the environment goes, only of the file."""
+    from bootstrap.lockfiles import read_lock_file
+    from bootstrap.lockfiles.interpreters import find_builder
+    from bootstrap.select import refuse_missing_in
+
+    locked = read_lock_file(
+        file,
+        interpreter=found.interpreter,
+        target=target,
+        settings=settings,
+        cache=cache,
+        fresh=fresh,
+    )
+    refuse_missing_in(locked, settings, dask=dask)
+    interpreter = found.interpreter
+    return Resolved(
+        scan=replace(found, conda=(), distributions=(), loose=(), problems=()),
+        target=target,
+        locked=locked,
+        builder=find_builder(locked.base.python, interpreter)
+        if locked.sources
+        else interpreter.executable,
+        rows=locked.rows,
+        notes=locked.notes,
     )

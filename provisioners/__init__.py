@@ -60,6 +60,8 @@ class Provisioner(Protocol):
     """The name by which an instance reaches the loopback of the machine that launches."""
     host_python: bool
     """Whether a non-conda environment may use this machine's own interpreter."""
+    platform: str | None
+    """The one platform that its instances can be, None where the user has the choice."""
 
     def check(self, options: dict[str, str]) -> None:
         """Refuse, before anything is scanned or built, what could never start."""

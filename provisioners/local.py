@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from platform import machine
 from typing import TYPE_CHECKING
 
 from bootstrap.config import cache_folder
@@ -58,6 +59,7 @@ class LocalProvisioner:
     render_for = "local"
     guest_loopback = "127.0.0.1"
     host_python = True
+    platform = "linux-aarch64" if machine() in ("aarch64", "arm64") else "linux-64"
 
     def __init__(self) -> None:
         self._children: dict[int | None, subprocess.Popen[bytes]] = {}

@@ -75,6 +75,7 @@ class QemuProvisioner:
     render_for = "nocloud"
     guest_loopback = HOST
     host_python = False
+    platform = "linux-64"
 
     def __init__(self, state: Path | None = None) -> None:
         self._state = state or state_folder()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import wraps
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bootstrap.errors import UsageError
+from bootstrap.errors import EnvbootError, UsageError, name_some
 from bootstrap.manifest import PLATFORMS
 from bootstrap.selection import Selection
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bootstrap.parts import Part
+
+_CUDA = re.compile(r"\d{1,2}\.\d{1,2}")
 
 PYTHON = click.option(
     "--python",
@@ -26,12 +29,69 @@ PYTHON = click.option(
 )
 
 
+def _complete_package(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
+    """Complete names of the environment's packages; one that cannot be read has none."""
+    del parameter
+    from bootstrap.scan import scan
+
+    try:
+        found = scan(ctx.params.get("python"), environment=os.environ)
+    except EnvbootError:
+        return []
+    names = {item.name for item in found.distributions} | {item.name for item in found.conda}
+    return sorted(name for name in names if name.startswith(text.lower()))
+
+
+def _read_cuda(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    del ctx, parameter
+    if value is not None and not _CUDA.fullmatch(value):
+        raise UsageError(
+            f"Expected `--cuda MAJOR.MINOR`, such as `12.4`, found `{value}`",
+            hint="`nvidia-smi` shows it at the top, on a machine with that driver",
+        )
+    return value
+
+
 _ENVIRONMENT = (
     PYTHON,
     click.option(
+        "--from",
+        "lock_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Read this lock file instead of an environment.",
+    ),
+    click.option(
+        "--ignore",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=_complete_package,
+        help="Leave out this package, not what it needs; repeat it for more.",
+    ),
+    click.option(
+        "--only",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=_complete_package,
+        help="Take this package and all that it needs, and nothing else; repeat it for more.",
+    ),
+    click.option(
+        "--add",
+        multiple=True,
+        metavar="REQUIREMENT",
+        help="Add what cannot be installed here, such as `cupy-cuda12x>=13`; repeat it for more.",
+    ),
+    click.option("--no-loose", is_flag=True, help="Leave out code that belongs to no package."),
+    click.option(
         "--platform",
         type=click.Choice(PLATFORMS),
-        help="What the machines are.  [default: as this one]",
+        help="What the machines are.  [default: as this one, `linux-64` from a Mac or Windows]",
+    ),
+    click.option(
+        "--cuda",
+        metavar="VERSION",
+        callback=_read_cuda,
+        help="The CUDA version that the machines' driver runs, such as `12.4`.  [default: no GPU]",
     ),
 )
 
@@ -40,8 +100,40 @@ def selects_environment(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command every option that says which environment, as one `selection`."""
 
     @wraps(function)
-    def wrapped(*, python: str | None, platform: str | None, **rest: Any) -> None:
-        function(selection=Selection(python=python, platform=platform), **rest)
+    def wrapped(
+        *,
+        python: str | None,
+        lock_file: Path | None,
+        ignore: tuple[str, ...],
+        only: tuple[str, ...],
+        add: tuple[str, ...],
+        no_loose: bool,
+        platform: str | None,
+        cuda: str | None,
+        **rest: Any,
+    ) -> None:
+        given = {"ignore": ignore, "only": only, "add": add, "no-loose": no_loose}
+        useless = [f"--{name}" for name, value in given.items() if value]
+        if lock_file and useless:
+            raise UsageError(
+                f"Cannot take `--from` together with {name_some(useless)}",
+                hint="A lock file is taken as it is: make it with what the machines need",
+            )
+        if add:
+            from bootstrap.needs import parse_added
+
+            parse_added(add)
+        selection = Selection(
+            python=python,
+            lock_file=lock_file,
+            ignore=ignore,
+            only=only,
+            add=add,
+            platform=platform,
+            cuda=cuda,
+            loose=not no_loose,
+        )
+        function(selection=selection, **rest)
 
     for option in reversed(_ENVIRONMENT):
         wrapped = option(wrapped)

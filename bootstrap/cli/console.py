@@ -6,14 +6,18 @@ import contextlib
 import json
 import sys
 import time
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from bootstrap.errors import name_some
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from bootstrap.errors import EnvbootError
+    from bootstrap.scan.document import Problem
 
 
 class Progress(Protocol):
@@ -39,6 +43,13 @@ def print_warning(message: str) -> None:
     """Print `warning: …` on stderr."""
     click.secho("warning", fg="yellow", bold=True, nl=False, err=True)
     click.echo(f": {message}", err=True)
+
+
+def print_notes(notes: Iterable[Problem]) -> None:
+    """Print one warning a message: what many packages share is said once."""
+    ordered = sorted(notes, key=lambda note: (note.message, note.subject))
+    for message, group in groupby(ordered, key=lambda note: note.message):
+        print_warning(f"{name_some([note.subject for note in group])}: {message}")
 
 
 def print_json(document: Any) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from bootstrap.launch import Launched, Outcome
+    from bootstrap.scan.document import Problem
     from bootstrap.selection import Selection
 
 
@@ -105,6 +106,7 @@ def command(
     """
     from bootstrap.cli.arguments import parse_variable, read_part
     from bootstrap.launch import Order, launch, raise_command_failures
+    from bootstrap.select import starts_dask
     from bootstrap.store import open_store
 
     made = load_provisioner(provisioner)
@@ -125,6 +127,7 @@ def command(
         count=count,
         command=command,
         environment=dict(parse_variable(text) for text in variables),
+        dask=starts_dask(command),
         parts=tuple(read_part(spec) for spec in parts),
         options=given,
         timeout=timeout,
@@ -147,8 +150,6 @@ def command(
     else:
         click.echo(timings.render(launched), err=True)
         _print_cure(launched, url)
-        for note in launched.prepared.notes:
-            console.print_warning(f"`{note.subject}`: {note.message}")
         if launched.kept:
             _print_kept(launched)
     if command:
@@ -213,6 +214,12 @@ class Screen:
     def step(self, name: str) -> None:
         """Show the step that begins on this machine."""
         self._show(name)
+
+    def notes(self, notes: Sequence[Problem]) -> None:
+        """Warn of what will not arrive as it is; with `--json` the document has it."""
+        if not self._quiet:
+            self._show("")
+            console.print_notes(notes)
 
     def progress(self, outcomes: Sequence[Outcome]) -> None:
         """Print new output, and where each instance is."""

@@ -52,8 +52,7 @@ def command(*, selection: Selection, host_python: bool, fresh: bool, output: Pat
             fresh=fresh,
         )
     manifest = prepared.manifest
-    for note in prepared.notes:
-        console.print_warning(f"`{note.subject}`: {note.message}")
+    console.print_notes(prepared.notes)
     click.echo(_render_summary(manifest, prepared.layer), err=True)
     if output is None:
         console.print_json(manifest.to_dict())

@@ -87,7 +87,10 @@ def command(
             f"Cannot sign URLs that outlive this command in `{store}`",
             hint="Give a bucket that machines can reach, as in `--store s3://bucket/prefix`",
         )
-    found, layer = _read_manifest(manifest) if manifest else _prepare(selection, settings, path)
+    if manifest:
+        found, layer = _read_manifest(manifest)
+    else:
+        found, layer = _prepare(selection, settings, path, words)
     if found.base.python.source == "host" and path != LaunchPath.LOCAL.value:
         raise RenderError(
             f"Cannot render for `{path}`: the manifest names this machine's own interpreter",
@@ -179,9 +182,12 @@ def _read_manifest(path: str) -> tuple[Manifest, Path | None]:
         raise UsageError(f"Cannot read manifest `{path}`", causes=(cause,)) from error
 
 
-def _prepare(selection: Selection, settings: Settings, path: str) -> tuple[Manifest, Path | None]:
+def _prepare(
+    selection: Selection, settings: Settings, path: str, words: tuple[str, ...]
+) -> tuple[Manifest, Path | None]:
     from bootstrap.config import cache_folder
     from bootstrap.prepare import prepare
+    from bootstrap.select import starts_dask
 
     prepared = prepare(
         selection,
@@ -189,9 +195,9 @@ def _prepare(selection: Selection, settings: Settings, path: str) -> tuple[Manif
         settings=settings,
         cache=cache_folder(),
         environment=os.environ,
+        dask=starts_dask(words),
     )
-    for problem in prepared.notes:
-        console.print_warning(f"`{problem.subject}`: {problem.message}")
+    console.print_notes(prepared.notes)
     return prepared.manifest, prepared.layer_path
 
 

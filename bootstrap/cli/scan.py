@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import click
@@ -11,13 +10,12 @@ import click
 from bootstrap.cli import console
 from bootstrap.cli.arguments import PYTHON
 from bootstrap.documents import plain
-from bootstrap.errors import name_some
 from bootstrap.scan import find_sources, scan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from bootstrap.scan.document import Distribution, Problem, Scan, Source
+    from bootstrap.scan.document import Distribution, Scan, Source
 
 _COMMIT = 12
 
@@ -40,8 +38,7 @@ def command(python: str | None, *, sources: bool, as_json: bool) -> None:
         return  # Its problems are in the document.
     else:
         click.echo(_render_scan(found))
-    for line in _render_problems(found.problems):
-        console.print_warning(line)
+    console.print_notes(found.problems)
 
 
 def _render_scan(found: Scan) -> str:
@@ -69,15 +66,6 @@ def _render_sources(projects: tuple[Source, ...]) -> str:
         commit = (item.commit or "")[:_COMMIT]
         rows.append((item.name, item.version, source, commit, item.subdirectory or ""))
     return _columns(rows)
-
-
-def _render_problems(problems: Iterable[Problem]) -> list[str]:
-    """Return one line a message: what many distributions share is said once."""
-    ordered = sorted(problems, key=lambda problem: (problem.message, problem.subject))
-    return [
-        f"{name_some([problem.subject for problem in group])}: {message}"
-        for message, group in groupby(ordered, key=lambda problem: problem.message)
-    ]
 
 
 def _origin(item: Distribution) -> str:

@@ -1,0 +1,206 @@
+"""What needs what in an environment, as seen from the machines that it goes to. Pure."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from bootstrap.errors import UsageError, name_some
+from bootstrap.scan.document import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from packaging.markers import Marker
+
+    from bootstrap.scan.document import CondaRecord, Distribution, Scan
+
+# PEP 508's os_name, sys_platform and platform_system, by conda's name of the platform.
+_SYSTEMS = {
+    "linux": ("posix", "linux", "Linux"),
+    "osx": ("posix", "darwin", "Darwin"),
+    "win": ("nt", "win32", "Windows"),
+}
+_MACHINES = {
+    "linux-64": "x86_64",
+    "linux-aarch64": "aarch64",
+    "osx-64": "x86_64",
+    "osx-arm64": "arm64",
+    "win-64": "AMD64",
+    "win-arm64": "ARM64",
+}
+
+
+def markers_of(platform: str, version: str) -> dict[str, str]:
+    """Return PEP 508's variables for CPython of that version; what nobody knows is empty."""
+    system, _, machine = platform.partition("-")
+    os_name, sys_platform, platform_system = _SYSTEMS[system]
+    return {
+        "implementation_name": "cpython",
+        "implementation_version": version,
+        "os_name": os_name,
+        "platform_machine": _MACHINES.get(platform, machine),
+        "platform_python_implementation": "CPython",
+        "platform_release": "",
+        "platform_system": platform_system,
+        "platform_version": "",
+        "python_full_version": version,
+        "python_version": ".".join(version.split(".")[:2]),
+        "sys_platform": sys_platform,
+        "extra": "",
+    }
+
+
+def parse_added(texts: Iterable[str]) -> Mapping[str, Requirement]:
+    """Read requirements of `--add` by normalised name; of one name the last counts.
+
+    Raises:
+        UsageError: naming everything that is no requirement.
+    """
+    texts = tuple(texts)
+    wrong = [text for text in texts if _parse(text) is None]
+    if wrong:
+        raise UsageError(
+            f"Expected requirements to add, such as `cupy-cuda12x>=13`, found {name_some(wrong)}",
+            hint="A folder or a file of this machine is installed into the environment instead",
+        )
+    found = (item for item in map(_parse, texts) if item)
+    return {canonicalize_name(item.name): item for item in found}
+
+
+@cache
+def _parse(text: str) -> Requirement | None:
+    """Read a requirement of a distribution; what was written before PEP 508 says nothing."""
+    try:
+        return Requirement(text)
+    except InvalidRequirement:
+        return None
+
+
+def is_active(marker: Marker | None, markers: Mapping[str, str]) -> bool:
+    """Say whether a requirement counts where these are the variables."""
+    return marker is None or marker.evaluate(dict(markers))
+
+
+def requirements_of(
+    item: Distribution, *environments: Mapping[str, str]
+) -> Iterator[tuple[str, Requirement]]:
+    """Return normalised name and requirement of what counts in all of these environments."""
+    for text in item.requires:
+        found = _parse(text)
+        if found and all(is_active(found.marker, markers) for markers in environments):
+            yield canonicalize_name(found.name), found
+
+
+def depends_of(record: CondaRecord) -> Iterator[tuple[str, str]]:
+    """Return normalised name and whole text of what a conda record depends on.
+
+    Virtual packages (`__glibc`) are the machine's.
+    """
+    for text in record.depends:
+        name = re.split(r"[\s=<>!~\[]", text.strip(), maxsplit=1)[0].rpartition("::")[2]
+        if not name.startswith("__"):
+            yield canonicalize_name(name), text
+
+
+def find_needed(scan: Scan, names: Iterable[str], markers: Mapping[str, str]) -> set[str]:
+    """Return these packages, the interpreter, and all that they need, directly or not."""
+    records = {str(canonicalize_name(record.name)): record for record in scan.conda}
+    distributions: dict[str, list[Distribution]] = {}
+    of_conda: dict[str, list[str]] = {}
+    for item in scan.distributions:
+        distributions.setdefault(item.name, []).append(item)
+        if item.conda:
+            of_conda.setdefault(canonicalize_name(item.conda), []).append(item.name)
+    found: set[str] = set()
+    waiting = ["python", *names]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        for item in distributions.get(name, ()):
+            waiting += [needed for needed, _ in requirements_of(item, markers)]
+            waiting += [canonicalize_name(item.conda)] if item.conda else []
+        if name in records:
+            waiting += [needed for needed, _ in depends_of(records[name])]
+            waiting += of_conda.get(name, ())
+    return found
+
+
+def find_extras(scan: Scan, markers: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return who needs a package with an extra, by `name[extra]`.
+
+    What an extra brings is not in the scan: metadata lists it for every extra there is.
+    """
+    found: dict[str, list[str]] = {}
+    for item in scan.distributions:
+        for name, requirement in requirements_of(item, markers):
+            if requirement.extras and not item.conda:
+                text = f"{name}[{','.join(sorted(requirement.extras))}]"
+                found.setdefault(text, []).append(item.name)
+    return found
+
+
+def find_conflicts(
+    scan: Scan,
+    *,
+    dropped: Mapping[str, str],
+    added: Iterable[str],
+    here: Mapping[str, str],
+    there: Mapping[str, str],
+) -> Iterator[Problem]:
+    """Say which packages lack something that they need, or have another version than they need.
+
+    `dropped` says by normalised name why a package of the environment stays behind; an empty
+    reason is not worth a word. `here` and `there` are the variables of both platforms: what is
+    needed on the other one only comes with the lock. The files of a distribution of conda's are
+    judged by conda's record, and by its own requirements where pip changed what it needs.
+    """
+    versions = {item.name: item for item in scan.distributions}
+    known = {*versions, *(canonicalize_name(record.name) for record in scan.conda)}
+    coming = set(added)
+    for item in scan.distributions:
+        if not _contains(item.requires_python, there["python_full_version"]):
+            message = f"Needs Python `{item.requires_python}`, found {there['python_full_version']}"
+            yield Problem(subject=item.name, message=message)
+        for name, requirement in requirements_of(item, here, there):
+            other = versions.get(name)
+            if name in coming or (item.conda and (other is None or other.conda)):
+                continue
+            if other is None and name not in known:
+                yield from _report_missing(item.name, name, describe(requirement), dropped)
+            elif other and not _contains(str(requirement.specifier), other.version):
+                message = f"Needs `{describe(requirement)}`, found {other.version}"
+                yield Problem(subject=item.name, message=message)
+    for record in scan.conda:
+        for name, text in depends_of(record):
+            if name not in known and name not in coming:
+                yield from _report_missing(record.name, name, text, dropped)
+
+
+def describe(requirement: Requirement) -> str:
+    """Return name and versions, without marker and extras."""
+    return f"{requirement.name}{requirement.specifier}"
+
+
+def _report_missing(by: str, name: str, text: str, dropped: Mapping[str, str]) -> Iterator[Problem]:
+    reason = dropped.get(name)
+    if reason is None:
+        yield Problem(subject=by, message=f"Needs `{text}`, which is not installed")
+    elif reason:
+        yield Problem(subject=by, message=f"Needs `{name}`, which stays here ({reason})")
+
+
+def _contains(specifiers: str | None, version: str) -> bool:
+    """Say whether a version is among those wanted; what cannot be read is believed."""
+    try:
+        return SpecifierSet(specifiers or "").contains(Version(version), prereleases=True)
+    except (InvalidSpecifier, InvalidVersion):
+        return True

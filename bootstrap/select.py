@@ -1,0 +1,371 @@
+"""What of an environment goes to the machines: what stays here, and what is added. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from bootstrap.errors import LISTED, LockError, UsageError, name_some
+from bootstrap.foreign import find_rule
+from bootstrap.lock.plan import Row
+from bootstrap.needs import (
+    describe,
+    find_conflicts,
+    find_extras,
+    find_needed,
+    is_active,
+    markers_of,
+    parse_added,
+    requirements_of,
+)
+from bootstrap.scan.document import CondaRecord, Distribution, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from bootstrap.config import Settings
+    from bootstrap.lock import Locked, Target
+    from bootstrap.scan.document import Scan
+    from bootstrap.selection import Selection
+
+DASK = ("cloudpickle", "dask", "distributed", "msgpack", "tornado")
+"""What scheduler, workers and client must all have, in the very same versions."""
+
+_DASK_PROGRAMS = ("dask", "dask-scheduler", "dask-ssh", "dask-worker")
+_DASK_MODULES = ("dask", "distributed")
+# conda's packages of these distributions have other names.
+_CONDA_NAMES = {"dask": "dask-core", "msgpack": "msgpack-python"}
+_SYSTEM = "of the operating system"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selected:
+    """The scan without what stays here, and what is to be said about it.
+
+    `add` are requirements of what is not installed here, `exact` the names (of distributions and
+    of conda's packages) whose versions may not move on any platform, `rows` what stays here.
+    """
+
+    scan: Scan
+    add: tuple[str, ...] = ()
+    exact: frozenset[str] = frozenset()
+    notes: tuple[Problem, ...] = ()
+    rows: tuple[Row, ...] = ()
+
+
+def select(
+    scan: Scan,
+    selection: Selection,
+    *,
+    settings: Settings,
+    target: Target,
+    dask: bool = False,
+) -> Selected:
+    """Leave out what the user ignores, what is another platform's and what the system owns.
+
+    Names are compared as PEP 503 says. What a package needs stays when the package itself is
+    ignored. `dask` says that the machines will run Dask.
+
+    Raises:
+        UsageError: a name is not in the environment, or something to add is no requirement.
+        LockError: a package that is needed is not there, or belongs to the operating system.
+    """
+    here = markers_of(scan.platform, scan.interpreter.version)
+    there = markers_of(target.platform, scan.interpreter.version)
+    added = parse_added((*settings.add, *selection.add))
+    adding = {name: str(item) for name, item in added.items() if is_active(item.marker, there)}
+    required = find_required(settings, dask=dask)
+    left = _Left(scan)
+    notes = [
+        *_ignore(left, selection, settings),
+        *_replace_installed(left, adding),
+        *_leave_foreign(left, target.platform, adding),
+        *_leave_system(left),
+    ]
+    if selection.only:
+        roots = map(canonicalize_name, (*selection.only, *required))
+        needed = find_needed(scan, roots, there)
+        left.leave(lambda item: None if canonicalize_name(item.name) in needed else "not needed")
+    kept = left.rest(loose=selection.loose)
+    refuse_missing({*_names(kept), *adding}, required, left.reasons)
+    if selection.only:
+        notes += _note_extras(kept, there)
+    _refuse_system(kept, selection.only, adding, left.reasons, here, there)
+    # The lock finds what stands for another platform's packages.
+    reasons = {name: "" if name in left.foreign else why for name, why in left.reasons.items()}
+    notes += find_conflicts(kept, dropped=reasons, added=adding, here=here, there=there)
+    return Selected(
+        scan=kept,
+        add=tuple(adding.values()),
+        exact=_find_exact(kept, required),
+        notes=tuple(notes),
+        rows=tuple(left.rows),
+    )
+
+
+def starts_dask(command: Sequence[str]) -> bool:
+    """Say whether a command line starts a part of Dask."""
+    name = PurePosixPath(command[0]).name if command else ""
+    if name.startswith("python") and "-m" in command[:-1]:
+        module = command[command.index("-m") + 1]
+        return module.partition(".")[0] in _DASK_MODULES
+    return name in _DASK_PROGRAMS
+
+
+def find_required(settings: Settings, *, dask: bool) -> dict[str, str]:
+    """Return the packages that must be there, by normalised name, and who says so."""
+    found = {canonicalize_name(name): "`tool.envboot.require`" for name in settings.require}
+    return found | dict.fromkeys(DASK if dask else (), "Dask")
+
+
+def refuse_missing(
+    names: Collection[str], required: Mapping[str, str], reasons: Mapping[str, str]
+) -> None:
+    """Refuse to go on without a required package.
+
+    `names` are normalised, `reasons` say why a package that is not among them stays here.
+
+    Raises:
+        LockError: naming every one that is missing.
+    """
+    missing = [name for name in required if name not in names]
+    if missing:
+        causes = (
+            f"`{name}`: {required[name]} needs it, and it "
+            + (f"stays here ({reasons[name]})" if name in reasons else "is not there")
+            for name in missing[:LISTED]
+        )
+        raise LockError(
+            f"Cannot go without {_count(missing)}: {name_some(missing)}",
+            causes=tuple(causes),
+            hint="Install what is missing into the environment",
+        )
+
+
+def refuse_missing_in(locked: Locked, settings: Settings, *, dask: bool) -> None:
+    """Refuse to go on where a lock lacks a required package.
+
+    Raises:
+        LockError: naming every one that is missing.
+    """
+    base = locked.base
+    # The name of a conda package's file is `name-version-build`.
+    found = {item.url.rpartition("/")[2].rsplit("-", 2)[0] for item in base.conda}
+    found |= {wheel.name for wheel in base.wheels} | {source.name for source in locked.sources}
+    found |= {name for name, conda in _CONDA_NAMES.items() if conda in found}
+    refuse_missing(set(map(canonicalize_name, found)), find_required(settings, dask=dask), {})
+
+
+class _Left:
+    """What stays here. The first reason that a package is left for counts."""
+
+    def __init__(self, scan: Scan) -> None:
+        self.scan = scan
+        self.rows: list[Row] = []
+        self.reasons: dict[str, str] = {}
+        """By the normalised name of a distribution or of a conda package."""
+        self.foreign: set[str] = set()
+        self._records: set[str] = set()
+        self._distributions: set[str] = set()
+
+    def leave(self, find: Callable[[CondaRecord | Distribution], str | None]) -> list[str]:
+        """Leave what `find` has a reason for; returns the names. conda's go by their record."""
+        names = []
+        for record in self.scan.conda:
+            if record.name not in self._records and (reason := find(record)):
+                self._records.add(record.name)
+                self._note(record.name, "conda", record.version, reason)
+                names.append(record.name)
+        for item in self.scan.distributions:
+            if item.conda:
+                if item.conda in self._records:
+                    self.reasons.setdefault(item.name, self.reasons[canonicalize_name(item.conda)])
+            elif item.name not in self._distributions and (reason := find(item)):
+                self._distributions.add(item.name)
+                source: Literal["pypi", "layer"] = "layer" if item.direct_url else "pypi"
+                self._note(item.name, source, item.version, reason)
+                names.append(item.name)
+        return names
+
+    def _note(
+        self, name: str, source: Literal["conda", "pypi", "layer"], version: str, reason: str
+    ) -> None:
+        self.reasons.setdefault(canonicalize_name(name), reason)
+        self.rows.append(
+            Row(name=name, source=source, here=version, there=None, status="dropped", reason=reason)
+        )
+
+    def rest(self, *, loose: bool) -> Scan:
+        """Return the scan of what goes."""
+        conda = tuple(item for item in self.scan.conda if item.name not in self._records)
+        distributions = tuple(
+            item
+            for item in self.scan.distributions
+            if (
+                item.conda not in self._records
+                if item.conda
+                else item.name not in self._distributions
+            )
+        )
+        return replace(
+            self.scan,
+            conda=conda,
+            distributions=distributions,
+            loose=self.scan.loose if loose else (),
+            problems=tuple(item for item in self.scan.problems if item.subject not in self.reasons),
+        )
+
+
+def _names(scan: Scan) -> set[str]:
+    """Return the normalised names of all distributions and conda packages."""
+    records = {canonicalize_name(record.name) for record in scan.conda}
+    return records | {item.name for item in scan.distributions}
+
+
+def _reach(scan: Scan, names: Collection[str]) -> set[str]:
+    """Return the packages that bear these names; a distribution of conda's is its package.
+
+    conda's `graphviz` is the program, its `python-graphviz` the distribution `graphviz`: where a
+    conda package has the name, that one is meant.
+    """
+    records = {canonicalize_name(record.name) for record in scan.conda}
+    owners = {
+        canonicalize_name(item.conda)
+        for item in scan.distributions
+        if item.conda and item.name in names and item.name not in records
+    }
+    return {*names, *owners}
+
+
+def _ignore(left: _Left, selection: Selection, settings: Settings) -> list[Problem]:
+    """Leave what is ignored; names of the settings may be those of another environment."""
+    known = _names(left.scan)
+    wrong = [
+        f"`--{option} {name}`: {_describe_near(canonicalize_name(name), known)}"
+        for option in ("ignore", "only")
+        for name in getattr(selection, option)
+        if canonicalize_name(name) not in known
+    ]
+    if wrong:
+        raise UsageError(
+            f"Expected names of packages that are in `{left.scan.interpreter.prefix}`",
+            causes=tuple(wrong[:LISTED]),
+            hint="`envboot scan` lists them",
+        )
+    names = {canonicalize_name(name) for name in (*selection.ignore, *settings.ignore)}
+    if "python" in names:
+        raise UsageError("Cannot ignore `python`: nothing would run without it")
+    reached = _reach(left.scan, names)
+    left.leave(lambda item: "ignored" if canonicalize_name(item.name) in reached else None)
+    return [
+        Problem(
+            subject="tool.envboot.ignore",
+            message=f"`{name}` is not in the environment; {_describe_near(name, known)}",
+        )
+        for name in map(canonicalize_name, settings.ignore)
+        if name not in known
+    ]
+
+
+def _describe_near(name: str, known: Collection[str]) -> str:
+    near = get_close_matches(name, sorted(known))
+    return f"similar is {name_some(near)}" if near else "nothing is similar"
+
+
+def _replace_installed(left: _Left, adding: Mapping[str, str]) -> list[Problem]:
+    reached = _reach(left.scan, adding)
+    names = left.leave(
+        lambda item: "replaced by `--add`" if canonicalize_name(item.name) in reached else None
+    )
+    return [
+        Problem(subject=name, message="Is installed here, and replaced by what `--add` asks for")
+        for name in names
+    ]
+
+
+def _leave_foreign(left: _Left, platform: str, adding: dict[str, str]) -> list[Problem]:
+    """Leave what exists on this platform only; `adding` gets what there is instead."""
+    here = left.scan.platform
+    known = _names(left.scan)
+
+    def find(item: CondaRecord | Distribution) -> str | None:
+        conda = isinstance(item, CondaRecord)
+        rule = find_rule(item.name, conda=conda, here=here, there=platform)
+        if rule is None:
+            return None
+        left.foreign.add(canonicalize_name(item.name))
+        if rule.instead:
+            minor = ".".join(item.version.split(".")[:2])
+            instead = Requirement(rule.instead.format(minor=minor))
+            if instead.name not in known:
+                adding.setdefault(instead.name, str(instead))
+            return f"{rule.reason}; `{instead}` instead"
+        return rule.reason
+
+    names = left.leave(find)
+    return [
+        Problem(subject=name, message=f"Stays here: {left.reasons[canonicalize_name(name)]}")
+        for name in names
+    ]
+
+
+def _leave_system(left: _Left) -> list[Problem]:
+    names = left.leave(
+        lambda item: _SYSTEM if isinstance(item, Distribution) and item.system else None
+    )
+    return [
+        Problem(subject=name, message="Stays here: the operating system's package manager owns it")
+        for name in names
+    ]
+
+
+def _refuse_system(
+    kept: Scan,
+    only: Collection[str],
+    adding: Mapping[str, str],
+    reasons: Mapping[str, str],
+    *markers: Mapping[str, str],
+) -> None:
+    """Refuse to leave behind what a package that goes needs.
+
+    Raises:
+        LockError: naming every distribution of the operating system that is needed.
+    """
+    needed = {str(canonicalize_name(name)): f"`--only {name}` asks for it" for name in only}
+    for item in kept.distributions:
+        for name, requirement in requirements_of(item, *markers):
+            needed.setdefault(name, f"`{item.name}` needs `{describe(requirement)}`")
+    owned = [name for name in needed if reasons.get(name) == _SYSTEM and name not in adding]
+    if owned:
+        raise LockError(
+            f"Cannot bring {_count(owned)} of the operating system: {name_some(owned)}",
+            causes=tuple(f"`{name}`: {needed[name]}" for name in owned[:LISTED]),
+            hint="Install them into the environment, bring them with `--add NAME`, "
+            "or go without with `--ignore NAME`",
+        )
+
+
+def _note_extras(kept: Scan, markers: Mapping[str, str]) -> list[Problem]:
+    return [
+        Problem(
+            subject=text,
+            message=f"Is needed by {name_some(users)}; name with `--only` what the extra brings",
+        )
+        for text, users in find_extras(kept, markers).items()
+    ]
+
+
+def _find_exact(kept: Scan, required: Collection[str]) -> frozenset[str]:
+    """Return names of the required packages: as distributions and as conda's packages."""
+    reached = _reach(kept, required)
+    records = {record.name for record in kept.conda if canonicalize_name(record.name) in reached}
+    return frozenset({item.name for item in kept.distributions if item.name in required} | records)
+
+
+def _count(names: Collection[str]) -> str:
+    return f"{len(names)} package{'' if len(names) == 1 else 's'}"
