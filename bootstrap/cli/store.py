@@ -47,6 +47,11 @@ def ls(url: str, as_json: bool) -> None:
     """List the objects in the bucket URL: age, size and key."""
     with open_store(url) as store:
         found = list(store.list(""))
+    if not found:
+        # In S3 a prefix that was never used is an empty one.
+        console.print_warning(
+            f"`{url}` holds nothing: no launch has used it yet, or its name is another"
+        )
     if as_json:
         console.print_json(
             [{"key": s.key, "size": s.size, "modified": s.modified.isoformat()} for s in found]

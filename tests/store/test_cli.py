@@ -47,6 +47,17 @@ def test_ls_prints_a_line_an_object(store: LocalStore, capsys: pytest.CaptureFix
     assert "1.5 kB" in " ".join(lines[1])
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_ls_of_what_is_empty_or_was_never_made_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    url = f"file://{tmp_path}/missing"
+    assert envboot("store", "ls", url, *options) == Exit.OK
+    assert capsys.readouterr().err == (
+        f"warning: `{url}` holds nothing: no launch has used it yet, or its name is another\n"
+    )
+
+
 def test_ls_prints_json(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert envboot("store", "ls", store.url, "--json") == Exit.OK
     rows = json.loads(capsys.readouterr().out)
