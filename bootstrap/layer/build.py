@@ -8,18 +8,20 @@ import re
 import subprocess
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 
 from bootstrap.agent import wire
-from bootstrap.errors import LayerError
+from bootstrap.errors import LayerError, name_some
+from bootstrap.layer.binaries import Binary, find_misfit, find_strangers, read_binary
 from bootstrap.layer.git import checkout
 from bootstrap.layer.sources import copy_files, digest_files, list_files
 from bootstrap.lock.tags import rank_tags, wheel_tags
 from bootstrap.lock.wheels import find_uv
+from bootstrap.scan.document import Problem
 from bootstrap.scan.urls import strip_url
 
 if TYPE_CHECKING:
@@ -30,17 +32,17 @@ if TYPE_CHECKING:
 EPOCH = "315532800"
 _TAIL = 15
 _URL = re.compile(r"[a-z+]+://[^\s`'\"]+")
-_GLIBC = re.compile(rb"GLIBC_2\.(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Built:
-    """A source's wheel; `key` names the content that it was made of."""
+    """A source's wheel; `key` names the content that it was made of, `notes` what it relies on."""
 
     source: Source
     wheel: Path
     key: str
     cached: bool
+    notes: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,8 +61,7 @@ class Builder:
             LayerError: the source is gone, its build fails, or the target cannot run the wheel.
         """
         built = self._find_or_build(source)
-        self._check(built)
-        return built
+        return replace(built, notes=self._check(built))
 
     def _find_or_build(self, source: Source) -> Built:
         if source.git:
@@ -183,37 +184,59 @@ class Builder:
             check=False,
         ).returncode
 
-    def _check(self, built: Built) -> None:
-        """Refuse a wheel that the target cannot run: by its tags, and by the glibc it asks for."""
-        found = wheel_tags(built.wheel.name)
-        ranks = rank_tags(self.target.platform, self.target.glibc, self.version)
-        if not any(tag in ranks for tag in found):
+    def _check(self, built: Built) -> tuple[Problem, ...]:
+        """Refuse a wheel that the target cannot run, by its tags and by the binaries in it.
+
+        Returns what cannot be told from here: libraries that the machines must have.
+        """
+        name, target = built.wheel.name, self.target
+        ranks = rank_tags(target.platform, target.glibc, self.version)
+        if not any(tag in ranks for tag in wheel_tags(name)):
             raise LayerError(
-                f"Cannot run `{built.wheel.name}` on `{self.target.platform}` "
-                f"with Python {self.version} and glibc {self.target.glibc}"
+                f"Cannot run `{name}` on `{target.platform}` "
+                f"with Python {self.version} and glibc {target.glibc}",
+                hint=_way_out(built.source.name, target),
             )
         # On this machine itself, what was built here runs.
-        if self.target.host_python or all(tag.endswith("-any") for tag in found):
-            return
-        needed = _find_glibc(built.wheel)
-        if needed > int(self.target.glibc.split(".")[1]):
+        if target.host_python:
+            return ()
+        binaries = _read_binaries(built.wheel)
+        misfit = find_misfit(binaries, target)
+        if misfit:
+            hint = _way_out(built.source.name, target)
+            if misfit.glibc:
+                hint = f'Set `glibc = "2.{misfit.glibc}"` in `[tool.envboot]` if the guests have it'
             raise LayerError(
-                f"`{built.wheel.name}` needs glibc 2.{needed}, "
-                f"and the target may have only {self.target.glibc}",
-                causes=("It was compiled here, against this machine's glibc",),
-                hint=f'Set `glibc = "2.{needed}"` in `[tool.envboot]` if the guests have it',
+                f"Cannot run `{name}` on `{target.platform}`: {misfit.message}", hint=hint
             )
+        brought = {binary.path.rpartition("/")[2] for binary in binaries}
+        return tuple(
+            Problem(
+                subject=built.source.name,
+                message=f"Needs `{library}` ({name_some(sorted(users))}), which nothing brings: "
+                "the machines must have it",
+            )
+            for library, users in sorted(find_strangers(binaries, brought).items())
+            # A conda environment brings more than Python.
+            if not (Path(self.python).parent.parent / "lib" / library).exists()
+        )
 
 
-def _find_glibc(wheel: Path) -> int:
-    """Return the newest minor version of glibc that a wheel's binaries name (0: none)."""
-    needed = 0
+def _way_out(name: str, target: Target) -> str:
+    return (
+        f"Install `{name}` from an index that has a wheel for `{target.platform}`, leave it out "
+        f"with `--ignore {name}`, or run envboot on a `{target.platform}` machine"
+    )
+
+
+def _read_binaries(wheel: Path) -> list[Binary]:
     with zipfile.ZipFile(wheel) as archive:
-        for member in archive.infolist():
-            data = archive.read(member) if member.file_size > 4 else b""
-            if data.startswith(b"\x7fELF"):
-                needed = max([needed, *(int(found) for found in _GLIBC.findall(data))])
-    return needed
+        read = (
+            read_binary(member.filename, archive.read(member))
+            for member in archive.infolist()
+            if member.file_size > 4
+        )
+        return [binary for binary in read if binary]
 
 
 def _is_sdist(name: str) -> bool:

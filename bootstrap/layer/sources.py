@@ -8,7 +8,12 @@ import shutil
 import stat
 import subprocess
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pathspec import GitIgnoreSpec
 
 # What tools leave behind; only where git does not say what is ignored.
 _LEFTOVERS = frozenset(
@@ -29,18 +34,28 @@ class Entry(NamedTuple):
     link: str | None
 
 
-def list_files(folder: Path) -> list[Entry]:
-    """List a project's files in the order of their paths.
+def list_files(folder: Path, names: Sequence[str] | None = None) -> list[Entry]:
+    """List a project's files in the order of their paths; only what is at or below `names`.
 
     In a git checkout: what is tracked, or neither tracked nor ignored. Elsewhere: everything
-    but what builds and tools leave behind. Links that stay inside the project are links,
-    others count as the files they point to.
+    but what `.gitignore` names, and what builds and tools leave behind. Links that stay inside
+    the project are links, others count as the files they point to.
     """
-    names = _list_by_git(folder)
-    if names is None:
-        names = _list_by_walk(folder)
-    entries = (_entry(folder, name) for name in sorted(set(names)))
+    found = _list_by_git(folder, names)
+    if found is None:
+        found, _ = _list_by_walk(folder, names)
+    entries = (_entry(folder, name) for name in sorted(set(found)))
     return [entry for entry in entries if entry]
+
+
+def list_ignored(folder: Path, names: Sequence[str]) -> list[str]:
+    """Return what `.gitignore` keeps out of `list_files`, a whole folder as one with a slash."""
+    hidden = None
+    if _is_checkout(folder):
+        hidden = _list_with_git(folder, names, "-o", "-i", "--directory")
+    if hidden is None:
+        _, hidden = _list_by_walk(folder, names)
+    return sorted(path for path in hidden if not _is_leftover(path))
 
 
 def digest_files(folder: Path, entries: list[Entry]) -> str:
@@ -115,48 +130,133 @@ def _entry(folder: Path, name: str) -> Entry | None:
     return Entry(name, bool(info.st_mode & 0o100), None)
 
 
-def _list_by_git(folder: Path) -> list[str] | None:
+def _list_by_git(folder: Path, names: Sequence[str] | None) -> list[str] | None:
     """Ask git; None where the folder is in no checkout, or git ignores it as a whole."""
-    listing = _git(folder, "ls-files", "-co", "--exclude-standard", "-z")
-    names = [name for name in (listing or "").split("\0") if name]
-    if not names:
+    if names is not None and not _is_checkout(folder):
+        return None
+    listed = _list_with_git(folder, names or (), "-c", "-o")
+    if not listed and names is None:
         return None
     found = []
-    for name in names:
+    for name in listed or ():
         path = folder / name
         if path.is_dir() and not path.is_symlink():
             # A submodule, or a repository inside this one: git names its folder only.
             found += [f"{name.rstrip('/')}/{inner.path}" for inner in list_files(path)]
-        else:
+        elif not _is_byte_code(name):
             found.append(name)
     return found
 
 
-def _list_by_walk(folder: Path) -> list[str]:
-    found = []
-    for place, folders, names in os.walk(folder):
-        relative = os.path.relpath(place, folder)
-        start = "" if relative == "." else f"{relative}/"
-        links = [name for name in folders if os.path.islink(f"{place}/{name}")]  # noqa: PTH114
-        found += [start + name for name in names + links if not name.endswith((".pyc", ".pyo"))]
-        folders[:] = [
-            name
-            for name in folders
-            if name not in links
-            and name not in _LEFTOVERS
-            and not name.endswith((".egg-info", ".dist-info"))
-            and not (start == "" and name in _BUILT)
-            and not os.path.exists(f"{place}/{name}/pyvenv.cfg")  # noqa: PTH110
-        ]
-    return found
+def _is_checkout(folder: Path) -> bool:
+    """Whether git knows about files here: 1 says that the folder is not ignored as a whole."""
+    return _run_git(folder, "check-ignore", "-q", ".")[0] == 1
+
+
+def _list_with_git(folder: Path, names: Sequence[str], *options: str) -> list[str] | None:
+    words = ("--literal-pathspecs", "ls-files", *options, "--exclude-standard", "-z", "--", *names)
+    listing = _git(folder, *words)
+    return None if listing is None else [name for name in listing.split("\0") if name]
+
+
+def _list_by_walk(folder: Path, names: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Return what is here, and what `.gitignore` hides."""
+    found: list[str] = []
+    ignore = Ignore(folder)
+    if names is None:
+        starts = [""]
+    else:
+        shown = [name for name in names if not ignore.hides(name)]
+        starts = [name + "/" for name in shown if _is_folder(folder / name)]
+        found += [name for name in shown if not _is_folder(folder / name)]
+    for start in starts:
+        for place, folders, files in os.walk(folder / start):
+            relative = os.path.relpath(place, folder)
+            at = "" if relative == "." else f"{relative}/"
+            links = [name for name in folders if os.path.islink(f"{place}/{name}")]  # noqa: PTH114
+            found += [
+                at + name
+                for name in files + links
+                if not _is_byte_code(name) and not ignore.hides(at + name)
+            ]
+            folders[:] = [
+                name
+                for name in folders
+                if name not in links
+                and not _is_leftover(name)
+                and not (at == "" and name in _BUILT)
+                and not os.path.exists(f"{place}/{name}/pyvenv.cfg")  # noqa: PTH110
+                and not ignore.hides(at + name + "/")
+            ]
+    return found, ignore.hidden
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _is_byte_code(path: str) -> bool:
+    return path.endswith((".pyc", ".pyo"))
+
+
+def _is_leftover(path: str) -> bool:
+    """Whether builds and tools made a file or folder, and nobody would miss it."""
+    name = path.rstrip("/").rpartition("/")[2]
+    return name in _LEFTOVERS or name.endswith((".egg-info", ".dist-info")) or _is_byte_code(name)
+
+
+class Ignore:
+    """The `.gitignore` files of a folder and below, for where git cannot be asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.hidden: list[str] = []
+        self._folder = folder
+        self._specs: dict[str, GitIgnoreSpec | None] = {}
+
+    def hides(self, path: str) -> bool:
+        """Whether a path below the folder is ignored; a folder's ends in a slash."""
+        parts = path.rstrip("/").split("/")
+        for length in range(1, len(parts)):
+            if self._judge("/".join(parts[:length]) + "/"):
+                return True
+        is_hidden = self._judge(path)
+        if is_hidden:
+            self.hidden.append(path)
+        return is_hidden
+
+    def _judge(self, path: str) -> bool:
+        place, _, _ = path.rstrip("/").rpartition("/")
+        while True:
+            spec = self._find_spec(place)
+            # The nearest file that has an opinion decides (gitignore(5)).
+            verdict = spec.check_file(path[len(place) :].lstrip("/")).include if spec else None
+            if verdict is not None or not place:
+                return bool(verdict)
+            place = place.rpartition("/")[0]
+
+    def _find_spec(self, place: str) -> GitIgnoreSpec | None:
+        if place not in self._specs:
+            self._specs[place] = None
+            file = self._folder / place / ".gitignore"
+            if file.is_file():
+                from pathspec import GitIgnoreSpec
+
+                lines = file.read_text("utf-8", errors="surrogateescape").splitlines()
+                self._specs[place] = GitIgnoreSpec.from_lines(lines)
+        return self._specs[place]
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
     """Run git about a folder; None where it fails or is not installed."""
+    code, output = _run_git(folder, *arguments)
+    return output.removesuffix("\n") if code == 0 else None
+
+
+def _run_git(folder: Path, *arguments: str) -> tuple[int, str]:
     try:
         done = subprocess.run(
             ["git", "-C", os.fspath(folder), *arguments], capture_output=True, check=False
         )
     except FileNotFoundError:
-        return None
-    return os.fsdecode(done.stdout).removesuffix("\n") if done.returncode == 0 else None
+        return 127, ""
+    return done.returncode, os.fsdecode(done.stdout)

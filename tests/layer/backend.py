@@ -35,7 +35,9 @@ def build_wheel(
             if path.is_file():
                 files[str(path.relative_to(package.parent))] = path.read_bytes()
     files |= {f"{stem}.data/{path}": text for path, text in tiny.get("data", {}).items()}
-    files |= {path: b"\x7fELF" + text.encode() for path, text in tiny.get("elf", {}).items()}
+    # The header up to e_machine, which is x86_64's unless it is said.
+    elf = b"\x7fELF\2\1\1".ljust(18, b"\0") + bytes([tiny.get("machine", 62), 0])
+    files |= {path: elf + text.encode() for path, text in tiny.get("elf", {}).items()}
     files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     files[f"{info}/WHEEL"] = (
         f"Wheel-Version: 1.0\nGenerator: tiny\nRoot-Is-Purelib: {purelib}\nTag: {tag}\n"
