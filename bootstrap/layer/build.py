@@ -167,11 +167,15 @@ class Builder:
             "GIT_OPTIONAL_LOCKS": "0",
             "PYTHONHASHSEED": "0",
             "SOURCE_DATE_EPOCH": EPOCH,
-            # Versions derived from tags would carry today's date once anything is changed.
-            "SETUPTOOLS_SCM_PRETEND_VERSION": source.version,
-            "PDM_BUILD_SCM_VERSION": source.version,
-            "POETRY_DYNAMIC_VERSIONING_BYPASS": source.version,
         }
+        if source.version:
+            # Versions derived from tags would carry today's date once anything is changed. Lock
+            # files may leave the version open.
+            environment |= {
+                "SETUPTOOLS_SCM_PRETEND_VERSION": source.version,
+                "PDM_BUILD_SCM_VERSION": source.version,
+                "POETRY_DYNAMIC_VERSIONING_BYPASS": source.version,
+            }
         command = [find_uv(), "build", "--wheel", "--color", "never", "--no-progress"]
         command += ["--python", self.python, "--out-dir", os.fspath(output), os.fspath(origin)]
         return subprocess.run(
