@@ -52,6 +52,11 @@ def print_notes(notes: Iterable[Problem]) -> None:
         print_warning(f"{name_some([note.subject for note in group])}: {message}")
 
 
+def count(number: int, noun: str) -> str:
+    """Return `1 wheel` or `2 wheels`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def print_json(document: Any) -> None:
     """Print a document on stdout, two-space indented, keys in the order given."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))

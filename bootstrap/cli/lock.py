@@ -64,7 +64,10 @@ def command(*, selection: Selection, host_python: bool, fresh: bool, output: Pat
 
 def _render_summary(manifest: Manifest, layer: BuiltLayer | None) -> str:
     base = manifest.base
-    counts = [f"{len(base.conda)} conda packages", f"{len(base.wheels)} wheels"]
+    counts = [
+        console.count(len(base.conda), "conda package"),
+        console.count(len(base.wheels), "wheel"),
+    ]
     origin = base.python.executable or "conda"
     lines = [
         f"environment  {manifest.environment_digest}",

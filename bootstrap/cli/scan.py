@@ -44,9 +44,9 @@ def command(python: str | None, *, sources: bool, as_json: bool) -> None:
 def _render_scan(found: Scan) -> str:
     python = found.interpreter
     libc = f", glibc {found.glibc}" if found.glibc else ""
-    counts = [_count(len(found.distributions), "distribution")]
+    counts = [console.count(len(found.distributions), "distribution")]
     if found.kind == "conda":
-        counts.append(_count(len(found.conda), "conda package"))
+        counts.append(console.count(len(found.conda), "conda package"))
     facts = [
         ("environment", f"{python.prefix} ({found.kind})"),
         ("python", f"{python.version} ({python.implementation}, {found.platform}{libc})"),
@@ -93,10 +93,6 @@ def _note(item: Distribution) -> str:
         below = f"#{direct['subdirectory']}" if "subdirectory" in direct else ""
         notes.append(f"{direct.get('url')}{'@' if commit else ''}{commit}{below}")
     return ", ".join(notes)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> str:

@@ -73,6 +73,7 @@ def test_the_manifest_is_on_stdout_and_the_summary_beside_it(
     assert [project.name for project in manifest.layer.projects] == ["mine"]
     assert f"environment  {manifest.environment_digest}" in done.stderr
     assert f"base         {manifest.base_digest}" in done.stderr
+    assert "packages     0 conda packages, 1 wheel\n" in done.stderr
     assert "mine 1.0, built" in done.stderr
     assert "hunter2" not in done.stdout + done.stderr
 
