@@ -53,7 +53,7 @@ def command(
     What a format cannot hold is left out with a warning. `--from` reads all of them again.
     """
     if manifest and selection != Selection():
-        raise UsageError("Cannot take a manifest and choose an environment too")
+        raise UsageError("Cannot take `--manifest` and choose an environment too")
     if output and not output.parent.is_dir():
         raise UsageError(f"Cannot write `{output}`: its folder was not found")
     wanted = Export(kind)

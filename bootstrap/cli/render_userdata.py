@@ -76,7 +76,7 @@ def command(
     from bootstrap.config import read_settings
 
     if manifest and selection != Selection():
-        raise UsageError("Cannot take a manifest and choose an environment too")
+        raise UsageError("Cannot take `--manifest` and choose an environment too")
     seconds = parse_duration(expires)
     extra = [read_part(spec) for spec in parts]
     environment = dict(parse_variable(variable) for variable in variables)
@@ -103,16 +103,19 @@ def command(
             f"Cannot carry the local layer ({names}) in user-data",
             hint="Give a bucket for it: `--store s3://bucket/prefix`",
         )
+    grants = _publish(found, layer, store, seconds) if store else None
     document = render(
         found,
         launch_path=LaunchPath(path),
-        grants=_publish(found, layer, store, seconds) if store else None,
+        grants=grants,
         command=words,
         environment=environment,
         parts=extra,
     )
     if explain:
         click.echo(render_table(document), err=True)
+    if grants:
+        click.echo(f"Signed URLs live until {grants['expires']}", err=True)
     if as_json:
         console.print_json(to_json(document, path))
     else:

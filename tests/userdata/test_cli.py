@@ -132,7 +132,10 @@ def test_a_layer_without_a_bucket_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--python", "x", "--manifest", "y"], "Cannot take `--manifest` and `--python` together"),
+        (
+            ["--python", "x", "--manifest", "y"],
+            "Cannot take `--manifest` and choose an environment too",
+        ),
         (["--manifest", "absent.json"], "Cannot read manifest `absent.json`"),
         (["--part", "absent.yaml"], "Cannot read part `absent.yaml`"),
         (["--env", "1A=b"], "Expected `--env NAME=VALUE`, found `1A=b`"),
@@ -177,6 +180,10 @@ def test_with_a_bucket_the_document_grants_what_was_put_there(
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["rung"] == "manifest"
+    until = re.search(r"^Signed URLs live until (\S+)Z$", done.stderr, re.M)
+    assert until
+    left = datetime.fromisoformat(f"{until[1]}+00:00") - datetime.now(timezone.utc)
+    assert timedelta(minutes=50) < left <= timedelta(hours=1)
     script = gzip.decompress(base64.b64decode(document["document"])).decode()
     grants = json.loads(script.partition("grants.json\n")[2].partition("\n")[0])
     with urllib.request.urlopen(grants["manifest"]["get"]) as answer:
