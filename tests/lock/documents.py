@@ -50,6 +50,9 @@ def make_distribution(
     tags: tuple[str, ...] = ("py3-none-any",),
     direct_url: dict[str, Any] | None = None,
     conda: str | None = None,
+    requires: tuple[str, ...] = (),
+    requires_python: str | None = None,
+    system: bool = False,
 ) -> Distribution:
     """An installed distribution."""
     return Distribution(
@@ -59,11 +62,19 @@ def make_distribution(
         tags=tags,
         direct_url=direct_url,
         conda=conda,
+        requires=requires,
+        requires_python=requires_python,
+        system=system,
     )
 
 
 def make_record(
-    name: str, version: str = "1.0", *, url: str | None = None, **hashes: str
+    name: str,
+    version: str = "1.0",
+    *,
+    url: str | None = None,
+    depends: tuple[str, ...] = (),
+    **hashes: str,
 ) -> CondaRecord:
     """A conda record, with a sha256 unless told otherwise."""
     address = f"https://channel.test/linux-64/{name}-{version}-0.conda" if url is None else url
@@ -76,6 +87,7 @@ def make_record(
         url=address,
         sha256=hashes.get("sha256", None if hashes else SHA),
         md5=hashes.get("md5"),
+        depends=depends,
     )
 
 
