@@ -7,12 +7,14 @@ import gzip
 import json
 import os
 import pty
+import re
 import stat
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +182,7 @@ def test_with_a_bucket_the_document_grants_what_was_put_there(
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["rung"] == "manifest"
-    until = re.search(r"^Signed URLs live until (\S+)Z$", done.stderr, re.M)
+    until = re.search(r"^Signed URLs live until (\S+)Z$", done.stderr, re.MULTILINE)
     assert until
     left = datetime.fromisoformat(f"{until[1]}+00:00") - datetime.now(timezone.utc)
     assert timedelta(minutes=50) < left <= timedelta(hours=1)
