@@ -31,9 +31,13 @@ class WheelFile:
     sha256: str
 
 
-def download_wheels(pins: tuple[str, ...], folder: Path) -> None:
-    """Download exactly these wheels (`name==version`) for this interpreter, no dependencies."""
+def download_wheels(pins: tuple[str, ...], folder: Path, version: str | None = None) -> None:
+    """Download exactly these wheels (`name==version`), no dependencies.
+
+    They are for this interpreter, or for Python `version` (`3.12`).
+    """
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--python-version", version] if version else []
     subprocess.run(
         [*command, "--only-binary=:all:", f"--dest={folder}", *pins], check=True, text=True
     )
@@ -109,10 +113,38 @@ class _Quiet(SimpleHTTPRequestHandler):
         super().end_headers()
 
 
+class _Guarded(_Quiet):
+    """Wants `user:password`, or a path that begins with `/t/<token>`."""
+
+    def __init__(self, *args: Any, secrets: tuple[str, ...], **keywords: Any) -> None:
+        self.secrets = secrets
+        super().__init__(*args, **keywords)
+
+    def send_head(self) -> Any:
+        """Answer 401 to whoever brings no secret."""
+        known = [base64.b64encode(secret.encode()).decode() for secret in self.secrets]
+        tokens = [
+            f"/t/{secret}/" for secret in self.secrets if self.path.startswith(f"/t/{secret}/")
+        ]
+        if tokens:
+            self.path = "/" + self.path.removeprefix(tokens[0])
+        elif self.headers.get("Authorization", "").removeprefix("Basic ") not in known:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="tests"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return None
+        return super().send_head()
+
+
 @contextmanager
-def serve_folder(folder: Path) -> Iterator[str]:
-    """Serve a folder's files on a free loopback port; yields the URL without a final slash."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+def serve_folder(folder: Path, *secrets: str) -> Iterator[str]:
+    """Serve a folder's files on a free loopback port; yields the URL without a final slash.
+
+    With `secrets`, a request must bring one: `user:password`, or `/t/<token>` in its path.
+    """
+    handler = partial(_Guarded, secrets=secrets) if secrets else _Quiet
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

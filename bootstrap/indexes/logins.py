@@ -1,0 +1,87 @@
+"""Logins: what URLs carry, netrc, and keyring's program. None is ever printed."""
+
+from __future__ import annotations
+
+import base64
+import netrc
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Login:
+    """A user's name and password; either may be empty, neither is in the `repr`."""
+
+    username: str = field(repr=False)
+    password: str = field(repr=False)
+
+    @property
+    def header(self) -> str:
+        """The value of `Authorization` (RFC 7617)."""
+        pair = f"{self.username}:{self.password}".encode()
+        return "Basic " + base64.b64encode(pair).decode()
+
+
+def split_login(url: str) -> tuple[str, Login | None]:
+    """Return a URL without its user info, and the login that this was."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url, None
+    name, _, password = user.partition(":")
+    login = Login(username=unquote(name), password=unquote(password))
+    return parts._replace(netloc=host).geturl(), login
+
+
+def find_netrc(url: str, environment: Mapping[str, str]) -> Login | None:
+    """Return the login of `NETRC`, else `~/.netrc`, for exactly a URL's host.
+
+    The file's `default` entry does not count: it would make every host a private one.
+    """
+    home = Path(environment.get("HOME") or Path.home())
+    chosen = environment.get("NETRC")
+    for file in [Path(chosen)] if chosen else [home / ".netrc", home / "_netrc"]:
+        try:
+            hosts = netrc.netrc(file).hosts
+        except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
+            continue
+        name, _, password = hosts.get(urlsplit(url).hostname or "", ("", "", ""))
+        if password:
+            return Login(username=name, password=password)
+    return None
+
+
+def find_keyring(
+    url: str, username: str | None, environment: Mapping[str, str], folder: Path
+) -> Login | None:
+    """Ask keyring's program for a login, by URL and then by host as pip and uv do.
+
+    It is looked for on PATH and in `folder`, the scanned environment's programs. Without a
+    user's name only keyring 25 or later answers (`--mode creds`).
+    """
+    path = os.pathsep.join([environment.get("PATH", os.defpath), os.fspath(folder)])
+    program = shutil.which("keyring", path=path)
+    if program is None:
+        return None
+    for service in (url, urlsplit(url).netloc):
+        mode = [service, username] if username else ["--mode", "creds", service]
+        done = subprocess.run(
+            [program, "get", *mode],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=dict(environment),
+        )
+        lines = done.stdout.splitlines()
+        if done.returncode == 0 and len(lines) >= len(mode) - 1:
+            return Login(username=username or lines[0], password=lines[-1])
+    return None
