@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 
@@ -60,13 +60,15 @@ def make_wheel(
     version: str = "1.0",
     text: str = "",
     files: Mapping[str, str] | None = None,
+    requires: Sequence[str] = (),
 ) -> WheelFile:
     """Write a wheel of one module, or of `files`; the same arguments give the same bytes."""
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
     files = {
         **({f"{module}.py": text or f"NAME = {name!r}\n"} if files is None else files),
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        + "".join(f"Requires-Dist: {text}\n" for text in requires),
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\n"
         "Root-Is-Purelib: true\nTag: py3-none-any\n",
     }
