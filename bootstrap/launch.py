@@ -135,6 +135,7 @@ def launch(
         settings=settings,
         cache=cache,
         environment=environment,
+        command=order.command,
         dask=order.dask,
         fresh=order.fresh,
         note=clock.begin,
@@ -154,7 +155,7 @@ def launch(
         prepared.manifest,
         launch_path=LaunchPath(provisioner.render_for),
         grants=grants,
-        command=order.command,
+        command=prepared.command,
         environment=order.environment,
         parts=order.parts,
     )

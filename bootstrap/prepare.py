@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootstrap.layer import build_layer
+from bootstrap.layer.loose import add_named, find_named, place_words
 from bootstrap.lock import Locked, Target, lock
 from bootstrap.manifest import PLATFORMS, Manifest
 from bootstrap.scan import scan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
     from bootstrap.config import Settings
     from bootstrap.layer import BuiltLayer
@@ -40,12 +41,16 @@ class Resolved:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """An environment, ready to be published; `notes` say what will not arrive as it is."""
+    """An environment, ready to be published; `notes` say what will not arrive as it is.
+
+    `command` is the command as the guest reads it.
+    """
 
     scan: Scan
     manifest: Manifest
     layer: BuiltLayer | None
     notes: tuple[Problem, ...]
+    command: tuple[str, ...] = ()
 
     @property
     def layer_path(self) -> Path | None:
@@ -113,11 +118,14 @@ def prepare(
     settings: Settings,
     cache: Path,
     environment: Mapping[str, str],
+    command: Sequence[str] = (),
     dask: bool = False,
     fresh: bool = False,
     note: Callable[[str], None] = lambda _: None,
 ) -> Prepared:
     """Resolve the environment and build the layer; `note` is told each step as it begins.
+
+    Files of the working folder that `command` names travel with its loose code.
 
     Raises:
         UsageError, ScanError, LockError: see `resolve`.
@@ -134,6 +142,9 @@ def prepare(
         note=note,
     )
     note("build")
+    folder, loose = Path.cwd(), resolved.scan.loose
+    if selection.loose:
+        loose = add_named(loose, folder, find_named(command, folder).values())
     base = resolved.locked.base
     layer = build_layer(
         resolved.locked.sources,
@@ -141,12 +152,17 @@ def prepare(
         version=base.python.version,
         target=resolved.target,
         cache=cache,
+        loose=loose if selection.loose else (),
+        exclude=settings.exclude,
+        limit=settings.loose_limit,
     )
+    words, strangers = place_words(command, folder, layer.code if layer else None)
     return Prepared(
         scan=resolved.scan,
         manifest=Manifest(base=base, layer=layer.manifest if layer else None),
         layer=layer,
-        notes=(*resolved.notes, *(layer.notes if layer else ())),
+        notes=(*resolved.notes, *(layer.notes if layer else ()), *strangers),
+        command=words,
     )
 
 

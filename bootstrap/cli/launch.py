@@ -121,7 +121,6 @@ def command(
     if refused and provisioner == "local":
         names = ", ".join(f"`--{name}`" for name in refused)
         raise UsageError(f"Provisioner `local` takes no {names}")
-    _warn_of_loose_files(command)
     order = Order(
         selection=selection,
         count=count,
@@ -154,17 +153,6 @@ def command(
             _print_kept(launched)
     if command:
         raise_command_failures(launched)
-
-
-def _warn_of_loose_files(words: tuple[str, ...]) -> None:
-    """Say which words of the command are files of this folder: they do not travel by themselves."""
-    for word in words:
-        # A whole program may be a word: no file's name is that long, and `Path` would raise.
-        if not Path(word).is_absolute() and os.path.isfile(word):  # noqa: PTH113
-            console.print_warning(
-                f"`{word}` is a file of this folder and will not be on the instances: put it into "
-                "an installed package (`python -m PACKAGE`), or give the code with `python -c`"
-            )
 
 
 def _print_cure(launched: Launched, url: str) -> None:

@@ -81,4 +81,7 @@ def _render_summary(manifest: Manifest, layer: BuiltLayer | None) -> str:
             at = f" at {project.commit[:12]}" if project.commit else ""
             state = "built" if project.name in layer.built else "cached"
             lines.append(f"             {project.name} {project.version}{at}, {state}")
+        if layer.code.files:
+            size = sum(file.size for file in layer.code.files) / 1e6
+            lines.append(f"             loose code: {len(layer.code.files)} files, {size:,.1f} MB")
     return "\n".join(lines)

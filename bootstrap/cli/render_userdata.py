@@ -90,7 +90,7 @@ def command(
     if manifest:
         found, layer = _read_manifest(manifest)
     else:
-        found, layer = _prepare(selection, settings, path, words)
+        found, layer, words = _prepare(selection, settings, path, words)
     if found.base.python.source == "host" and path != LaunchPath.LOCAL.value:
         raise RenderError(
             f"Cannot render for `{path}`: the manifest names this machine's own interpreter",
@@ -98,10 +98,11 @@ def command(
             hint="Lock without `--host-python`, so that the interpreter comes from a conda channel",
         )
     if found.layer and not store:
-        names = ", ".join(f"`{project.name}`" for project in found.layer.projects)
+        names = ", ".join(f"`{project.name}`" for project in found.layer.projects) or "loose code"
         raise RenderError(
             f"Cannot carry the local layer ({names}) in user-data",
-            hint="Give a bucket for it: `--store s3://bucket/prefix`",
+            hint="Give a bucket for it: `--store s3://bucket/prefix`"
+            + ("" if found.layer.projects else ", or leave it here: `--no-loose`"),
         )
     grants = _publish(found, layer, store, seconds) if store else None
     document = render(
@@ -187,7 +188,7 @@ def _read_manifest(path: str) -> tuple[Manifest, Path | None]:
 
 def _prepare(
     selection: Selection, settings: Settings, path: str, words: tuple[str, ...]
-) -> tuple[Manifest, Path | None]:
+) -> tuple[Manifest, Path | None, tuple[str, ...]]:
     from bootstrap.config import cache_folder
     from bootstrap.prepare import prepare
     from bootstrap.select import starts_dask
@@ -198,10 +199,11 @@ def _prepare(
         settings=settings,
         cache=cache_folder(),
         environment=os.environ,
+        command=words,
         dask=starts_dask(words),
     )
     console.print_notes(prepared.notes)
-    return prepared.manifest, prepared.layer_path
+    return prepared.manifest, prepared.layer_path, prepared.command
 
 
 def _publish(manifest: Manifest, layer: Path | None, url: str, seconds: int) -> dict[str, Any]:

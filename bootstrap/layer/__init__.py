@@ -1,4 +1,4 @@
-"""The local layer: local and git projects, built here, installed into one small archive."""
+"""The local layer: local and git projects built here, and loose code, in one small archive."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 import threading
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from bootstrap.agent import wire
+from bootstrap.config import LOOSE_LIMIT
 from bootstrap.errors import LayerError, name_some
 from bootstrap.layer.build import Builder, Built
+from bootstrap.layer.loose import Code, check_code, collect
 from bootstrap.manifest import Layer, Project
 from bootstrap.scan.document import Problem
 from bootstrap.scan.urls import strip_url
@@ -24,10 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bootstrap.lock import Target
-    from bootstrap.scan.document import Source
+    from bootstrap.scan.document import Loose, Source
 
 # Part of what a kept layer is named by: change it when the tree of the same wheels changes.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +46,7 @@ class BuiltLayer:
     size: int
     built: tuple[str, ...]
     cached: bool
+    code: Code
     notes: tuple[Problem, ...] = ()
 
 
@@ -53,31 +57,40 @@ def build_layer(
     version: str,
     target: Target,
     cache: Path,
+    loose: Sequence[Loose] = (),
+    exclude: Sequence[str] = (),
+    limit: int = LOOSE_LIMIT,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> BuiltLayer | None:
-    """Build every project, at most one a processor at a time, and pack them; None without any.
+    """Build every project, at most one a processor at a time, add loose code, and pack it all.
+
+    None where there is nothing to pack. `exclude` and `limit` are as in the settings.
 
     `python` is the scanned interpreter and `version` its version. The same sources give the
     same digest, whatever the umask, the times, the place of the checkout or the cache.
 
     Raises:
-        LayerError: projects fail to build (every one is named), or the target cannot run them.
+        LayerError: projects fail to build (every one is named), the target cannot run something,
+            or there is too much loose code.
     """
-    if not sources:
-        return None
     builder = Builder(python=python, version=version, target=target, cache=cache)
-    wheels = _build_all(builder, sources, progress)
+    wheels = _build_all(builder, sources, progress) if sources else []
+    code = collect(loose, brought=_find_brought(wheels), exclude=exclude, limit=limit)
+    check_code(code, target)
+    if not wheels and not code.folders:
+        return None
     built = tuple(wheel.source.name for wheel in wheels if not wheel.cached)
     question = {
         "format": _FORMAT,
         "wheels": [[wheel.key, wheel.wheel.name, wheel.source.git] for wheel in wheels],
+        "code": code.digest,
         "python": ".".join(version.split(".")[:2]),
         "prefix": None if target.host_python else target.prefix,
     }
     folder = cache / "layers"
     key = wire.digest("layer-request", question).partition(":")[2]
     kept = None if built else _read_kept(folder, key)
-    document = kept or _pack(wheels, builder, folder, key)
+    document = kept or _pack(wheels, code, builder, folder, key)
     return BuiltLayer(
         manifest=Layer(
             digest=document["digest"],
@@ -87,7 +100,12 @@ def build_layer(
         size=document["size"],
         built=built,
         cached=kept is not None,
-        notes=tuple(Problem(**note) for note in document["notes"]),
+        code=code,
+        notes=(
+            *(note for wheel in wheels for note in wheel.notes),
+            *(Problem(**note) for note in document["notes"]),
+            *code.notes,
+        ),
     )
 
 
@@ -142,10 +160,30 @@ def _refuse_same_names(wheels: list[Built]) -> None:
             )
 
 
-def _pack(wheels: list[Built], builder: Builder, folder: Path, key: str) -> dict[str, Any]:
-    """Install the wheels into a tree, compile and pack it, and keep what came out."""
+def _find_brought(wheels: list[Built]) -> dict[str, set[str]]:
+    """Return the top-level files and folders that each local project's wheel brings."""
+    brought = {}
+    for wheel in wheels:
+        path = wheel.source.path
+        if path and Path(path).is_dir():
+            with zipfile.ZipFile(wheel.wheel) as archive:
+                names = {name.partition("/")[0] for name in archive.namelist()}
+            brought[f"{path}/{wheel.source.subdirectory or ''}"] = names
+    return brought
+
+
+def _pack(
+    wheels: list[Built], code: Code, builder: Builder, folder: Path, key: str
+) -> dict[str, Any]:
+    """Install everything into a tree, compile and pack it, and keep what came out."""
     from bootstrap.agent.pack import write_layer
-    from bootstrap.layer.install import Tree, compile_tree, install_wheel, settle_modes
+    from bootstrap.layer.install import (
+        Tree,
+        compile_tree,
+        install_code,
+        install_wheel,
+        settle_modes,
+    )
     from bootstrap.lock.kept import write_whole
 
     target = builder.target
@@ -156,6 +194,7 @@ def _pack(wheels: list[Built], builder: Builder, folder: Path, key: str) -> dict
         tree = Tree(root, minor, None if target.host_python else target.prefix)
         for wheel in wheels:
             install_wheel(tree, wheel.wheel, wheel.source)
+        install_code(tree, code)
         tag = compile_tree(root, builder.python, target.prefix)
         tree.write_records(tag)
         settle_modes(root)
@@ -167,7 +206,7 @@ def _pack(wheels: list[Built], builder: Builder, folder: Path, key: str) -> dict
         "size": size,
         "projects": [asdict(_project(wheel)) for wheel in wheels],
         "notes": [
-            asdict(Problem(subject=path, message="Several projects of the layer bring this file"))
+            asdict(Problem(subject=path, message="Several parts of the layer bring this file"))
             for path in sorted(set(tree.replaced))
         ],
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from installer.utils import Scheme
 
+    from bootstrap.layer.loose import Code
     from bootstrap.scan.document import Source
 
 # Stands for the interpreter until a script is written.
@@ -124,6 +126,24 @@ def install_wheel(tree: Tree, wheel: Path, source: Source) -> None:
         raise LayerError(
             f"Failed to install `{wheel.name}` into the layer", causes=(str(error),)
         ) from error
+
+
+def install_code(tree: Tree, code: Code) -> None:
+    """Copy loose code to its places; what a wheel has brought already stays as it is."""
+    root, site = Path(tree.scheme_dict["data"]), Path(tree.scheme_dict["purelib"])
+    for folder in code.folders:
+        for file in folder.files:
+            target = (root / folder.place if folder.place else site) / file.path
+            if target.exists():
+                tree.replaced.append(os.path.relpath(target, root))
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file.source, target)
+            target.chmod(0o755 if file.executable else 0o644)
+    if any(folder.place for folder in code.folders):
+        site.mkdir(parents=True, exist_ok=True)
+        (site / "envboot.pth").write_text(code.render_path(), "ascii")
+        (site / "envboot.pth").chmod(0o644)
 
 
 def compile_tree(root: Path, python: str, prefix: str) -> str:

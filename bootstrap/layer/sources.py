@@ -242,7 +242,9 @@ class Ignore:
                 from pathspec import GitIgnoreSpec
 
                 lines = file.read_text("utf-8", errors="surrogateescape").splitlines()
-                self._specs[place] = GitIgnoreSpec.from_lines(lines)
+                # git takes no notice of these two, and pathspec refuses them.
+                valid = [line for line in lines if line != "!" and not line.endswith("\\")]
+                self._specs[place] = GitIgnoreSpec.from_lines(valid)
         return self._specs[place]
 
 
