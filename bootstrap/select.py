@@ -265,7 +265,7 @@ def _ignore(left: _Left, selection: Selection, settings: Settings) -> list[Probl
     return [
         Problem(
             subject="tool.envboot.ignore",
-            message=f"`{name}` is not in the environment; {_describe_near(name, known)}",
+            message=f"`{name}` is not in the environment ({_describe_near(name, known)})",
         )
         for name in map(canonicalize_name, settings.ignore)
         if name not in known
@@ -274,7 +274,7 @@ def _ignore(left: _Left, selection: Selection, settings: Settings) -> list[Probl
 
 def _describe_near(name: str, known: Collection[str]) -> str:
     near = get_close_matches(name, sorted(known))
-    return f"similar is {name_some(near)}" if near else "nothing is similar"
+    return f"similar: {name_some(near)}" if near else "nothing similar"
 
 
 def _replace_installed(left: _Left, adding: Mapping[str, str]) -> list[Problem]:

@@ -111,9 +111,9 @@ class TestIgnore:
         with pytest.raises(UsageError) as caught:
             choose(PIP, ignore=("nunpy",), only=("zzz", "ap"))
         shown = show(caught.value)
-        assert "`--ignore nunpy`: similar is `numpy`" in shown
-        assert "`--only zzz`: nothing is similar" in shown
-        assert "`--only ap`: similar is `app`" in shown
+        assert "`--ignore nunpy`: similar: `numpy`" in shown
+        assert "`--only zzz`: nothing similar" in shown
+        assert "`--only ap`: similar: `app`" in shown
 
     def test_the_interpreter_cannot_be_ignored(self) -> None:
         with pytest.raises(UsageError, match="Cannot ignore `python`"):
@@ -122,7 +122,7 @@ class TestIgnore:
     def test_settings_ignore_too_and_only_warn_of_unknown_names(self) -> None:
         selected = choose(PIP, ignore=("leaf",), settings=Settings(ignore=("alone", "nunpy")))
         assert kept(selected) == ["app", "numpy", "tool"]
-        assert "tool.envboot.ignore: `nunpy` is not in the environment; similar is `numpy`" in told(
+        assert "tool.envboot.ignore: `nunpy` is not in the environment (similar: `numpy`)" in told(
             selected
         )
 
