@@ -119,6 +119,7 @@ def _lock(scan: Scan, target: Target, settings: Settings, cache: Path, *, fresh:
         glibc=target.glibc,
         version=python.version,
         python=scan.interpreter.executable,
+        cache=cache,
     )
     if python.source == "conda" and not conda:
         conda = _solve_interpreter(python, target, settings, cache, fresh=fresh)
