@@ -64,10 +64,13 @@ def run_command(host: Host) -> int:
     # Packages may come with scripts that activation sources (GDAL_DATA, PROJ_DATA, …).
     script = 'for f in "$0"/etc/conda/activate.d/*.sh; do [ ! -e "$f" ] || . "$f"; done; exec "$@"'
     # By its whole path: PATH is the user's.
-    shell = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
-    words = [shell, "-c", script, prefix, *command]
+    shell = "/bin/bash"
+    if not os.path.exists(shell):
+        shell = "/bin/sh"
+    # NUL stands for the prefix, which the client may not know.
+    command = [shell, "-c", script, prefix, *(word.replace("\0", prefix) for word in command)]
     process = subprocess.Popen(
-        words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **user
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **user
     )
     output = b""
     while process.stdout:
@@ -77,11 +80,12 @@ def run_command(host: Host) -> int:
         os.write(1, block)
         output = (output + block)[-TAIL:]
     code = process.wait()
-    report = {"exit_code": code, "ms": int(1000 * (time.monotonic() - start))}
-    text = "run: %s ended with %d" % (command[0], code)
+    report: wire.JSON = {"exit_code": code, "ms": int(1000 * (time.monotonic() - start))}
+    text = "run: %s ended with %d" % (command[4], code)
     host.journal("command-ended", text, WARNING if code else INFO, stage="run", ms=report["ms"])
     write_json(host.state + "/command.json", report)
-    host.report("command", {**report, "output": output.decode(errors="replace")})
+    report["output"] = output.decode(errors="replace")
+    host.report("command", report)
     host.wait_for_reports()
     return code if code >= 0 else 128 - code
 
