@@ -11,17 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bootstrap.errors import ScanError
-from bootstrap.scan.document import Problem, Scan, parse_scan, read_scan
+from bootstrap.scan.cuda import find_cuda
+from bootstrap.scan.document import Scan, parse_scan, read_scan
+from bootstrap.scan.loose import find_loose, list_places, take_places
+from bootstrap.scan.makers import find_manager
 from bootstrap.scan.sources import find_problems, find_sources
 from bootstrap.scan.urls import strip_document
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from bootstrap.scan.loose import Place
 
 __all__ = ["find_python", "find_sources", "parse_scan", "scan"]
 
 OLDEST = (3, 8)
-PROBE = Path(__file__).with_name("probe.py")
+PROBE = Path(__file__).with_name("probe") / "__main__.py"
 SECONDS = 60
 """How long the probe may take; a folder of the path on a slow network takes a few."""
 
@@ -31,22 +36,34 @@ _VERSION = "import sys; sys.stdout.write('%d.%d' % sys.version_info[:2])"
 _KEPT = ("PYTHONNOUSERSITE", "PYTHONUSERBASE")
 
 
-def scan(python: str | None = None, *, environment: Mapping[str, str]) -> Scan:
+def scan(
+    python: str | None = None, *, environment: Mapping[str, str], folder: Path | None = None
+) -> Scan:
     """Read the environment of `python`: a program, its name on PATH, or an environment's folder.
 
     Without one, it is the active environment of `environment` (the variables of the process:
-    VIRTUAL_ENV, then CONDA_PREFIX), else the running interpreter. No URL of the result carries
-    credentials.
+    VIRTUAL_ENV, then CONDA_PREFIX), else the running interpreter. `folder` is the current one,
+    whose code can be imported: None leaves it out. No URL of the result carries credentials.
 
     Raises:
         ScanError: there is no such interpreter, it is older than Python 3.8, or it failed.
     """
-    executable = find_python(python, environment)
+    return _scan(find_python(python, environment), list_places(folder, environment), environment)
+
+
+def _scan(executable: str, before: Sequence[Place], environment: Mapping[str, str]) -> Scan:
     document = _run_probe(executable, environment)
     strip_document(document)
+    places, provided = take_places(document)
     found = read_scan(document)
-    problems = (*found.problems, *find_problems(found), *_loose_folders(environment))
-    return replace(found, problems=problems)
+    loose, problems = find_loose(found, [*before, *places], provided, environment=environment)
+    return replace(
+        found,
+        manager=find_manager(found),
+        cuda=find_cuda(),
+        loose=loose,
+        problems=(*found.problems, *find_problems(found), *problems),
+    )
 
 
 def find_python(python: str | None, environment: Mapping[str, str]) -> str:
@@ -143,9 +160,3 @@ def _last_lines(done: subprocess.CompletedProcess[bytes]) -> tuple[str, ...]:
     """Return what a failed program said last, the deepest cause of a traceback."""
     lines = [line.strip() for line in done.stderr.decode(errors="replace").splitlines()]
     return tuple(line for line in lines if line)[-3:] or (f"Exit code {done.returncode}",)
-
-
-def _loose_folders(environment: Mapping[str, str]) -> tuple[Problem, ...]:
-    folders = environment.get("PYTHONPATH", "").split(os.pathsep)
-    message = "Is on `PYTHONPATH`, not in the environment: its code does not travel"
-    return tuple(Problem(subject=folder, message=message) for folder in folders if folder)

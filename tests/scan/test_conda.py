@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.scan import probe
+from bootstrap.scan.probe.conda import scan_conda
+from bootstrap.scan.probe.distributions import scan_folder
+from bootstrap.scan.probe.found import Environment
 from tests.channel import NUMPY, TABULATE, ensure_channel, explicit_list
 from tests.index import make_wheel
 from tests.scan.environments import complaints, find, install, scan_prefix
@@ -41,13 +43,13 @@ def write_distribution(prefix: Path, name: str, version: str = "1.0", **files: s
     return entry
 
 
-def read(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> probe.Environment:
+def read(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     """Read a prefix by hand-made records, here: nothing in it runs."""
     monkeypatch.chdir(prefix)  # The probe changes its folder; this brings us back.
     (prefix / SITE).mkdir(parents=True, exist_ok=True)
-    found = probe.Environment()
-    probe.scan_conda(found, str(prefix))
-    probe.scan_folder(found, str(prefix / SITE))
+    found = Environment()
+    scan_conda(found, str(prefix))
+    scan_folder(found, str(prefix / SITE))
     return found
 
 

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootstrap.scan import probe
+from bootstrap.scan.probe.distributions import read_candidate, scan_folder
+from bootstrap.scan.probe.found import Environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,11 +44,11 @@ def folder() -> Iterator[Path]:
 
 
 def read(folder: Path, entries: list[str]) -> Any:
-    found = probe.Environment()
+    found = Environment()
     with contextlib.ExitStack() as stack:
         stack.callback(os.chdir, Path.cwd())
         stack.enter_context(mock.patch("os.listdir", return_value=entries))
-        probe.scan_folder(found, str(folder))
+        scan_folder(found, str(folder))
     return json.dumps([found.distributions, found.problems])
 
 
@@ -63,5 +64,6 @@ HEADERS = ["Name: One", "Version: 1.0", "Summary: Name: x", "License: a\n  Versi
 def test_the_order_of_headers_does_not_matter(folder: Path, headers: list[str]) -> None:
     metadata = folder / "Two_X-1.0.dist-info" / "METADATA"
     metadata.write_text("\n".join(headers) + "\n\nName: body\nVersion: 0\n")
-    assert probe.read_candidate(str(metadata.parent))[1:] == ("one", "1.0")
+    candidate = read_candidate(str(metadata.parent))
+    assert (candidate.name, candidate.version) == ("one", "1.0")
     metadata.write_text("Name: Two_X\nVersion: 1.0\n")

@@ -42,7 +42,8 @@ def prefix(tmp_path: Path) -> Path:
 
 
 def test_the_probe_is_python_3_8() -> None:
-    ast.parse(PROBE.read_text(), feature_version=(3, 8))
+    for path in PROBE.parent.glob("*.py"):
+        ast.parse(path.read_text(), feature_version=(3, 8))
 
 
 @pytest.mark.parametrize("python", find_pythons(*range(8, 15)))
@@ -295,7 +296,7 @@ def test_any_user_can_run_the_probe() -> None:
         pytest.skip("needs /usr/bin/python3")
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        probe = shutil.copy(PROBE, folder)
+        probe = shutil.copytree(PROBE.parent, Path(folder, "probe")) / PROBE.name
         done = subprocess.run(
             [system, probe], user=65534, group=65534, env={}, capture_output=True, text=True,
             check=False,

@@ -1,0 +1,60 @@
+"""The whole document."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import sysconfig
+
+from .conda import scan_conda
+from .distributions import scan_folder
+from .found import Environment
+from .interpreter import describe_interpreter, describe_platform, find_glibc
+
+
+def search_path(found: Environment) -> list[str]:
+    """Return the folders of `sys.path` that are not the standard library, each once."""
+    paths = sysconfig.get_paths()
+    standard = {os.path.realpath(paths["stdlib"]), os.path.realpath(paths["platstdlib"])}
+    standard |= {os.path.realpath(os.path.dirname(os.__file__))}
+    standard |= {os.path.join(folder, "lib-dynload") for folder in standard}
+    seen: set[str] = set(standard)
+    folders = []
+    for folder in sys.path:
+        real = os.path.realpath(folder)
+        if not folder or real in seen:
+            continue
+        seen.add(real)
+        if os.path.isdir(folder):
+            folders.append(os.path.abspath(folder))
+        elif os.path.isfile(folder) and not real.startswith(os.path.realpath(sys.base_prefix)):
+            found.report(folder, "Is an archive on the path: unpack it, or install it with pip")
+    return folders
+
+
+def main() -> None:
+    """Print the scan document on one line, in ASCII."""
+    found = Environment()
+    folders = search_path(found)
+    if sys.prefix == sys.base_prefix:
+        scan_conda(found, sys.prefix)
+    for folder in folders:
+        scan_folder(found, folder)
+    kind = "system" if sys.prefix == sys.base_prefix else "venv"
+    document = {
+        "scan_version": 1,
+        "kind": "conda" if found.conda else kind,
+        "platform": describe_platform(),
+        "interpreter": describe_interpreter(),
+        "conda": sorted(found.conda, key=lambda record: str(record["name"])),
+        "distributions": [found.distributions[name] for name in sorted(found.distributions)],
+        "problems": found.problems,
+        # For `bootstrap.scan.loose`, which takes them out of the document.
+        "folders": found.folders,
+        "provided": found.provided,
+    }
+    glibc = find_glibc()
+    if glibc:
+        document["glibc"] = glibc
+    sys.stdout.write(json.dumps(document) + "\n")
