@@ -80,7 +80,7 @@ def run_command(host: Host) -> int:
         os.write(1, block)
         output = (output + block)[-TAIL:]
     code = process.wait()
-    report: wire.JSON = {"exit_code": code, "ms": int(1000 * (time.monotonic() - start))}
+    report: Dict[str, Any] = {"exit_code": code, "ms": int(1000 * (time.monotonic() - start))}
     text = "run: %s ended with %d" % (command[4], code)
     host.journal("command-ended", text, WARNING if code else INFO, stage="run", ms=report["ms"])
     write_json(host.state + "/command.json", report)
