@@ -46,7 +46,7 @@ def read_lock_file(
         UsageError: there is no such file.
         LockError: it is malformed, not for the target, or names packages without file or hash.
     """
-    from bootstrap.lockfiles.content import Request
+    from bootstrap.lockfiles.content import Request, refuse
 
     file, names = split_names(given)
     try:
@@ -64,7 +64,12 @@ def read_lock_file(
         cache=cache,
         fresh=fresh,
     )
-    return _assemble(_find_reader(find_format(file, text))(request), request)
+    read = _find_reader(find_format(file, text))
+    try:
+        return _assemble(read(request), request)
+    except ValueError as error:
+        # Such as of `urlsplit`, for what is no URL.
+        refuse(request, f"Found a malformed value: {error}")
 
 
 def _find_reader(kind: Format) -> Callable[[Request], Content]:
@@ -90,12 +95,12 @@ def _assemble(content: Content, request: Request) -> Locked:
     conda = content.conda
     if python.source == "conda" and not conda:
         conda = solve_interpreter(python, target, settings, request.cache, fresh=request.fresh)
-    names = [*(["micromamba"] if conda else []), *(["uv"] if files.wheels else [])]
+    names = [*(["micromamba"] if conda else []), *(["uv"] if files.wheels or not conda else [])]
     base = Base(
         platform=target.platform,
         python=python,
         prefix=target.prefix,
-        virtual_packages=virtual_packages(target.platform, target.glibc),
+        virtual_packages=virtual_packages(target.platform, target.glibc, target.cuda),
         conda=conda,
         wheels=tuple(sorted(files.wheels, key=lambda wheel: wheel.name)),
         tools={name: find_tool(name, target.platform, settings) for name in names},

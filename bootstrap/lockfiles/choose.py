@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -11,9 +13,9 @@ from urllib.request import url2pathname
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from bootstrap.errors import LISTED, LockError, name_some
+from bootstrap.indexes import PrivateWheel, note_private, open_indexes
 from bootstrap.lock.tags import choose_wheel, rank_tags
 from bootstrap.lock.wheels import PYPI_FILES, _note_hosts
-from bootstrap.lockfiles.fetch import Download, fetch_all, hash_file
 from bootstrap.manifest import Wheel
 from bootstrap.scan.document import Problem, Source
 from bootstrap.scan.urls import strip_url
@@ -62,32 +64,68 @@ def choose_files(packages: Sequence[Package], request: Request, version: str) ->
             f"{request.target.glibc}: {name_some(names)}",
             causes=(*wrong[:LISTED], *more),
         )
-    found = [item for _, item in outcomes]
-    downloads = [item for item in found if isinstance(item, Download)]
-    fetched = fetch_all(downloads, request.cache / "sdists")
-    wheels = tuple(item for item in found if isinstance(item, Wheel))
+    remote = [found for _, found in outcomes if isinstance(found, PrivateWheel)]
+    files = _settle(remote, request)
+    local = tuple(found for _, found in outcomes if isinstance(found, Source))
+    return replace(files, sources=(*local, *files.sources))
+
+
+def _settle(remote: Sequence[PrivateWheel], request: Request) -> Files:
+    """Leave to the guests what they can fetch themselves; fetch the rest now."""
+    if all(_is_public(file) for file in remote):
+        return Files(wheels=tuple(_make_wheel(file) for file in remote))
+    indexes = open_indexes(
+        os.environ,
+        request.file.parent,
+        prefix=Path(request.interpreter.prefix),
+        pip=True,
+        probe=remote[0].name,
+    )
+    wheels, private, sdists = [], [], []
+    for file in remote:
+        if not _is_wheel(file):
+            sdists.append(file)
+        elif not _is_public(file) and indexes.is_private(file.url):
+            private.append(file)
+        else:
+            wheels.append(_make_wheel(file))
     return Files(
-        wheels=wheels,
-        sources=(*(item for item in found if isinstance(item, Source)), *fetched),
-        notes=(*(_note_built(item) for item in downloads), *_note_hosts(list(wheels))),
+        wheels=tuple(wheels),
+        sources=indexes.bring([*private, *sdists], request.cache),
+        notes=(
+            *(_note_built(file) for file in sdists),
+            *note_private(private),
+            *_note_hosts(wheels),
+        ),
     )
 
 
-def _note_built(download: Download) -> Problem:
+def _is_wheel(file: PrivateWheel) -> bool:
+    return file.file.endswith(".whl")
+
+
+def _is_public(file: PrivateWheel) -> bool:
+    return _is_wheel(file) and urlsplit(file.url).hostname == PYPI_FILES
+
+
+def _make_wheel(file: PrivateWheel) -> Wheel:
+    url = None if _is_public(file) else strip_url(file.url)
+    return Wheel(name=file.name, version=file.version, sha256=file.sha256, url=url)
+
+
+def _note_built(file: PrivateWheel) -> Problem:
     message = "Has no wheel for the machines: one is built here and travels in the layer"
-    return Problem(subject=download.name, message=message)
+    return Problem(subject=file.name, message=message)
 
 
-def _try(
-    package: Package, folder: Path, ranks: dict[str, int]
-) -> Wheel | Source | Download | _Refused:
+def _try(package: Package, folder: Path, ranks: dict[str, int]) -> PrivateWheel | Source | _Refused:
     try:
         return _choose(package, folder, ranks)
     except _Refused as error:
         return error
 
 
-def _choose(package: Package, folder: Path, ranks: dict[str, int]) -> Wheel | Source | Download:
+def _choose(package: Package, folder: Path, ranks: dict[str, int]) -> PrivateWheel | Source:
     version = str(package.version or "")
     if package.vcs:
         return _read_vcs(package.vcs, package.name, version, folder)
@@ -119,7 +157,7 @@ def _choose(package: Package, folder: Path, ranks: dict[str, int]) -> Wheel | So
 
 def _read_wheel(
     file: PackageWheel | PackageArchive, name: str, package: Package, folder: Path
-) -> Wheel | Source:
+) -> PrivateWheel | Source:
     try:
         version = str(package.version or parse_wheel_filename(name)[1])
     except InvalidWheelFilename as error:
@@ -129,18 +167,14 @@ def _read_wheel(
     if place:
         _check_local(place, sha256)
         return Source(name=package.name, version=version, path=str(place))
-    url = strip_url(file.url or "")
-    return Wheel(
-        name=package.name,
-        version=version,
-        sha256=sha256,
-        url=None if urlsplit(url).hostname == PYPI_FILES else url,
+    return PrivateWheel(
+        name=package.name, version=version, file=name, url=file.url or "", sha256=sha256
     )
 
 
 def _read_sdist(
     file: PackageSdist | PackageArchive, package: Package, folder: Path
-) -> Source | Download:
+) -> PrivateWheel | Source:
     name = _file_name(file)
     sha256 = _sha256(file, name)
     place = _local(file, folder)
@@ -151,13 +185,10 @@ def _read_sdist(
     suffix = ".zip" if name.endswith(".zip") else ".tar.gz"
     if not name.endswith(suffix):
         raise _Refused(f"expected `.tar.gz` or `.zip`, found `{name}`")
-    return Download(
-        name=package.name,
-        version=version,
-        url=file.url or "",
-        sha256=sha256,
-        # Archives of a repository (`main.zip`) are built like sdists, which have a name.
-        file=f"{package.name.replace('-', '_')}-{version or 0}{suffix}",
+    # Archives of a repository (`main.zip`) are built like sdists, which have a name.
+    called = f"{package.name.replace('-', '_')}-{version or 0}{suffix}"
+    return PrivateWheel(
+        name=package.name, version=version, file=called, url=file.url or "", sha256=sha256
     )
 
 
@@ -210,6 +241,6 @@ def _place(folder: Path, path: str) -> Path:
 def _check_local(place: Path, sha256: str) -> None:
     if not place.is_file():
         raise _Refused(f"`{place}` was not found")
-    found = hash_file(place)
+    found = hashlib.sha256(place.read_bytes()).hexdigest()
     if found != sha256:
         raise _Refused(f"`{place}` has sha256 `{found}`, and `{sha256}` is locked")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _HASH = re.compile(r"(?:(?:md5|sha256):)?([0-9a-f]{64}|[0-9a-f]{32})", re.IGNORECASE)
 _HEX = {"sha256": re.compile(r"[0-9a-f]{64}"), "md5": re.compile(r"[0-9a-f]{32}")}
 _FILE = re.compile(r"(?P<name>.+)-(?P<version>[^-]+)-(?P<build>[^-]+)\.(conda|tar\.bz2)")
+_VERSION = re.compile(r"3\.\d+\.\d+[a-z0-9.]*")
 _SCHEMES = ("http", "https", "file", "s3")
 
 
@@ -57,7 +58,10 @@ def _read_conda_lock(document: Node, request: Request) -> Content:
         by_platform.setdefault(node.take("platform", str), []).append(node)
     if request.target.platform not in by_platform:
         refuse_platform(request, list(by_platform))
-    known, conda, pypi = set(), [], []
+    known = set()
+    # A package of several categories stands there once for each.
+    conda: dict[str, dict[str, str]] = {}
+    pypi: dict[str, Package] = {}
     for node in by_platform[request.target.platform]:
         category = node.find("category") or "main"
         known.add(category)
@@ -65,15 +69,14 @@ def _read_conda_lock(document: Node, request: Request) -> Content:
             continue
         url, hashes = node.take("url", str), node.child("hash")
         if node.take("manager", str, re.compile("conda|pip")) == "conda":
-            found = {kind: hashes.find(kind) or "" for kind in _HEX}
-            conda.append((url, found))
+            conda[url] = {kind: hashes.find(kind) or "" for kind in _HEX}
         else:
             name, number = node.take("name", str), node.take("version", str)
-            pypi.append(make_entry(name, number, url, hashes.find("sha256")))
+            pypi[url] = make_entry(name, number, url, hashes.find("sha256"))
     unknown = [name for name in request.names if name not in known]
     if unknown:
         refuse_names(request, unknown, sorted(known))
-    return assemble(request, conda, pypi)
+    return assemble(request, list(conda.items()), list(pypi.values()))
 
 
 def parse_yaml(request: Request) -> Any:
@@ -122,8 +125,8 @@ def assemble(
     if wrong:
         refuse(request, *wrong, hint="`conda list --explicit --md5` writes hashes")
     version, build = versions.get("python", ("", ""))
-    if not version or build.endswith("pypy"):
-        seen = f"build `{build}`" if version else "none"
+    if not _VERSION.fullmatch(version) or build.endswith("pypy"):
+        seen = f"`{version}` with build `{build}`" if version else "none"
         refuse(request, f"Expected CPython as conda package `python`, found {seen}")
     return Content(
         python=Python(version=version, source="conda"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from bootstrap.errors import LISTED, LockError, name_some
-from bootstrap.scan.urls import strip_urls
+from bootstrap.scan.urls import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +53,7 @@ class Content:
 
 def refuse(request: Request, *causes: str, hint: str | None = None) -> NoReturn:
     """Raise that the lock file cannot be read, URLs in the causes without credentials."""
-    shown = [strip_urls(cause) for cause in causes[:LISTED]]
+    shown = [redact(cause) for cause in causes[:LISTED]]
     if len(causes) > LISTED:
         shown.append(f"{len(causes) - LISTED} more")
     raise LockError(f"Cannot read lock file `{request.file}`", causes=tuple(shown), hint=hint)

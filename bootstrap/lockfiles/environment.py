@@ -16,7 +16,7 @@ from bootstrap.lockfiles.conda import assemble, parse_yaml
 from bootstrap.lockfiles.content import Content, Request, refuse, refuse_names
 from bootstrap.lockfiles.pylock import parse_pylock
 from bootstrap.lockfiles.uv import compile_kept
-from bootstrap.scan.urls import strip_channel, strip_urls
+from bootstrap.scan.urls import redact, strip_channel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,10 +57,11 @@ def read_environment(request: Request) -> Content:
         return content
     of_conda = {record["name"]: record["version"] for record in records if record["python"]}
     text = compile_kept(
-        "\n".join(pip),
+        pip,
         file=request.file,
         target=target,
         version=content.python.version,
+        prefix=Path(request.interpreter.prefix),
         cache=request.cache,
         fresh=request.fresh,
         constraints=[f"{name}=={version}" for name, version in sorted(of_conda.items())],
@@ -109,7 +110,7 @@ async def _ask(
 ) -> list[dict[str, Any]]:
     from rattler import Gateway, solve
 
-    from bootstrap.lock.conda import _virtual
+    from bootstrap.lock.conda import virtual_records
 
     target = request.target
     try:
@@ -118,7 +119,7 @@ async def _ask(
             list(specs),
             gateway=Gateway(cache_dir=folder),
             platforms=cast("Any", [target.platform, "noarch"]),
-            virtual_packages=_virtual(target.platform, target.glibc),
+            virtual_packages=virtual_records(target),
         )
     except Exception as error:
         # rattler raises bare exceptions whose text may hold whole URLs.
@@ -126,7 +127,7 @@ async def _ask(
         lines = [line.removeprefix("Caused by:").strip() for line in str(error).splitlines()]
         raise LockError(
             f"Failed to solve `{request.file}` for `{target.platform}` in {shown}",
-            causes=tuple(strip_urls(line) for line in lines if line)[:10],
+            causes=tuple(redact(line) for line in lines if line)[:10],
             hint="Name channels that can be reached in `channels`, and loosen what conflicts",
         ) from error
     return [

@@ -105,10 +105,11 @@ def find_urls(base: Base, *, cache: Path, fresh: bool = False) -> dict[str, str]
         platform=base.platform, glibc=base.virtual_packages["__glibc"], host_python=False
     )
     text = compile_kept(
-        "\n".join(f"{wheel.name}=={wheel.version}" for wheel in wanted),
+        [f"{wheel.name}=={wheel.version}" for wheel in wanted],
         file=Path.cwd() / "the manifest",
         target=target,
         version=base.python.version,
+        prefix=Path(sys.prefix),
         cache=cache,
         fresh=fresh,
         options=["--no-deps"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.pylock import Package
@@ -16,9 +17,6 @@ from bootstrap.lockfiles.uv import compile_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
-
-    from bootstrap.manifest import Python
 
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _HASH = re.compile(r"\s--hash[= ]\s*(\w+):([0-9a-fA-F]+)")
@@ -30,38 +28,33 @@ def read_requirements(request: Request) -> Content:
     """Read requirements that are pinned with hashes, local and git ones aside.
 
     Raises:
-        LockError: naming every requirement without a hash or version, or what no index has.
+        LockError: naming every requirement without a hash, or without a file that has it.
     """
     if request.names:
         refuse_names(request, request.names, [])
-    hashes = _read_hashes(request, request.file, request.text, ())
+    lines, hashes = _read_file(request, request.file, request.text, ())
     python = choose_python(request)
-    return Content(python=python, packages=_find_files(request, python, hashes))
-
-
-def _find_files(request: Request, python: Python, hashes: dict[str, set[str]]) -> list[Package]:
-    packages, wrong = [], []
-    included = {name: sorted(values) for name, values in hashes.items()}
     text = compile_kept(
-        request.text,
+        lines,
         file=request.file,
         target=request.target,
         version=python.version,
+        prefix=Path(request.interpreter.prefix),
         cache=request.cache,
         fresh=request.fresh,
         options=["--no-deps"],
-        included=included,
     )
+    packages, wrong = [], []
     for package in parse_pylock(request, text).packages:
         wanted = hashes.get(package.name)
         kept = package if wanted is None else _keep(package, wanted)
-        if kept is None:
-            wrong.append(f"`{package.name}`: no file for the target has one of its hashes")
-        else:
+        if kept:
             packages.append(kept)
+        else:
+            wrong.append(f"`{package.name}`: no file for the target has one of its hashes")
     if wrong:
         refuse(request, *wrong, hint="Lock again with `uv pip compile --generate-hashes`")
-    return packages
+    return Content(python=python, packages=packages)
 
 
 def _keep(package: Package, wanted: set[str]) -> Package | None:
@@ -78,46 +71,52 @@ def _keep(package: Package, wanted: set[str]) -> Package | None:
     return Package(name=package.name, version=package.version, wheels=wheels, sdist=sdist)
 
 
-def _read_hashes(
+def _read_file(
     request: Request, file: Path, text: str, above: tuple[Path, ...]
-) -> dict[str, set[str]]:
-    """Return the sha256 of every requirement by name, of included files too."""
-    found: dict[str, set[str]] = {}
+) -> tuple[list[str], dict[str, set[str]]]:
+    """Return lines without hashes and files that they include, and every sha256 by name."""
+    lines: list[str] = []
+    hashes: dict[str, set[str]] = {}
     offenders = []
     for number, line in _logical_lines(text):
         include = _INCLUDE.fullmatch(line)
         if include:
-            other = (file.parent / include[1].strip()).resolve()
-            if other in above or other == file.resolve():
-                refuse(request, f"Line {number} of `{file}` includes the file itself")
+            where = f"Line {number} of `{file}`"
+            other = (file.parent / include[1].strip()).absolute()
+            if other in (*above, file):
+                refuse(request, f"{where} includes `{other}` once more")
             try:
                 inner = other.read_text("utf-8-sig")
             except (OSError, ValueError) as error:
-                refuse(request, f"Line {number} of `{file}`: cannot read `{other}`: {error}")
-            for name, values in _read_hashes(request, other, inner, (*above, file)).items():
-                found.setdefault(name, set()).update(values)
-        if line.startswith("-") or _DIRECT.search(line):
+                refuse(request, f"{where} includes `{other}`: {error}")
+            more, found = _read_file(request, other, inner, (*above, file))
+            lines += more
+            for name, values in found.items():
+                hashes.setdefault(name, set()).update(values)
+            continue
+        clean = _HASH.sub("", line).strip()
+        lines.append(clean)
+        if clean.startswith("-") or _DIRECT.search(clean):
             continue
         try:
-            requirement = Requirement(_HASH.sub("", line).strip())
+            name = canonicalize_name(Requirement(clean).name)
         except InvalidRequirement as error:
             reason = str(error).partition("\n")[0]
             refuse(
                 request,
-                f"Line {number} of `{file}`: expected a requirement, found "
-                f"`{_HASH.sub('', line).strip():.80}` ({reason})",
+                f"Line {number} of `{file}`: expected a requirement, found `{clean:.80}`: {reason}",
             )
         sha256 = {value.lower() for kind, value in _HASH.findall(line) if kind == "sha256"}
         if not sha256:
-            offenders.append(requirement.name)
-        found.setdefault(canonicalize_name(requirement.name), set()).update(sha256)
+            offenders.append(name)
+        hashes.setdefault(name, set()).update(sha256)
     if offenders:
         refuse(
             request,
             *(f"`{name}` has no sha256" for name in offenders),
             hint="Lock it with `uv pip compile --generate-hashes`",
         )
-    return found
+    return lines, hashes
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:

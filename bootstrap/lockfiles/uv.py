@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bootstrap.errors import LISTED, LockError
+from bootstrap.indexes import open_indexes
 from bootstrap.lock.indexes import describe_indexes
 from bootstrap.lock.kept import keep_for_a_day
 from bootstrap.lock.tags import ARCH
 from bootstrap.lock.wheels import _UV_GLIBC, find_uv
 from bootstrap.lockfiles.content import Content, Request, refuse, refuse_names
 from bootstrap.lockfiles.pylock import parse_toml, read_pylock
-from bootstrap.scan.urls import strip_urls
+from bootstrap.scan.urls import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bootstrap.lock import Target
+
+_QUIET = ("--quiet", "--color", "never")
 
 
 def read_uv_lock(request: Request) -> Content:
@@ -48,7 +51,14 @@ def read_uv_lock(request: Request) -> Content:
         refuse_names(request, unknown, [*extras, *groups])
     options = [f"--group={name}" for name in request.names if name in groups]
     options += [f"--extra={name}" for name in request.names if name in extras]
-    text = _run_uv(["export", "--frozen", "--format", "pylock.toml", *options], request.file)
+    done = subprocess.run(
+        [find_uv(), "export", "--frozen", "--format", "pylock.toml", *options, *_QUIET],
+        cwd=request.file.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    text = _check(done, request.file)
     return read_pylock(replace(request, text=text, names=()))
 
 
@@ -74,62 +84,54 @@ def uv_platform(platform: str, glibc: str) -> str:
 
 
 def compile_kept(
-    text: str,
+    requirements: Sequence[str],
     *,
     file: Path,
     target: Target,
     version: str,
+    prefix: Path,
     cache: Path,
     fresh: bool = False,
     options: Sequence[str] = (),
     constraints: Sequence[str] = (),
-    included: Any = None,
 ) -> str:
     """Let uv find the files of requirements for the target, once a day; returns PEP 751.
 
-    They are read as if they stood in the folder of `file`; indexes are the user's. Packages of
-    `constraints` may come in that version only. `included` stands for what decides and is in
-    other files.
+    They are read as if they stood in the folder of `file`. Packages of `constraints` may come
+    in that version only. The indexes are those of uv's and pip's settings; the environment in
+    `prefix` may have some of its own.
+
+    Raises:
+        LockError: uv failed; its words are the causes, URLs without credentials.
     """
-    command = ["pip", "compile", "--format", "pylock.toml", "--no-header"]
+    command = ["pip", "compile", "--format", "pylock.toml", "--no-header", *options]
     # Any interpreter will do: what counts is the version and the platform.
     command += ["--python", sys.executable, "--python-version", version]
-    command += ["--python-platform", uv_platform(target.platform, target.glibc), *options]
+    command += ["--python-platform", uv_platform(target.platform, target.glibc)]
+    command += ["--directory", str(file.parent)]
     question = {
         "command": command,
-        "text": text,
-        "folder": str(file.parent),
+        "requirements": list(requirements),
         "constraints": list(constraints),
-        "included": included,
-        "indexes": describe_indexes(os.environ, Path.cwd()),
+        "indexes": describe_indexes(os.environ, Path.cwd(), Path(sys.prefix)),
     }
 
     def look_up() -> str:
+        indexes = open_indexes(os.environ, Path.cwd(), prefix=prefix, pip=True, probe="pip")
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as stream:
             stream.write("\n".join(constraints))
             stream.flush()
-            return _run_uv([*command, "--constraints", stream.name, "-"], file, text)
+            more = ["--constraints", stream.name, *_QUIET]
+            return _check(indexes.run_uv([find_uv(), *command, *more], requirements), file)
 
     found: str = keep_for_a_day(cache / "requirements", question, look_up, fresh=fresh)
     return found
 
 
-def _run_uv(arguments: Sequence[str], file: Path, text: str = "") -> str:
-    """Run uv in a file's folder and return what it prints.
-
-    Raises:
-        LockError: it failed; its words are the causes, URLs without credentials.
-    """
-    done = subprocess.run(
-        [find_uv(), *arguments, "--quiet", "--color", "never"],
-        input=text,
-        cwd=file.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _check(done: subprocess.CompletedProcess[str], file: Path) -> str:
+    """Return what uv printed, or raise what it complained of."""
     if done.returncode:
-        lines = [strip_urls(line.strip()) for line in done.stderr.splitlines() if line.strip()]
+        lines = [redact(line.strip()) for line in done.stderr.splitlines() if line.strip()]
         raise LockError(
             f"uv failed to look up the packages of `{file}`",
             causes=tuple(line.removeprefix("error: ") for line in lines[:LISTED]),

@@ -9,7 +9,6 @@ from typing import Any
 _HARMLESS_USER = re.compile(r"git|\$\{\w+\}(:\$\{\w+\})?")
 _TOKEN = re.compile(r"/t/[^/]+(?=/|$)")
 _URL = re.compile(r"[a-z][a-z0-9+]*://[^\s`'\"<>)]+")
-_IN_TEXT = re.compile(r"[a-z][a-z+]*://[^\s`'\"<>]+")
 
 
 def strip_url(url: str) -> str:
@@ -41,11 +40,6 @@ def strip_url(url: str) -> str:
 def strip_channel(url: str) -> str:
     """Return a conda URL or channel without user info, query and token, whatever its host."""
     return _TOKEN.sub("", strip_url(url))
-
-
-def strip_urls(text: str) -> str:
-    """Return words of another program with every URL in them stripped."""
-    return _IN_TEXT.sub(lambda found: strip_channel(found[0]), text)
 
 
 def redact(text: str) -> str:

@@ -1,0 +1,93 @@
+"""Explicit lists, `conda-lock.yml` and `pixi.lock`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bootstrap.errors import LockError
+from bootstrap.manifest import Manifest, Python
+from tests.lockfiles.reading import DATA, conda_files, names, pins, read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILES = ["python-3.11.7-hab00c5b_0_cpython.conda", "tzdata-2024a-h0c530f3_0.conda"]
+
+
+def test_an_explicit_list_is_taken_with_md5_and_sha256() -> None:
+    base = read("explicit.txt").base
+    assert base.python == Python(version="3.11.7", source="conda")
+    assert [(bool(package.md5), bool(package.sha256)) for package in base.conda] == [
+        (True, False),
+        (False, True),
+    ]
+    assert set(base.tools) == {"micromamba"}
+
+
+def test_a_conda_lock_gives_its_platform_and_main_category() -> None:
+    locked = read("conda-lock.yml")
+    assert conda_files(locked) == FILES
+    assert pins(locked) == ["idna==3.10"]
+    assert "pytest" in conda_files(read("conda-lock.yml#dev"))[0]
+    with pytest.raises(LockError) as error:
+        read("conda-lock.yml", platform="linux-aarch64")
+    assert error.value.message.endswith("is not locked for `linux-aarch64`")
+    assert error.value.causes == ("Its platforms are `linux-64`, `osx-arm64`",)
+
+
+def test_a_pixi_lock_gives_one_environment_with_its_projects(tmp_path: Path) -> None:
+    shutil.copyfile(DATA / "pixi.lock", tmp_path / "pixi.lock")
+    member = tmp_path / "project" / "member"
+    member.mkdir(parents=True)
+    locked = read(tmp_path / "pixi.lock")
+    assert conda_files(locked) == FILES
+    assert pins(locked) == ["idna==3.10"]
+    assert [source.path or source.git for source in locked.sources] == [
+        str(member),
+        "https://github.com/example/tool.git",
+    ]
+    assert locked.sources[1].commit == "0123456789abcdef0123456789abcdef01234567"
+    gpu = read(f"{tmp_path}/pixi.lock#gpu")
+    assert conda_files(gpu) == ["cuda-version-12.4-h3060b56_3.conda", *FILES]
+    assert names(gpu) == ["member", "tool"]
+    with pytest.raises(LockError) as error:
+        read(f"{tmp_path}/pixi.lock#cpu")
+    assert error.value.causes == ("It has `default`, `gpu`",)
+    with pytest.raises(LockError, match="not locked for `linux-aarch64`"):
+        read(tmp_path / "pixi.lock", platform="linux-aarch64")
+
+
+@pytest.mark.parametrize("file", ["explicit.txt", "conda-lock.yml", "pixi.lock"])
+def test_credentials_in_urls_go_nowhere(file: str, tmp_path: Path) -> None:
+    shutil.copytree(DATA / "project", tmp_path / "project")
+    text = (DATA / file).read_text()
+    secret = text.replace("://conda.anaconda.org/", "://user:hunter2@conda.anaconda.org/t/tk-1/")
+    assert secret != text
+    (tmp_path / file).write_text(secret)
+    locked = read(tmp_path / file)
+    shown = json.dumps(Manifest(base=locked.base).to_dict()) + repr(locked)
+    assert "hunter2" not in shown
+    assert "tk-1" not in shown
+    assert locked.base == read(file).base
+    # Nor into errors.
+    (tmp_path / file).write_text(secret.replace("linux-64/python", "linux-64/python/"))
+    with pytest.raises(LockError) as error:
+        read(tmp_path / file)
+    assert "hunter2" not in " ".join((error.value.message, *error.value.causes))
+
+
+def test_every_offender_is_named_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "list.txt"
+    lines = (DATA / "explicit.txt").read_text().splitlines()
+    file.write_text("\n".join([*lines, "numpy-1.0-0.conda", lines[-1], lines[-1][:-72]]))
+    with pytest.raises(LockError) as error:
+        read(file)
+    assert error.value.causes == (
+        "Expected the URL of a conda package, found `numpy-1.0-0.conda`",
+        "`tzdata` is there twice",
+        f"`{lines[-1][:-72]}` has neither sha256 nor md5",
+    )
