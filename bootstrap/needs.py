@@ -163,12 +163,14 @@ def find_conflicts(
     needed on the other one only comes with the lock. The files of a distribution of conda's are
     judged by conda's record, and by its own requirements where pip changed what it needs.
     """
-    versions = {item.name: item for item in scan.distributions}
+    # Of two with one name Python finds the first.
+    versions = {item.name: item for item in reversed(scan.distributions)}
     known = {*versions, *(canonicalize_name(record.name) for record in scan.conda)}
     coming = set(added)
     for item in scan.distributions:
-        if not _contains(item.requires_python, there["python_full_version"]):
-            message = f"Needs Python `{item.requires_python}`, found {there['python_full_version']}"
+        pythons = _read_specifiers(item.requires_python or "")
+        if not _contains(pythons, there["python_full_version"]):
+            message = f"Needs Python `{pythons}`, found {there['python_full_version']}"
             yield Problem(subject=item.name, message=message)
         for name, requirement in requirements_of(item, here, there):
             other = versions.get(name)
@@ -176,7 +178,7 @@ def find_conflicts(
                 continue
             if other is None and name not in known:
                 yield from _report_missing(item.name, name, describe(requirement), dropped)
-            elif other and not _contains(str(requirement.specifier), other.version):
+            elif other and not _contains(requirement.specifier, other.version):
                 message = f"Needs `{describe(requirement)}`, found {other.version}"
                 yield Problem(subject=item.name, message=message)
     for record in scan.conda:
@@ -198,9 +200,18 @@ def _report_missing(by: str, name: str, text: str, dropped: Mapping[str, str]) -
         yield Problem(subject=by, message=f"Needs `{name}`, which stays here ({reason})")
 
 
-def _contains(specifiers: str | None, version: str) -> bool:
-    """Say whether a version is among those wanted; what cannot be read is believed."""
+@cache
+def _read_specifiers(text: str) -> SpecifierSet:
+    """Read which versions are wanted; what cannot be read wants any."""
     try:
-        return SpecifierSet(specifiers or "").contains(Version(version), prereleases=True)
-    except (InvalidSpecifier, InvalidVersion):
+        return SpecifierSet(text)
+    except InvalidSpecifier:
+        return SpecifierSet()
+
+
+def _contains(wanted: SpecifierSet, version: str) -> bool:
+    """Say whether a version is among those wanted; one that cannot be read is believed."""
+    try:
+        return wanted.contains(Version(version), prereleases=True)
+    except InvalidVersion:
         return True

@@ -291,6 +291,8 @@ def _replace_installed(left: _Left, adding: Mapping[str, str]) -> list[Problem]:
 def _leave_foreign(left: _Left, platform: str, adding: dict[str, str]) -> list[Problem]:
     """Leave what exists on this platform only; `adding` gets what there is instead."""
     here = left.scan.platform
+    if here == platform:
+        return []
     known = _names(left.scan)
 
     def find(item: CondaRecord | Distribution) -> str | None:
@@ -336,6 +338,8 @@ def _refuse_system(
     Raises:
         LockError: naming every distribution of the operating system that is needed.
     """
+    if _SYSTEM not in reasons.values():
+        return
     needed = {str(canonicalize_name(name)): f"`--only {name}` asks for it" for name in only}
     for item in kept.distributions:
         for name, requirement in requirements_of(item, *markers):
