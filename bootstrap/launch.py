@@ -149,6 +149,7 @@ def launch(
         launch=name,
         seconds=order.seconds,
         cache=cache,
+        environment=environment,
     )
     clock.begin("render")
     document = render(

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import tempfile
 import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bootstrap import payload
 from bootstrap.agent import wire
 from bootstrap.errors import StoreError
+from bootstrap.indexes.packages import PrivatePackage, find_private, pack_private
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
     from bootstrap.manifest import Manifest, Tool
     from bootstrap.store import SignedPut, Store
@@ -36,17 +38,21 @@ def publish(
     launch: str,
     seconds: int,
     cache: Path,
+    environment: Mapping[str, str],
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Put what is missing into the bucket and return the grants for one launch.
 
     `seconds` is how long the signed URLs are to live, `progress` is given the bytes of the
-    layer sent so far. The archive itself is published by the first machine that has to install.
+    layer sent so far; `environment` leads to the logins of conda's channels. The archive itself
+    is published by the first machine that has to install.
 
     Raises:
         StoreError: the bucket refused, or a pinned tool is not what was pinned.
+        LockError: a private conda package cannot be fetched.
     """
     keys = Keys(manifest)
+    private = find_private(manifest.base.conda, environment)
     document, base = manifest.to_bytes(), wire.canonical({"base": manifest.to_dict()["base"]})
     record = wire.canonical({"environment": manifest.environment_digest})
     agent_sha256, agent = payload.agent_zip()
@@ -65,6 +71,8 @@ def publish(
         # Here, where Ctrl-C ends a download that hangs.
         for name, tool in manifest.base.tools.items():
             _mirror(store, name, tool, cache)
+        if private and not store.find(keys.packages):
+            _publish_packages(store, keys.packages, private, environment, cache)
         for wait in waits:
             wait.result()
     expires = store.expiry(seconds)
@@ -88,6 +96,7 @@ def publish(
             for name, tool in manifest.base.tools.items()
         },
         "report": {"url": report.url, "fields": report.fields, "prefix": report.prefix},
+        **({"packages": {"get": store.sign_get(keys.packages, seconds)}} if private else {}),
         **({"layer": {"get": store.sign_get(keys.layer, seconds)}} if keys.layer else {}),
     }
 
@@ -97,6 +106,7 @@ class Keys:
 
     def __init__(self, manifest: Manifest) -> None:
         self.base = f"base/{manifest.base_digest.removeprefix('sha256:')}"
+        self.packages = f"packages/{manifest.base_digest.removeprefix('sha256:')}.tar"
         self.environment = (
             f"environments/{manifest.environment_digest.removeprefix('sha256:')}.json"
         )
@@ -115,6 +125,21 @@ def _drop_orphan(store: Store, keys: Keys) -> None:
         return
     if store.find(f"{keys.base}/index.json") is None:
         store.delete(archive.key)
+
+
+def _publish_packages(
+    store: Store,
+    key: str,
+    private: Sequence[PrivatePackage],
+    environment: Mapping[str, str],
+    cache: Path,
+) -> None:
+    """Put the conda packages that guests have no login for into the bucket."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        packed = Path(folder, "packages.tar")
+        pack_private(private, environment, cache, packed)
+        store.create(key, packed)
 
 
 def _mirror(store: Store, name: str, tool: Tool, cache: Path) -> None:

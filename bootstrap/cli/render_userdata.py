@@ -105,6 +105,8 @@ def command(
             + ("" if found.layer.projects else ", or leave it here: `--no-loose`"),
         )
     grants = _publish(found, layer, store, seconds) if store else None
+    if not store:
+        _refuse_private(found)
     document = render(
         found,
         launch_path=LaunchPath(path),
@@ -121,6 +123,19 @@ def command(
         console.print_json(to_json(document, path))
     else:
         _write(document, output)
+
+
+def _refuse_private(manifest: Manifest) -> None:
+    """Refuse what only a bucket can carry to guests that have no login for its channel."""
+    from bootstrap.indexes.packages import find_private, note_channels
+
+    private = find_private(manifest.base.conda, os.environ)
+    if private:
+        raise RenderError(
+            f"Cannot carry {len(private)} conda packages, which want a login, in user-data",
+            causes=tuple(f"`{note.subject}`: {note.message}" for note in note_channels(private)),
+            hint="Give a bucket for them: `--store s3://bucket/prefix`",
+        )
 
 
 def parse_duration(text: str) -> int:
@@ -219,6 +234,7 @@ def _publish(manifest: Manifest, layer: Path | None, url: str, seconds: int) -> 
             launch=secrets.token_hex(4),
             seconds=seconds,
             cache=cache_folder(),
+            environment=os.environ,
             progress=progress,
         )
 

@@ -55,24 +55,27 @@ def _find_project(folder: Path) -> Path | None:
     if (folder / "uv.toml").is_file():
         return folder / "uv.toml"
     project = folder / "pyproject.toml"
-    return project if project.is_file() and "uv" in _tool(project) else None
+    return project if project.is_file() and read_table(project) else None
 
 
-def _tool(file: Path) -> dict[str, Any]:
+def read_table(file: Path) -> dict[str, Any]:
+    """Return uv's settings of a `uv.toml`, or of a `pyproject.toml`; empty where it is no TOML."""
     try:
         document = tomllib.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
         # uv itself warns of it and reads on.
         return {}
-    found = document.get("tool", {}) if file.name == "pyproject.toml" else {"uv": document}
-    return found if isinstance(found, dict) else {}
+    if file.name == "pyproject.toml":
+        found: dict[str, Any] = document.get("tool", {}).get("uv", {})
+        return found
+    return document
 
 
 def read_uv(environment: Mapping[str, str], folder: Path) -> Configuration:
     """Read uv's settings as `uv pip install` in `folder` would."""
     found = [_read_variables(environment, folder)]
     for file in find_uv_files(environment, folder):
-        table = _tool(file).get("uv", {})
+        table = read_table(file)
         options = {**table, **table.get("pip", {})}
         found.append(_read_options(options, environment, file.parent))
     return reduce(merge, found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,12 +75,12 @@ def lock(
 
     _refuse_other_platforms(scan, target)
     question = {
-        "scan": scan.to_dict(),
+        "scan": replace(scan, loose=(), problems=()).to_dict(),
         "target": asdict(target),
         "settings": {**asdict(settings), "store": None},
         "add": list(add),
         "exact": sorted(exact),
-        "indexes": describe_indexes(os.environ, Path.cwd()),
+        "indexes": describe_indexes(os.environ, Path.cwd(), Path(scan.interpreter.prefix)),
     }
     answer = keep_for_a_day(
         cache / "locks",
@@ -105,6 +105,7 @@ def _refuse_other_platforms(scan: Scan, target: Target) -> None:
 
 def _lock(scan: Scan, target: Target, settings: Settings, cache: Path, *, fresh: bool) -> Locked:
     from bootstrap.config import find_tool
+    from bootstrap.indexes.packages import find_private, note_channels
     from bootstrap.lock.conda import lock_records, note_files, virtual_packages
     from bootstrap.lock.wheels import lock_wheels
     from bootstrap.scan.sources import find_sources
@@ -123,7 +124,8 @@ def _lock(scan: Scan, target: Target, settings: Settings, cache: Path, *, fresh:
     )
     if python.source == "conda" and not conda:
         conda = _solve_interpreter(python, target, settings, cache, fresh=fresh)
-    names = [*(["micromamba"] if conda else []), *(["uv"] if found.wheels else [])]
+    private = find_private(conda, os.environ)
+    names = [*(["micromamba"] if conda else []), *(["uv"] if found.wheels or not conda else [])]
     base = Base(
         platform=target.platform,
         python=python,
@@ -136,7 +138,7 @@ def _lock(scan: Scan, target: Target, settings: Settings, cache: Path, *, fresh:
     return Locked(
         base=base,
         sources=tuple(sorted((*sources, *found.sources), key=lambda source: source.name)),
-        notes=(*_note_overwritten(scan), *note_files(conda), *found.notes),
+        notes=(*_note_overwritten(scan), *note_files(conda), *note_channels(private), *found.notes),
     )
 
 

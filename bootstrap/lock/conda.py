@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -14,23 +15,25 @@ from bootstrap.errors import LockError, name_some
 from bootstrap.lock.tags import ARCH
 from bootstrap.manifest import CondaPackage
 from bootstrap.scan.document import Problem
-from bootstrap.scan.urls import strip_channel
+from bootstrap.scan.urls import redact, strip_channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rattler import Gateway, GenericVirtualPackage, RepoDataRecord
 
+    from bootstrap.lock import Target
     from bootstrap.scan.document import CondaRecord
 
 # The kernel of the distributions that brought glibc 2.28; pixi's default too.
 KERNEL = "4.18"
 
 
-def virtual_packages(platform: str, glibc: str) -> dict[str, str]:
+def virtual_packages(platform: str, glibc: str, cuda: str | None = None) -> dict[str, str]:
     """Return the target's virtual packages: name to version, for `__archspec` the build."""
     return {
         "__archspec": ARCH[platform],
+        **({"__cuda": cuda} if cuda else {}),
         "__glibc": glibc,
         "__linux": KERNEL,
         "__unix": "0",
@@ -103,9 +106,13 @@ def solve_python(
 async def _solve(
     version: str, platform: str, glibc: str, channels: tuple[str, ...], cache: Path
 ) -> tuple[CondaPackage, ...]:
-    from rattler import Gateway, solve
+    from rattler import Client, Gateway, solve
 
-    gateway = Gateway(cache_dir=cache)
+    from bootstrap.indexes.channels import read_channels
+
+    gateway = Gateway(cache_dir=cache, client=Client.default_client())
+    configured = read_channels(os.environ)
+    channels = tuple(configured.open(channel) for channel in channels)
     subdirs = [platform, "noarch"]
     shown = name_some([strip_channel(channel) for channel in channels])
     try:
@@ -123,7 +130,7 @@ async def _solve(
         raise
     except Exception as error:
         # rattler raises bare exceptions whose text may hold whole URLs.
-        text = re.sub(r"[a-z]+://[^\s)`'\"]+", lambda m: strip_channel(m[0]), str(error))
+        text = redact(str(error))
         raise LockError(
             f"Failed to find Python {version} for `{platform}` in {shown}",
             causes=tuple(_lines(text))[:10],
@@ -148,11 +155,16 @@ def _package(record: RepoDataRecord) -> CondaPackage:
     )
 
 
-def _virtual(platform: str, glibc: str) -> list[GenericVirtualPackage]:
+def virtual_records(target: Target) -> list[GenericVirtualPackage]:
+    """Return the target's virtual packages as py-rattler's solver wants them."""
+    return _virtual(target.platform, target.glibc, target.cuda)
+
+
+def _virtual(platform: str, glibc: str, cuda: str | None = None) -> list[GenericVirtualPackage]:
     from rattler import BuildString, GenericVirtualPackage, PackageName, Version
 
     packages = []
-    for name, value in virtual_packages(platform, glibc).items():
+    for name, value in virtual_packages(platform, glibc, cuda).items():
         is_arch = name == "__archspec"
         packages.append(
             GenericVirtualPackage(

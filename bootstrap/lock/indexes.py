@@ -1,57 +1,42 @@
-"""What decides where uv looks: part of a lock's request, so that a change asks again."""
+"""What decides where packages are looked up: a change asks for a new lock."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-from bootstrap.agent import wire
+from bootstrap.indexes.channels import find_condarc_files
+from bootstrap.indexes.pip import find_pip_files
+from bootstrap.indexes.uv import find_uv_files, read_table
+from bootstrap.scan.urls import strip_channel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
+_PREFIXES = ("UV_", "PIP_", "CONDA_CHANNEL", "CONDA_DEFAULT_CHANNELS")
 _IRRELEVANT = ("PASSWORD", "TOKEN", "CACHE", "PROGRESS", "TIMEOUT", "CONCURRENT", "THREADS")
 
 
-def describe_indexes(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Return uv's settings by name: variables without credentials, files as hashes.
+def describe_indexes(environment: Mapping[str, str], folder: Path, prefix: Path) -> dict[str, str]:
+    """Return the settings of uv, pip and conda: variables without credentials, files as hashes.
 
-    uv reads `uv.toml` or `[tool.uv]` at or above the working folder, and the user's and the
-    system's `uv.toml` (uv's reference, "Configuration files").
+    `folder` is the working folder, `prefix` the scanned environment.
     """
     found = {
-        name: " ".join(wire.without_query(word) for word in value.split())
+        name: " ".join(strip_channel(word) for word in value.split())
         for name, value in environment.items()
-        if name.startswith("UV_") and not any(part in name for part in _IRRELEVANT)
+        if name.startswith(_PREFIXES) and not any(part in name for part in _IRRELEVANT)
     }
-    home = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111
-    system = environment.get("XDG_CONFIG_DIRS") or "/etc"
-    files = [place / "uv.toml" for place in (folder, *folder.parents)]
-    files += [Path(home, "uv", "uv.toml"), Path(system.partition(":")[0], "uv", "uv.toml")]
-    if "UV_CONFIG_FILE" in environment:
-        files.append(Path(environment["UV_CONFIG_FILE"]))
+    files = [
+        *find_uv_files(environment, folder),
+        *find_pip_files(environment, prefix),
+        *find_condarc_files(environment),
+    ]
     for file in files:
         if file.is_file():
-            found[str(file)] = hashlib.sha256(file.read_bytes()).hexdigest()
-    for place in (folder, *folder.parents):
-        project = place / "pyproject.toml"
-        if project.is_file():
-            found[str(project)] = _hash_table(project)
+            # Of a pyproject.toml, only uv's part.
+            is_project = file.name == "pyproject.toml"
+            data = repr(read_table(file)).encode() if is_project else file.read_bytes()
+            found[str(file)] = hashlib.sha256(data).hexdigest()
     return found
-
-
-def _hash_table(project: Path) -> str:
-    try:
-        table = tomllib.loads(project.read_text("utf-8")).get("tool", {}).get("uv", {})
-    except ValueError:
-        # uv itself warns of it and reads on.
-        return "unreadable"
-    return hashlib.sha256(repr(table).encode()).hexdigest()

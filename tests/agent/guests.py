@@ -124,7 +124,9 @@ def make_launch(
 ) -> Launch:
     """Publish as the client does; the manifest travels in user-data."""
     manifest = manifest or make_manifest(parts)
-    grants = publish(manifest, layer, store, launch="launch", seconds=seconds, cache=cache)
+    grants = publish(
+        manifest, layer, store, launch="launch", seconds=seconds, cache=cache, environment={}
+    )
     del grants["manifest"]
     return Launch(
         parts=parts,

@@ -125,7 +125,13 @@ class Bench:
         `wall` is from the start of the script to the moment at which the environment is ready.
         """
         grants = publish(
-            self.manifest, None, store, launch="bench", seconds=3600, cache=self.scratch / "cache"
+            self.manifest,
+            None,
+            store,
+            launch="bench",
+            seconds=3600,
+            cache=self.scratch / "cache",
+            environment={},
         )
         document = userdata.render(
             self.manifest, launch_path=userdata.LaunchPath.LOCAL, grants=grants

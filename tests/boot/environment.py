@@ -89,7 +89,15 @@ class Bench:
 
     def publish(self, manifest: Manifest, launch: str) -> dict[str, Any]:
         """Put manifest and tools into the bucket and return the grants."""
-        return publish(manifest, None, self.store, launch=launch, seconds=3600, cache=self.cache)
+        return publish(
+            manifest,
+            None,
+            self.store,
+            launch=launch,
+            seconds=3600,
+            cache=self.cache,
+            environment={},
+        )
 
     def ports(self, grants: dict[str, Any]) -> tuple[int, ...]:
         """Return the ports that a machine has to reach."""

@@ -86,7 +86,13 @@ def machines(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Machines
 
         def boot(name: str, what: Manifest, packed: Path) -> None:
             grants = publish(
-                what, packed, store, launch="launch", seconds=600, cache=folder / "cache"
+                what,
+                packed,
+                store,
+                launch="launch",
+                seconds=600,
+                cache=folder / "cache",
+                environment={},
             )
             document = render(
                 what, launch_path=LaunchPath.LOCAL, grants=grants, command=["echo", "done"]

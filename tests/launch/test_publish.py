@@ -58,7 +58,9 @@ def make_manifest(url: str | None = None, content: bytes = CONTENT) -> Manifest:
 
 
 def put(manifest: Manifest, store: LocalStore, cache: Path) -> dict[str, Any]:
-    return publish(manifest, None, store, launch="launch", seconds=600, cache=cache)
+    return publish(
+        manifest, None, store, launch="launch", seconds=600, cache=cache, environment={}
+    )
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,7 @@ def test_whatever_decides_the_answer_asks_again(
 ) -> None:
     scan, target = make_scan(make_distribution("demo")), HOST
     settings: dict[str, Any] = {}
+    monkeypatch.delenv("UV_NO_CONFIG")
     make_lock(scan, tmp_path)
     work = tmp_path / "work"
     if change == "target":
