@@ -48,11 +48,17 @@ def publish(
     is published by the first machine that has to install.
 
     Raises:
-        StoreError: the bucket refused, or a pinned tool is not what was pinned.
+        StoreError: the bucket refused, has no layer where none is given, or a pinned tool is not
+            what was pinned.
         LockError: a private conda package cannot be fetched.
     """
     keys = Keys(manifest)
     private = find_private(manifest.base.conda, environment)
+    if keys.layer and layer is None and store.find(keys.layer) is None:
+        raise StoreError(
+            f"Layer `{keys.layer}` was not found in `{store.url}`",
+            hint="Lock again on the machine that has its projects",
+        )
     document, base = manifest.to_bytes(), wire.canonical({"base": manifest.to_dict()["base"]})
     record = wire.canonical({"environment": manifest.environment_digest})
     agent_sha256, agent = payload.agent_zip()

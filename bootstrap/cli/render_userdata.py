@@ -194,11 +194,16 @@ def _columns(rows: list[tuple[str, str, str]], *, right: tuple[int, ...]) -> lis
 
 
 def _read_manifest(path: str) -> tuple[Manifest, Path | None]:
+    """Read a manifest, and find its layer where it was locked on this machine."""
+    from bootstrap.config import cache_folder
+    from bootstrap.layer import find_archive
+
     try:
-        return parse_manifest(Path(path).read_bytes()), None
+        manifest = parse_manifest(Path(path).read_bytes())
     except OSError as error:
         cause = error.strerror or str(error)
         raise UsageError(f"Cannot read manifest `{path}`", causes=(cause,)) from error
+    return manifest, find_archive(manifest.layer, cache_folder()) if manifest.layer else None
 
 
 def _prepare(

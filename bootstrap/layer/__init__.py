@@ -219,6 +219,12 @@ def _project(wheel: Built) -> Project:
     return Project(name=canonicalize_name(name), version=str(version), commit=wheel.source.commit)
 
 
+def find_archive(layer: Layer, cache: Path) -> Path | None:
+    """Return the packed layer that an earlier build left in the cache, None where it is gone."""
+    path = _archive(cache / "layers", layer.digest)
+    return path if path.exists() else None
+
+
 def _archive(folder: Path, digest: str) -> Path:
     return folder / f"{digest.removeprefix('sha256:')}.tar.zst"
 

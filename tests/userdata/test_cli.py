@@ -192,3 +192,28 @@ def test_with_a_bucket_the_document_grants_what_was_put_there(
         assert answer.read() == bare.to_bytes()
     with urllib.request.urlopen(grants["agent"]["get"]) as answer:
         assert (grants["agent"]["sha256"], answer.read()) == agent_zip()
+
+
+@pytest.mark.sockets
+def test_a_kept_manifest_brings_its_layer_or_is_refused(
+    s3_bucket: str,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = make_manifest(3, layer=True)
+    kept = replace(whole, base=replace(whole.base, tools={}))
+    assert kept.layer
+    (tmp_path / "m.json").write_bytes(kept.to_bytes())
+    monkeypatch.setenv("ENVBOOT_CACHE_DIR", str(tmp_path / "cache"))
+    store = f"s3://{s3_bucket}/layers"
+    done = envboot("--manifest", "m.json", "--store", store, cwd=tmp_path)
+    key = f"layers/{kept.layer.digest[7:]}.tar.zst"
+    assert (done.returncode, done.stdout) == (Exit.STORE, "")
+    assert f"error: Layer `{key}` was not found in `{store}`" in done.stderr
+    (tmp_path / "cache" / "layers").mkdir(parents=True)
+    (tmp_path / "cache" / key).write_bytes(b"packed")
+    done = envboot("--manifest", "m.json", "--store", store, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    # From then on it is in the bucket.
+    (tmp_path / "cache" / key).unlink()
+    assert envboot("--manifest", "m.json", "--store", store, "--json", cwd=tmp_path).returncode == 0
