@@ -95,7 +95,7 @@ def select(
     refuse_missing({*_names(kept), *adding}, required, left.reasons)
     if selection.only:
         notes += _note_extras(kept, there)
-    _refuse_system(kept, selection.only, adding, left.reasons, here, there)
+    _refuse_system(kept, selection.only, left.reasons, here, there)
     # The lock finds what stands for another platform's packages.
     reasons = {name: "" if name in left.foreign else why for name, why in left.reasons.items()}
     notes += find_conflicts(kept, dropped=reasons, added=adding, here=here, there=there)
@@ -329,7 +329,6 @@ def _leave_system(left: _Left) -> list[Problem]:
 def _refuse_system(
     kept: Scan,
     only: Collection[str],
-    adding: Mapping[str, str],
     reasons: Mapping[str, str],
     *markers: Mapping[str, str],
 ) -> None:
@@ -344,7 +343,7 @@ def _refuse_system(
     for item in kept.distributions:
         for name, requirement in requirements_of(item, *markers):
             needed.setdefault(name, f"`{item.name}` needs `{describe(requirement)}`")
-    owned = [name for name in needed if reasons.get(name) == _SYSTEM and name not in adding]
+    owned = [name for name in needed if reasons.get(name) == _SYSTEM]
     if owned:
         raise LockError(
             f"Cannot bring {_count(owned)} of the operating system: {name_some(owned)}",

@@ -157,6 +157,11 @@ class TestOnly:
         assert kept(choose(CONDA, only=("app",))) == ["app", *everything]
         assert kept(choose(CONDA, only=("torch",))) == everything
 
+    def test_what_the_distributions_of_a_conda_package_need_comes_along(self) -> None:
+        torch = make_distribution("torch", conda="pytorch", requires=("alone",))
+        scan = replace(CONDA, distributions=(torch, *CONDA.distributions[1:]))
+        assert "alone" in kept(choose(scan, only=("pytorch",)))
+
     def test_what_is_required_comes_along(self) -> None:
         selected = choose(PIP, only=("leaf",), settings=Settings(require=("alone",)))
         assert kept(selected) == ["leaf", "alone"]
@@ -255,6 +260,7 @@ class TestPlatforms:
         scan = make_scan(conda=(make_record("mkl_fft"), make_record("zlib")))
         selected = choose(scan, platform="linux-aarch64")
         assert kept(selected) == ["zlib"]
+        assert kept(choose(replace(scan, platform="osx-64"))) == ["mkl_fft", "zlib"]
         assert selected.rows[0].reason == "exists on linux-64 and osx-64 and win-64 only"
 
 
@@ -394,9 +400,14 @@ class TestConflicts:
         assert told(choose(scan)) == ["app: Needs `gone`, which is not installed"]
 
     def test_what_is_needed_on_the_target_only_is_the_locks_to_bring(self) -> None:
-        requires = ("ptyprocess; os_name != 'nt'", "gone")
+        requires = ("ptyprocess; os_name != 'nt'", "absent; os_name == 'nt'", "gone")
         scan = replace(make_scan(make_distribution("app", requires=requires)), platform="win-64")
         assert told(choose(scan)) == ["app: Needs `gone`, which is not installed"]
+
+    def test_of_two_with_one_name_the_first_on_the_path_counts(self) -> None:
+        two = (make_distribution("numpy", "1"), make_distribution("numpy", "2"))
+        scan = make_scan(*two, make_distribution("app", requires=("numpy<2",)))
+        assert told(choose(scan)) == []
 
     def test_a_missing_dependency_of_a_conda_package_is_told(self) -> None:
         scan = make_scan(conda=(make_record("zlib", depends=("libzlib 1.3.1 h_0", "__unix")),))
