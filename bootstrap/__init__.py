@@ -1,3 +1,25 @@
 """Capture a Python environment and make it appear, exactly, on fresh Linux machines."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bootstrap.scan.document import Scan
+
 __version__ = "0.1.0"
+
+
+def scan_here() -> Scan:
+    """Scan the running interpreter, from a script or a notebook: `bootstrap.scan_here()`.
+
+    It reads the environment that this very process runs in, whatever `VIRTUAL_ENV` says, and
+    the loose code of everything that is on its `sys.path` now. Raises `ScanError`.
+    """
+    import os
+    import sys
+    from pathlib import Path
+
+    from bootstrap.scan import scan_running
+
+    return scan_running(sys.path, environment=os.environ, folder=Path.cwd())

@@ -78,7 +78,8 @@ def resolve(
         ScanError, LockError: what cannot be read or locked, by name.
     """
     note("scan")
-    found = scan(selection.python, environment=environment)
+    folder = Path.cwd() if selection.loose else None
+    found = scan(selection.python, environment=environment, folder=folder)
     target = Target(
         platform=selection.platform or find_platform(found.platform),
         glibc=settings.glibc,

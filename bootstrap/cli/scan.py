@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from bootstrap.scan.document import Distribution, Scan, Source
 
 _COMMIT = 12
+_SHOWN = 5
+_ORIGINS = {
+    "current": "current folder",
+    "pythonpath": "PYTHONPATH",
+    "pth": ".pth file",
+    "site": "site-packages",
+}
 
 
 @click.command("scan")
@@ -26,7 +34,7 @@ _COMMIT = 12
 @click.option("--json", "as_json", is_flag=True, help="Print the document.")
 def command(python: str | None, *, sources: bool, as_json: bool) -> None:
     """Report what is in an environment: interpreter, packages, projects and problems."""
-    found = scan(python, environment=os.environ)
+    found = scan(python, environment=os.environ, folder=Path.cwd())
     if sources:
         projects = find_sources(found)
         if as_json:
@@ -47,14 +55,22 @@ def _render_scan(found: Scan) -> str:
     counts = [console.count(len(found.distributions), "distribution")]
     if found.kind == "conda":
         counts.append(console.count(len(found.conda), "conda package"))
+    made = f", {found.manager}" if found.manager not in (None, found.kind) else ""
     facts = [
-        ("environment", f"{python.prefix} ({found.kind})"),
+        ("environment", f"{python.prefix} ({found.kind}{made})"),
         ("python", f"{python.version} ({python.implementation}, {found.platform}{libc})"),
         ("packages", ", ".join(counts)),
     ]
-    rows = [("NAME", "VERSION", "FROM", "NOTES")]
-    rows += [(item.name, item.version, _origin(item), _note(item)) for item in found.distributions]
-    return _columns(facts) + ("\n\n" + _columns(rows) if len(rows) > 1 else "")
+    if found.cuda:
+        facts.append(("driver", f"CUDA {found.cuda}"))
+    packages = [("NAME", "VERSION", "FROM", "NOTES")]
+    packages += [
+        (each.name, each.version, _origin(each), _note(each)) for each in found.distributions
+    ]
+    loose = [("LOOSE CODE", "FROM", "NAMES")]
+    loose += [(each.folder, _ORIGINS[each.origin], _some(each.names)) for each in found.loose]
+    tables = [_columns(facts), *(_columns(rows) for rows in (packages, loose) if len(rows) > 1)]
+    return "\n\n".join(tables)
 
 
 def _render_sources(projects: tuple[Source, ...]) -> str:
@@ -69,14 +85,12 @@ def _render_sources(projects: tuple[Source, ...]) -> str:
 
 
 def _origin(item: Distribution) -> str:
-    if item.conda:
-        return "conda"
+    if item.conda or item.system:
+        return "conda" if item.conda else "system"
     if item.editable:
         return "editable"
     direct = item.direct_url
     if direct is None:
-        if item.location.endswith("/lib/python3/dist-packages"):
-            return "system"
         return "pypi" if item.record != "missing" else "unknown"
     if "vcs_info" in direct:
         return str(direct["vcs_info"].get("vcs"))
@@ -86,13 +100,21 @@ def _origin(item: Distribution) -> str:
 
 
 def _note(item: Distribution) -> str:
-    notes = [] if item.record == "ok" or item.editable else [f"record {item.record}"]
+    notes = [f"record {item.record}"]
+    if item.record == "ok" or item.editable or item.system:
+        notes = []
     direct = item.direct_url or {}
     if direct:
         commit = direct.get("vcs_info", {}).get("commit_id", "")[:_COMMIT]
         below = f"#{direct['subdirectory']}" if "subdirectory" in direct else ""
         notes.append(f"{direct.get('url')}{'@' if commit else ''}{commit}{below}")
     return ", ".join(notes)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    """Return the first names, and how many others there are."""
+    rest = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from bootstrap.scan.loose import Place
 
-__all__ = ["find_python", "find_sources", "parse_scan", "scan"]
+__all__ = ["find_python", "find_sources", "parse_scan", "scan", "scan_running"]
 
 OLDEST = (3, 8)
 PROBE = Path(__file__).with_name("probe") / "__main__.py"
@@ -48,15 +48,39 @@ def scan(
     Raises:
         ScanError: there is no such interpreter, it is older than Python 3.8, or it failed.
     """
-    return _scan(find_python(python, environment), list_places(folder, environment), environment)
-
-
-def _scan(executable: str, before: Sequence[Place], environment: Mapping[str, str]) -> Scan:
-    document = _run_probe(executable, environment)
-    strip_document(document)
+    document = _run_probe(find_python(python, environment), environment)
     places, provided = take_places(document)
+    before = list_places(folder, environment)
+    return _finish(document, [*before, *places], provided, environment)
+
+
+def scan_running(path: Sequence[str], *, environment: Mapping[str, str], folder: Path) -> Scan:
+    """Read the running interpreter's own environment, whichever one is active.
+
+    `path` is its `sys.path`: what has been put on it counts as loose code. `folder` is the
+    current one.
+
+    Raises:
+        ScanError: the interpreter cannot be started again.
+    """
+    from bootstrap.scan.here import split_path
+
+    document = _run_probe(sys.executable, environment)
+    places, provided = take_places(document)
+    before, behind = split_path(path, folder, places)
+    return _finish(document, [*before, *places, *behind], provided, environment)
+
+
+def _finish(
+    document: Any,
+    places: Sequence[Place],
+    provided: Mapping[str, Sequence[str]],
+    environment: Mapping[str, str],
+) -> Scan:
+    """Read the probe's document, and add what can be told from outside."""
+    strip_document(document)
     found = read_scan(document)
-    loose, problems = find_loose(found, [*before, *places], provided, environment=environment)
+    loose, problems = find_loose(found, places, provided, environment=environment)
     return replace(
         found,
         manager=find_manager(found),

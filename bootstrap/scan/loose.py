@@ -130,7 +130,7 @@ def _refuse(place: Place) -> str | None:
     if not place.folder.is_dir():
         return f"Is an archive {origin}: unpack it, or install it with pip"
     if place.origin == "pythonpath" and place.folder.name in _SITES:
-        return f"Is {origin}, and so not part of the environment: install its packages there"
+        return f"Is {origin}, and so no part of the environment: install its packages there"
     if not os.access(place.folder, os.R_OK | os.X_OK):
         return f"Is {origin}, but cannot be read"
     return None
@@ -138,9 +138,10 @@ def _refuse(place: Place) -> str | None:
 
 def _too_wide(place: Place, names: list[str]) -> Problem:
     kind = "the root of this machine" if place.folder.resolve() == Path("/") else "a home folder"
+    some = name_some(names, most=3)
     return Problem(
         subject=str(place.folder),
-        message=f"Is {kind}: {name_some(names, most=3)} in it stay here; use a folder of their own",
+        message=f"Is {kind}: the code in it ({some}) stays here; give it its own folder",
     )
 
 

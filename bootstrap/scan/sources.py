@@ -52,7 +52,11 @@ def _find_origin(item: Distribution) -> Source | Problem | None:
     if path is None:
         if parts.path.endswith(".whl"):
             return None
-        return _problem(item, f"Was built from `{direct['url']}`, which is no wheel")
+        return _problem(
+            item,
+            f"Was built from `{direct['url']}`, which is no wheel: install the archive from a "
+            "file that stays, or from a wheel",
+        )
     return Source(
         name=item.name,
         version=item.version,
@@ -65,7 +69,11 @@ def _find_origin(item: Distribution) -> Source | Problem | None:
 def _find_git(item: Distribution, direct: dict[str, Any]) -> Source | Problem:
     vcs = direct["vcs_info"]
     if vcs.get("vcs") != "git":
-        return _problem(item, f"Was installed from `{vcs.get('vcs')}`: only git is known")
+        return _problem(
+            item,
+            f"Was installed from `{vcs.get('vcs')}+{direct['url']}`, and only git can be built "
+            "from: install it from a folder with its checkout, or from a wheel",
+        )
     if not vcs.get("commit_id"):
         return _problem(item, f"Was installed from `{direct['url']}` at an unknown commit")
     return Source(

@@ -11,6 +11,7 @@ from .strays import (
     declared_names,
     explain,
     find_strays,
+    guess_names,
     report_pth_files,
     report_start_up,
     top_names,
@@ -190,7 +191,7 @@ def describe(found: Environment, folder: str, candidate: Candidate) -> dict[str,
     if entry.endswith(".egg-link"):
         document.update(editable=True, record="missing")
         document["direct_url"] = editable_url(link_target(entry))
-        found.provided[name] = [name.replace("-", "_")]
+        found.provided[name] = guess_names(name)
         return document
     installer = find(entry + "/INSTALLER")
     if installer and installer.strip():
@@ -227,7 +228,7 @@ def describe(found: Environment, folder: str, candidate: Candidate) -> dict[str,
         names = declared_names(entry)
         if not document["editable"] and record:
             names = sorted(top_names(record))
-        found.provided[name] = names or [name.replace("-", "_")]
+        found.provided[name] = names or guess_names(name)
     return document
 
 

@@ -55,6 +55,12 @@ def declared_names(entry: str) -> list[str]:
     return names + [name + ".py" for name in names]
 
 
+def guess_names(name: str) -> list[str]:
+    """Return what a distribution most likely provides, where nothing says it."""
+    module = name.replace("-", "_")
+    return [module, module + ".py"]
+
+
 def find_strays(
     found: Environment, entries: Iterable[str], explained: set[str], records: list[bytes]
 ) -> list[str]:
@@ -97,7 +103,6 @@ def explain(entry: str, name: str, record: bytes | None) -> set[str]:
     """Return which files and folders a distribution accounts for, with or without RECORD."""
     if record is not None:
         return top_names(record)
-    module = name.replace("-", "_")
     listed = find(entry + "/installed-files.txt") or b""  # Relative to the metadata folder.
     names = top_names(b"\n" + listed.replace(b"../", b""))
-    return {module, module + ".py", *names, *declared_names(entry)}
+    return {*guess_names(name), *names, *declared_names(entry)}
