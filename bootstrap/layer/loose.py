@@ -14,7 +14,7 @@ from bootstrap.layer.sources import Entry, list_files, list_ignored
 from bootstrap.scan.document import Loose, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from bootstrap.lock import Target
 
@@ -74,15 +74,19 @@ class Code:
     def render_path(self) -> str:
         """Return the `.pth` that puts every folder on `sys.path`, where it was on the client.
 
-        Python runs its one line for each start; the prefix is known then, and not before.
+        Python runs its one line as it starts: the prefix is known then, and not before. In a
+        virtual environment it does so twice (`site.main` of Python before 3.14).
         """
-        first = [each for each in self.folders if each.loose.origin in ("current", "pythonpath")]
-        last = [each for each in self.folders if each.loose.origin == "pth"]
-        words = [
-            ", ".join(f"sys.prefix + {f'/{each.place}'!a}" for each in folders)
-            for folders in (first, last)
-        ]
-        return f"import sys; sys.path[:0] = [{words[0]}]; sys.path += [{words[1]}]\n"
+        parts = []
+        for change, origins in (("[:0] =", ("current", "pythonpath")), (" +=", ("pth",))):
+            places = [
+                ascii(f"/{each.place}") for each in self.folders if each.loose.origin in origins
+            ]
+            if places:
+                folders = ", ".join(f"sys.prefix + {place}" for place in places)
+                known = f"sys.prefix + {places[0]} in sys.path"
+                parts.append(f"sys.path{change} [] if {known} else [{folders}]")
+        return f"import sys; {'; '.join(parts)}\n"
 
 
 def find_named(words: Sequence[str], folder: Path) -> dict[str, str]:
@@ -99,17 +103,17 @@ def find_named(words: Sequence[str], folder: Path) -> dict[str, str]:
     return named
 
 
-def add_named(loose: Sequence[Loose], folder: Path, paths: Iterable[str]) -> tuple[Loose, ...]:
+def add_named(loose: Sequence[Loose], folder: Path, paths: Collection[str]) -> tuple[Loose, ...]:
     """Add files of the working folder to its loose code, first on the path.
 
     Python looks for modules beside a script first, so a script's own folder comes with it.
     """
     added = {path.rpartition("/")[0] if path.endswith(".py") else path for path in paths}
-    added |= {path for path in paths if "/" not in path}
-    current = [each for each in loose if each.origin == "current"]
-    names = {name for each in current for name in each.names} | added - {""}
-    if not names:
+    added = (added | {path for path in paths if "/" not in path}) - {""}
+    if not added:
         return tuple(loose)
+    current = [each for each in loose if each.origin == "current"]
+    names = added.union(*(each.names for each in current))
     first = Loose(folder=os.fspath(folder), origin="current", names=tuple(sorted(names)))
     return (first, *(each for each in loose if each.origin != "current"))
 

@@ -1,0 +1,436 @@
+"""Code that belongs to no distribution: what of it travels, and that it is found there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bootstrap.errors import LayerError
+from bootstrap.layer import build_layer, loose
+from bootstrap.lock import Target
+from bootstrap.scan.document import Loose, Problem
+from tests.layer.projects import (
+    GUEST,
+    HOST,
+    MINOR,
+    SITE,
+    VERSION,
+    Opened,
+    commit_all,
+    git,
+    unpack,
+    write_project,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bootstrap.layer import BuiltLayer
+    from bootstrap.scan.document import Source
+
+pytestmark = pytest.mark.subprocess
+ARM = Target(platform="linux-aarch64", glibc="2.28", host_python=False)
+# The header of an ELF file up to e_machine.
+ELF = b"\x7fELF\2\1\1".ljust(18, b"\0")
+X86, AARCH64 = ELF + b"\x3e\0", ELF + b"\xb7\0"
+
+
+def write(folder: Path, files: dict[str, str | bytes]) -> Path:
+    """Write files, and return the folder."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def found(folder: Path, *names: str, origin: Any = "current") -> Loose:
+    return Loose(folder=str(folder), origin=origin, names=names)
+
+
+def build(
+    *given: Loose, cache: Path, sources: tuple[Source, ...] = (), **options: Any
+) -> BuiltLayer | None:
+    return build_layer(
+        sources,
+        python=sys.executable,
+        version=VERSION,
+        cache=cache,
+        loose=given,
+        **{"target": HOST, **options},
+    )
+
+
+def bring(*given: Loose, cache: Path, to: Path, **options: Any) -> Opened:
+    layer = build(*given, cache=cache, **options)
+    assert layer is not None
+    return unpack(layer, to)
+
+
+def shipped(opened: Opened) -> set[str]:
+    """Every loose file, as it stands below the folders of the path."""
+    start = f"{loose.PATH}/"
+    return {path.removeprefix(start) for path in opened.paths if path.startswith(start)}
+
+
+def run_there(opened: Opened, program: str) -> str:
+    """Run a program in a virtual environment that is made where the layer was unpacked."""
+    import venv
+
+    venv.create(opened.root, symlinks=True, with_pip=False)
+    python = opened.root / "bin" / "python"
+    command = [str(python), "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", env={}, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def messages(layer: BuiltLayer | None) -> list[str]:
+    assert layer is not None
+    return [note.message for note in layer.notes]
+
+
+def test_packages_travel_with_data_files_and_extension_modules(tmp_path: Path, cache: Path) -> None:
+    write(
+        tmp_path / "app",
+        {
+            "tool/__init__.py": "",
+            "tool/data/table.csv": "a,b\n",
+            "tool/_fast.so": X86,
+            "single.py": "X = 1\n",
+            "notes.txt": "not code",
+        },
+    )
+    (tmp_path / "app" / "tool" / "run.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "app" / "tool" / "run.sh").chmod(0o700)
+    given = found(tmp_path / "app", "tool", "single.py")
+    opened = bring(given, cache=cache, to=tmp_path / "out")
+    assert shipped(opened) == {
+        f"0-app/{path}"
+        for path in (
+            "single.py",
+            "tool/_fast.so",
+            "tool/data/table.csv",
+            "tool/__init__.py",
+            "tool/run.sh",
+        )
+    }
+    assert (opened.root / loose.PATH / "0-app/tool/run.sh").stat().st_mode & 0o777 == 0o755
+    assert (opened.root / loose.PATH / "0-app/single.py").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("name", ["with space", "wörk", "a'b\"c", "100%", "a\\b", "a\nb", "#x"])
+def test_odd_characters_in_a_folders_name_break_nothing(
+    tmp_path: Path, cache: Path, name: str
+) -> None:
+    write(tmp_path / name, {"module.py": "X = 7\n"})
+    opened = bring(found(tmp_path / name, "module.py"), cache=cache, to=tmp_path / "out")
+    assert run_there(opened, "import module; print(module.X)") == "7"
+
+
+def test_two_folders_of_one_base_name_both_arrive_and_the_first_wins(
+    tmp_path: Path, cache: Path
+) -> None:
+    one = write(tmp_path / "a" / "lib", {"only_one.py": "", "both.py": "X = 1\n"})
+    two = write(tmp_path / "b" / "lib", {"only_two.py": "", "both.py": "X = 2\n"})
+    opened = bring(
+        found(one, "only_one.py", "both.py"),
+        found(two, "only_two.py", "both.py", origin="pythonpath"),
+        cache=cache,
+        to=tmp_path / "out",
+    )
+    assert run_there(opened, "import both, only_one, only_two; print(both.X)") == "1"
+
+
+def test_folders_stand_on_the_path_where_they_stood_and_once(tmp_path: Path, cache: Path) -> None:
+    folders = [
+        found(write(tmp_path / name, {"code.py": ""}), "code.py", origin=origin)
+        for name, origin in (
+            ("here", "current"),
+            ("named", "pythonpath"),
+            ("last", "pth"),
+            ("later", "pth"),
+        )
+    ]
+    opened = bring(*folders, cache=cache, to=tmp_path / "out")
+    program = "import sys; print([p.rpartition('/')[2] for p in sys.path if p])"
+    path = run_there(opened, program)
+    standard = f"python{MINOR.replace('.', '')}.zip"
+    assert path.startswith(f"['0-here', '1-named', '{standard}'")
+    assert path.endswith("'site-packages', '2-last', '3-later']")
+
+
+def test_stray_modules_of_site_packages_go_there_and_a_wheel_stays_whole(
+    tmp_path: Path, cache: Path
+) -> None:
+    stray = write(tmp_path / "site", {"demo/__init__.py": "X = 'stray'\n", "stray.py": ""})
+    layer = build(
+        found(stray, "demo", "stray.py", origin="site"),
+        cache=cache,
+        sources=(write_project(tmp_path / "p"),),
+    )
+    assert layer is not None
+    opened = unpack(layer, tmp_path / "out")
+    assert opened.site("stray.py") == ""
+    assert opened.site("demo/__init__.py") == "NAME = 'demo'\n"
+    assert f"{SITE}/demo/__init__.py" in [note.subject for note in layer.notes]
+    assert f"{SITE}/envboot.pth" not in opened.paths
+
+
+def test_a_package_that_an_editable_project_brings_is_not_shipped_again(
+    tmp_path: Path, cache: Path
+) -> None:
+    files = {"src/demo/__init__.py": "X = 1\n", "tools/helper.py": ""}
+    source = write_project(tmp_path / "p", files=files, packages=("src/demo",))
+    opened = bring(
+        found(tmp_path / "p" / "tools", "helper.py"),
+        found(tmp_path / "p" / "src", "demo", origin="pythonpath"),
+        cache=cache,
+        to=tmp_path / "out",
+        sources=(source,),
+    )
+    assert [path for path in opened.paths if path.endswith("demo/__init__.py")] == [
+        f"{SITE}/demo/__init__.py"
+    ]
+    assert shipped(opened) == {"0-tools/helper.py"}
+
+
+@pytest.mark.parametrize("has_git", [True, False])
+def test_what_gitignore_names_stays_and_is_told(tmp_path: Path, cache: Path, has_git: bool) -> None:
+    app = write(
+        tmp_path / "app",
+        {
+            ".gitignore": "*.ckpt\n/app/cache/\n!keep.ckpt\n",
+            "app/a.py": "",
+            "app/model.ckpt": "x",
+            "app/keep.ckpt": "x",
+            "app/cache/x.bin": "x",
+            "app/inner/.gitignore": "*.tmp\n!b.ckpt\n",
+            "app/inner/a.tmp": "x",
+            "app/inner/b.ckpt": "x",
+            "app/__pycache__/a.pyc": "x",
+        },
+    )
+    if has_git:
+        git(app, "init", "--quiet")
+    layer = build(found(app, "app"), cache=cache)
+    assert layer is not None
+    assert shipped(unpack(layer, tmp_path / "out")) == {
+        f"0-app/app/{path}" for path in ("a.py", "inner/.gitignore", "inner/b.ckpt", "keep.ckpt")
+    }
+    assert messages(layer) == [
+        "`.gitignore` leaves out `app/cache/`, `app/inner/a.tmp`, `app/model.ckpt`"
+    ]
+
+
+def test_a_repository_inside_a_repository_has_its_own_gitignore(
+    tmp_path: Path, cache: Path
+) -> None:
+    app = write(tmp_path / "app", {"main.py": "", "vendor/a.py": "", "vendor/b.log": "x"})
+    write(app / "vendor", {".gitignore": "*.log\n"})
+    git(app, "init", "--quiet")
+    commit_all(app / "vendor")
+    opened = bring(found(app, "main.py", "vendor"), cache=cache, to=tmp_path / "out")
+    paths = ("main.py", "vendor/.gitignore", "vendor/a.py")
+    assert shipped(opened) == {f"0-app/{path}" for path in paths}
+
+
+def test_code_below_a_folder_that_git_ignores_as_a_whole_travels(
+    tmp_path: Path, cache: Path
+) -> None:
+    write(tmp_path, {".gitignore": "venv/\n", "venv/site/stray.py": "X = 1\n"})
+    git(tmp_path, "init", "--quiet")
+    given = found(tmp_path / "venv" / "site", "stray.py", origin="site")
+    opened = bring(given, cache=cache, to=tmp_path / "out")
+    assert opened.site("stray.py") == "X = 1\n"
+
+
+def test_exclude_keeps_files_here_and_says_so(tmp_path: Path, cache: Path) -> None:
+    app = write(tmp_path / "app", {"app/a.py": "", "app/data/big.bin": "x", "app/m.ckpt": "x"})
+    layer = build(found(app, "app"), cache=cache, exclude=("data/", "*.ckpt"))
+    assert layer is not None
+    assert shipped(unpack(layer, tmp_path / "out")) == {"0-app/app/a.py"}
+    assert layer.notes == (
+        Problem(subject=str(app), message="`exclude` leaves out `app/data/big.bin`, `app/m.ckpt`"),
+    )
+    assert build(found(app, "app"), cache=cache, exclude=("app/",)) is None
+
+
+def test_links_travel_as_what_they_lead_to(tmp_path: Path, cache: Path) -> None:
+    write(tmp_path / "shared", {"deep/x.txt": "shared\n"})
+    app = write(tmp_path / "app", {"app/a.py": "A = 1\n", "data/y.txt": "beside\n"})
+    (app / "app" / "outside").symlink_to(tmp_path / "shared")
+    (app / "app" / "beside.txt").symlink_to("../data/y.txt")
+    (app / "app" / "again").symlink_to(".")
+    (app / "app" / "gone").symlink_to("nowhere")
+    layer = build(found(app, "app"), cache=cache)
+    assert layer is not None
+    opened = unpack(layer, tmp_path / "out")
+    assert opened.read(f"{loose.PATH}/0-app/app/outside/deep/x.txt") == "shared\n"
+    assert opened.read(f"{loose.PATH}/0-app/app/beside.txt") == "beside\n"
+    assert messages(layer) == [
+        "Links that lead nowhere, or above themselves, stay here: `app/again`, `app/gone`"
+    ]
+
+
+def test_too_much_code_is_refused_and_its_largest_parts_are_named(
+    tmp_path: Path, cache: Path
+) -> None:
+    app = write(tmp_path / "app", {"app/a.py": "", "small.py": ""})
+    (app / "app" / "weights").mkdir()
+    for name in ("a", "b"):
+        with (app / "app" / "weights" / name).open("wb") as stream:
+            stream.truncate(600_000)
+    with pytest.raises(LayerError) as caught:
+        build(found(app, "app", "small.py"), cache=cache, limit=1)
+    error = caught.value
+    assert "at most 1 MB" in error.message
+    assert "found 1.2 MB" in error.message
+    assert error.causes[0] == f"`{app}/app/weights` has 1.2 MB"
+    for way in ("exclude", ".gitignore", "loose-limit", "--no-loose"):
+        assert way in (error.hint or "")
+    assert build(found(app, "app", "small.py"), cache=cache, limit=2)
+
+
+def test_an_extension_module_of_another_machine_is_refused_by_name(
+    tmp_path: Path, cache: Path
+) -> None:
+    app = write(
+        tmp_path / "app",
+        {
+            "wrong.so": AARCH64,
+            "mac.so": b"\xcf\xfa\xed\xfe" + b"\0" * 32,
+            "new.so": X86 + b"GLIBC_2.99",
+            "musl.so": X86 + b"libc.musl-x86_64.so.1",
+            "right.so": X86 + b"GLIBC_2.17",
+        },
+    )
+    names = ("wrong.so", "mac.so", "new.so", "musl.so", "right.so")
+    with pytest.raises(LayerError) as caught:
+        build(found(app, *names), cache=cache, target=GUEST)
+    assert caught.value.causes == (
+        "`mac.so` is no Linux binary",
+        "`musl.so` is linked with musl, and guests have glibc",
+        "`new.so` needs glibc 2.99, and guests may have 2.28",
+        "`wrong.so` is compiled for aarch64, and guests are x86_64",
+    )
+    assert "--no-loose" in (caught.value.hint or "")
+    assert build(found(app, "right.so"), cache=cache, target=GUEST)
+    with pytest.raises(LayerError, match="linux-aarch64"):
+        build(found(app, "right.so"), cache=cache, target=ARM)
+
+
+def test_of_several_builds_of_one_module_one_that_runs_is_enough(
+    tmp_path: Path, cache: Path
+) -> None:
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "fast.cpython-311-x86_64-linux-gnu.so").write_bytes(X86)
+    (app / "fast.cpython-311-darwin.so").write_bytes(b"\xcf\xfa\xed\xfe" + b"\0" * 32)
+    names = tuple(path.name for path in app.iterdir())
+    assert build(found(app, *names), cache=cache, target=GUEST)
+    with pytest.raises(LayerError, match="linux-aarch64"):
+        build(found(app, *names), cache=cache, target=ARM)
+
+
+def test_the_same_code_gives_the_same_digest_at_another_place_and_time_under_any_umask(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = set()
+    for place, umask in (("one", 0o022), ("two", 0o077), ("three", 0)):
+        before = os.umask(umask)
+        try:
+            app = write(tmp_path / place / "app", {"pkg/a.py": "X = {'a', 'b'}\n", "b.py": ""})
+            os.utime(app / "b.py", (10**9, 10**9))
+            monkeypatch.setenv("LC_ALL", "C")
+            layer = build(found(app, "pkg", "b.py"), cache=tmp_path / f"cache {place}")
+        finally:
+            os.umask(before)
+        assert layer is not None
+        digests.add(layer.manifest.digest)
+    assert len(digests) == 1
+    write(app, {"b.py": "X = 2\n"})
+    changed = build(found(app, "pkg", "b.py"), cache=cache)
+    assert changed is not None
+    assert changed.manifest.digest not in digests
+
+
+def test_unchanged_code_is_not_packed_again(tmp_path: Path, cache: Path) -> None:
+    app = write(tmp_path / "app", {"a.py": ""})
+    layers = [build(found(app, "a.py"), cache=cache) for _ in range(2)]
+    assert [layer.cached for layer in layers if layer] == [False, True]
+
+
+def test_byte_code_is_compiled_as_seen_from_the_prefix(tmp_path: Path, cache: Path) -> None:
+    app = write(tmp_path / "app", {"a.py": "def f():\n    pass\n"})
+    opened = bring(found(app, "a.py"), cache=cache, to=tmp_path / "out", target=GUEST)
+    (byte_code,) = (opened.root / loose.PATH / "0-app" / "__pycache__").iterdir()
+    assert f"/opt/envboot/env/{loose.PATH}/0-app/a.py".encode() in byte_code.read_bytes()
+    for path in opened.root.rglob("*"):
+        assert path.is_dir() or str(tmp_path).encode() not in path.read_bytes()
+
+
+def test_files_that_a_command_names_travel_and_their_words_are_replaced(
+    tmp_path: Path, cache: Path
+) -> None:
+    app = write(
+        tmp_path / "app",
+        {
+            "train.py": "",
+            "config.yaml": "a: 1\n",
+            "scripts/job.py": "import beside\n",
+            "scripts/beside.py": "",
+            "python": "",
+            "run.sh": "",
+            ".gitignore": "secret\n",
+            "secret": "x",
+        },
+    )
+    words = ("python", "train.py", "./config.yaml", "scripts/job.py", "secret", "-c", "x" * 5000)
+    named = loose.find_named(words, app)
+    assert named == {
+        "train.py": "train.py",
+        "./config.yaml": "config.yaml",
+        "scripts/job.py": "scripts/job.py",
+        "secret": "secret",
+    }
+    layer = build(*loose.add_named((), app, named.values()), cache=cache)
+    assert layer is not None
+    paths = ("config.yaml", "scripts/beside.py", "scripts/job.py", "train.py")
+    assert shipped(unpack(layer, tmp_path / "out")) == {f"0-app/{path}" for path in paths}
+    placed, notes = loose.place_words(words, app, layer.code)
+    start = "\0/lib/envboot/path/0-app"
+    assert placed == (
+        "python",
+        f"{start}/train.py",
+        f"{start}/config.yaml",
+        f"{start}/scripts/job.py",
+        "secret",
+        "-c",
+        "x" * 5000,
+    )
+    assert [note.subject for note in notes] == ["secret"]
+
+
+def test_a_program_of_the_folder_needs_a_slash_as_in_a_shell(tmp_path: Path) -> None:
+    app = write(tmp_path / "app", {"python": "", "run.sh": ""})
+    (tmp_path / "above.py").write_text("")
+    assert loose.find_named(("run.sh",), app) == {}
+    assert loose.find_named(("./run.sh", "run.sh"), app) == {
+        "./run.sh": "run.sh",
+        "run.sh": "run.sh",
+    }
+    words = ("python", "../above.py", str(app / "run.sh"))
+    assert loose.find_named(words, app) == {}
+
+
+def test_named_files_join_what_the_scan_found_in_the_folder(tmp_path: Path) -> None:
+    app = write(tmp_path / "app", {"main.py": "", "a.yaml": ""})
+    before = (found(app, "main.py"), found(tmp_path, "x.py", origin="pth"))
+    assert loose.add_named(before, app, ()) == before
+    added = loose.add_named(before, app, ("a.yaml",))
+    assert added == (found(app, "a.yaml", "main.py"), before[1])
