@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus, urlsplit
 
-from bootstrap.indexes.logins import Login, find_netrc, split_login
+from bootstrap.indexes.logins import Login, find_netrc, join_login, split_login
 from bootstrap.scan.urls import strip_channel
 
 if TYPE_CHECKING:
@@ -28,8 +28,16 @@ class Access:
     """
 
     url: str = field(repr=False)
-    authorization: str | None = field(default=None, repr=False)
+    login: Login | None = None
+    bearer: str | None = field(default=None, repr=False)
     configured: bool = False
+
+    @property
+    def authorization(self) -> str | None:
+        """The value of the header, None where the URL itself has a token."""
+        if self.bearer:
+            return f"Bearer {self.bearer}"
+        return self.login.header if self.login else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +61,11 @@ class Channels:
                 f"{self.alias.rstrip('/')}/{channel}" if self.alias else channel
             )
         found = self.find(f"{channel}/") if "://" in channel else None
-        return found.url.rstrip("/") if found else channel
+        if found is None:
+            return channel
+        # A token of rattler's own file is put in by rattler itself.
+        url = found.url.rstrip("/")
+        return join_login(url, found.login) if found.login else url
 
     def find(self, url: str) -> Access | None:
         """Return how a URL without credentials is fetched, None where no login is known."""
@@ -61,9 +73,7 @@ class Channels:
         for base in sorted(self.private, key=len, reverse=True):
             if clean.startswith(base + "/"):
                 full, login = split_login(self.private[base] + clean[len(base) :])
-                return Access(
-                    url=full, authorization=login.header if login else None, configured=True
-                )
+                return Access(url=full, login=login, configured=True)
         for base, token in self.tokens.items():
             if clean.startswith(base):
                 return Access(url=_with_token(clean, token))
@@ -82,11 +92,11 @@ class Channels:
         if "CondaToken" in entry:
             return Access(url=_with_token(url, entry["CondaToken"]))
         if "BearerToken" in entry:
-            return Access(url=url, authorization=f"Bearer {entry['BearerToken']}")
+            return Access(url=url, bearer=entry["BearerToken"])
         if "BasicHTTP" in entry:
-            return Access(url=url, authorization=Login(**entry["BasicHTTP"]).header)
+            return Access(url=url, login=Login(**entry["BasicHTTP"]))
         login = find_netrc(url, self.environment)
-        return Access(url=url, authorization=login.header) if login else None
+        return Access(url=url, login=login) if login else None
 
 
 def find_condarc_files(environment: Mapping[str, str]) -> list[Path]:

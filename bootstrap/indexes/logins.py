@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +39,13 @@ def split_login(url: str) -> tuple[str, Login | None]:
     name, _, password = user.partition(":")
     login = Login(username=unquote(name), password=unquote(password))
     return parts._replace(netloc=host).geturl(), login
+
+
+def join_login(url: str, login: Login) -> str:
+    """Return a URL that carries a login: for a program that takes none otherwise."""
+    parts = urlsplit(url)
+    user = f"{quote(login.username, safe='')}:{quote(login.password, safe='')}"
+    return parts._replace(netloc=f"{user}@{parts.netloc}").geturl()
 
 
 def find_netrc(url: str, environment: Mapping[str, str]) -> Login | None:

@@ -1,0 +1,121 @@
+"""No secret reaches a manifest, a digest, user-data, a log, an error or a command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bootstrap.manifest import parse_manifest
+from tests.launch.test_conda import can_mount
+from tests.private.conftest import NEEDLE, has_secret
+
+if TYPE_CHECKING:
+    from tests.private.conftest import Private
+
+pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
+
+PROGRAM = "import by_keyring, by_netrc, by_url, shared; print(by_keyring.NAME, by_url.NAME)"
+
+
+def test_what_pip_installed_from_private_indexes_is_locked_into_the_layer(private: Private) -> None:
+    done = private.envboot("lock", "--python", "venv", "--host-python", "--fresh")
+    assert done.returncode == 0, done.stderr
+    manifest = parse_manifest(done.stdout)
+    assert [wheel.name for wheel in manifest.base.wheels] == ["shared"]
+    assert manifest.layer
+    names = sorted(project.name for project in manifest.layer.projects)
+    assert names == ["by-keyring", "by-netrc", "by-url"]
+    assert "Guests have no login here: `by-netrc` travel in the layer" in done.stderr
+    assert private.leaks() == []
+
+
+def test_a_launch_brings_them_and_no_secret(private: Private) -> None:
+    done = private.envboot("launch", "local", "--python", "venv", "--", "python", "-c", PROGRAM)
+    assert done.returncode == 0, done.stderr
+    assert "by-keyring by-url" in done.stdout
+    assert private.leaks() == []
+
+
+def test_scan_plan_and_export_show_no_secret(private: Private, conda: Private) -> None:
+    for workspace in (private, conda):
+        python = ["--python", str(workspace.python)]
+        scanned = workspace.envboot("scan", "--json", *python)
+        assert scanned.returncode == 0, scanned.stderr
+
+
+def test_a_rendered_document_holds_no_secret(private: Private) -> None:
+    words = ["render-userdata", "--python", "venv", "--for", "local"]
+    refused = private.envboot(*words)
+    assert refused.returncode == 14
+    assert "Cannot carry the local layer" in refused.stderr
+
+
+def test_a_private_channel_is_refused_where_there_is_no_bucket(conda: Private) -> None:
+    done = conda.envboot("render-userdata", "--python", "conda", "-o", "out/user-data")
+    assert done.returncode == 14
+    assert "Cannot carry 2 conda packages, which want a login, in user-data" in done.stderr
+    assert "--store s3://bucket/prefix" in done.stderr
+
+
+def test_packages_of_a_private_channel_come_from_the_bucket(conda: Private) -> None:
+    if not can_mount([]):
+        pytest.skip("wants root, or user name spaces")
+    done = conda.envboot(
+        *("launch", "local", "--python", "conda", "--json", "--"),
+        *("python", "-c", "import tabulate; print(tabulate.__file__)"),
+    )
+    assert done.returncode == 0, done.stderr
+    (instance,) = json.loads(done.stdout)["instances"]
+    assert instance["outcome"] == "ready"
+    assert instance["source"] == "install"
+    assert instance["output"].startswith("/opt/envboot/env/lib/")
+    assert list((conda.state / "store").glob("**/packages/*.tar"))
+    assert conda.leaks() == []
+
+
+def test_a_wrong_password_is_refused_by_the_name_of_its_index(private: Private) -> None:
+    config = private.folder / ".config" / "pip" / "pip.conf"
+    wrong = config.read_text().replace("hunter2-url", "hunter2-old")
+    other = private.folder / "wrong.conf"
+    other.write_text(wrong)
+    done = private.envboot("lock", "--python", "venv", "--host-python", PIP_CONFIG_FILE=str(other))
+    assert done.returncode == 11
+    assert "error: Cannot look packages up in 1 private index" in done.stderr
+    assert "/simple` refused the login (HTTP 401)" in done.stderr
+    assert "hint: Renew the login" in done.stderr
+    assert private.leaks() == []
+
+
+def test_no_command_line_of_a_lookup_has_a_secret(
+    private: Private, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bootstrap.config import Settings
+    from bootstrap.lock import Target, lock
+    from bootstrap.scan import scan
+
+    for name in list(os.environ):
+        if name.startswith(("UV_", "PIP_")):
+            monkeypatch.delenv(name)
+    for name, value in private.variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(private.folder)
+    seen: list[tuple[list[str], str]] = []
+    run = subprocess.run
+
+    def record(command: list[str], *arguments: Any, **options: Any) -> Any:
+        files = [Path(word) for word in command if word.endswith(".toml")]
+        seen.append((command, "".join(file.read_text() for file in files)))
+        return run(command, *arguments, **options)
+
+    found = scan(str(private.python), environment=os.environ)
+    monkeypatch.setattr(subprocess, "run", record)
+    target = Target(platform=found.platform, glibc="2.28", host_python=True)
+    lock(found, target=target, settings=Settings(), cache=tmp_path / "cache")
+    assert any("compile" in command for command, _ in seen)
+    assert NEEDLE not in repr(seen)
+    assert not has_secret(repr(seen).encode(), private.secrets)
