@@ -89,7 +89,7 @@ def resolve(
     if selection.lock_file:
         note("lock")
         return _read(selection.lock_file, found, target, settings, cache, dask=dask, fresh=fresh)
-    from bootstrap.select import select
+    from bootstrap.select import leave_ignored, select
 
     selected = select(found, selection, settings=settings, target=target, dask=dask)
     note("lock")
@@ -102,6 +102,8 @@ def resolve(
         add=selected.add,
         exact=selected.exact,
     )
+    # A solve for another platform brings what others need, the ignored too.
+    locked = leave_ignored(locked, selected.ignored)
     return Resolved(
         scan=selected.scan,
         target=target,
@@ -185,7 +187,7 @@ def _read(
     """Read a lock file: no package and no code of the environment goes, only of the file."""
     from bootstrap.lockfiles import read_lock_file
     from bootstrap.lockfiles.interpreters import find_builder
-    from bootstrap.select import refuse_missing_in
+    from bootstrap.required import refuse_missing_in
 
     locked = read_lock_file(
         file,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from packaging.requirements import Requirement
@@ -23,23 +22,18 @@ from bootstrap.needs import (
     parse_added,
     requirements_of,
 )
+from bootstrap.required import count_packages, find_required, name_of, refuse_missing
 from bootstrap.scan.document import CondaRecord, Distribution, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping
 
     from bootstrap.config import Settings
     from bootstrap.lock import Locked, Target
     from bootstrap.scan.document import Scan
     from bootstrap.selection import Selection
 
-DASK = ("cloudpickle", "dask", "distributed", "msgpack", "tornado")
-"""What scheduler, workers and client must all have, in the very same versions."""
-
-_DASK_PROGRAMS = ("dask", "dask-scheduler", "dask-ssh", "dask-worker")
-_DASK_MODULES = ("dask", "distributed")
-# conda's packages of these distributions have other names.
-_CONDA_NAMES = {"dask": "dask-core", "msgpack": "msgpack-python"}
+_IGNORED = "ignored"
 _SYSTEM = "of the operating system"
 
 
@@ -47,11 +41,13 @@ _SYSTEM = "of the operating system"
 class Selected:
     """The scan without what stays here, and what is to be said about it.
 
-    `add` are requirements of what is not installed here, `exact` the names (of distributions and
-    of conda's packages) whose versions may not move on any platform, `rows` what stays here.
+    `ignored` are normalised names that nothing else may bring either, `add` are requirements of
+    what is not installed here, `exact` the names (of distributions and of conda's packages) whose
+    versions may not move on any platform, `rows` what stays here.
     """
 
     scan: Scan
+    ignored: frozenset[str] = frozenset()
     add: tuple[str, ...] = ()
     exact: frozenset[str] = frozenset()
     notes: tuple[Problem, ...] = ()
@@ -101,6 +97,7 @@ def select(
     notes += find_conflicts(kept, dropped=reasons, added=adding, here=here, there=there)
     return Selected(
         scan=kept,
+        ignored=frozenset(name for name, why in left.reasons.items() if why == _IGNORED),
         add=tuple(adding.values()),
         exact=_find_exact(kept, required),
         notes=tuple(notes),
@@ -108,57 +105,21 @@ def select(
     )
 
 
-def starts_dask(command: Sequence[str]) -> bool:
-    """Say whether a command line starts a part of Dask."""
-    name = PurePosixPath(command[0]).name if command else ""
-    if name.startswith("python") and "-m" in command[:-1]:
-        module = command[command.index("-m") + 1]
-        return module.partition(".")[0] in _DASK_MODULES
-    return name in _DASK_PROGRAMS
-
-
-def find_required(settings: Settings, *, dask: bool) -> dict[str, str]:
-    """Return the packages that must be there, by normalised name, and who says so."""
-    found = {canonicalize_name(name): "`tool.envboot.require`" for name in settings.require}
-    return found | dict.fromkeys(DASK if dask else (), "Dask")
-
-
-def refuse_missing(
-    names: Collection[str], required: Mapping[str, str], reasons: Mapping[str, str]
-) -> None:
-    """Refuse to go on without a required package.
-
-    `names` are normalised, `reasons` say why a package that is not among them stays here.
-
-    Raises:
-        LockError: naming every one that is missing.
-    """
-    missing = [name for name in required if name not in names]
-    if missing:
-        causes = (
-            f"`{name}`: {required[name]} needs it, and it "
-            + (f"stays here ({reasons[name]})" if name in reasons else "is not there")
-            for name in missing[:LISTED]
-        )
-        raise LockError(
-            f"Cannot go without {_count(missing)}: {name_some(missing)}",
-            causes=tuple(causes),
-            hint="Install what is missing into the environment",
-        )
-
-
-def refuse_missing_in(locked: Locked, settings: Settings, *, dask: bool) -> None:
-    """Refuse to go on where a lock lacks a required package.
-
-    Raises:
-        LockError: naming every one that is missing.
-    """
+def leave_ignored(locked: Locked, ignored: Collection[str]) -> Locked:
+    """Return the lock without what is ignored."""
+    if not ignored:
+        return locked
     base = locked.base
-    # The name of a conda package's file is `name-version-build`.
-    found = {item.url.rpartition("/")[2].rsplit("-", 2)[0] for item in base.conda}
-    found |= {wheel.name for wheel in base.wheels} | {source.name for source in locked.sources}
-    found |= {name for name, conda in _CONDA_NAMES.items() if conda in found}
-    refuse_missing(set(map(canonicalize_name, found)), find_required(settings, dask=dask), {})
+    return replace(
+        locked,
+        base=replace(
+            base,
+            conda=tuple(item for item in base.conda if name_of(item) not in ignored),
+            wheels=tuple(item for item in base.wheels if item.name not in ignored),
+        ),
+        sources=tuple(item for item in locked.sources if item.name not in ignored),
+        rows=tuple(row for row in locked.rows if canonicalize_name(row.name) not in ignored),
+    )
 
 
 class _Left:
@@ -261,7 +222,7 @@ def _ignore(left: _Left, selection: Selection, settings: Settings) -> list[Probl
     if "python" in names:
         raise UsageError("Cannot ignore `python`: nothing would run without it")
     reached = _reach(left.scan, names)
-    left.leave(lambda item: "ignored" if canonicalize_name(item.name) in reached else None)
+    left.leave(lambda item: _IGNORED if canonicalize_name(item.name) in reached else None)
     return [
         Problem(
             subject="tool.envboot.ignore",
@@ -346,7 +307,7 @@ def _refuse_system(
     owned = [name for name in needed if reasons.get(name) == _SYSTEM]
     if owned:
         raise LockError(
-            f"Cannot bring {_count(owned)} of the operating system: {name_some(owned)}",
+            f"Cannot bring {count_packages(owned)} of the operating system: {name_some(owned)}",
             causes=tuple(f"`{name}`: {needed[name]}" for name in owned[:LISTED]),
             hint="Install them into the environment, bring them with `--add NAME`, "
             "or go without with `--ignore NAME`",
@@ -368,7 +329,3 @@ def _find_exact(kept: Scan, required: Collection[str]) -> frozenset[str]:
     reached = _reach(kept, required)
     records = {record.name for record in kept.conda if canonicalize_name(record.name) in reached}
     return frozenset({item.name for item in kept.distributions if item.name in required} | records)
-
-
-def _count(names: Collection[str]) -> str:
-    return f"{len(names)} package{'' if len(names) == 1 else 's'}"

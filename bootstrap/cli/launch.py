@@ -106,7 +106,7 @@ def command(
     """
     from bootstrap.cli.arguments import parse_variable, read_part
     from bootstrap.launch import Order, launch, raise_command_failures
-    from bootstrap.select import starts_dask
+    from bootstrap.required import starts_dask
     from bootstrap.store import open_store
 
     made = load_provisioner(provisioner)

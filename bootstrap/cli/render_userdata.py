@@ -211,7 +211,7 @@ def _prepare(
 ) -> tuple[Manifest, Path | None, tuple[str, ...]]:
     from bootstrap.config import cache_folder
     from bootstrap.prepare import prepare
-    from bootstrap.select import starts_dask
+    from bootstrap.required import starts_dask
 
     prepared = prepare(
         selection,

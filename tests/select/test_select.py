@@ -9,9 +9,11 @@ import pytest
 from bootstrap.config import Settings
 from bootstrap.errors import EnvbootError, LockError, UsageError
 from bootstrap.lock import Locked, Target
+from bootstrap.lock.plan import Row
 from bootstrap.manifest import Base, CondaPackage, Python, Wheel
+from bootstrap.required import DASK, refuse_missing_in, starts_dask
 from bootstrap.scan.document import Loose, Problem, Scan, Source
-from bootstrap.select import DASK, Selected, refuse_missing_in, select, starts_dask
+from bootstrap.select import Selected, leave_ignored, select
 from bootstrap.selection import Selection
 from tests.lock.documents import SHA, make_distribution, make_record, make_scan
 
@@ -135,6 +137,29 @@ class TestIgnore:
         (row,) = choose(PIP, ignore=("alone",)).rows
         assert (row.name, row.source, row.here, row.there) == ("alone", "pypi", "1.0", None)
         assert (row.status, row.reason) == ("dropped", "ignored")
+
+    def test_nothing_brings_back_what_is_ignored(self) -> None:
+        ignored = choose(CONDA, ignore=("torch", "alone")).ignored
+        assert ignored == {"pytorch", "torch", "alone"}
+        base = Base(
+            platform="linux-64",
+            python=Python(version="3.11.2", source="conda"),
+            prefix="/p",
+            virtual_packages={},
+            conda=tuple(
+                CondaPackage(url=f"https://c.test/linux-64/{name}-2.0-py_0.conda", sha256=SHA)
+                for name in ("pytorch", "pytorch-lightning")
+            ),
+            wheels=tuple(Wheel(name=name, version="1", sha256=SHA) for name in ("alone", "app")),
+            tools={},
+        )
+        rows = tuple(Row(name=name, source="pypi", status="added") for name in ("alone", "app"))
+        locked = leave_ignored(Locked(base=base, rows=rows), ignored)
+        assert [wheel.name for wheel in locked.base.wheels] == ["app"]
+        assert [package.url.split("/")[-1] for package in locked.base.conda] == [
+            "pytorch-lightning-2.0-py_0.conda"
+        ]
+        assert [row.name for row in locked.rows] == ["app"]
 
 
 class TestOnly:
