@@ -359,10 +359,12 @@ def test_the_same_code_gives_the_same_digest_at_another_place_and_time_under_any
     assert changed.manifest.digest not in digests
 
 
-def test_unchanged_code_is_not_packed_again(tmp_path: Path, cache: Path) -> None:
+def test_only_changed_code_is_packed_again(tmp_path: Path, cache: Path) -> None:
     app = write(tmp_path / "app", {"a.py": ""})
-    layers = [build(found(app, "a.py"), cache=cache) for _ in range(2)]
-    assert [layer.cached for layer in layers if layer] == [False, True]
+    first, second = (build(found(app, "a.py"), cache=cache) for _ in range(2))
+    write(app, {"a.py": "X = 1\n"})
+    layers = (first, second, build(found(app, "a.py"), cache=cache))
+    assert [layer.cached for layer in layers if layer] == [False, True, False]
 
 
 def test_byte_code_is_compiled_as_seen_from_the_prefix(tmp_path: Path, cache: Path) -> None:

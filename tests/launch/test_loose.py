@@ -1,0 +1,124 @@
+"""Code that belongs to no package, and files that the command names, on an instance."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.launch.workspace import Workspace, write_value
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
+
+TRAIN = """\
+import sys
+from importlib.resources import files
+
+import beside, further, tool, mine
+
+print(files(tool).joinpath("data", "täble.csv").read_text(), end="")
+print(tool.NAME, beside.NAME, further.NAME, mine.VALUE)
+for name in sys.argv[1:]:
+    with open(name) as stream:
+        print(stream.read(), end="")
+"""
+JOB = "import beside, helper\nprint(helper.NAME, beside.NAME)\n"
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755 if name.endswith(".sh") else 0o644)
+
+
+class Client:
+    """A user in a folder of code, with another on PYTHONPATH and a third that a `.pth` names."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.app = workspace.folder / "code" / "my äpp"
+        self.variables = {"PYTHONPATH": str(workspace.folder / "other" / "my äpp")}
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a program in that folder."""
+        done = self.workspace.run("env", "-C", str(self.app), *words, **self.variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def launch(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Launch from that folder."""
+        return self.run(*self.workspace.command(*words))
+
+
+@pytest.fixture(scope="module")
+def client(_warm: Workspace) -> Iterator[Client]:
+    write_value(_warm.folder, 1)
+    made = Client(_warm)
+    write(
+        made.app,
+        {
+            "train.py": TRAIN,
+            "tool/__init__.py": "NAME = 'tool of the folder'\n",
+            "tool/data/täble.csv": "a,b\n",
+            "scripts/job.py": JOB,
+            "scripts/helper.py": "NAME = 'helper'\n",
+            "run.sh": '#!/bin/sh\necho "run $(cat "$1")"\n',
+            "config.yaml": "rate: 1\n",
+        },
+    )
+    write(
+        _warm.folder,
+        {
+            "other/my äpp/beside.py": "NAME = 'beside'\n",
+            "other/my äpp/tool.py": "NAME = 'tool of PYTHONPATH'\n",
+            "third/further.py": "NAME = 'further'\n",
+            "third/tool.py": "NAME = 'tool of .pth'\n",
+        },
+    )
+    (site,) = (_warm.python / "lib").glob("python3*/site-packages")
+    (site / "third.pth").write_text(f"{_warm.folder / 'third'}\n")
+    yield made
+    (site / "third.pth").unlink()
+
+
+def test_a_script_finds_all_that_it_finds_on_the_client(client: Client) -> None:
+    words = ("train.py", "config.yaml")
+    here = client.run(str(client.workspace.python / "bin" / "python"), *words)
+    assert here.stdout == "a,b\ntool of the folder beside further 1\nrate: 1\n"
+    assert client.launch("--", "python", *words).stdout == here.stdout
+
+
+def test_a_script_in_a_subfolder_finds_its_neighbours(client: Client) -> None:
+    done = client.launch("--", "python", "scripts/job.py")
+    assert done.stdout == "helper beside\n"
+
+
+def test_a_program_of_the_folder_runs_and_other_users_can_read_it(client: Client) -> None:
+    assert client.launch("--", "./run.sh", "config.yaml").stdout == "run rate: 1\n"
+    program = "import os, sys; print(*(oct(os.stat(p).st_mode)[-3:] for p in sys.argv[1:]))"
+    done = client.launch("--", "python", "-c", program, "config.yaml", "run.sh")
+    assert done.stdout == "644 755\n"
+
+
+def test_what_stays_here_is_told_before_the_machines_start(client: Client) -> None:
+    program = "import sys; print(sys.argv[1:])"
+    done = client.launch("--no-loose", "--", "python", "-c", program, "config.yaml")
+    assert done.stdout == "['config.yaml']\n"
+    warning = "`config.yaml`: Is a file of this folder, which will not be on the machines"
+    assert warning in done.stderr
+    assert done.stderr.index(warning) < done.stderr.index("starting")
+
+
+def test_the_lock_says_how_much_code_travels(client: Client) -> None:
+    envboot = client.workspace.command()[0]
+    python = str(client.workspace.python)
+    done = client.run(envboot, "lock", "--host-python", "--python", python, "-o", os.devnull)
+    assert "loose code: " in done.stderr
