@@ -85,7 +85,6 @@ def _assemble(content: Content, request: Request) -> Locked:
     """Choose the files, and add what every base has."""
     from bootstrap.config import find_tool
     from bootstrap.lock import Locked
-    from bootstrap.lock import _solve_interpreter as solve_interpreter
     from bootstrap.lock.conda import note_files, virtual_packages
     from bootstrap.lockfiles.choose import choose_files
     from bootstrap.manifest import Base
@@ -94,6 +93,8 @@ def _assemble(content: Content, request: Request) -> Locked:
     files = choose_files(content.packages, request, python.version)
     conda = content.conda
     if python.source == "conda" and not conda:
+        from bootstrap.lock.exact import _solve_interpreter as solve_interpreter
+
         conda = solve_interpreter(python, target, settings, request.cache, fresh=request.fresh)
     names = [*(["micromamba"] if conda else []), *(["uv"] if files.wheels or not conda else [])]
     base = Base(

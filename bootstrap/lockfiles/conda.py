@@ -13,6 +13,7 @@ from bootstrap.errors import DocumentError
 from bootstrap.lockfiles.content import Content, Request, refuse, refuse_names, refuse_platform
 from bootstrap.lockfiles.entries import make_entry
 from bootstrap.manifest import CondaPackage, Python
+from bootstrap.scan.document import Problem
 from bootstrap.scan.urls import strip_channel
 
 if TYPE_CHECKING:
@@ -132,4 +133,19 @@ def assemble(
         python=Python(version=version, source="conda"),
         conda=tuple(conda[name] for name in sorted(conda)),
         packages=packages,
+        notes=note_logins([url for url, _ in entries]),
     )
+
+
+def note_logins(urls: Sequence[str]) -> tuple[Problem, ...]:
+    """Say which hosts a file has logins for: they go nowhere."""
+    hosts = {
+        urlsplit(strip_channel(url)).netloc
+        for url in urls
+        if strip_channel(url) != url.partition("#")[0]
+    }
+    message = (
+        "The login in the lock file is left out: keep it in conda's own configuration, "
+        "and packages of that channel travel in the bucket"
+    )
+    return tuple(Problem(subject=host, message=message) for host in sorted(hosts))

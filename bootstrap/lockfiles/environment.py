@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
+import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from bootstrap.documents import Node
 from bootstrap.errors import DocumentError, LockError, name_some
+from bootstrap.indexes.channels import read_channels
+from bootstrap.lock.fit import Misfit
 from bootstrap.lock.kept import keep_for_a_day
-from bootstrap.lockfiles.conda import assemble, parse_yaml
+from bootstrap.lock.solver import open_channels
+from bootstrap.lockfiles.conda import assemble, note_logins, parse_yaml
 from bootstrap.lockfiles.content import Content, Request, refuse, refuse_names
 from bootstrap.lockfiles.pylock import parse_pylock
 from bootstrap.lockfiles.uv import compile_kept
-from bootstrap.scan.urls import redact, strip_channel
+from bootstrap.scan.urls import strip_channel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +53,10 @@ def read_environment(request: Request) -> Content:
         lambda: _solve(request, channels, specs),
         fresh=request.fresh,
     )
-    content = assemble(request, [(record["url"], record["hashes"]) for record in records])
+    content = replace(
+        assemble(request, [(record["url"], record["hashes"]) for record in records]),
+        notes=note_logins(channels),
+    )
     if not pip:
         return content
     of_conda = {record["name"]: record["version"] for record in records if record["python"]}
@@ -94,47 +98,20 @@ def _parse(request: Request, document: Node) -> tuple[list[str], list[str], list
 
 
 def _solve(request: Request, channels: Sequence[str], specs: Sequence[str]) -> list[dict[str, Any]]:
-    request.cache.mkdir(parents=True, exist_ok=True)
-    # As `solve_python` does: an index of its own each time, and a thread of its own.
-    with (
-        tempfile.TemporaryDirectory(dir=request.cache) as folder,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        return pool.submit(
-            lambda: asyncio.run(_ask(request, channels, specs, Path(folder)))
-        ).result()
-
-
-async def _ask(
-    request: Request, channels: Sequence[str], specs: Sequence[str], folder: Path
-) -> list[dict[str, Any]]:
-    from rattler import Gateway, solve
-
-    from bootstrap.lock.conda import virtual_records
-
-    target = request.target
-    try:
-        records = await solve(
-            list(channels),
-            list(specs),
-            gateway=Gateway(cache_dir=folder),
-            platforms=cast("Any", [target.platform, "noarch"]),
-            virtual_packages=virtual_records(target),
-        )
-    except Exception as error:
-        # rattler raises bare exceptions whose text may hold whole URLs.
-        shown = name_some([strip_channel(channel) for channel in channels])
-        lines = [line.removeprefix("Caused by:").strip() for line in str(error).splitlines()]
+    configured = read_channels(os.environ)
+    urls = [configured.open(channel) for channel in channels]
+    with open_channels(urls, request.target, request.cache) as found:
+        records = found.solve(specs)
+    if isinstance(records, Misfit):
         raise LockError(
-            f"Failed to solve `{request.file}` for `{target.platform}` in {shown}",
-            causes=tuple(redact(line) for line in lines if line)[:10],
-            hint="Name channels that can be reached in `channels`, and loosen what conflicts",
-        ) from error
+            f"Cannot solve `{request.file}` for `{request.target.platform}`",
+            causes=(f"In {name_some([strip_channel(url) for url in urls])}: {records.words}",),
+        )
     return [
         {
             "name": record.name.normalized,
             "version": str(record.version),
-            "url": record.url,
+            "url": strip_channel(record.url),
             "hashes": {
                 kind: value.hex()
                 for kind, value in (("sha256", record.sha256), ("md5", record.md5))

@@ -73,6 +73,8 @@ def test_credentials_in_urls_go_nowhere(file: str, tmp_path: Path) -> None:
     assert "hunter2" not in shown
     assert "tk-1" not in shown
     assert locked.base == read(file).base
+    (note,) = (note for note in locked.notes if note.subject == "conda.anaconda.org")
+    assert "is left out" in note.message
     # Nor into errors.
     (tmp_path / file).write_text(secret.replace("linux-64/python", "linux-64/python/"))
     with pytest.raises(LockError) as error:
