@@ -34,6 +34,7 @@ class Settings:
     is not conda's; `glibc` is the oldest that a guest may have; `store` is the default bucket.
     `exclude` are patterns of loose code that stays here, as in `.gitignore`; `loose_limit` is how
     many MB (10^6 bytes) of it may travel.
+    `torch_index` is a mirror of PyTorch's indexes.
     `require` names packages that no environment may lack; `ignore` and `add` come before what
     the command line says.
     """
@@ -47,6 +48,7 @@ class Settings:
     add: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     loose_limit: int = LOOSE_LIMIT
+    torch_index: str | None = None
 
 
 def read_settings(folder: Path) -> Settings:
@@ -87,9 +89,10 @@ def parse_settings(text: str) -> Settings:
         add=_strings(rest, "add", path),
         exclude=_parse_exclude(rest, path),
         loose_limit=_parse_limit(rest.pop("loose-limit", LOOSE_LIMIT), f"{path}.loose-limit"),
+        torch_index=_text(rest, "torch-index", path) if "torch-index" in rest else None,
     )
     known = ("add", "channels", "exclude", "glibc", "ignore", "loose-limit", "require", "store")
-    _refuse_unknown(rest, path, (*known, "tools"))
+    _refuse_unknown(rest, path, (*known, "tools", "torch-index"))
     return settings
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import subprocess
 import sys
+import tarfile
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,6 +80,53 @@ def make_wheel(
     with zipfile.ZipFile(path, "w") as wheel:
         for member, data in files.items():
             wheel.writestr(zipfile.ZipInfo(member, (2020, 1, 1, 0, 0, 0)), data)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return WheelFile(name=canonicalize_name(name), version=version, path=path, sha256=sha256)
+
+
+def make_sdist(
+    folder: Path, name: str, version: str = "1.0", files: Mapping[str, str] | None = None
+) -> WheelFile:
+    """Write an sdist of one module, or of `files`, that says all about itself.
+
+    It is built without any package of an index, by a backend of its own.
+    """
+    module = name.replace("-", "_")
+    metadata = f"Metadata-Version: 2.2\nName: {name}\nVersion: {version}\n"
+    backend = f"""\
+import zipfile
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    name = "{module}-{version}-py3-none-any.whl"
+    info = "{module}-{version}.dist-info/"
+    with zipfile.ZipFile(folder + "/" + name, "w") as wheel:
+        wheel.write("{module}.py")
+        wheel.writestr(info + "METADATA", open("PKG-INFO").read())
+        tags = "Root-Is-Purelib: true\\nTag: py3-none-any\\n"
+        wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\n" + tags)
+        wheel.writestr(info + "RECORD", "")
+    return name
+"""
+    project = f"""\
+[project]
+name = "{name}"
+version = "{version}"
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+"""
+    members = {
+        "PKG-INFO": metadata,
+        "pyproject.toml": project,
+        "backend.py": backend,
+        **({f"{module}.py": f"NAME = {name!r}\n"} if files is None else files),
+    }
+    path = folder / f"{module}-{version}.tar.gz"
+    with tarfile.open(path, "w:gz") as sdist:
+        for member, text in members.items():
+            info = tarfile.TarInfo(f"{module}-{version}/{member}")
+            info.size = len(text.encode())
+            sdist.addfile(info, io.BytesIO(text.encode()))
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return WheelFile(name=canonicalize_name(name), version=version, path=path, sha256=sha256)
 

@@ -1,4 +1,4 @@
-"""The lock: from what is here to exactly what must be there, without a solve."""
+"""The lock: from what is here to exactly what must be there."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from bootstrap.config import Settings
     from bootstrap.lock.plan import Row
+    from bootstrap.lock.wheels import Wheels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +52,41 @@ class Locked:
     rows: tuple[Row, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What is to be locked; `sources` are the projects that the layer brings."""
+
+    scan: Scan
+    sources: tuple[Source, ...]
+    target: Target
+    settings: Settings
+    cache: Path
+    fresh: bool
+    add: tuple[str, ...]
+    exact: frozenset[str]
+
+    @property
+    def from_indexes(self) -> tuple[Distribution, ...]:
+        """What pip or uv installed from an index, each name once (the first on the path)."""
+        ours = {source.name for source in self.sources}
+        found: dict[str, Distribution] = {}
+        for item in self.scan.distributions:
+            if item.conda is None and item.name not in ours:
+                found.setdefault(item.name, item)
+        return tuple(found.values())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """The packages of the base, and what became of each."""
+
+    python: Python
+    conda: tuple[CondaPackage, ...]
+    found: Wheels
+    rows: tuple[Row, ...]
+    notes: tuple[Problem, ...] = ()
+
+
 def lock(
     scan: Scan,
     *,
@@ -61,19 +97,22 @@ def lock(
     add: Sequence[str] = (),
     exact: frozenset[str] = frozenset(),
 ) -> Locked:
-    """Find exact packages for the target: same versions, same builds, same hashes.
+    """Find exact packages for the target.
+
+    For this machine's own platform: same versions, same builds, same hashes. For another one,
+    solved for here: `major.minor` of every package stays, and the whole version of those in
+    `exact`. `add` are requirements of what is not installed here.
 
     The answer is kept in `cache` for 24 hours under the digest of the whole request, so the
     same one gives the same lock within milliseconds; `fresh` asks again.
 
     Raises:
-        LockError: the platforms differ, or packages have no file for the target; every
-            offender is named.
+        LockError: packages cannot be had for the target; every offender is named.
     """
     from bootstrap.lock.indexes import describe_indexes
     from bootstrap.lock.kept import keep_for_a_day
 
-    _refuse_other_platforms(scan, target)
+    _refuse_target(scan, target)
     question = {
         "scan": replace(scan, loose=(), problems=()).to_dict(),
         "target": asdict(target),
@@ -85,17 +124,16 @@ def lock(
     answer = keep_for_a_day(
         cache / "locks",
         question,
-        lambda: _to_dict(_lock(scan, target, settings, cache, fresh=fresh)),
+        lambda: _to_dict(_lock(scan, target, settings, cache, fresh=fresh, add=add, exact=exact)),
         fresh=fresh,
     )
     return _from_dict(answer)
 
 
-def _refuse_other_platforms(scan: Scan, target: Target) -> None:
-    if target.platform not in PLATFORMS or scan.platform != target.platform:
+def _refuse_target(scan: Scan, target: Target) -> None:
+    if target.platform not in PLATFORMS:
         raise LockError(
-            f"Cannot lock for `{target.platform}` from `{scan.platform}` yet",
-            hint="Run envboot on a Linux machine of the same architecture as the guests",
+            f"Cannot lock for `{target.platform}`, only for {name_some(list(PLATFORMS))}"
         )
     if scan.interpreter.implementation.lower() != "cpython":
         raise LockError(
@@ -103,43 +141,59 @@ def _refuse_other_platforms(scan: Scan, target: Target) -> None:
         )
 
 
-def _lock(scan: Scan, target: Target, settings: Settings, cache: Path, *, fresh: bool) -> Locked:
+def _lock(
+    scan: Scan,
+    target: Target,
+    settings: Settings,
+    cache: Path,
+    *,
+    fresh: bool,
+    add: Sequence[str],
+    exact: frozenset[str],
+) -> Locked:
     from bootstrap.config import find_tool
     from bootstrap.indexes.packages import find_private, note_channels
-    from bootstrap.lock.conda import lock_records, note_files, virtual_packages
-    from bootstrap.lock.wheels import lock_wheels
+    from bootstrap.lock.across import lock_across
+    from bootstrap.lock.conda import note_files, virtual_packages
+    from bootstrap.lock.exact import lock_exactly
     from bootstrap.scan.sources import find_sources
 
     _refuse_lost(scan)
-    sources = tuple(find_sources(scan))
-    conda = lock_records(scan.conda)
-    python = _find_python(scan, target)
-    found = lock_wheels(
-        _from_pypi(scan.distributions, sources),
-        platform=target.platform,
-        glibc=target.glibc,
-        version=python.version,
-        python=scan.interpreter.executable,
+    request = Request(
+        scan=scan,
+        sources=tuple(find_sources(scan)),
+        target=target,
+        settings=settings,
         cache=cache,
+        fresh=fresh,
+        add=tuple(add),
+        exact=exact,
     )
-    if python.source == "conda" and not conda:
-        conda = _solve_interpreter(python, target, settings, cache, fresh=fresh)
-    private = find_private(conda, os.environ)
+    answer = (lock_exactly if scan.platform == target.platform else lock_across)(request)
+    found, conda = answer.found, answer.conda
     names = [*(["micromamba"] if conda else []), *(["uv"] if found.wheels or not conda else [])]
     base = Base(
         platform=target.platform,
-        python=python,
+        python=answer.python,
         prefix=target.prefix,
-        virtual_packages=virtual_packages(target.platform, target.glibc),
+        virtual_packages=virtual_packages(target.platform, target.glibc, target.cuda),
         conda=conda,
         wheels=tuple(sorted(found.wheels, key=lambda wheel: wheel.name)),
         tools={name: find_tool(name, target.platform, settings) for name in names},
     )
+    private = find_private(conda, os.environ)
     return Locked(
         base=base,
-        sources=tuple(sorted((*sources, *found.sources), key=lambda source: source.name)),
-        notes=(*_note_overwritten(scan), *note_files(conda), *note_channels(private), *found.notes),
+        sources=tuple(sorted((*request.sources, *found.sources), key=lambda source: source.name)),
+        notes=(*answer.notes, *note_files(conda), *note_channels(private), *found.notes),
+        rows=(*answer.rows, *(_row(source) for source in request.sources)),
     )
+
+
+def _row(source: Source) -> Row:
+    from bootstrap.lock.plan import compare
+
+    return compare(source.name, "layer", source.version, source.version)
 
 
 def _refuse_lost(scan: Scan) -> None:
@@ -160,83 +214,23 @@ def _refuse_lost(scan: Scan) -> None:
         )
 
 
-def _find_python(scan: Scan, target: Target) -> Python:
-    """Say which interpreter the guest gets."""
-    of_conda = [record.version for record in scan.conda if record.name == "python"]
-    if of_conda:
-        return Python(version=of_conda[0], source="conda")
-    if target.host_python and not scan.conda:
-        executable = os.path.realpath(scan.interpreter.base_executable)
-        return Python(version=scan.interpreter.version, source="host", executable=executable)
-    return Python(version=scan.interpreter.version, source="conda")
-
-
-def _solve_interpreter(
-    python: Python, target: Target, settings: Settings, cache: Path, *, fresh: bool
-) -> tuple[CondaPackage, ...]:
-    """Solve for the interpreter, once a day: another package must not bring another build."""
-    from bootstrap.lock.conda import solve_python
-    from bootstrap.lock.kept import keep_for_a_day
-
-    question = {
-        "python": python.version,
-        "platform": target.platform,
-        "glibc": target.glibc,
-        "channels": list(settings.channels),
-    }
-
-    def solve() -> list[dict[str, Any]]:
-        packages = solve_python(
-            python.version,
-            platform=target.platform,
-            glibc=target.glibc,
-            channels=settings.channels,
-            cache=cache,
-        )
-        return [asdict(package) for package in packages]
-
-    kept = keep_for_a_day(cache / "interpreters", question, solve, fresh=fresh)
-    return tuple(CondaPackage(**package) for package in kept)
-
-
-def _from_pypi(
-    distributions: Sequence[Distribution], sources: Sequence[Source]
-) -> list[Distribution]:
-    """Return what pip or uv installed from an index, each name once (the first on the path)."""
-    ours = {source.name for source in sources}
-    found: dict[str, Distribution] = {}
-    for item in distributions:
-        if item.conda is None and item.name not in ours:
-            found.setdefault(item.name, item)
-    return list(found.values())
-
-
-def _note_overwritten(scan: Scan) -> list[Problem]:
-    """Name the conda packages that pip installed over: the guest does the same, in that order."""
-    records = {record.name: record.version for record in scan.conda}
-    return [
-        Problem(
-            subject=item.name,
-            message=f"conda's {records[item.name]} is overwritten by {item.version} from PyPI",
-        )
-        for item in scan.distributions
-        if item.conda is None and item.name in records
-    ]
-
-
 def _to_dict(locked: Locked) -> dict[str, Any]:
     return {
         "manifest": Manifest(base=locked.base).to_dict(),
         "sources": [asdict(source) for source in locked.sources],
         "notes": [asdict(note) for note in locked.notes],
+        "rows": [asdict(row) for row in locked.rows],
     }
 
 
 def _from_dict(document: dict[str, Any]) -> Locked:
     import json
 
+    from bootstrap.lock.plan import Row
+
     return Locked(
         base=parse_manifest(json.dumps(document["manifest"])).base,
         sources=tuple(Source(**source) for source in document["sources"]),
         notes=tuple(Problem(**note) for note in document["notes"]),
+        rows=tuple(Row(**row) for row in document["rows"]),
     )

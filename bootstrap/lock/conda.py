@@ -9,7 +9,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from bootstrap.errors import LockError, name_some
 from bootstrap.lock.tags import ARCH
@@ -70,6 +70,12 @@ def lock_records(records: Sequence[CondaRecord]) -> tuple[CondaPackage, ...]:
             hint="Install them again from a channel",
         )
     return tuple(packages)
+
+
+def describe_file(package: CondaPackage) -> tuple[str, str]:
+    """Return name and version, as the file's name has them: `name-version-build.conda`."""
+    name, version, _ = unquote(package.url.rpartition("/")[2]).rsplit("-", 2)
+    return name, version
 
 
 def note_files(packages: Sequence[CondaPackage]) -> tuple[Problem, ...]:
@@ -136,7 +142,7 @@ async def _solve(
             causes=tuple(_lines(text))[:10],
             hint="Set `channels` in `[tool.envboot]` to conda channels that can be reached",
         ) from error
-    return tuple(_package(record) for record in sorted(records, key=lambda r: r.name.normalized))
+    return tuple(package_of(record) for record in sorted(records, key=lambda r: r.name.normalized))
 
 
 async def _python_versions(
@@ -146,7 +152,8 @@ async def _python_versions(
     return {str(record.version) for records in found for record in records}
 
 
-def _package(record: RepoDataRecord) -> CondaPackage:
+def package_of(record: RepoDataRecord) -> CondaPackage:
+    """Return what a solve found as an explicit package."""
     sha256, md5 = record.sha256, record.md5
     return CondaPackage(
         url=strip_channel(record.url),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,3 +22,42 @@ class Row:
     there: str | None = None
     status: Literal["same", "patch", "replaced", "dropped", "added"]
     reason: str | None = None
+
+
+def compare(
+    name: str,
+    source: Literal["conda", "pypi", "layer"],
+    here: str | None,
+    there: str | None,
+    reason: str | None = None,
+) -> Row:
+    """Return the row of a package; what is the same needs no reason."""
+    if here is None:
+        return Row(name=name, source=source, there=there, status="added", reason=reason)
+    if there is None:
+        return Row(name=name, source=source, here=here, status="dropped", reason=reason)
+    if here == there:
+        return Row(name=name, source=source, here=here, there=there, status="same")
+    is_patch = here.split(".")[:2] == there.split(".")[:2]
+    status: Literal["patch", "replaced"] = "patch" if is_patch else "replaced"
+    return Row(name=name, source=source, here=here, there=there, status=status, reason=reason)
+
+
+def compare_all(
+    source: Literal["conda", "pypi", "layer"],
+    here: Mapping[str, str],
+    there: Mapping[str, str],
+    reasons: Mapping[str, str],
+    added: str,
+) -> tuple[Row, ...]:
+    """Compare versions by name; `added` is why something is there only."""
+    return tuple(
+        compare(
+            name,
+            source,
+            here.get(name),
+            there.get(name),
+            reasons.get(name, None if name in here else added),
+        )
+        for name in sorted({*here, *there})
+    )

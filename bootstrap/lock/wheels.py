@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 from bootstrap.errors import LISTED, LockError, name_some
-from bootstrap.indexes import Indexes, PrivateWheel, note_private, open_indexes
-from bootstrap.lock.tags import ARCH, choose_wheel, rank_tags
+from bootstrap.indexes import PrivateWheel, note_private
+from bootstrap.lock.fit import Misfit
+from bootstrap.lock.tags import choose_wheel
 from bootstrap.manifest import Wheel
 from bootstrap.scan.document import Distribution, Problem, Source
 from bootstrap.scan.urls import redact, strip_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
+
+    from bootstrap.lock import Target
+    from bootstrap.lock.lookup import Lookup, Packages
 
 PYPI_FILES = "files.pythonhosted.org"
 
 # What `uv pip compile --python-platform` knows; a glibc between two of them takes the older.
 _UV_GLIBC = (17, 28, *range(31, 41))
-_NO_SOLUTION = "No solution found"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,58 +46,40 @@ class _Offence:
     sdist: bool = False
 
 
-def lock_wheels(
-    distributions: Sequence[Distribution],
-    *,
-    platform: str,
-    glibc: str,
-    version: str,
-    python: str,
-    cache: Path,
-) -> Wheels:
+def lock_wheels(distributions: Sequence[Distribution], *, lookup: Lookup, cache: Path) -> Wheels:
     """Find URL and sha256 of the wheel of every distribution, none of them solved for.
 
-    `version` is the Python version, `python` the path of the scanned interpreter. The indexes
-    are those of uv's settings and, for what pip installed, of pip's. Wheels that guests have no
-    login for are fetched into `cache`, and returned as sources.
+    Wheels that guests have no login for are fetched into `cache`, and returned as sources. So
+    are sdists, of what has no wheel for the target: they are built here.
 
     Raises:
-        LockError: naming every distribution without a wheel for the target, or uv's failure.
+        LockError: naming every distribution that is neither, or uv's failure.
     """
-    if not distributions:
-        return Wheels()
-    # uv's own cut for the platform: it leaves out what the target cannot run.
-    minor = max(known for known in _UV_GLIBC if known <= max(17, int(glibc.split(".")[1])))
-    target = (version, f"{ARCH[platform]}-manylinux_2_{minor}", python)
-    indexes = open_indexes(
-        os.environ,
-        Path.cwd(),
-        prefix=Path(python).parent.parent,
-        pip=any(item.installer == "pip" for item in distributions),
-        probe=distributions[0].name,
-    )
-    packages, offences = _resolve([_pin(item) for item in distributions], target, indexes)
-    ranks = rank_tags(platform, glibc, version)
-    wheels, sources, private = [], [], []
-    blamed = {offence.pin for offence in offences}
+    packages, offences = _find_wheels([_pin(item) for item in distributions], lookup)
+    blamed = {offence.pin: offence for offence in offences if not offence.sdist}
+    found, built = _find_sdists([offence.pin for offence in offences if offence.sdist], lookup)
+    packages |= found
+    blamed |= built
+    wheels, sources = [], []
+    private: list[PrivateWheel] = []
+    sdists: list[PrivateWheel] = []
     for item in distributions:
-        if _pin(item) in blamed:
-            continue
-        found = _choose(item, packages.get(item.name), ranks, indexes)
-        if isinstance(found, _Offence):
-            offences.append(found)
-        elif isinstance(found, PrivateWheel):
-            private.append(found)
-        elif isinstance(found, Source):
-            sources.append(found)
+        pin = _pin(item)
+        chosen = blamed.get(pin) or _choose(item, packages.get(item.name), lookup)
+        if isinstance(chosen, _Offence):
+            blamed[pin] = chosen
+        elif isinstance(chosen, PrivateWheel):
+            (private if chosen.file.endswith(".whl") else sdists).append(chosen)
+        elif isinstance(chosen, Source):
+            sources.append(chosen)
         else:
-            wheels.append(found)
-    if offences:
-        raise _refuse(offences, platform, glibc)
+            wheels.append(chosen)
+    if blamed:
+        raise _refuse(list(blamed.values()), lookup.target)
     return Wheels(
         wheels=tuple(wheels),
-        sources=(*sources, *indexes.bring(private, cache)),
-        notes=(*_note_hosts(wheels), *note_private(private)),
+        sources=(*sources, *lookup.indexes.bring([*private, *sdists], cache)),
+        notes=(*_note_hosts(wheels), *note_private(private), *_note_sdists(sdists)),
     )
 
 
@@ -127,61 +105,54 @@ def _pin(item: Distribution) -> str:
     return f"{item.name}=={item.version}"
 
 
-def _resolve(
-    pins: list[str], target: tuple[str, str, str], indexes: Indexes
-) -> tuple[dict[str, dict[str, Any]], list[_Offence]]:
+def _find_wheels(pins: list[str], lookup: Lookup) -> tuple[Packages, list[_Offence]]:
     """Look pins up, all in one call; a failing set is halved until every offender is known.
 
     uv stops at the first one that it cannot find, and users want to hear of all.
     """
-    found, complaint = _compile(pins, target, indexes)
-    if found is not None:
+    if not pins:
+        return {}, []
+    found = lookup.find_exact(pins)
+    if not isinstance(found, Misfit):
         return found, []
     if len(pins) == 1:
-        return {}, [_Offence(pin=pins[0], seen=complaint, sdist="no usable wheels" in complaint)]
+        wanted = any(words in found.words for words in ("no usable wheels", "no wheels"))
+        return {}, [_Offence(pin=pins[0], seen=found.words, sdist=wanted)]
     middle = len(pins) // 2
-    left, left_offences = _resolve(pins[:middle], target, indexes)
-    right, right_offences = _resolve(pins[middle:], target, indexes)
+    left, left_offences = _find_wheels(pins[:middle], lookup)
+    right, right_offences = _find_wheels(pins[middle:], lookup)
     return {**left, **right}, left_offences + right_offences
 
 
-def _compile(
-    pins: list[str], target: tuple[str, str, str], indexes: Indexes
-) -> tuple[dict[str, dict[str, Any]] | None, str]:
-    """Run `uv pip compile`; returns the packages by name, or None and uv's complaint.
-
-    `--only-binary` keeps any project's code from running here, and makes an sdist an offence.
-    """
-    version, platform, python = target
-    command = [find_uv(), "pip", "compile", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    command += ["--format", "pylock.toml", "--no-header", "--color", "never"]
-    command += ["--python", python, "--python-version", version, "--python-platform", platform]
-    done = indexes.run_uv(command, pins)
-    if done.returncode == 0:
-        document = tomllib.loads(done.stdout)
-        return {package["name"]: package for package in document.get("packages", ())}, ""
-    lines = [redact(line.strip()) for line in done.stderr.splitlines() if line.strip()]
-    if _NO_SOLUTION not in done.stderr:
-        raise LockError(
-            "Failed to look up wheels with uv",
-            causes=tuple(line.removeprefix("error: ") for line in lines[:LISTED]),
-            hint="Check the network and the indexes in uv's and pip's configuration",
-        )
-    cause = next((line for line in lines if line.startswith(("cause:", "╰─▶"))), lines[-1])
-    return None, cause.removeprefix("cause:").removeprefix("╰─▶").strip()
+def _find_sdists(pins: list[str], lookup: Lookup) -> tuple[Packages, dict[str, _Offence]]:
+    """Look for the sdists of what has no wheel; uv may have to run a build to see their names."""
+    packages: Packages = {}
+    offences = {}
+    for pin in pins:
+        try:
+            found = lookup.find_exact([pin], sdists=True)
+        except LockError as error:
+            found = Misfit(words="no usable wheels, and " + " ".join(error.causes[:2]))
+        if isinstance(found, Misfit):
+            offences[pin] = _Offence(pin=pin, seen=found.words, sdist=True)
+        else:
+            packages |= found
+    return packages, offences
 
 
 def _choose(
-    item: Distribution, package: dict[str, Any] | None, ranks: dict[str, int], indexes: Indexes
+    item: Distribution, package: dict[str, Any] | None, lookup: Lookup
 ) -> Wheel | PrivateWheel | Source | _Offence:
-    """Choose one of the wheels that the index has."""
+    """Choose one of the wheels that the index has, else the sdist."""
     files = [] if package is None else list(package.get("wheels", ()))
     if package and "archive" in package:
         files.append(package["archive"])
     by_name: dict[str, dict[str, Any]] = {}
     for file in files:
         by_name.setdefault(_file_name(file), file)
-    name = choose_wheel(by_name, ranks, item.tags)
+    name = choose_wheel(by_name, lookup.ranks, item.tags)
+    if name is None and package and "sdist" in package:
+        by_name[name := _file_name(package["sdist"])] = package["sdist"]
     if name is None:
         seen = f"Found {name_some(sorted(by_name))}" if by_name else "Found no wheel at all"
         return _Offence(pin=_pin(item), seen=seen, sdist=True)
@@ -195,7 +166,7 @@ def _choose(
     if not sha256:
         seen = f"`{parts.hostname}` gives no sha256 of `{name}`"
         return _Offence(pin=_pin(item), seen=seen)
-    if indexes.is_private(location):
+    if not name.endswith(".whl") or lookup.indexes.is_private(location):
         return PrivateWheel(
             name=item.name, version=item.version, file=name, url=location, sha256=sha256
         )
@@ -227,7 +198,12 @@ def _note_hosts(wheels: list[Wheel]) -> tuple[Problem, ...]:
     )
 
 
-def _refuse(offences: list[_Offence], platform: str, glibc: str) -> LockError:
+def _note_sdists(sdists: list[PrivateWheel]) -> tuple[Problem, ...]:
+    message = "Has no wheel for the target: it is built here from its sdist, and is in the layer"
+    return tuple(Problem(subject=sdist.name, message=message) for sdist in sdists)
+
+
+def _refuse(offences: list[_Offence], target: Target) -> LockError:
     """Make one error of every offence."""
     pins = [redact(offence.pin) for offence in offences]
     plural = "packages have" if len(pins) > 1 else "package has"
@@ -237,15 +213,16 @@ def _refuse(offences: list[_Offence], platform: str, glibc: str) -> LockError:
     if any(offence.sdist for offence in offences):
         hint = (
             "Build a wheel with `pip wheel --no-deps NAME==VERSION` and install that file: "
-            "it then travels in the layer"
+            "it then travels in the layer; or go without, with `--ignore NAME`"
         )
     else:
         hint = (
             "Indexes are read from uv's settings (`UV_INDEX`, `uv.toml`, `[tool.uv]`) and, "
             "for what pip installed, from pip's (`PIP_EXTRA_INDEX_URL`, `pip.conf`)"
         )
+    where = f"`{target.platform}` with glibc {target.glibc}"
     return LockError(
-        f"{len(pins)} {plural} no wheel for `{platform}` with glibc {glibc}: {name_some(pins)}",
+        f"{len(pins)} {plural} no wheel for {where}: {name_some(pins)}",
         causes=tuple(causes),
         hint=hint,
     )

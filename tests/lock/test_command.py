@@ -97,10 +97,3 @@ def test_a_wrong_setting_is_a_usage_error(environment: dict[str, str]) -> None:
     done = run(environment)
     assert done.returncode == 2
     assert "error: Unknown key `tool.envboot.glib`" in done.stderr
-
-
-def test_a_platform_that_cannot_be_locked_for_yet_is_refused(environment: dict[str, str]) -> None:
-    done = run(environment, "--platform", "linux-aarch64")
-    assert done.returncode == 11
-    assert done.stdout == ""
-    assert "error: Cannot lock for `linux-aarch64` from `linux-64` yet" in done.stderr

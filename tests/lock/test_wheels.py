@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.config import cache_folder
+from bootstrap.config import Settings, cache_folder
 from bootstrap.errors import LockError
+from bootstrap.lock import Request, Target
+from bootstrap.lock.lookup import open_lookup
 from bootstrap.lock.wheels import Wheels, lock_wheels
-from tests.index import make_wheel, serve_folder, write_simple
-from tests.lock.documents import VERSION, make_distribution
+from tests.index import make_sdist, make_wheel, serve_folder, write_simple
+from tests.lock.documents import VERSION, make_distribution, make_scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from bootstrap.scan.document import Distribution
 
@@ -43,15 +44,18 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield folder
 
 
-def find(*distributions: Distribution) -> Wheels:
-    return lock_wheels(
-        distributions,
-        platform="linux-64",
-        glibc="2.28",
-        version=VERSION,
-        python=sys.executable,
+def find(*distributions: Distribution, settings: Settings | None = None) -> Wheels:
+    request = Request(
+        scan=make_scan(*distributions),
+        sources=(),
+        target=Target(platform="linux-64", glibc="2.28", host_python=True),
+        settings=settings or Settings(),
         cache=cache_folder(),
+        fresh=False,
+        add=(),
+        exact=frozenset(),
     )
+    return lock_wheels(distributions, lookup=open_lookup(request, VERSION), cache=cache_folder())
 
 
 def test_a_wheel_of_another_index_is_written_with_its_url(index: Path) -> None:
@@ -94,15 +98,49 @@ def test_every_offender_is_named_at_once(index: Path) -> None:
     assert error.hint
 
 
-def test_a_package_that_has_only_an_sdist_is_refused_with_the_way_out(index: Path) -> None:
+def test_a_package_that_has_only_an_sdist_is_fetched_to_be_built_here(index: Path) -> None:
     page = index / "simple" / "source-only"
     page.mkdir(parents=True)
-    (index / "source_only-1.0.tar.gz").write_bytes(b"")
-    (page / "index.html").write_text('<a href="../../source_only-1.0.tar.gz">x</a>')
-    with pytest.raises(LockError, match=r"`source-only==1\.0`") as caught:
-        find(make_distribution("source-only"))
+    made = make_sdist(index, "source-only")
+    (page / "index.html").write_text(f'<a href="../../{made.path.name}#sha256={made.sha256}">x</a>')
+    found = find(make_distribution("source-only"))
+    assert not found.wheels
+    (source,) = found.sources
+    assert source.path
+    assert Path(source.path).read_bytes() == made.path.read_bytes()
+    assert "built here from its sdist" in found.notes[0].message
+
+
+def test_an_sdist_that_cannot_be_read_is_refused_with_the_way_out(index: Path) -> None:
+    page = index / "simple" / "broken"
+    page.mkdir(parents=True)
+    (page / "index.html").write_text('<a href="../../broken-1.0.tar.gz">x</a>')
+    with pytest.raises(LockError, match=r"`broken==1\.0`") as caught:
+        find(make_distribution("broken"))
     assert "no usable wheels" in caught.value.causes[0]
-    assert "pip wheel --no-deps" in (caught.value.hint or "")
+    assert "--ignore NAME" in (caught.value.hint or "")
+
+
+def test_a_build_for_a_gpu_is_found_where_the_table_says(index: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "torch" / "cu124"
+    folder.mkdir(parents=True)
+    made = make_wheel(folder, "torch", "2.5.1+cu124")
+    make_wheel(index, "demo")
+    write_simple(index)
+    page = folder / "torch"
+    page.mkdir()
+    name = made.path.name.replace("+", "%2B")
+    (page / "index.html").write_text(f'<a href="../{name}#sha256={made.sha256}">x</a>')
+    with serve_folder(tmp_path / "torch") as url:
+        found = find(
+            make_distribution("torch", "2.5.1+cu124"),
+            make_distribution("demo"),
+            settings=Settings(torch_index=url),
+        )
+    wheels = {wheel.name: wheel for wheel in found.wheels}
+    assert sorted(wheels) == ["demo", "torch"]
+    assert wheels["torch"].sha256 == made.sha256
+    assert wheels["torch"].url == f"{url}/cu124/{name}"
 
 
 def test_a_wheel_is_hashed_where_its_index_gives_no_hash(index: Path) -> None:
@@ -142,7 +180,7 @@ def test_an_index_that_does_not_answer_is_said_so_once(
 ) -> None:
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://user:hunter2@127.0.0.1:9/simple")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    with pytest.raises(LockError, match="Failed to look up wheels") as caught:
+    with pytest.raises(LockError, match="Failed to look up packages with uv") as caught:
         find(make_distribution("one"), make_distribution("two"))
     assert caught.value.causes
     assert "hunter2" not in repr(vars(caught.value))

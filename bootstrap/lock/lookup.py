@@ -1,0 +1,193 @@
+"""uv's `pip compile`, on the user's indexes, for one target."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from bootstrap.errors import LISTED, LockError
+from bootstrap.indexes import Indexes, open_indexes
+from bootstrap.indexes.configuration import Index
+from bootstrap.lock.fit import Misfit
+from bootstrap.lock.tags import ARCH, rank_tags
+from bootstrap.lock.torch import TorchIndexes, read_torch
+from bootstrap.lock.wheels import _UV_GLIBC, find_uv
+from bootstrap.scan.urls import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from bootstrap.lock import Request, Target
+
+Packages = dict[str, dict[str, Any]]
+"""PEP 751's packages by name."""
+
+_NO_SOLUTION = "No solution found"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lookup:
+    """Indexes to ask, and for which machines; `python` is the interpreter that builds sdists."""
+
+    indexes: Indexes
+    target: Target
+    version: str
+    python: str
+    torch: TorchIndexes
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """The wheel tags that the target runs, 0 the best."""
+        return rank_tags(self.target.platform, self.target.glibc, self.version)
+
+    def find_exact(self, pins: Sequence[str], *, sdists: bool = False) -> Packages | Misfit:
+        """Look up exactly these packages, and nothing that they need."""
+        return self._ask(pins, ["--no-deps", *_binary(sdists=sdists)], solving=False)
+
+    def solve(
+        self,
+        requirements: Sequence[str],
+        *,
+        prefer: Mapping[str, str],
+        exclude: Collection[str] = (),
+        constraints: Collection[str] = (),
+    ) -> Packages | Misfit:
+        """Solve for requirements; versions to `prefer` are taken wherever they fit.
+
+        What is in `exclude` comes from elsewhere. An sdist is taken where there is no solution
+        of wheels alone: uv may run its build to learn what it needs.
+        """
+        with tempfile.TemporaryDirectory(prefix="envboot-") as folder:
+            places = {name: Path(folder, f"{name}.txt") for name in ("excludes", "constraints")}
+            places["excludes"].write_text("\n".join(exclude))
+            places["constraints"].write_text("\n".join(constraints))
+            options = [f"--{name}={place}" for name, place in places.items()]
+            found = self._ask(requirements, [*options, *_binary(sdists=False)], prefer=prefer)
+            if isinstance(found, Misfit) and _wants_wheel(found.words):
+                found = self._ask(requirements, options, prefer=prefer)
+        return found
+
+    def _ask(
+        self,
+        requirements: Sequence[str],
+        options: Sequence[str],
+        *,
+        prefer: Mapping[str, str] | None = None,
+        solving: bool = True,
+    ) -> Packages | Misfit:
+        """Run `uv pip compile`.
+
+        Raises:
+            LockError: it failed for another reason than that there is no solution.
+        """
+        target = self.target
+        # uv's own cut for the platform: it leaves out what the target cannot run.
+        glibc = max(known for known in _UV_GLIBC if known <= max(17, _minor(target.glibc)))
+        with tempfile.TemporaryDirectory(prefix="envboot-") as folder:
+            # uv prefers the versions that its output names already.
+            output = Path(folder, "pylock.toml")
+            if prefer:
+                output.write_text(_render_preferences(prefer))
+            command = [find_uv(), "pip", "compile", "--quiet", "--color", "never", *options]
+            command += ["--format", "pylock.toml", "--no-header", "--output-file", str(output)]
+            command += ["--python", self.python, "--python-version", self.version]
+            command += ["--python-platform", f"{ARCH[target.platform]}-manylinux_2_{glibc}"]
+            indexes = self._with_torch(requirements, solving=solving)
+            done = indexes.run_uv(command, requirements)
+            if done.returncode == 0:
+                document = tomllib.loads(output.read_text("utf-8"))
+                return {package["name"]: package for package in document.get("packages", ())}
+        lines = [redact(line.strip()) for line in done.stderr.splitlines() if line.strip()]
+        if _NO_SOLUTION not in done.stderr and not _wants_wheel(done.stderr):
+            raise LockError(
+                "Failed to look up packages with uv",
+                causes=tuple(line.removeprefix("error: ") for line in lines[:LISTED]),
+                hint="Check the network and the indexes in uv's and pip's configuration",
+            )
+        cause = next((line for line in lines if line.startswith(("cause:", "╰─▶"))), lines[-1])
+        return Misfit(words=cause.removeprefix("cause:").removeprefix("╰─▶").strip())
+
+    def _with_torch(self, requirements: Sequence[str], *, solving: bool) -> Indexes:
+        """Send PyTorch's own packages to its index, unless uv's settings say where they are."""
+        configuration = self.indexes.configuration
+        urls: dict[str, str] = {}
+        for text in requirements:
+            found = Requirement(text)
+            name = canonicalize_name(found.name)
+            build = str(found.specifier).partition("+")[2]
+            if found.url or name in configuration.sources or not (build or solving):
+                continue
+            url = self.torch.choose(name, build, self.target.cuda)
+            if url:
+                urls[name] = url
+        if not urls:
+            return self.indexes
+        called = {url: f"pytorch-{number}" for number, url in enumerate(sorted(set(urls.values())))}
+        added = [Index(url=url, name=name, explicit=True) for url, name in called.items()]
+        sources = {name: [{"index": called[url]}] for name, url in urls.items()}
+        return replace(
+            self.indexes,
+            configuration=replace(
+                configuration,
+                indexes=(*configuration.indexes, *added),
+                sources={**configuration.sources, **sources},
+            ),
+        )
+
+
+def open_lookup(request: Request, version: str) -> Lookup:
+    """Read where to look for a request's packages, for machines with that Python.
+
+    Raises:
+        LockError: naming every index that refuses the login, or has none.
+    """
+    here, items = request.scan.interpreter, request.from_indexes
+    names = [*(item.name for item in items), *(Requirement(text).name for text in request.add)]
+    indexes = open_indexes(
+        os.environ,
+        Path.cwd(),
+        prefix=Path(here.prefix),
+        pip=any(item.installer == "pip" for item in items),
+        probe=names[0],
+    )
+    return Lookup(
+        indexes=indexes,
+        target=request.target,
+        version=version,
+        # A scan may have been made on another machine.
+        python=here.executable if Path(here.executable).exists() else sys.executable,
+        torch=read_torch(request.settings.torch_index),
+    )
+
+
+def _binary(*, sdists: bool) -> list[str]:
+    """Return the options that keep any project's code from running here."""
+    return [] if sdists else ["--only-binary", ":all:"]
+
+
+def _wants_wheel(words: str) -> bool:
+    return "no usable wheels" in words or "no wheels" in words
+
+
+def _minor(glibc: str) -> int:
+    return int(glibc.split(".")[1])
+
+
+def _render_preferences(prefer: Mapping[str, str]) -> str:
+    lines = ['lock-version = "1.0"', 'created-by = "envboot"']
+    for name, version in sorted(prefer.items()):
+        lines += ["[[packages]]", f"name = {json.dumps(name)}", f"version = {json.dumps(version)}"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,172 @@
+"""Conda packages for another platform: solved for on the channels that they came from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from packaging.utils import canonicalize_name
+
+from bootstrap.errors import LISTED, LockError, name_some
+from bootstrap.lock.conda import package_of
+from bootstrap.lock.fit import Misfit, fit_pins, rank_needs
+from bootstrap.lock.kept import keep_for_a_day
+from bootstrap.lock.solver import Channels, open_channels
+from bootstrap.manifest import CondaPackage
+from bootstrap.needs import depends_of
+from bootstrap.scan.urls import strip_channel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rattler import RepoDataRecord
+
+    from bootstrap.lock import Request
+    from bootstrap.scan.document import CondaRecord
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Solved:
+    """Packages with their versions by name, and why another version, or none, is there."""
+
+    packages: tuple[CondaPackage, ...]
+    versions: Mapping[str, str]
+    reasons: Mapping[str, str]
+
+
+def solve_records(request: Request) -> Solved:
+    """Solve for the environment's conda packages, or for its interpreter alone.
+
+    `major.minor` of every package is kept, and the patch version where that can be. What nothing
+    else needs, the interpreter and what is in `exact` must be there; what came along gives way
+    where it does not fit: first exact patches, then what is needed farthest from the roots.
+
+    Raises:
+        LockError: naming every package that must be there and cannot, or that no channel answers.
+    """
+    scan = request.scan
+    urls = find_channels(scan.conda) or request.settings.channels
+    records = [
+        (record.name, record.version, sorted({name for name, _ in depends_of(record)}))
+        for record in sorted(scan.conda, key=lambda record: record.name)
+    ] or [("python", scan.interpreter.version, [])]
+    python = {item.conda for item in scan.distributions if item.conda}
+    question = {
+        "records": records,
+        "python": sorted(python),
+        "channels": [strip_channel(url) for url in urls],
+        "exact": sorted(request.exact),
+        "target": asdict(request.target),
+    }
+
+    def answer() -> dict[str, Any]:
+        with open_channels(urls, request.target, request.cache) as channels:
+            wish = _Wish(records=records, python=python, request=request, channels=channels)
+            return wish.solve()
+
+    kept = keep_for_a_day(request.cache / "solves", question, answer, fresh=request.fresh)
+    return Solved(
+        packages=tuple(CondaPackage(**package) for package in kept["packages"]),
+        versions=kept["versions"],
+        reasons=kept["reasons"],
+    )
+
+
+def find_channels(records: Sequence[CondaRecord]) -> tuple[str, ...]:
+    """Return the channels that records came from, the one with the most records first.
+
+    No other one is asked: Anaconda's, for one, has terms that its user must have accepted.
+    """
+    counts = Counter(
+        record.url.partition("#")[0].rpartition("/")[0].rpartition("/")[0] for record in records
+    )
+    return tuple(sorted(counts, key=lambda url: (-counts[url], url)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Wish:
+    """Name, version and needs of every record, and which of them are Python packages."""
+
+    records: Sequence[tuple[str, str, Sequence[str]]]
+    python: set[str]
+    request: Request
+    channels: Channels
+
+    def solve(self) -> dict[str, Any]:
+        known = {str(canonicalize_name(name)): name for name, _, _ in self.records}
+        needs = {
+            name: {known[other] for other in others if other in known}
+            for name, _, others in self.records
+        }
+        ranks = rank_needs(needs)
+        here = {name: version for name, version, _ in self.records}
+        there = self.channels.find_versions(list(here))
+        exact = {name for name in here if name in self.request.exact}
+        roots = {name for name in here if ranks[name] == 0} | exact | {"python"}
+        order = sorted(here, key=lambda name: (ranks[name], name))
+        pins = {name: f"{name} {_minor(here[name])}" for name in order}
+        pins |= {name: f"{name} =={here[name]}" for name in exact}
+        patches = {
+            f"{name} =={here[name]}": name
+            for name in order
+            if name not in exact and here[name] in there.get(name, ())
+        }
+        minors = {pins[name]: name for name in order if name not in roots and name in there}
+        # What is not Python's comes along where it is needed, or not at all.
+        names = {**patches, **minors}
+        along = {
+            pin for pin, name in names.items() if name not in roots and name not in self.python
+        }
+
+        def solve(specs: Sequence[str]) -> list[RepoDataRecord] | Misfit:
+            return self.channels.solve(
+                [spec for spec in specs if spec not in along],
+                [spec for spec in specs if spec in along],
+            )
+
+        must = [pins[name] for name in order if name in roots]
+        fit = fit_pins(must, [*minors, *patches], solve)
+        if fit.solution is None:
+            raise self._refuse(fit.refused)
+        reasons = {names[pin]: words for pin, words in reversed([*fit.refused.items()])}
+        versions = {record.name.normalized: str(record.version) for record in fit.solution}
+        for name, version in here.items():
+            if name not in there:
+                reasons[name] = f"is not there for {self._where}"
+            elif name not in versions:
+                reasons[name] = f"nothing needs it for {self._where}"
+            elif versions[name] != version:
+                reasons.setdefault(name, f"{version} is not there for {self._where}")
+        ordered = sorted(fit.solution, key=lambda record: record.name.normalized)
+        return {
+            "packages": [asdict(package_of(record)) for record in ordered],
+            "versions": versions,
+            "reasons": reasons,
+        }
+
+    @property
+    def _where(self) -> str:
+        return f"`{self.request.target.platform}`"
+
+    def _refuse(self, refused: Mapping[str, str]) -> LockError:
+        pins = list(refused)
+        names = [pin.partition(" ")[0] for pin in pins]
+        plural = "packages" if len(pins) > 1 else "package"
+        shown = name_some([strip_channel(url) for url in self.channels.urls])
+        python = names[0] == "python"
+        return LockError(
+            f"Cannot find {len(pins)} conda {plural} for {self._where} in {shown}: "
+            f"{name_some(pins)}",
+            causes=tuple(f"`{pin}`: {words}" for pin, words in refused.items())[:LISTED],
+            hint="Make the environment with a Python that is there, or add a channel to "
+            "`channels` in `[tool.envboot]`"
+            if python
+            else f"Go without, with `--ignore {names[0]}`, or install a version here that exists "
+            "there",
+        )
+
+
+def _minor(version: str) -> str:
+    parts = version.split(".")
+    return f"{parts[0]}.{parts[1]}.*" if len(parts) > 1 else f"=={version}"

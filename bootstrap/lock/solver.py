@@ -1,0 +1,107 @@
+"""Conda channels, asked for another platform: what they have, and what fits together."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from bootstrap.errors import LISTED, LockError, name_some
+from bootstrap.lock.conda import virtual_records
+from bootstrap.lock.fit import Misfit
+from bootstrap.scan.urls import redact, strip_channel
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator, Sequence
+
+    from rattler import Gateway, RepoDataRecord
+
+    from bootstrap.lock import Target
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Channels:
+    """Channels in their order, for one target; every answer comes from the same look at them."""
+
+    urls: tuple[str, ...]
+    target: Target
+    gateway: Gateway
+    pool: ThreadPoolExecutor
+
+    def find_versions(self, names: Sequence[str]) -> dict[str, set[str]]:
+        """Return the versions that there are of each package; raises LockError."""
+
+        async def ask() -> list[RepoDataRecord]:
+            lists = await self.gateway.query(self.urls, self._subdirs, list(names), recursive=False)
+            return [record for records in lists for record in records]
+
+        found: dict[str, set[str]] = {}
+        for record in self._run(ask()):
+            found.setdefault(record.name.normalized, set()).add(str(record.version))
+        return found
+
+    def solve(
+        self, specs: Sequence[str], constraints: Sequence[str] = ()
+    ) -> list[RepoDataRecord] | Misfit:
+        """Solve for specs; constraints hold for what comes along. Raises LockError."""
+        from rattler import solve
+        from rattler.exceptions import SolverError
+
+        async def ask() -> list[RepoDataRecord] | Misfit:
+            try:
+                return await solve(
+                    list(self.urls),
+                    list(specs),
+                    gateway=self.gateway,
+                    platforms=self._subdirs,
+                    virtual_packages=virtual_records(self.target),
+                    constraints=list(constraints),
+                )
+            except SolverError as error:
+                return Misfit(words=_say(str(error)))
+
+        return self._run(ask())
+
+    @property
+    def _subdirs(self) -> Any:
+        return cast("Any", [self.target.platform, "noarch"])
+
+    def _run(self, question: Coroutine[Any, Any, T]) -> T:
+        try:
+            return self.pool.submit(asyncio.run, question).result()
+        except Exception as error:
+            # rattler's text may hold whole URLs.
+            lines = (line.strip() for line in redact(str(error)).splitlines())
+            shown = name_some([strip_channel(url) for url in self.urls])
+            raise LockError(
+                f"Failed to look packages up for `{self.target.platform}` in {shown}",
+                causes=tuple(line for line in lines if line and line != "Caused by:")[:LISTED],
+                hint="Check the network and the channels",
+            ) from error
+
+
+@contextmanager
+def open_channels(urls: Sequence[str], target: Target, cache: Path) -> Iterator[Channels]:
+    """Have channels ready to be asked."""
+    from rattler import Gateway
+
+    # An index of its own each time: see `conda.solve_python`. And a thread of its own, since in
+    # a notebook this one runs a loop.
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder, ThreadPoolExecutor(1) as pool:
+        yield Channels(
+            urls=tuple(urls), target=target, gateway=Gateway(cache_dir=Path(folder)), pool=pool
+        )
+
+
+def _say(text: str) -> str:
+    """Make one line of rattler's tree."""
+    lines = [line.strip(" │├└─\t") for line in text.splitlines()]
+    first = lines[0].removeprefix("Cannot solve the request because of: ")
+    return ", ".join(line.rstrip(".,:") for line in [first, *lines[1:]] if line)
