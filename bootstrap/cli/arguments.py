@@ -42,6 +42,14 @@ def _complete_package(ctx: click.Context, parameter: click.Parameter, text: str)
     return sorted(name for name in names if name.startswith(text.lower()))
 
 
+def _complete_cuda(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
+    """Complete the versions that there are builds for."""
+    del ctx, parameter
+    from bootstrap.lock.torch import read_torch
+
+    return [version for version in read_torch().cuda if version.startswith(text)]
+
+
 def _read_cuda(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     del ctx, parameter
     if value is not None and not _CUDA.fullmatch(value):
@@ -91,6 +99,7 @@ _ENVIRONMENT = (
         "--cuda",
         metavar="VERSION",
         callback=_read_cuda,
+        shell_complete=_complete_cuda,
         help="The CUDA version that the machines' driver runs, such as `12.4`.  [default: no GPU]",
     ),
 )

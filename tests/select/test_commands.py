@@ -84,6 +84,16 @@ class TestEnvironment:
         assert complete.get_completions(["lock", "--python", "/none", "--ignore"], "") == []
 
 
+def test_cuda_completes_to_versions_that_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    complete = ShellComplete(cli, {}, "envboot", "_ENVBOOT_COMPLETE")
+    versions = [item.value for item in complete.get_completions(["lock", "--cuda"], "12.")]
+    assert "12.4" in versions
+    for version in versions:
+        # Only the other option is refused.
+        run(cli, ["lock", "--cuda", version, "--add", "./x"], "envboot")
+        assert "Expected requirements" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
