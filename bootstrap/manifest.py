@@ -9,8 +9,6 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from packaging.utils import canonicalize_name
-
 from bootstrap.agent import wire
 from bootstrap.documents import Node, parse_json, plain
 from bootstrap.errors import DocumentError
@@ -184,6 +182,8 @@ def _parse_conda(node: Node) -> CondaPackage:
 
 
 def _parse_wheel(node: Node) -> Wheel:
+    from packaging.utils import canonicalize_name  # 10 ms that a scan does not need
+
     wheel = Wheel(
         name=node.take("name", str),
         version=node.take("version", str),

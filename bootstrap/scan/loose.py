@@ -92,9 +92,11 @@ def find_loose(
         if seen:
             problems.append(Problem(subject=str(place.folder), message=seen))
             continue
-        names = list(_list_names(place, scan, elsewhere - {real}))
+        too_wide = real in (Path(environment.get("HOME") or "/").resolve(), Path("/"))
+        depth = 0 if too_wide else _DEPTH
+        names = list(_list_names(place, scan, elsewhere - {real}, depth))
         names = _without_projects(names, real, place, projects)
-        if names and real in (Path(environment.get("HOME") or "/").resolve(), Path("/")):
+        if names and too_wide:
             problems.append(_too_wide(place, names))
             continue
         ignored = _ignored_by_git(place, names, environment)
@@ -145,7 +147,7 @@ def _too_wide(place: Place, names: list[str]) -> Problem:
     )
 
 
-def _list_names(place: Place, scan: Scan, elsewhere: frozenset[Path]) -> Iterator[str]:
+def _list_names(place: Place, scan: Scan, elsewhere: frozenset[Path], depth: int) -> Iterator[str]:
     """Yield the files and folders of a place that can be imported, in order."""
     tag = scan.interpreter.tag
     environment = _is_environment(place.folder)
@@ -155,7 +157,7 @@ def _list_names(place: Place, scan: Scan, elsewhere: frozenset[Path]) -> Iterato
                 continue
             if environment and entry.name in _OF_ENVIRONMENTS:
                 continue
-            if entry.name not in _BUILD_SCRIPTS and _is_code(entry, tag, elsewhere, _DEPTH):
+            if entry.name not in _BUILD_SCRIPTS and _is_code(entry, tag, elsewhere, depth):
                 yield entry.name
 
 

@@ -19,6 +19,12 @@ ENVBOOT = Path(sys.executable).with_name("envboot")
 SECRETS = ("s3cr3t-user", "s3cr3t-password", "s3cr3t-signature")
 
 
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+
 @pytest.fixture
 def prefix(tmp_path: Path) -> Path:
     prefix = make_venv(tmp_path / "venv")
@@ -53,6 +59,28 @@ def test_the_table_says_what_is_there_and_where_it_is_from(prefix: Path, tmp_pat
         "two-three  1.0      pypi   record drifted\n"
     )
     assert done.stderr == ("warning: `two-three`: Changed since its installation: `two_three.py`\n")
+
+
+def test_loose_code_is_shown_with_where_it_is_and_what_stays_here(
+    prefix: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    for name in "abcdefg":
+        (work / f"{name}.py").touch()
+    done = envboot("--python", prefix, PYTHONPATH="/gone")
+    assert done.stdout.endswith(
+        f"\n\nLOOSE CODE  {'FROM':{len('current folder')}}  NAMES\n".replace(
+            "LOOSE CODE", f"{'LOOSE CODE':{len(str(work))}}"
+        )
+        + f"{work}  current folder  a.py, b.py, c.py, d.py, e.py and 2 more\n"
+    )
+    assert done.stderr == "warning: `/gone`: Is on `PYTHONPATH`, but is gone\n"
+
+
+def test_who_made_the_environment_is_said(tmp_path: Path) -> None:
+    run(sys.executable, "-m", "virtualenv", "--no-periodic-update", tmp_path / "v")
+    first = envboot("--python", tmp_path / "v").stdout.splitlines()[0]
+    assert first == f"environment  {tmp_path / 'v'} (venv, virtualenv)"
 
 
 def test_problems_that_distributions_share_are_said_once(prefix: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from uv import find_uv_bin
 
 from bootstrap.scan import PROBE
+from bootstrap.scan.document import Loose
 from tests.index import make_wheel
 from tests.scan.environments import (
     complaints,
@@ -44,6 +45,17 @@ def prefix(tmp_path: Path) -> Path:
 def test_the_probe_is_python_3_8() -> None:
     for path in PROBE.parent.glob("*.py"):
         ast.parse(path.read_text(), feature_version=(3, 8))
+    vermin = Path(sys.executable).with_name("vermin")
+    run(vermin, "--target=3.8-", "--violations", PROBE.parent)
+
+
+def test_the_probe_imports_nothing_that_takes_long() -> None:
+    # Without site-packages: what an environment imports as it starts is its own affair.
+    command = [sys.executable, "-S", "-X", "importtime", str(PROBE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {"json", "probe.conda"} <= modules
+    assert {"typing", "bootstrap", "importlib.metadata", "email", "subprocess"}.isdisjoint(modules)
 
 
 @pytest.mark.parametrize("python", find_pythons(*range(8, 15)))
@@ -163,19 +175,30 @@ def test_modules_of_the_working_folder_and_pythonpath_do_not_reach_the_probe(
     monkeypatch.chdir(tmp_path)
     found = scan_prefix(prefix, PYTHONPATH=str(tmp_path), PYTHONHOME="/nowhere")
     assert find(found, "one").record == "ok"
-    (complaint,) = complaints(found, str(tmp_path))
-    assert "PYTHONPATH" in complaint
+    assert found.loose == (Loose(folder=str(tmp_path), origin="pythonpath", names=("json.py",)),)
 
 
-def test_folders_that_pth_files_add_are_reported_when_nothing_installed_them(
+def test_code_in_folders_that_pth_files_add_and_in_site_packages_itself_is_loose(
     prefix: Path, tmp_path: Path
 ) -> None:
     loose = tmp_path / "loose code"
     loose.mkdir()
+    (loose / "mine.py").touch()
     (site_packages(prefix) / "mine.pth").write_text(f"{loose}\n")
-    assert complaints(scan_prefix(prefix), str(loose)) == [
-        "Is on `sys.path` and belongs to no distribution"
-    ]
+    (site_packages(prefix) / "stray.py").touch()
+    found = scan_prefix(prefix)
+    assert found.loose == (
+        Loose(folder=str(site_packages(prefix)), origin="site", names=("stray.py",)),
+        Loose(folder=str(loose), origin="pth", names=("mine.py",)),
+    )
+    assert found.problems == ()
+
+
+def test_an_archive_on_the_path_is_reported(prefix: Path, tmp_path: Path) -> None:
+    (tmp_path / "code.zip").touch()
+    (site_packages(prefix) / "mine.pth").write_text(f"{tmp_path}/code.zip\n")
+    (complaint,) = complaints(scan_prefix(prefix), f"{tmp_path}/code.zip")
+    assert complaint.startswith("Is an archive on the path")
 
 
 def test_start_up_files_that_print_do_not_disturb_the_document(prefix: Path) -> None:
