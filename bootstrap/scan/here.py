@@ -1,0 +1,49 @@
+"""The path of the running interpreter, which may have more on it than a fresh one."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bootstrap.scan.loose import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+def split_path(
+    path: Sequence[str], folder: Path, known: Iterable[Place]
+) -> tuple[list[Place], list[Place]]:
+    """Return what a `sys.path` has before the standard library, and behind it.
+
+    `known` is what a fresh interpreter has on its path too; `folder` is the current one. An
+    entry that is not there is none: Python itself puts such on the path.
+    """
+    standard = standard_library()
+    seen = {place.folder.resolve() for place in known}
+    before: list[Place] = []
+    behind: list[Place] = []
+    passed = False
+    for entry in path:
+        place = folder / entry
+        real = place.resolve()
+        passed = passed or real in standard
+        if real in standard or real in seen or not place.exists():
+            continue
+        if passed:
+            behind.append(Place(folder=place, origin="pth"))
+        elif real == folder.resolve():
+            before.append(Place(folder=folder, origin="current"))
+        else:
+            before.append(Place(folder=place, origin="pythonpath"))
+    return before, behind
+
+
+def standard_library() -> frozenset[Path]:
+    """Return the folders of the standard library."""
+    paths = sysconfig.get_paths()
+    folders = {Path(paths[name]).resolve() for name in ("stdlib", "platstdlib")}
+    folders.add(Path(os.__file__).resolve().parent)
+    return frozenset(folders | {folder / "lib-dynload" for folder in folders})
