@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import os
 import sys
 from contextlib import ExitStack
@@ -10,14 +12,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bootstrap.agent import zstd
 from bootstrap.lock.wheels import find_uv
 from tests.channel import ensure_channel, explicit_list
 from tests.index import make_wheel, serve_folder, write_simple
 from tests.launch.workspace import ENVBOOT, Workspace, write_settings
+from tests.servers import s3_bucket, s3_server
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
+
+__all__ = ["s3_bucket", "s3_server"]
 
 NEEDLE = "hunter2"
 """Every secret has it in its text; in what is base64, it is looked for as such."""
@@ -49,9 +55,11 @@ class Private(Workspace):
 
 
 def has_secret(data: bytes, secrets: tuple[str, ...]) -> bool:
-    """Look for a secret as it is, and as it travels in a header."""
-    import base64
-
+    """Look for a secret as it is, and as it travels in a header; what is packed is unpacked."""
+    if data[:2] == b"\x1f\x8b":
+        data = gzip.decompress(data)
+    elif data[:4] == b"\x28\xb5\x2f\xfd":
+        data = zstd.decode_all(data)
     pairs = [base64.b64encode(secret.encode()).rstrip(b"=") for secret in secrets]
     return NEEDLE.encode() in data or any(pair in data for pair in pairs)
 
@@ -59,41 +67,46 @@ def has_secret(data: bytes, secrets: tuple[str, ...]) -> bool:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Private]:
     """Make the folder once a session: pip installs from everywhere, as its user would have it."""
-    # What stands at the end of a conda prefix's path must be readable to all.
-    folder = tmp_path_factory.mktemp("private")
+    base = tmp_path_factory.mktemp("private")
+    folder, home = base / "work", base / "home"
+    for each in (folder, home, folder / "out"):
+        each.mkdir()
     secrets = ("user:hunter2-url", "netty:hunter2-netrc", "keeper:hunter2-keyring")
     with ExitStack() as stack:
         urls = []
         for number, name in enumerate(("shared", "by-url", "by-netrc", "by-keyring")):
-            index = folder / f"index-{number}"
+            index = base / f"index-{number}"
             index.mkdir()
             make_wheel(index, name)
             write_simple(index)
             urls.append(
                 stack.enter_context(serve_folder(index, *secrets[number - 1 :][: number and 1]))
             )
-        (folder / "index-0" / "uv").symlink_to(find_uv())
+        (base / "index-0" / "uv").symlink_to(find_uv())
         channel = ensure_channel()
         tokens = stack.enter_context(serve_folder(channel.folder, "hunter2-token"))
         tools = stack.enter_context(serve_folder(channel.folder))
         write_settings(
             folder,
-            uv=(f"{urls[0]}/uv", folder / "index-0" / "uv"),
+            uv=(f"{urls[0]}/uv", base / "index-0" / "uv"),
             micromamba=(f"{tools}/micromamba", channel.micromamba),
         )
-        programs = folder / "programs"
+        with (folder / "pyproject.toml").open("a") as settings:
+            # Its token is in `.condarc` only.
+            settings.write(f'[tool.envboot]\nchannels = ["{tokens}/conda"]\n')
+        programs = base / "programs"
         programs.mkdir()
         (programs / "keyring").write_text(KEYRING)
         (programs / "keyring").chmod(0o755)
-        (folder / ".netrc").write_text("machine localhost login netty password hunter2-netrc\n")
-        (folder / ".netrc").chmod(0o600)
-        (folder / ".condarc").write_text(f"channels:\n  - {tokens}/t/hunter2-token/conda\n")
+        (home / ".netrc").write_text("machine localhost login netty password hunter2-netrc\n")
+        (home / ".netrc").chmod(0o600)
+        (home / ".condarc").write_text(f"channels:\n  - {tokens}/t/hunter2-token/conda\n")
         places = [
             urls[1].replace("://", "://user:hunter2-url@"),
             urls[2].replace("127.0.0.1", "localhost"),
             urls[3].replace("://", "://keeper@"),
         ]
-        config = folder / ".config" / "pip"
+        config = home / ".config" / "pip"
         config.mkdir(parents=True)
         lines = "".join(f"\n    {place}/simple" for place in places[1:])
         (config / "pip.conf").write_text(
@@ -104,10 +117,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Private]:
             folder=folder,
             variables={
                 "PATH": f"{programs}:{os.environ['PATH']}",
-                "HOME": str(folder),
+                "HOME": str(home),
                 "ENVBOOT_CACHE_DIR": str(folder / "cache"),
                 "ENVBOOT_STATE_DIR": str(folder / "state"),
-                "UV_CACHE_DIR": str(folder / "uv"),
+                "UV_CACHE_DIR": str(base / "uv"),
                 "PIP_NO_CACHE_DIR": "1",
             },
             python=folder / "venv",
@@ -118,13 +131,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Private]:
         for words in ([find_uv(), "venv", "-q", "--python", sys.executable, "venv"], pip):
             done = workspace.run(*words)
             assert done.returncode == 0, done.stderr
-        explicit = folder / "explicit.txt"
+        explicit = base / "explicit.txt"
         explicit.write_text(explicit_list(channel, f"{tokens}/t/hunter2-token", CONDA))
         create = ["create", "--no-rc", "-y", "-q", "-p", str(folder / "conda"), "-f", str(explicit)]
-        root = str(folder / "mamba")
+        root = str(base / "mamba")
         done = workspace.run(str(channel.micromamba), *create, MAMBA_ROOT_PREFIX=root)
         assert done.returncode == 0, done.stderr
-        (folder / "out").mkdir()
         yield workspace
 
 
