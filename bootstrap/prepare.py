@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -184,7 +185,10 @@ def _read(
     dask: bool,
     fresh: bool,
 ) -> Resolved:
-    """Read a lock file: no package and no code of the environment goes, only of the file."""
+    """Read a lock file: nothing of the environment goes, but the code that the user works on.
+
+    A folder that the file itself installs is not loose too.
+    """
     from bootstrap.lockfiles import read_lock_file
     from bootstrap.lockfiles.interpreters import find_builder
     from bootstrap.required import refuse_missing_in
@@ -199,8 +203,15 @@ def _read(
     )
     refuse_missing_in(locked, settings, dask=dask)
     interpreter = found.interpreter
+    installed = {os.path.realpath(source.path) for source in locked.sources if source.path}
+    loose = tuple(
+        item
+        for item in found.loose
+        if item.origin in ("current", "pythonpath")
+        and os.path.realpath(item.folder) not in installed
+    )
     return Resolved(
-        scan=replace(found, conda=(), distributions=(), loose=(), problems=()),
+        scan=replace(found, conda=(), distributions=(), loose=loose, problems=()),
         target=target,
         locked=locked,
         builder=find_builder(locked.base.python, interpreter)

@@ -121,7 +121,7 @@ def selects_environment(function: Callable[..., None]) -> Callable[..., None]:
         cuda: str | None,
         **rest: Any,
     ) -> None:
-        given = {"ignore": ignore, "only": only, "add": add, "no-loose": no_loose}
+        given = {"ignore": ignore, "only": only, "add": add}
         useless = [f"--{name}" for name, value in given.items() if value]
         if lock_file and useless:
             raise UsageError(

@@ -101,6 +101,20 @@ def test_a_script_in_a_subfolder_finds_its_neighbours(client: Client) -> None:
     assert done.stdout == "helper beside\n"
 
 
+def test_with_a_lock_file_the_code_of_the_folder_goes_and_that_of_the_environment_stays(
+    client: Client,
+) -> None:
+    (client.app / "pylock.toml").write_text(
+        'lock-version = "1.0"\ncreated-by = "a test"\npackages = []\n'
+    )
+    words = ("--from", "pylock.toml", "--", "python")
+    assert client.launch(*words, "scripts/job.py").stdout == "helper beside\n"
+    program = "from importlib.util import find_spec as f; print(f('tool'), f('further'))"
+    seen = client.launch(*words, "-c", program).stdout
+    assert seen.startswith("ModuleSpec(")
+    assert seen.endswith(" None\n")
+
+
 def test_a_program_of_the_folder_runs_and_other_users_can_read_it(client: Client) -> None:
     assert client.launch("--", "./run.sh", "config.yaml").stdout == "run rate: 1\n"
     program = "import os, sys; print(*(oct(os.stat(p).st_mode)[-3:] for p in sys.argv[1:]))"

@@ -99,7 +99,7 @@ def test_cuda_completes_to_versions_that_it_takes(capsys: pytest.CaptureFixture[
     [
         ("lock --cuda twelve", "Expected `--cuda MAJOR.MINOR`, such as `12.4`, found `twelve`"),
         ("lock --cuda 12", "found `12`"),
-        ("lock --from a.lock --only b --no-loose", "`--from` together with `--only`, `--no-loose`"),
+        ("lock --from a.lock --only b --add c", "`--from` together with `--only`, `--add`"),
         ("render-userdata --from a.lock --ignore b", "`--from` together with `--ignore`"),
         ("launch local --from a.lock --add b -- true", "`--from` together with `--add`"),
         ("lock --add ./here --add fine --add 'b", "found `./here`, `'b`"),
