@@ -151,10 +151,7 @@ def _lock(
     add: Sequence[str],
     exact: frozenset[str],
 ) -> Locked:
-    from bootstrap.config import find_tool
-    from bootstrap.indexes.packages import find_private, note_channels
     from bootstrap.lock.across import lock_across
-    from bootstrap.lock.conda import note_files, virtual_packages
     from bootstrap.lock.exact import lock_exactly
     from bootstrap.scan.sources import find_sources
 
@@ -170,6 +167,17 @@ def _lock(
         exact=exact,
     )
     answer = (lock_exactly if scan.platform == target.platform else lock_across)(request)
+    return assemble(answer, request.sources, target=target, settings=settings)
+
+
+def assemble(
+    answer: Answer, sources: Sequence[Source], *, target: Target, settings: Settings
+) -> Locked:
+    """Add what every base has, and say what guests cannot fetch."""
+    from bootstrap.config import find_tool
+    from bootstrap.indexes.packages import find_private, note_channels
+    from bootstrap.lock.conda import note_files, virtual_packages
+
     found, conda = answer.found, answer.conda
     names = [*(["micromamba"] if conda else []), *(["uv"] if found.wheels or not conda else [])]
     base = Base(
@@ -184,9 +192,9 @@ def _lock(
     private = find_private(conda, os.environ)
     return Locked(
         base=base,
-        sources=tuple(sorted((*request.sources, *found.sources), key=lambda source: source.name)),
+        sources=tuple(sorted((*sources, *found.sources), key=lambda source: source.name)),
         notes=(*answer.notes, *note_files(conda), *note_channels(private), *found.notes),
-        rows=(*answer.rows, *(_row(source) for source in request.sources)),
+        rows=(*answer.rows, *(_row(source) for source in sources)),
     )
 
 

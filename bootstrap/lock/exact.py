@@ -38,7 +38,7 @@ def lock_exactly(request: Request) -> Answer:
         found = lock_wheels([*items, *added], lookup=lookup, cache=request.cache)
     here = {record.name: record.version for record in scan.conda}
     if python.source == "conda" and not conda:
-        conda = _solve_interpreter(
+        conda = solve_interpreter(
             python, target, request.settings, request.cache, fresh=request.fresh
         )
         here = {"python": scan.interpreter.version}
@@ -77,7 +77,7 @@ def _find_python(scan: Scan, target: Target) -> Python:
     return Python(version=scan.interpreter.version, source="conda")
 
 
-def _solve_interpreter(
+def solve_interpreter(
     python: Python, target: Target, settings: Settings, cache: Path, *, fresh: bool
 ) -> tuple[CondaPackage, ...]:
     """Solve for the interpreter, once a day: another package must not bring another build."""

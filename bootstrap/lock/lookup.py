@@ -22,9 +22,9 @@ from bootstrap.errors import LISTED, LockError
 from bootstrap.indexes import Indexes, open_indexes
 from bootstrap.indexes.configuration import Index
 from bootstrap.lock.fit import Misfit
-from bootstrap.lock.tags import ARCH, rank_tags
+from bootstrap.lock.tags import name_platform, rank_tags
 from bootstrap.lock.torch import TorchIndexes, read_torch
-from bootstrap.lock.wheels import _UV_GLIBC, find_uv
+from bootstrap.lock.wheels import find_uv
 from bootstrap.scan.urls import redact
 
 if TYPE_CHECKING:
@@ -94,8 +94,6 @@ class Lookup:
             LockError: it failed for another reason than that there is no solution.
         """
         target = self.target
-        # uv's own cut for the platform: it leaves out what the target cannot run.
-        glibc = max(known for known in _UV_GLIBC if known <= max(17, _minor(target.glibc)))
         with tempfile.TemporaryDirectory(prefix="envboot-") as folder:
             # uv prefers the versions that its output names already.
             output = Path(folder, "pylock.toml")
@@ -104,7 +102,7 @@ class Lookup:
             command = [find_uv(), "pip", "compile", "--quiet", "--color", "never", *options]
             command += ["--format", "pylock.toml", "--no-header", "--output-file", str(output)]
             command += ["--python", self.python, "--python-version", self.version]
-            command += ["--python-platform", f"{ARCH[target.platform]}-manylinux_2_{glibc}"]
+            command += ["--python-platform", name_platform(target.platform, target.glibc)]
             indexes = self._with_torch(requirements, solving=solving)
             done = indexes.run_uv(command, requirements)
             if done.returncode == 0:
@@ -180,10 +178,6 @@ def _binary(*, sdists: bool) -> list[str]:
 
 def _wants_wheel(words: str) -> bool:
     return "no usable wheels" in words or "no wheels" in words
-
-
-def _minor(glibc: str) -> int:
-    return int(glibc.split(".")[1])
 
 
 def _render_preferences(prefer: Mapping[str, str]) -> str:

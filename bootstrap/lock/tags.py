@@ -15,6 +15,8 @@ ARCH = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}
 
 # The oldest glibc that manylinux knows on each platform (PEP 513, PEP 599).
 _OLDEST = {"linux-64": 5, "linux-aarch64": 17}
+# What `uv pip compile --python-platform` knows; a glibc between two of them takes the older.
+_UV_GLIBC = (17, 28, *range(31, 41))
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 
 
@@ -42,6 +44,16 @@ def rank_tags(platform: str, glibc: str, version: str) -> dict[str, int]:
     for tag in ordered:
         ranks.setdefault(str(tag), len(ranks))
     return ranks
+
+
+def name_platform(platform: str, glibc: str) -> str:
+    """Return a target as `uv pip compile --python-platform` calls it.
+
+    This is uv's own cut: it leaves out what the target cannot run.
+    """
+    minor = int(glibc.split(".")[1])
+    known = max(known for known in _UV_GLIBC if known <= max(17, minor))
+    return f"{ARCH[platform]}-manylinux_2_{known}"
 
 
 def wheel_tags(filename: str) -> frozenset[str]:

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 PYPI_FILES = "files.pythonhosted.org"
 
-# What `uv pip compile --python-platform` knows; a glibc between two of them takes the older.
-_UV_GLIBC = (17, 28, *range(31, 41))
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wheels:
@@ -79,7 +76,7 @@ def lock_wheels(distributions: Sequence[Distribution], *, lookup: Lookup, cache:
     return Wheels(
         wheels=tuple(wheels),
         sources=(*sources, *lookup.indexes.bring([*private, *sdists], cache)),
-        notes=(*_note_hosts(wheels), *note_private(private), *_note_sdists(sdists)),
+        notes=(*note_hosts(wheels), *note_private(private), *note_sdists(sdists)),
     )
 
 
@@ -186,7 +183,7 @@ def _file_name(file: dict[str, Any]) -> str:
     return unquote(urlsplit(location).path.rpartition("/")[2])
 
 
-def _note_hosts(wheels: list[Wheel]) -> tuple[Problem, ...]:
+def note_hosts(wheels: Sequence[Wheel]) -> tuple[Problem, ...]:
     """Say which machines besides PyPI's the guest will have to reach, and that it has no login."""
     by_host: dict[str, list[str]] = {}
     for wheel in wheels:
@@ -198,7 +195,8 @@ def _note_hosts(wheels: list[Wheel]) -> tuple[Problem, ...]:
     )
 
 
-def _note_sdists(sdists: list[PrivateWheel]) -> tuple[Problem, ...]:
+def note_sdists(sdists: Sequence[PrivateWheel]) -> tuple[Problem, ...]:
+    """Say what is built here, by name."""
     message = "Has no wheel for the target: it is built here from its sdist, and is in the layer"
     return tuple(Problem(subject=sdist.name, message=message) for sdist in sdists)
 

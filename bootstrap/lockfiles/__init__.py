@@ -66,7 +66,7 @@ def read_lock_file(
     )
     read = _find_reader(find_format(file, text))
     try:
-        return _assemble(read(request), request)
+        return _lock(read(request), request)
     except ValueError as error:
         # Such as of `urlsplit`, for what is no URL.
         refuse(request, f"Found a malformed value: {error}")
@@ -81,33 +81,32 @@ def _find_reader(kind: Format) -> Callable[[Request], Content]:
     return reader
 
 
-def _assemble(content: Content, request: Request) -> Locked:
-    """Choose the files, and add what every base has."""
-    from bootstrap.config import find_tool
-    from bootstrap.lock import Locked
-    from bootstrap.lock.conda import note_files, virtual_packages
+def _lock(content: Content, request: Request) -> Locked:
+    """Choose the files, and bring an interpreter where the file has none."""
+    from bootstrap.lock import Answer, assemble
+    from bootstrap.lock.conda import describe_file
+    from bootstrap.lock.exact import solve_interpreter
+    from bootstrap.lock.plan import compare_all
     from bootstrap.lockfiles.choose import choose_files
-    from bootstrap.manifest import Base
 
     target, settings, python = request.target, request.settings, content.python
-    files = choose_files(content.packages, request, python.version)
+    found = choose_files(content.packages, request, python.version)
     conda = content.conda
     if python.source == "conda" and not conda:
-        from bootstrap.lock.exact import _solve_interpreter as solve_interpreter
-
         conda = solve_interpreter(python, target, settings, request.cache, fresh=request.fresh)
-    names = [*(["micromamba"] if conda else []), *(["uv"] if files.wheels or not conda else [])]
-    base = Base(
-        platform=target.platform,
+    wheels = {wheel.name: wheel.version for wheel in found.wheels}
+    layer = {source.name: source.version for source in found.sources}
+    there = dict(describe_file(package) for package in conda)
+    here = there if content.conda else {"python": python.version}
+    answer = Answer(
         python=python,
-        prefix=target.prefix,
-        virtual_packages=virtual_packages(target.platform, target.glibc, target.cuda),
         conda=conda,
-        wheels=tuple(sorted(files.wheels, key=lambda wheel: wheel.name)),
-        tools={name: find_tool(name, target.platform, settings) for name in names},
+        found=found,
+        rows=(
+            *compare_all("conda", here, there, {}, "comes with the interpreter"),
+            *compare_all("pypi", wheels, wheels, {}, ""),
+            *compare_all("layer", layer, layer, {}, ""),
+        ),
+        notes=content.notes,
     )
-    return Locked(
-        base=base,
-        sources=tuple(sorted(files.sources, key=lambda source: source.name)),
-        notes=(*content.notes, *note_files(conda), *files.notes),
-    )
+    return assemble(answer, (), target=target, settings=settings)

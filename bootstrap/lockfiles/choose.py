@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -15,9 +15,9 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from bootstrap.errors import LISTED, LockError, name_some
 from bootstrap.indexes import PrivateWheel, note_private, open_indexes
 from bootstrap.lock.tags import choose_wheel, rank_tags
-from bootstrap.lock.wheels import PYPI_FILES, _note_hosts
+from bootstrap.lock.wheels import PYPI_FILES, Wheels, note_hosts, note_sdists
 from bootstrap.manifest import Wheel
-from bootstrap.scan.document import Problem, Source
+from bootstrap.scan.document import Source
 from bootstrap.scan.urls import strip_url
 
 if TYPE_CHECKING:
@@ -28,20 +28,11 @@ if TYPE_CHECKING:
     from bootstrap.lockfiles.content import Request
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Files:
-    """What the packages of a lock file come to."""
-
-    wheels: tuple[Wheel, ...] = ()
-    sources: tuple[Source, ...] = ()
-    notes: tuple[Problem, ...] = ()
-
-
 class _Refused(Exception):  # noqa: N818
     """Why one package cannot be brought."""
 
 
-def choose_files(packages: Sequence[Package], request: Request, version: str) -> Files:
+def choose_files(packages: Sequence[Package], request: Request, version: str) -> Wheels:
     """Choose the best wheel for the target, else what this machine builds a wheel from.
 
     Sdists are downloaded now and checked by their sha256; folders and files are relative to
@@ -70,10 +61,10 @@ def choose_files(packages: Sequence[Package], request: Request, version: str) ->
     return replace(files, sources=(*local, *files.sources))
 
 
-def _settle(remote: Sequence[PrivateWheel], request: Request) -> Files:
+def _settle(remote: Sequence[PrivateWheel], request: Request) -> Wheels:
     """Leave to the guests what they can fetch themselves; fetch the rest now."""
     if all(_is_public(file) for file in remote):
-        return Files(wheels=tuple(_make_wheel(file) for file in remote))
+        return Wheels(wheels=tuple(_make_wheel(file) for file in remote))
     indexes = open_indexes(
         os.environ,
         request.file.parent,
@@ -89,13 +80,13 @@ def _settle(remote: Sequence[PrivateWheel], request: Request) -> Files:
             private.append(file)
         else:
             wheels.append(_make_wheel(file))
-    return Files(
+    return Wheels(
         wheels=tuple(wheels),
         sources=indexes.bring([*private, *sdists], request.cache),
         notes=(
-            *(_note_built(file) for file in sdists),
+            *note_hosts(wheels),
             *note_private(private),
-            *_note_hosts(wheels),
+            *note_sdists(sdists),
         ),
     )
 
@@ -111,11 +102,6 @@ def _is_public(file: PrivateWheel) -> bool:
 def _make_wheel(file: PrivateWheel) -> Wheel:
     url = None if _is_public(file) else strip_url(file.url)
     return Wheel(name=file.name, version=file.version, sha256=file.sha256, url=url)
-
-
-def _note_built(file: PrivateWheel) -> Problem:
-    message = "Has no wheel for the machines: one is built here and travels in the layer"
-    return Problem(subject=file.name, message=message)
 
 
 def _try(package: Package, folder: Path, ranks: dict[str, int]) -> PrivateWheel | Source | _Refused:

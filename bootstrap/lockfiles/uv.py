@@ -14,8 +14,8 @@ from bootstrap.errors import LISTED, LockError
 from bootstrap.indexes import open_indexes
 from bootstrap.lock.indexes import describe_indexes
 from bootstrap.lock.kept import keep_for_a_day
-from bootstrap.lock.tags import ARCH
-from bootstrap.lock.wheels import _UV_GLIBC, find_uv
+from bootstrap.lock.tags import name_platform
+from bootstrap.lock.wheels import find_uv
 from bootstrap.lockfiles.content import Content, Request, refuse, refuse_names
 from bootstrap.lockfiles.pylock import parse_toml, read_pylock
 from bootstrap.scan.urls import redact
@@ -77,12 +77,6 @@ def _table(document: dict[str, Any], key: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def uv_platform(platform: str, glibc: str) -> str:
-    """Return the target as `uv pip compile --python-platform` calls it."""
-    minor = max(known for known in _UV_GLIBC if known <= max(17, int(glibc.split(".")[1])))
-    return f"{ARCH[platform]}-manylinux_2_{minor}"
-
-
 def compile_kept(
     requirements: Sequence[str],
     *,
@@ -107,7 +101,7 @@ def compile_kept(
     command = ["pip", "compile", "--format", "pylock.toml", "--no-header", *options]
     # Any interpreter will do: what counts is the version and the platform.
     command += ["--python", sys.executable, "--python-version", version]
-    command += ["--python-platform", uv_platform(target.platform, target.glibc)]
+    command += ["--python-platform", name_platform(target.platform, target.glibc)]
     command += ["--directory", str(file.parent)]
     question = {
         "command": command,
