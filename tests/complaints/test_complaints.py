@@ -24,7 +24,7 @@ from tests.layer.projects import write_project
 
 if TYPE_CHECKING:
     from bootstrap.store.local import LocalStore
-    from tests.agent.guests import Parts
+    from tests.agent.guests import Launch, Parts
     from tests.complaints.conftest import Folder
 
 pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
@@ -140,11 +140,14 @@ def test_several_extra_index_urls_mangled_into_one(folder: Folder, tmp_path: Pat
         write_simple(tmp_path / name)
     with serve_folder(tmp_path) as url:
         extra = " ".join(f"{url}/{name}/simple" for name in names)
-        venv = install(folder, tmp_path, *names, "tiny-one==1.0", UV_EXTRA_INDEX_URL=extra)
         variables = {name: text for name, text in folder.variables.items() if name != INDEX}
         variables |= {"PIP_INDEX_URL": folder.variables[INDEX], "PIP_EXTRA_INDEX_URL": extra}
+        user = replace(folder, variables=variables)
+        venv = install(folder, tmp_path, "tiny-one==1.0")
+        pip = [sys.executable, "-m", "pip", "--python", str(venv), "install", "-q", *names]
+        assert user.run(*pip).returncode == 0
         command = ["lock", "--host-python", "--no-loose", "--python", str(venv)]
-        locked = replace(folder, variables=variables).envboot(*command)
+        locked = user.envboot(*command)
     hosts = {wheel["name"]: wheel["url"] for wheel in locked["base"]["wheels"]}
     assert {name: f"{url}/{name}/" in hosts[name] for name in names} == dict.fromkeys(names, True)
     assert "tiny-one" in hosts
@@ -194,17 +197,18 @@ def test_a_lock_file_picked_up_by_location_although_the_active_environment_is_an
 
 
 def test_no_update_of_running_machines(parts: Parts, store: LocalStore, tmp_path: Path) -> None:
-    launches = []
-    for edit in ("1", "2"):
-        manifest, layer = make_layer(make_manifest(parts), tmp_path, {"edit.txt": edit.encode()})
-        launches.append(make_launch(parts, store, tmp_path, manifest=manifest, layer=layer))
-    machine = Guest(tmp_path / "machine", launches[0])
+    def edit(text: str) -> Launch:
+        manifest, layer = make_layer(make_manifest(parts), tmp_path, {"mine.txt": text.encode()})
+        return make_launch(parts, store, tmp_path, manifest=manifest, layer=layer)
+
+    machine = Guest(tmp_path / "machine", edit("before"))
+    assert (machine.boot(), machine.publish()) == (0, 0)
+    edited = edit("after")
+    assert (machine.env / "mine.txt").read_text() == "before"
+    # New user-data reaches it at its next boot, and nothing is installed again.
+    machine.give(edited)
     assert machine.boot() == 0
-    assert (machine.env / "edit.txt").read_text() == "1"
-    # Nothing reaches it while it runs; new user-data does at its next boot, without a reinstall.
-    machine.give(launches[1])
-    assert machine.boot() == 0
-    assert (machine.env / "edit.txt").read_text() == "2"
+    assert (machine.env / "mine.txt").read_text() == "after"
     assert "install" not in {stage["stage"] for stage in machine.result["stages"]}
     text = " ".join((ROOT / "docs/limitations.md").read_text("utf-8").split())
     assert "A running machine keeps the environment that it booted with" in text
