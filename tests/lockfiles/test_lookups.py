@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,6 @@ from tests.lockfiles.reading import conda_files, names, pins, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.index import WheelFile
 
@@ -211,3 +211,19 @@ class TestEnvironment:
         with pytest.raises(LockError) as error:
             read(file)
         assert error.value.causes[0].startswith(cause)
+
+
+def test_a_wheel_whose_url_wants_a_login_travels_in_the_layer(tmp_path: Path) -> None:
+    folder = tmp_path / "private"
+    folder.mkdir()
+    wheel = make_wheel(folder, "secret")
+    with serve_folder(folder, "user:hunter2") as url:
+        address = f"{url}/{wheel.path.name}".replace("://", "://user:hunter2@")
+        (tmp_path / "pylock.toml").write_text(
+            'lock-version = "1.0"\ncreated-by = "tests"\n[[packages]]\nname = "secret"\n'
+            f'wheels = [{{ url = "{address}", hashes = {{ sha256 = "{wheel.sha256}" }} }}]\n'
+        )
+        locked = read(tmp_path / "pylock.toml", cache=tmp_path / "cache")
+    assert (pins(locked), names(locked)) == ([], ["secret"])
+    assert "hunter2" not in repr(locked)
+    assert Path(locked.sources[0].path or "").read_bytes() == wheel.path.read_bytes()
