@@ -59,7 +59,7 @@ class Code:
         for folder in self.folders:
             total.update(os.fsencode(f"{folder.loose.origin}\0{folder.place}\n"))
             for file in folder.files:
-                content = hashlib.sha256(Path(file.source).read_bytes()).hexdigest()
+                content = hashlib.sha256(_read(file)).hexdigest()
                 total.update(os.fsencode(f"{file.path}\0{file.executable:d}{content}\n"))
         return total.hexdigest() if self.folders else None
 
@@ -187,7 +187,7 @@ def check_code(code: Code, target: Target) -> None:
             modules.setdefault(f"{place}/{name.partition('.')[0]}", []).append(file)
     causes = []
     for files in modules.values():
-        read = (read_binary(file.path, Path(file.source).read_bytes()) for file in files)
+        read = (read_binary(file.path, _read(file)) for file in files)
         misfit = find_misfit([binary for binary in read if binary], target)
         if misfit:
             causes.append(misfit.message)
@@ -247,20 +247,31 @@ def _follow(
     folder: Path, entry: Entry, above: frozenset[Path]
 ) -> Iterator[tuple[str, File | None]]:
     """Yield the files behind an entry: what a link leads to would not be there on the guest."""
-    target = (folder / entry.path).resolve()
-    parent = (folder / entry.path).parent.resolve()
-    seen = {*above, parent, *parent.parents}
+    path = folder / entry.path
+    # Resolving takes ten times as long as a look at the file, and few entries are links.
+    target = path.resolve() if entry.link else path
     if target.is_file():
         info = target.stat()
         is_executable = bool(info.st_mode & 0o100)
         yield entry.path, File(entry.path, os.fspath(target), is_executable, info.st_size)
-    elif target.is_dir() and target not in seen:
+    elif not target.is_dir() or target in above or path.parent.resolve().is_relative_to(target):
+        yield entry.path, None
+    else:
         for inner in list_files(target):
             for name, file in _follow(target, inner, above | {target}):
                 place = f"{entry.path}/{name}"
                 yield place, file and file._replace(path=place)
-    else:
-        yield entry.path, None
+
+
+def _read(file: File) -> bytes:
+    try:
+        return Path(file.source).read_bytes()
+    except OSError as error:
+        raise LayerError(
+            f"Failed to read `{file.source}`",
+            causes=(error.strerror or str(error),),
+            hint="Leave it out with `exclude` in `[tool.envboot]`",
+        ) from error
 
 
 def _refuse_too_much(code: Code, limit: int) -> None:

@@ -296,6 +296,15 @@ def test_too_much_code_is_refused_and_its_largest_parts_are_named(
     assert build(found(app, "app", "small.py"), cache=cache, limit=2)
 
 
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    app = write(tmp_path / "app", {"a.py": ""})
+    code = loose.collect([found(app, "a.py")], brought={}, exclude=(), limit=1)
+    (app / "a.py").unlink()
+    with pytest.raises(LayerError, match=r"Failed to read `.*/app/a\.py`") as caught:
+        _ = code.digest
+    assert "exclude" in (caught.value.hint or "")
+
+
 def test_an_extension_module_of_another_machine_is_refused_by_name(
     tmp_path: Path, cache: Path
 ) -> None:
