@@ -63,6 +63,7 @@ def make_wheel(
     text: str = "",
     files: Mapping[str, str] | None = None,
     requires: Sequence[str] = (),
+    tag: str = "py3-none-any",
 ) -> WheelFile:
     """Write a wheel of one module, or of `files`; the same arguments give the same bytes."""
     module = name.replace("-", "_")
@@ -72,11 +73,11 @@ def make_wheel(
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         + "".join(f"Requires-Dist: {text}\n" for text in requires),
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\n"
-        "Root-Is-Purelib: true\nTag: py3-none-any\n",
+        f"Root-Is-Purelib: true\nTag: {tag}\n",
     }
     rows = [f"{path},{_record_hash(data.encode())},{len(data)}" for path, data in files.items()]
     files[f"{info}/RECORD"] = "\n".join([*rows, f"{info}/RECORD,,"]) + "\n"
-    path = folder / f"{module}-{version}-py3-none-any.whl"
+    path = folder / f"{module}-{version}-{tag}.whl"
     with zipfile.ZipFile(path, "w") as wheel:
         for member, data in files.items():
             wheel.writestr(zipfile.ZipInfo(member, (2020, 1, 1, 0, 0, 0)), data)

@@ -20,6 +20,7 @@ COMMANDS = {
     "launch": "Run a command in your environment, on one or many machines",
     "ls": "List the instances that were started from here",
     "lock": "Make the manifest: exact packages for the target platform",
+    "plan": "Show what becomes of each package on the machines",
     "render-userdata": "Make the cloud-init user-data document for an environment",
     "scan": "Report what is in an environment",
     "store": "Work with the bucket",

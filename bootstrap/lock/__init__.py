@@ -66,6 +66,14 @@ class Request:
     exact: frozenset[str]
 
     @property
+    def asked(self) -> set[str]:
+        """The names in `add`, normalised."""
+        from packaging.requirements import Requirement
+        from packaging.utils import canonicalize_name
+
+        return {canonicalize_name(Requirement(text).name) for text in self.add}
+
+    @property
     def from_indexes(self) -> tuple[Distribution, ...]:
         """What pip or uv installed from an index, each name once (the first on the path)."""
         ours = {source.name for source in self.sources}

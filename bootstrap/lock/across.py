@@ -8,9 +8,9 @@ from packaging.utils import canonicalize_name
 
 from bootstrap.lock import Answer, Request
 from bootstrap.lock.lookup import open_lookup
-from bootstrap.lock.plan import Row, compare, compare_all
+from bootstrap.lock.plan import compare_added, compare_all
 from bootstrap.lock.records import solve_records
-from bootstrap.lock.requirements import ADDED, solve_again
+from bootstrap.lock.requirements import solve_again
 from bootstrap.lock.wheels import Wheels, lock_wheels
 from bootstrap.manifest import Python
 
@@ -38,7 +38,10 @@ def lock_across(request: Request) -> Answer:
         found = lock_wheels(again.items, lookup=lookup, cache=request.cache)
         pypi = {item.name: item.version for item in request.from_indexes}
         there = {item.name: item.version for item in again.items}
-        rows += _compare(pypi, there, again.reasons, needed if not request.add else ADDED)
+        kept = {name: version for name, version in there.items() if name in pypi}
+        new = {name: version for name, version in there.items() if name not in pypi}
+        rows += compare_all("pypi", pypi, kept, again.reasons, needed)
+        rows += compare_added(new, request.asked, needed)
     return Answer(python=python, conda=solved.packages, found=found, rows=rows)
 
 
@@ -48,14 +51,3 @@ def _find_provided(request: Request, versions: Mapping[str, str]) -> set[str]:
         item.name for item in request.scan.distributions if item.conda and item.conda in versions
     }
     return known | set(map(canonicalize_name, versions))
-
-
-def _compare(
-    here: Mapping[str, str], there: Mapping[str, str], reasons: Mapping[str, str], added: str
-) -> tuple[Row, ...]:
-    return tuple(
-        compare(name, "pypi", here[name], there.get(name), reasons.get(name))
-        if name in here
-        else Row(name=name, source="added", there=there[name], status="added", reason=added)
-        for name in sorted({*here, *there})
-    )

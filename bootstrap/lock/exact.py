@@ -10,8 +10,8 @@ from bootstrap.lock import Answer, Request
 from bootstrap.lock.conda import describe_file, lock_records, solve_python
 from bootstrap.lock.kept import keep_for_a_day
 from bootstrap.lock.lookup import open_lookup
-from bootstrap.lock.plan import Row, compare_all
-from bootstrap.lock.requirements import ADDED, solve_added
+from bootstrap.lock.plan import compare_added, compare_all
+from bootstrap.lock.requirements import solve_added
 from bootstrap.lock.wheels import Wheels, lock_wheels
 from bootstrap.manifest import CondaPackage, Python
 from bootstrap.scan.document import Problem
@@ -51,15 +51,10 @@ def lock_exactly(request: Request) -> Answer:
         rows=(
             *compare_all("conda", here, there, {}, "comes with the interpreter"),
             *compare_all("pypi", pypi, pypi, {}, ""),
-            *(
-                Row(
-                    name=item.name,
-                    source="added",
-                    there=item.version,
-                    status="added",
-                    reason=ADDED,
-                )
-                for item in added
+            *compare_added(
+                {item.name: item.version for item in added},
+                request.asked,
+                "what is asked for needs it",
             ),
         ),
         notes=_note_overwritten(scan),

@@ -36,6 +36,7 @@ Packages = dict[str, dict[str, Any]]
 """PEP 751's packages by name."""
 
 _NO_SOLUTION = "No solution found"
+_PROJECT = "envboot-request"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +109,9 @@ class Lookup:
             if done.returncode == 0:
                 document = tomllib.loads(output.read_text("utf-8"))
                 return {package["name"]: package for package in document.get("packages", ())}
-        lines = [redact(line.strip()) for line in done.stderr.splitlines() if line.strip()]
+        # What a project depends on is what was asked for here.
+        said = done.stderr.replace(f"{_PROJECT} depends on", "you require")
+        lines = [redact(line.strip()) for line in said.splitlines() if line.strip()]
         if _NO_SOLUTION not in done.stderr and not _wants_wheel(done.stderr):
             raise LockError(
                 "Failed to look up packages with uv",

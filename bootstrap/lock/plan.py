@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
+
+_STATUS = ("same", "patch", "replaced", "dropped", "added")
+_WORDS = {"patch": "patch differs"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,4 +63,50 @@ def compare_all(
             reasons.get(name, None if name in here else added),
         )
         for name in sorted({*here, *there})
+    )
+
+
+def render_plan(rows: Sequence[Row], *, show_all: bool = False) -> str:
+    """Return the counts, and a table of what differs; with `show_all` of everything."""
+    counts = [
+        f"{number} {_WORDS.get(status, status)}"
+        for status in _STATUS
+        if (number := sum(row.status == status for row in rows))
+    ]
+    summary = ", ".join(counts) or "Nothing but the interpreter"
+    shown = sorted(
+        (row for row in rows if show_all or row.status != "same"),
+        key=lambda row: (row.name, row.source),
+    )
+    if not shown:
+        return summary
+    table = [("NAME", "FROM", "HERE", "THERE", "STATUS", "WHY")]
+    table += [
+        (
+            row.name,
+            row.source,
+            row.here or "-",
+            row.there or "-",
+            _WORDS.get(row.status, row.status),
+            row.reason or "",
+        )
+        for row in shown
+    ]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+    return "\n".join([*lines, "", summary])
+
+
+def compare_added(
+    versions: Mapping[str, str], asked: Collection[str], reason: str
+) -> tuple[Row, ...]:
+    """Return rows of what comes from indexes and is not here; `reason` is why it comes unasked."""
+    return tuple(
+        Row(name=name, source="added", there=version, status="added", reason="is asked for")
+        if name in asked
+        else Row(name=name, source="pypi", there=version, status="added", reason=reason)
+        for name, version in sorted(versions.items())
     )

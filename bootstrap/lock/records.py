@@ -18,7 +18,7 @@ from bootstrap.needs import depends_of
 from bootstrap.scan.urls import strip_channel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from rattler import RepoDataRecord
 
@@ -112,7 +112,11 @@ class _Wish:
             for name in order
             if name not in exact and here[name] in there.get(name, ())
         }
-        minors = {pins[name]: name for name in order if name not in roots and name in there}
+        minors = {
+            pins[name]: name
+            for name in order
+            if name not in roots and _has_minor(there.get(name, ()), here[name])
+        }
         # What is not Python's comes along where it is needed, or not at all.
         names = {**patches, **minors}
         along = {
@@ -129,15 +133,12 @@ class _Wish:
         fit = fit_pins(must, [*minors, *patches], solve)
         if fit.solution is None:
             raise self._refuse(fit.refused)
-        reasons = {names[pin]: words for pin, words in reversed([*fit.refused.items()])}
         versions = {record.name.normalized: str(record.version) for record in fit.solution}
-        for name, version in here.items():
-            if name not in there:
-                reasons[name] = f"is not there for {self._where}"
-            elif name not in versions:
-                reasons[name] = f"nothing needs it for {self._where}"
-            elif versions[name] != version:
-                reasons.setdefault(name, f"{version} is not there for {self._where}")
+        reasons = {
+            name: _explain(version, versions.get(name), there.get(name, set()), self._where)
+            for name, version in here.items()
+            if versions.get(name) != version
+        }
         ordered = sorted(fit.solution, key=lambda record: record.name.normalized)
         return {
             "packages": [asdict(package_of(record)) for record in ordered],
@@ -165,6 +166,29 @@ class _Wish:
             else f"Go without, with `--ignore {names[0]}`, or install a version here that exists "
             "there",
         )
+
+
+def _explain(here: str, there: str | None, known: set[str], where: str) -> str:
+    """Say why a package has another version there, or none."""
+    if not known:
+        return f"is not there for {where}"
+    if there is None:
+        return f"nothing needs it on {where}"
+    if here in known:
+        return f"{here} does not fit the rest on {where}"
+    minor = ".".join(here.split(".")[:2])
+    if _has_minor(known, here):
+        is_patch = there.split(".")[:2] == here.split(".")[:2]
+        return (
+            f"{here} is not there for {where}"
+            if is_patch
+            else f"{minor} does not fit the rest on {where}"
+        )
+    return f"{minor} is not there for {where}"
+
+
+def _has_minor(known: Collection[str], wanted: str) -> bool:
+    return any(version.split(".")[:2] == wanted.split(".")[:2] for version in known)
 
 
 def _minor(version: str) -> str:

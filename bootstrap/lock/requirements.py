@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from bootstrap.lock import Request
     from bootstrap.lock.lookup import Lookup, Packages
 
-ADDED = "asked for with `--add`, or needed by it"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Solved:
@@ -98,14 +96,11 @@ def solve_again(request: Request, lookup: Lookup, provided: Collection[str]) -> 
     )
     if fit.solution is None:
         raise _refuse(request, fit.refused)
-    names = {pin: name for name, pin in pins.items()}
-    reasons = {names[pin]: words for pin, words in fit.refused.items() if pin in names}
-    for name, item in items.items():
-        version = fit.solution.get(name)
-        if version is None:
-            reasons.setdefault(name, f"nothing needs it on `{target.platform}`")
-        elif version != item.version:
-            reasons.setdefault(name, f"{item.version} is not to be had for `{target.platform}`")
+    reasons = {
+        name: _explain(item, fit.solution.get(name), fit.refused.get(pins[name]), target.platform)
+        for name, item in items.items()
+        if fit.solution.get(name) != item.version
+    }
     urls = {name: items[name] for name, pin in pins.items() if " @ " in pin}
     return Solved(items=_distributions(fit.solution, urls), reasons=reasons)
 
@@ -159,6 +154,18 @@ def _solve(
 
     kept = keep_for_a_day(request.cache / "solves", question, answer, fresh=request.fresh)
     return Fit(solution=kept["versions"], refused=kept["refused"])
+
+
+def _explain(item: Distribution, there: str | None, words: str | None, platform: str) -> str:
+    """Say why a distribution has another version there, or none; `words` refused its pin."""
+    if words and "was not found" in words:
+        return f"is on no index for `{platform}`"
+    version, minor = item.version, ".".join(item.version.split(".")[:2])
+    if words:
+        return f"{minor} is not there for `{platform}`, or does not fit the rest"
+    if there and there.partition("+")[0] == version.partition("+")[0]:
+        return "is the build that is right for these machines"
+    return f"{version} is not there for `{platform}`"
 
 
 def _pin(item: Distribution, lookup: Lookup, *, exact: bool) -> str:
