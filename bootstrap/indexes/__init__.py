@@ -16,7 +16,7 @@ from bootstrap.indexes.logins import Login, find_keyring, find_netrc, split_logi
 from bootstrap.indexes.pip import read_pip
 from bootstrap.indexes.render import render_config, render_project
 from bootstrap.indexes.uv import VARIABLES, read_uv
-from bootstrap.indexes.web import Web
+from bootstrap.indexes.web import RENEW, Web
 from bootstrap.scan.document import Problem, Source
 from bootstrap.scan.urls import strip_channel, strip_url
 
@@ -148,7 +148,10 @@ def open_indexes(
         insecure=frozenset(configuration.insecure),
     )
     programs = prefix / "bin"
-    indexes = [*configuration.indexes, *map(_read_links, configuration.find_links)]
+    named = {entry["index"] for entries in configuration.sources.values() for entry in entries}
+    # Nothing is asked of an explicit index that no source names.
+    indexes = [item for item in configuration.indexes if not item.explicit or item.name in named]
+    indexes += map(_read_links, configuration.find_links)
     settled, refused = [], []
     for index in indexes:
         parts = urlsplit(index.url)
@@ -165,8 +168,7 @@ def open_indexes(
         raise LockError(
             f"Cannot look packages up in {len(refused)} private {plural}",
             causes=tuple(refused[:LISTED]),
-            hint="Renew the login where you keep it: pip's or uv's settings, "
-            "`UV_INDEX_<NAME>_PASSWORD`, netrc or keyring",
+            hint=RENEW,
         )
     return Indexes(
         configuration=replace(configuration, indexes=tuple(settled), find_links=()),

@@ -21,6 +21,10 @@ from bootstrap.scan.urls import strip_channel
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+RENEW = (
+    "Renew the login where you keep it: the settings of pip, uv or conda, netrc, keyring, "
+    "or `UV_INDEX_<NAME>_PASSWORD`"
+)
 UNREACHABLE = (OSError, ValueError, http.client.HTTPException)
 
 
@@ -98,11 +102,13 @@ class Web:
                 )
             Path(scratch).replace(file)
         except UNREACHABLE as error:
-            seen = f"HTTP {error.code}" if isinstance(error, HTTPError) else type(error).__name__
+            # Their own texts may show the whole URL.
+            code = error.code if isinstance(error, HTTPError) else None
+            seen = f"HTTP {code}" if code else type(error).__name__
             raise LockError(
-                f"Failed to fetch `{file.name}`, which guests have no login for",
+                f"Failed to fetch `{file.name}`",
                 causes=(f"`{strip_channel(url)}`: {seen}",),
-                hint="Renew the login: credentials expire",
+                hint=RENEW if code in (401, 403) else "Check the network, and try again",
             ) from None
         finally:
             if os.path.lexists(scratch):
