@@ -12,9 +12,9 @@ from typing import Any, Literal, cast
 from bootstrap.agent import wire
 from bootstrap.documents import Node, parse_json, plain
 from bootstrap.errors import DocumentError
+from bootstrap.selection import PLATFORMS as PLATFORMS
 
 PREFIX = "/opt/envboot/env"
-PLATFORMS = ("linux-64", "linux-aarch64")
 
 _HEX = {"sha256": re.compile(r"[0-9a-f]{64}"), "md5": re.compile(r"[0-9a-f]{32}")}
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bootstrap.errors import EnvbootError, UsageError, name_some
-from bootstrap.manifest import PLATFORMS
-from bootstrap.selection import Selection
+from bootstrap.selection import PLATFORMS, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
