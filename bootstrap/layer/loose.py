@@ -284,7 +284,9 @@ def _refuse_too_much(code: Code, limit: int) -> None:
             # Two levels: enough to find it, few enough to be read.
             part = "/".join([folder.loose.folder, *file.path.split("/")[:2]])
             sizes[part] = sizes.get(part, 0) + file.size
-    largest = sorted(sizes, key=lambda part: (-sizes[part], part))[:5]
+    # What would show as 0.0 MB is no help.
+    large = [part for part in sizes if sizes[part] >= 50_000]
+    largest = sorted(large, key=lambda part: (-sizes[part], part))[:5]
     raise LayerError(
         f"Expected at most {limit} MB of code that belongs to no package, "
         f"found {total / 1e6:,.1f} MB",

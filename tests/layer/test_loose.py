@@ -290,7 +290,7 @@ def test_too_much_code_is_refused_and_its_largest_parts_are_named(
     error = caught.value
     assert "at most 1 MB" in error.message
     assert "found 1.2 MB" in error.message
-    assert error.causes[0] == f"`{app}/app/weights` has 1.2 MB"
+    assert error.causes == (f"`{app}/app/weights` has 1.2 MB",)
     for way in ("exclude", ".gitignore", "loose-limit", "--no-loose"):
         assert way in (error.hint or "")
     assert build(found(app, "app", "small.py"), cache=cache, limit=2)
