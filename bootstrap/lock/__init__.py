@@ -124,7 +124,8 @@ def lock(
     question = {
         "scan": replace(scan, loose=(), problems=()).to_dict(),
         "target": asdict(target),
-        "settings": {**asdict(settings), "store": None},
+        # Where things are kept, and what of the user's own code travels, is no matter of the lock.
+        "settings": {**asdict(settings), "store": None, "exclude": None, "loose_limit": None},
         "add": list(add),
         "exact": sorted(exact),
         "indexes": describe_indexes(os.environ, Path.cwd(), Path(scan.interpreter.prefix)),
