@@ -139,7 +139,7 @@ async def _solve(
         text = redact(str(error))
         raise LockError(
             f"Failed to find Python {version} for `{platform}` in {shown}",
-            causes=tuple(_lines(text))[:10],
+            causes=tuple(list_causes(text))[:10],
             hint="Set `channels` in `[tool.envboot]` to conda channels that can be reached",
         ) from error
     return tuple(package_of(record) for record in sorted(records, key=lambda r: r.name.normalized))
@@ -205,7 +205,7 @@ def _missing(version: str, versions: set[str], shown: str, platform: str) -> Loc
     )
 
 
-def _lines(text: str) -> Iterator[str]:
+def list_causes(text: str) -> Iterator[str]:
     """Yield what a message of rattler says, line by line, without its own `Caused by:`."""
     for line in text.splitlines():
         said = line.strip().removeprefix("Caused by:").strip()

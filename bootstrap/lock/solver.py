@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from bootstrap.errors import LISTED, LockError, name_some
-from bootstrap.lock.conda import virtual_records
+from bootstrap.lock.conda import list_causes, virtual_records
 from bootstrap.lock.fit import Misfit
 from bootstrap.scan.urls import redact, strip_channel
 
@@ -77,11 +77,10 @@ class Channels:
             return self.pool.submit(asyncio.run, question).result()
         except Exception as error:
             # rattler's text may hold whole URLs.
-            lines = (line.strip() for line in redact(str(error)).splitlines())
             shown = name_some([strip_channel(url) for url in self.urls])
             raise LockError(
                 f"Failed to look packages up for `{self.target.platform}` in {shown}",
-                causes=tuple(line for line in lines if line and line != "Caused by:")[:LISTED],
+                causes=tuple(list_causes(redact(str(error))))[:LISTED],
                 hint="Check the network and the channels",
             ) from error
 
