@@ -5,8 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import os
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
 
 import pytest
 import tomllib
@@ -22,6 +26,9 @@ from bootstrap.indexes.web import Web
 from bootstrap.lock.indexes import describe_indexes
 from bootstrap.scan.urls import redact
 from tests.index import make_wheel, serve_folder, write_simple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SECRET = Login(username="user", password="hunter2")
 
@@ -272,14 +279,34 @@ def test_a_programs_words_are_shown_without_secrets() -> None:
     assert redact(said) == "GET (https://a.test/b) failed, `http://c.test/d`"
 
 
+@contextmanager
+def serve_redirect(target: str) -> Iterator[str]:
+    """Send every request on to the same path of another server."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", target + self.path)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
 @pytest.mark.sockets
 def test_a_login_does_not_follow_a_redirect_to_another_host(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "index.html").write_text("x")
-    with serve_folder(tmp_path, "user:hunter2") as url:
+    with serve_folder(tmp_path, "user:hunter2") as url, serve_redirect(url) as other:
         web = Web()
         # The server sends `/folder` on to `/folder/`, on the same host.
         assert web.status(f"{url}/folder", SECRET.header) == 200
+        assert web.status(f"{other}/folder/", SECRET.header) == 401
         assert web.status(f"{url}/folder", None) == 401
         assert web.status("http://127.0.0.1:9/", None) is None
 

@@ -47,6 +47,7 @@ def test_what_is_shown_and_exported_holds_no_secret(private: Private, python: st
     for words in (
         ["scan", "--json"],
         ["scan"],
+        ["plan"],
         ["export", "--format", "pylock" if python == "venv" else "conda-explicit"],
     ):
         done = private.envboot(*words, "--python", python)
@@ -136,3 +137,25 @@ def test_no_command_line_of_a_lookup_has_a_secret(
     assert any("compile" in command for command, _ in seen)
     assert NEEDLE not in repr(seen)
     assert not has_secret(repr(seen).encode(), private.secrets)
+
+
+def test_an_expired_token_is_said_by_the_name_of_its_channel(
+    conda: Private, tmp_path: Path
+) -> None:
+    home = Path(conda.variables["HOME"])
+    old = tmp_path / "condarc"
+    old.write_text((home / ".condarc").read_text().replace("hunter2-token", "hunter2-old"))
+    (home / ".condarc").rename(tmp_path / "kept")
+    try:
+        done = conda.envboot(
+            *("launch", "local", "--python", "conda", "--no-loose", "--", "true"),
+            CONDARC=str(old),
+            ENVBOOT_CACHE_DIR=str(tmp_path / "cache"),
+            ENVBOOT_STATE_DIR=str(tmp_path / "state"),
+        )
+    finally:
+        (tmp_path / "kept").rename(home / ".condarc")
+    assert done.returncode == 11
+    assert "error: Failed to fetch 2 packages" in done.stderr
+    assert ".conda`: HTTP 401" in done.stderr
+    assert "hint: Renew the login" in done.stderr
