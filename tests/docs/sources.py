@@ -80,8 +80,9 @@ def find_variables() -> set[str]:
                 found.add(str(node.value))
     for path in TEMPLATES:
         found |= set(re.findall(r"\$\{(ENVBOOT_\w+)", path.read_text("utf-8")))
-    # Journal fields, and a constant of the C library.
-    return found - {"MESSAGE_ID", "SYSLOG_IDENTIFIER", "CS_GNU_LIBC_VERSION", "O_BINARY"}
+    # Journal fields, and constants of the C library and of ELF.
+    others = {"MESSAGE_ID", "SYSLOG_IDENTIFIER", "CS_GNU_LIBC_VERSION", "O_BINARY"}
+    return found - others - {"DT_NEEDED", "PT_DYNAMIC"}
 
 
 def find_assigned(path: str, name: str) -> set[str]:
