@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bootstrap.agent.unpack import unpack_layer
 from bootstrap.errors import LayerError
 from bootstrap.layer import build_layer, loose
 from bootstrap.lock import Target
@@ -344,6 +345,24 @@ def test_of_several_builds_of_one_module_one_that_runs_is_enough(
     assert build(found(app, *names), cache=cache, target=GUEST)
     with pytest.raises(LayerError, match="linux-aarch64"):
         build(found(app, *names), cache=cache, target=ARM)
+
+
+def test_the_user_who_runs_the_command_can_read_what_only_its_owner_could_here(
+    tmp_path: Path, cache: Path
+) -> None:
+    app = write(tmp_path / "app", {"pkg/a.py": "", "pkg/run.sh": "", "b.yaml": ""})
+    for path in (app / "pkg", app / "pkg/run.sh", app / "pkg/a.py", app / "b.yaml"):
+        path.chmod(0o700 if path.name in ("pkg", "run.sh") else 0o600)
+    layer = build(found(app, "pkg", "b.yaml"), cache=cache)
+    assert layer is not None
+    before = os.umask(0o022)  # As the agent has it.
+    try:
+        unpack_layer(layer.path.read_bytes(), layer.manifest.digest, str(tmp_path / "env"))
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "env").rglob("*"):
+        needed = 0o005 if path.is_dir() or path.suffix == ".sh" else 0o004
+        assert path.stat().st_mode & needed == needed, path
 
 
 def test_the_same_code_gives_the_same_digest_at_another_place_and_time_under_any_umask(
