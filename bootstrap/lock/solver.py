@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -29,7 +30,7 @@ T = TypeVar("T")
 class Channels:
     """Channels in their order, for one target; every answer comes from the same look at them."""
 
-    urls: tuple[str, ...]
+    urls: tuple[str, ...] = field(repr=False)
     target: Target
     gateway: Gateway
     pool: ThreadPoolExecutor
@@ -64,7 +65,7 @@ class Channels:
                     constraints=list(constraints),
                 )
             except SolverError as error:
-                return Misfit(words=_say(str(error)))
+                return Misfit(words=_say(redact(str(error))))
 
         return self._run(ask())
 
@@ -87,15 +88,21 @@ class Channels:
 
 @contextmanager
 def open_channels(urls: Sequence[str], target: Target, cache: Path) -> Iterator[Channels]:
-    """Have channels ready to be asked."""
-    from rattler import Gateway
+    """Have channels ready to be asked, with their logins."""
+    from rattler import Client, Gateway
+
+    from bootstrap.indexes.channels import read_channels
 
     # An index of its own each time: see `conda.solve_python`. And a thread of its own, since in
     # a notebook this one runs a loop.
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as folder, ThreadPoolExecutor(1) as pool:
+        configured = read_channels(os.environ)
         yield Channels(
-            urls=tuple(urls), target=target, gateway=Gateway(cache_dir=Path(folder)), pool=pool
+            urls=tuple(configured.open(url) for url in urls),
+            target=target,
+            gateway=Gateway(cache_dir=Path(folder), client=Client.default_client()),
+            pool=pool,
         )
 
 
