@@ -64,6 +64,7 @@ class Request:
     fresh: bool
     add: tuple[str, ...]
     exact: frozenset[str]
+    ignored: frozenset[str] = frozenset()
 
     @property
     def asked(self) -> set[str]:
@@ -104,12 +105,14 @@ def lock(
     fresh: bool = False,
     add: Sequence[str] = (),
     exact: frozenset[str] = frozenset(),
+    ignored: frozenset[str] = frozenset(),
 ) -> Locked:
     """Find exact packages for the target.
 
     For this machine's own platform: same versions, same builds, same hashes. For another one,
     solved for here: `major.minor` of every package stays, and the whole version of those in
-    `exact`. `add` are requirements of what is not installed here.
+    `exact`. `add` are requirements of what is not installed here. What is `ignored`, by normalised
+    name, is no longer in the scan, and no solve of PyPI's packages brings it back.
 
     The answer is kept in `cache` for 24 hours under the digest of the whole request, so the
     same one gives the same lock within milliseconds; `fresh` asks again.
@@ -119,6 +122,7 @@ def lock(
     """
     from bootstrap.lock.indexes import describe_indexes
     from bootstrap.lock.kept import keep_for_a_day
+    from bootstrap.scan.sources import find_sources
 
     _refuse_target(scan, target)
     question = {
@@ -128,12 +132,24 @@ def lock(
         "settings": {**asdict(settings), "store": None, "exclude": None, "loose_limit": None},
         "add": list(add),
         "exact": sorted(exact),
+        "ignored": sorted(ignored),
         "indexes": describe_indexes(os.environ, Path.cwd(), Path(scan.interpreter.prefix)),
     }
+    request = Request(
+        scan=scan,
+        sources=tuple(find_sources(scan)),
+        target=target,
+        settings=settings,
+        cache=cache,
+        fresh=fresh,
+        add=tuple(add),
+        exact=exact,
+        ignored=ignored,
+    )
     answer = keep_for_a_day(
         cache / "locks",
         question,
-        lambda: _to_dict(_lock(scan, target, settings, cache, fresh=fresh, add=add, exact=exact)),
+        lambda: _to_dict(_lock(request)),
         fresh=fresh,
     )
     return _from_dict(answer)
@@ -150,33 +166,14 @@ def _refuse_target(scan: Scan, target: Target) -> None:
         )
 
 
-def _lock(
-    scan: Scan,
-    target: Target,
-    settings: Settings,
-    cache: Path,
-    *,
-    fresh: bool,
-    add: Sequence[str],
-    exact: frozenset[str],
-) -> Locked:
+def _lock(request: Request) -> Locked:
     from bootstrap.lock.across import lock_across
     from bootstrap.lock.exact import lock_exactly
-    from bootstrap.scan.sources import find_sources
 
-    _refuse_lost(scan)
-    request = Request(
-        scan=scan,
-        sources=tuple(find_sources(scan)),
-        target=target,
-        settings=settings,
-        cache=cache,
-        fresh=fresh,
-        add=tuple(add),
-        exact=exact,
-    )
-    answer = (lock_exactly if scan.platform == target.platform else lock_across)(request)
-    return assemble(answer, request.sources, target=target, settings=settings)
+    _refuse_lost(request.scan)
+    is_here = request.scan.platform == request.target.platform
+    answer = (lock_exactly if is_here else lock_across)(request)
+    return assemble(answer, request.sources, target=request.target, settings=request.settings)
 
 
 def assemble(

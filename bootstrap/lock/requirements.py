@@ -46,7 +46,15 @@ def solve_added(request: Request, lookup: Lookup) -> tuple[Distribution, ...]:
     # A build of its own (`+cu124`) is on no index that uv would ask for what comes along.
     ours |= {name for name, version in here.items() if "+" in version}
     constraints = [f"{name}=={here[name]}" for name in sorted(set(here) - ours)]
-    fit = _solve(request, lookup, request.add, [], {}, exclude=ours, constraints=constraints)
+    fit = _solve(
+        request,
+        lookup,
+        request.add,
+        [],
+        {},
+        exclude=ours,
+        constraints=constraints,
+    )
     if fit.solution is None:
         raise _refuse(request, fit.refused)
     return _distributions(
@@ -92,7 +100,7 @@ def solve_again(request: Request, lookup: Lookup, provided: Collection[str]) -> 
         [*request.add, *(pins[name] for name in must)],
         [*wanted, *(pins[name] for name in rest)],
         {name: item.version for name, item in items.items()},
-        exclude=(set(provided) | ours) - set(items),
+        exclude=(set(provided) | ours | request.ignored) - set(items),
     )
     if fit.solution is None:
         raise _refuse(request, fit.refused)

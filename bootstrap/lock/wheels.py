@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 from bootstrap.errors import LISTED, LockError, name_some
-from bootstrap.indexes import PrivateWheel, note_private
 from bootstrap.lock.fit import Misfit
 from bootstrap.lock.tags import choose_wheel
 from bootstrap.manifest import Wheel
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from bootstrap.indexes import PrivateWheel
     from bootstrap.lock import Target
     from bootstrap.lock.lookup import Lookup, Packages
 
@@ -52,9 +51,14 @@ def lock_wheels(distributions: Sequence[Distribution], *, lookup: Lookup, cache:
     Raises:
         LockError: naming every distribution that is neither, or uv's failure.
     """
-    packages, offences = _find_wheels([_pin(item) for item in distributions], lookup)
+    from bootstrap.indexes import PrivateWheel, note_private
+
+    pins = [_pin(item) for item in distributions]
+    archives = [pin for pin in pins if " @ " in pin and not pin.endswith(".whl")]
+    packages, offences = _find_wheels([pin for pin in pins if pin not in archives], lookup)
     blamed = {offence.pin: offence for offence in offences if not offence.sdist}
-    found, built = _find_sdists([offence.pin for offence in offences if offence.sdist], lookup)
+    wanting = [offence.pin for offence in offences if offence.sdist]
+    found, built = _find_sdists([*wanting, *archives], lookup)
     packages |= found
     blamed |= built
     wheels, sources = [], []
@@ -141,6 +145,8 @@ def _choose(
     item: Distribution, package: dict[str, Any] | None, lookup: Lookup
 ) -> Wheel | PrivateWheel | Source | _Offence:
     """Choose one of the wheels that the index has, else the sdist."""
+    from bootstrap.indexes import PrivateWheel
+
     files = [] if package is None else list(package.get("wheels", ()))
     if package and "archive" in package:
         files.append(package["archive"])
@@ -148,8 +154,10 @@ def _choose(
     for file in files:
         by_name.setdefault(_file_name(file), file)
     name = choose_wheel(by_name, lookup.ranks, item.tags)
-    if name is None and package and "sdist" in package:
-        by_name[name := _file_name(package["sdist"])] = package["sdist"]
+    # An sdist behind a URL of its own is an archive, and so is a wheel.
+    sdist = (package or {}).get("sdist") or (package or {}).get("archive")
+    if name is None and sdist and not _file_name(sdist).endswith(".whl"):
+        by_name[name := _file_name(sdist)] = sdist
     if name is None:
         seen = f"Found {name_some(sorted(by_name))}" if by_name else "Found no wheel at all"
         return _Offence(pin=_pin(item), seen=seen, sdist=True)
@@ -157,6 +165,9 @@ def _choose(
     location = file.get("url") or file.get("path", "")
     parts = urlsplit(location)
     if parts.scheme in ("", "file"):
+        # It brings all of HTTP along, and every command imports this module.
+        from urllib.request import url2pathname
+
         path = url2pathname(parts.path) if parts.scheme else location
         return Source(name=item.name, version=item.version, path=path)
     sha256 = file.get("hashes", {}).get("sha256")

@@ -14,7 +14,7 @@ import pytest
 from bootstrap.agent import wire
 from bootstrap.lock.wheels import find_uv
 from bootstrap.manifest import parse_manifest
-from tests.index import make_wheel, serve_folder, write_simple
+from tests.index import make_sdist, make_wheel, serve_folder, write_simple
 from tests.layer.projects import write_project
 from tests.lock.documents import VERSION
 
@@ -48,11 +48,13 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
         yield variables
 
 
-def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `envboot lock` in the tests' folder."""
+def run(
+    environment: dict[str, str], *arguments: str, command: str = "lock"
+) -> subprocess.CompletedProcess[str]:
+    """Run `envboot lock`, or another command, in the tests' folder."""
     home = environment["HOME"]
     return subprocess.run(
-        [str(Path(sys.executable).with_name("envboot")), "lock", "--python", "venv", *arguments],
+        [str(Path(sys.executable).with_name("envboot")), command, "--python", "venv", *arguments],
         env=environment,
         cwd=home,
         capture_output=True,
@@ -97,3 +99,50 @@ def test_a_wrong_setting_is_a_usage_error(environment: dict[str, str]) -> None:
     done = run(environment)
     assert done.returncode == 2
     assert "error: Unknown key `tool.envboot.glib`" in done.stderr
+
+
+def test_a_plan_counts_what_stays_and_builds_nothing(environment: dict[str, str]) -> None:
+    done = run(environment, "--host-python", command="plan")
+    assert (done.returncode, done.stdout) == (0, "2 same\n")
+    shown = run(environment, "--host-python", "--all", command="plan").stdout.splitlines()
+    assert [line.split() for line in shown] == [
+        ["NAME", "FROM", "HERE", "THERE", "STATUS", "WHY"],
+        ["demo", "pypi", "1.0", "1.0", "same"],
+        ["mine", "layer", "1.0", "1.0", "same"],
+        [],
+        ["2", "same"],
+    ]
+    assert not (Path(environment["ENVBOOT_CACHE_DIR"]) / "wheels").exists()
+
+
+def test_a_plan_in_json_has_a_row_for_every_package(environment: dict[str, str]) -> None:
+    done = run(environment, "--host-python", "--ignore", "demo", "--json", command="plan")
+    rows = {row["name"]: row for row in json.loads(done.stdout)["packages"]}
+    assert rows["demo"] == {
+        "name": "demo",
+        "source": "pypi",
+        "here": "1.0",
+        "status": "dropped",
+        "reason": "ignored",
+    }
+    assert rows["mine"]["status"] == "same"
+
+
+def test_what_has_only_an_sdist_is_built_and_travels_in_the_layer(
+    environment: dict[str, str],
+) -> None:
+    home = Path(environment["HOME"])
+    made = make_sdist(home / "index", "old-style")
+    page = home / "index" / "simple" / "old-style"
+    page.mkdir()
+    (page / "index.html").write_text(
+        f'<a href="../../{made.path.name}#sha256={made.sha256}">{made.path.name}</a>'
+    )
+    install = [find_uv(), "pip", "install", "-q", "-p", "venv", "old-style"]
+    subprocess.run(install, env=environment, cwd=home, check=True)
+    done = run(environment, "--host-python")
+    assert done.returncode == 0, done.stderr
+    layer = parse_manifest(done.stdout).layer
+    assert layer
+    assert [project.name for project in layer.projects] == ["mine", "old-style"]
+    assert "built here from its sdist" in done.stderr

@@ -51,10 +51,16 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def make_lock(
-    scan: Scan, cache: Path, *, target: Target = HOST, fresh: bool = False, **settings: Any
+    scan: Scan,
+    cache: Path,
+    *,
+    target: Target = HOST,
+    fresh: bool = False,
+    add: tuple[str, ...] = (),
+    **settings: Any,
 ) -> Locked:
     chosen = Settings(**settings)
-    return lock(scan, target=target, settings=chosen, cache=cache / "envboot", fresh=fresh)
+    return lock(scan, target=target, settings=chosen, cache=cache / "envboot", fresh=fresh, add=add)
 
 
 def conda_records(*more: CondaRecord) -> tuple[CondaRecord, ...]:
@@ -246,3 +252,42 @@ def test_an_environment_that_is_not_condas_gets_its_python_from_a_channel(tmp_pa
     other = make_scan(make_distribution("mine", direct_url={"url": tmp_path.as_uri()}))
     again = make_lock(other, tmp_path, target=GUEST, channels=(url,))
     assert again.base == locked.base
+
+
+@pytest.mark.subprocess
+@pytest.mark.sockets
+def test_what_is_added_fits_what_is_here(index: Path, tmp_path: Path) -> None:
+    for version in ("1.0", "2.0"):
+        make_wheel(index, "low", version, requires=(f"demo=={version}",))
+    make_wheel(index, "demo", "2.0")
+    make_wheel(index, "helper")
+    make_wheel(index, "high", requires=("helper",))
+    write_simple(index)
+    scan = make_scan(make_distribution("demo"))
+    locked = make_lock(scan, tmp_path, add=("low", "high"))
+    assert {wheel.name: wheel.version for wheel in locked.base.wheels} == {
+        "demo": "1.0",
+        "helper": "1.0",
+        "high": "1.0",
+        "low": "1.0",
+    }
+    assert {row.name: (row.source, row.status) for row in locked.rows} == {
+        "demo": ("pypi", "same"),
+        "helper": ("pypi", "added"),
+        "high": ("added", "added"),
+        "low": ("added", "added"),
+    }
+    with pytest.raises(LockError, match="`low==2`") as caught:
+        make_lock(scan, tmp_path, add=("low==2", "high"))
+    assert "`high`" not in caught.value.message
+    assert "beside what is here" in caught.value.message
+
+
+@pytest.mark.subprocess
+@pytest.mark.sockets
+def test_a_machine_with_a_gpu_has_another_base(index: Path, tmp_path: Path) -> None:
+    gpu = Target(platform="linux-64", glibc="2.28", cuda="12.4", host_python=True)
+    scan = make_scan(make_distribution("demo"))
+    base = make_lock(scan, tmp_path, target=gpu).base
+    assert base.virtual_packages["__cuda"] == "12.4"
+    assert "__cuda" not in make_lock(scan, tmp_path).base.virtual_packages
