@@ -51,6 +51,11 @@ ALLOWED = (
         reason="What the tool that made the environment keeps for itself",
     ),
     Allowed(
+        pattern=r"files: src/.+ is missing",
+        what="Clones of git repositories in `src` of the prefix",
+        reason="poetry keeps them; what is installed of them is compared",
+    ),
+    Allowed(
         pattern=rf"(files: site/|modules: )_virtualenv(\.py|\.pth)?{_CHANGE}"
         rf"|files: site/[^/]+\.virtualenv{_CHANGE}|files: bin/(pip|wheel)-?3?[.\d]*{_CHANGE}",
         what="`_virtualenv.*`, `*.virtualenv`, and pip under more names than its metadata has",

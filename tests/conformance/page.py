@@ -11,12 +11,10 @@ from tests.conformance.managers import MANAGERS
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs/compatibility.md"
 Rows = dict[str, dict[str, tuple[str, ...]]]
+OWN = "`tests/conformance`"
 SECTIONS = ("managers", "pythons", "clients")
 
-_CLIENTS = (
-    ("macOS on Apple silicon, macOS on Intel, Windows",
-     "Solved for, from recorded environments; never run there", "tests/crossplatform"),
-)  # fmt: skip
+_CLIENTS: tuple[tuple[str, str, str], ...] = ()
 _GUESTS = (
     ("linux-64, systemd and cloud-init (Debian 12)", "Booted", "tests/boot/test_boot.py"),
     ("linux-64, a real kernel in QEMU", "Booted", "tests/boot/test_qemu.py"),
@@ -31,8 +29,10 @@ def render(rows: Rows) -> str:
     managers = "".join(
         f"| {name} | {found[0]} | {found[1]} |\n" for name, found in rows["managers"].items()
     )
-    pythons = "".join(f"| {name} | as it is |\n" for name in _by_number(rows["pythons"]))
-    clients = "".join(f"| {name} | Run | `tests/conformance` |\n" for name in rows["clients"])
+    pythons = "".join(
+        f"| {name} | {rows['pythons'][name][0]} |\n" for name in _by_number(rows["pythons"])
+    )
+    clients = "".join(f"| {name} | Run | {OWN} |\n" for name in rows["clients"])
     clients += "".join(f"| {a} | {b} | `{c}` |\n" for a, b, c in _CLIENTS)
     guests = "".join(f"| {a} | {b} | `{c}` |\n" for a, b, c in _GUESTS)
     allowed = "".join(
@@ -57,11 +57,11 @@ programs `conda` and `pixi` themselves were not run. pip, or uv, installs the re
 operating system's Python what its user has installed is compared; its own packages stay behind.
 
 ## Python versions of the environment
-| Python | arrives |
+| Python | arrived from an environment made with |
 |---|---|
 {pythons}
-Made with uv; the first of them also by every tool above. `envboot` itself runs on Python 3.10 and
-later, and `envboot scan` reads environments of Python 3.8 and later.
+`envboot` itself runs on Python 3.10 and later, and `envboot scan` reads environments of Python 3.8
+and later.
 
 ## Client platforms
 | platform | how far | tests |
@@ -85,7 +85,7 @@ def read_rows(text: str) -> Rows:
         for line in part.splitlines():
             cells = [cell.strip() for cell in line.strip("| ").split(" | ")]
             if line.startswith("| ") and _is_own(name, cells):
-                rows[name][cells[0]] = tuple(cells[1:]) if name == "managers" else ()
+                rows[name][cells[0]] = tuple(cells[1:])
     return rows
 
 
@@ -93,7 +93,7 @@ def _is_own(name: str, cells: list[str]) -> bool:
     return {
         "managers": cells[0] in MANAGERS,
         "pythons": bool(re.fullmatch(r"3\.\d+", cells[0])),
-        "clients": cells[-1] == "`tests/conformance`",
+        "clients": cells[-1] == OWN,
     }[name]
 
 

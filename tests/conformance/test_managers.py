@@ -33,8 +33,8 @@ OTHERS = [each for each in find_pythons(*range(9, 15)) if os.path.realpath(each)
 def test_an_environment_arrives_as_it_is(manager: str, shop: Workshop, rows: Rows) -> None:
     made = MANAGERS[manager](shop, PYTHON)
     found = launch_and_compare(made, shop)
-    rows["managers"][manager] = (f"{found['kind']}, {found.get('manager', '?')}", made.tool)
-    rows["pythons"].setdefault(found["interpreter"]["version"].rpartition(".")[0], ())
+    rows["managers"][manager] = (found.get("manager", found["kind"]), made.tool)
+    rows["pythons"][found["interpreter"]["version"].rpartition(".")[0]] = ("every tool above",)
     rows["clients"].setdefault(found["platform"], ())
 
 
@@ -43,7 +43,7 @@ def test_any_python_arrives_as_it_is(python: str, shop: Workshop, rows: Rows) ->
     version = Path(python).name.removeprefix("python")
     shop.kit.add_python(version)
     launch_and_compare(make_uv(shop, python), shop)
-    rows["pythons"].setdefault(version, ())
+    rows["pythons"].setdefault(version, ("uv",))
 
 
 def launch_and_compare(made: Made, shop: Workshop) -> Any:
