@@ -102,8 +102,9 @@ def resolve(
         fresh=fresh,
         add=selected.add,
         exact=selected.exact,
+        ignored=selected.ignored,
     )
-    # A solve for another platform brings what others need, the ignored too.
+    # conda's solve for another platform brings all that is needed, the ignored too.
     locked = leave_ignored(locked, selected.ignored)
     return Resolved(
         scan=selected.scan,

@@ -97,7 +97,9 @@ def select(
     notes += find_conflicts(kept, dropped=reasons, added=adding, here=here, there=there)
     return Selected(
         scan=kept,
-        ignored=frozenset(name for name, why in left.reasons.items() if why == _IGNORED),
+        ignored=frozenset(
+            name for name, why in left.reasons.items() if why == _IGNORED and name not in adding
+        ),
         add=tuple(adding.values()),
         exact=_find_exact(kept, required),
         notes=tuple(notes),

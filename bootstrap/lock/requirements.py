@@ -52,7 +52,7 @@ def solve_added(request: Request, lookup: Lookup) -> tuple[Distribution, ...]:
         request.add,
         [],
         {},
-        exclude=ours,
+        exclude=ours | request.ignored,
         constraints=constraints,
     )
     if fit.solution is None:

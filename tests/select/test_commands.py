@@ -26,6 +26,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """A workspace with one more package, which needs what is not there."""
     with open_workspace(tmp_path_factory.mktemp("select") / "work") as made:
         make_wheel(made.index, "needy", requires=("tiny-one", "tiny-two>=3", "absent<2"))
+        make_wheel(made.index, "wants", requires=("tiny-one", "comes-along"))
+        make_wheel(made.index, "comes-along")
+        make_wheel(made.index, "demands", requires=("tiny-two>=9",))
         write_simple(made.index)
         done = made.run(find_uv(), "pip", "install", "-q", "-p", "venv", "--no-deps", "needy")
         assert done.returncode == 0, done.stderr
@@ -52,6 +55,14 @@ class TestEnvironment:
         assert lock(workspace, "--ignore", "Tiny_One")[0] == {"mine", "needy", "tiny-two"}
         assert lock(workspace, "--only", "needy")[0] == {"needy", "tiny-one", "tiny-two"}
         assert lock(workspace, "--only", "mine", "--only", "tiny-one")[0] == {"mine", "tiny-one"}
+
+    def test_what_is_added_brings_what_it_needs_but_for_what_is_ignored(
+        self, workspace: Workspace
+    ) -> None:
+        everything = {"mine", "needy", "tiny-one", "tiny-two", "wants", "comes-along"}
+        assert lock(workspace, "--add", "wants")[0] == everything
+        words = ("--add", "demands", "--ignore", "tiny-two", "--ignore", "tiny-one")
+        assert lock(workspace, *words)[0] == {"mine", "needy", "demands"}
 
     def test_conflicts_are_told(self, workspace: Workspace) -> None:
         _, shown = lock(workspace, "--ignore", "tiny-one")
