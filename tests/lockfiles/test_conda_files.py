@@ -26,6 +26,9 @@ def test_an_explicit_list_is_taken_with_md5_and_sha256() -> None:
         (False, True),
     ]
     assert set(base.tools) == {"micromamba"}
+    with pytest.raises(LockError) as error:
+        read("explicit.txt", platform="linux-aarch64")
+    assert error.value.causes == ("Its platforms are `linux-64`",)
 
 
 def test_a_conda_lock_gives_its_platform_and_main_category() -> None:
@@ -76,7 +79,7 @@ def test_credentials_in_urls_go_nowhere(file: str, tmp_path: Path) -> None:
     (note,) = (note for note in locked.notes if note.subject == "conda.anaconda.org")
     assert "is left out" in note.message
     # Nor into errors.
-    (tmp_path / file).write_text(secret.replace("linux-64/python", "linux-64/python/"))
+    (tmp_path / file).write_text(secret.replace("linux-64/python", "linux-64/python/", 1))
     with pytest.raises(LockError) as error:
         read(tmp_path / file)
     assert "hunter2" not in " ".join((error.value.message, *error.value.causes))

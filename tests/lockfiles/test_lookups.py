@@ -171,6 +171,18 @@ class TestEnvironment:
         assert [name.split("-")[0] for name in conda_files(locked)] == ["numpy", "python"]
         assert locked.base.python.version == VERSION
 
+    def test_pip_never_brings_another_version_of_what_conda_has(
+        self, wheels: dict[str, WheelFile], channel: str, tmp_path: Path
+    ) -> None:
+        make_wheel(tmp_path / "index", "modern", requires=["numpy>=9"])
+        make_wheel(tmp_path / "index", "numpy", "9.0")
+        write_simple(tmp_path / "index")
+        file = tmp_path / "environment.yml"
+        file.write_text(f"channels: [{channel}]\ndependencies: [numpy, pip: [modern]]\n")
+        with pytest.raises(LockError, match="uv failed") as error:
+            read(file, cache=tmp_path / "cache")
+        assert "numpy>=9" in " ".join(error.value.causes)
+
     def test_the_answer_is_kept(
         self, wheels: dict[str, WheelFile], channel: str, tmp_path: Path
     ) -> None:
