@@ -226,6 +226,10 @@ class TestJson:
         assert len(project.json("ls", "--json")) == len(launches)
         assert_same("`envboot ls --json`", project.json("ls", "--json"))
 
+    def test_plan(self, project: Project) -> None:
+        words = ("plan", "--python", "venv", "--host-python", "--ignore", "mine", "--json")
+        assert_same("`envboot plan --json`", project.json(*words))
+
     def test_store_ls(self, launches: list[dict[str, Any]], project: Project) -> None:
         assert launches
         found = project.json("store", "ls", f"file://{project.folder}/bucket", "--json")
