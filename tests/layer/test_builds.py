@@ -7,18 +7,14 @@ import subprocess
 import sys
 import tarfile
 import time
-import zipfile
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bootstrap.errors import LayerError
-from bootstrap.lock import Target
 from bootstrap.scan.document import Source
 from tests.index import make_wheel
 from tests.layer.projects import (
-    GUEST,
     HOST,
     SITE,
     build,
@@ -27,6 +23,9 @@ from tests.layer.projects import (
     unpack,
     write_project,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.subprocess
 
@@ -256,78 +255,6 @@ def test_a_wheel_that_the_target_cannot_run_is_refused(
     source = write_project(tmp_path / "p", tiny={"tag": tag})
     with pytest.raises(LayerError, match=f"`demo-1.0-{tag}.whl` on `linux-64`"):
         build(source, cache=cache)
-
-
-def test_a_binary_that_needs_a_newer_glibc_than_the_guests_is_refused(
-    tmp_path: Path, cache: Path
-) -> None:
-    text = {"demo/fast.so": "GLIBC_2.2.5 GLIBC_2.17 GLIBC_2.34 GLIBC_2.4"}
-    source = write_project(tmp_path / "p", tiny={"tag": "py3-none-linux_x86_64", "elf": text})
-    with pytest.raises(LayerError, match=r"glibc 2\.34") as caught:
-        build(source, cache=cache, target=GUEST)
-    assert 'glibc = "2.34"' in (caught.value.hint or "")
-    assert build(source, cache=cache, target=HOST).built == ()
-
-
-@pytest.mark.parametrize(
-    ("tiny", "reason"),
-    [
-        ({"tag": "py3-none-linux_x86_64", "machine": 183}, "is compiled for aarch64"),
-        ({"machine": 183}, "is compiled for aarch64"),
-        ({"elf": {"demo/fast.so": "libc.musl-x86_64.so.1"}}, "is linked with musl"),
-        ({"elf": {"demo/fast.so": "GLIBC_2.34"}}, r"needs glibc 2\.34"),
-    ],
-    ids=["machine", "machine of a wheel for everywhere", "musl", "glibc of one for everywhere"],
-)
-def test_a_wheel_whose_binaries_the_target_cannot_run_is_refused_whatever_its_tags_say(
-    tmp_path: Path, cache: Path, tiny: dict[str, Any], reason: str
-) -> None:
-    source = write_project(tmp_path / "p", tiny={"elf": {"demo/fast.so": ""}, **tiny})
-    for _ in ("built", "kept"):
-        with pytest.raises(LayerError, match=f"`demo/fast.so` {reason}"):
-            build(source, cache=cache)
-    assert build(source, cache=cache, target=HOST).manifest.projects
-
-
-def test_a_wheel_file_is_checked_as_one_that_was_built(tmp_path: Path, cache: Path) -> None:
-    source = write_project(tmp_path / "p", tiny={"elf": {"demo/fast.so": ""}, "machine": 183})
-    layer = build(source, cache=cache, target=HOST)
-    assert layer.manifest.projects
-    (wheel,) = (cache / "wheels").glob("*/*.whl")
-    with pytest.raises(LayerError, match="is compiled for aarch64"):
-        build(Source(name="demo", version="1.0", path=str(wheel)), cache=cache)
-
-
-def test_for_another_machine_pure_wheels_are_built_and_others_refused_with_the_way_out(
-    tmp_path: Path, cache: Path
-) -> None:
-    arm = Target(platform="linux-aarch64", glibc="2.28", host_python=False)
-    assert build(write_project(tmp_path / "pure"), cache=cache, target=arm).built == ("demo",)
-    native = write_project(tmp_path / "native", tiny={"elf": {"demo/fast.so": ""}})
-    tagged = write_project(tmp_path / "tagged", tiny={"tag": "py3-none-linux_x86_64"})
-    for source in (native, tagged):
-        refusal = r"Cannot run `demo-1\.0-.*` on `linux-aarch64`"
-        with pytest.raises(LayerError, match=refusal) as caught:
-            build(source, cache=cache, target=arm)
-        assert "--ignore demo" in (caught.value.hint or "")
-
-
-def test_a_library_that_nothing_brings_is_pointed_out(tmp_path: Path, cache: Path) -> None:
-    # A real extension module, which needs libffi.
-    import _ctypes
-
-    made = Path(_ctypes.__file__).read_bytes()
-    wheel = make_wheel(tmp_path, "native").path
-    with zipfile.ZipFile(wheel, "a") as archive:
-        archive.writestr("native/_ctypes.so", made)
-    target = Target(platform=GUEST.platform, glibc="2.99", host_python=False)
-    source = Source(name="native", version="1.0", path=str(wheel))
-    (note,) = build(source, cache=cache, target=target).notes
-    assert note.subject == "native"
-    assert note.message.startswith("Needs `libffi.so")
-    with zipfile.ZipFile(wheel, "a") as archive:
-        archive.writestr(f"native.libs/{note.message.split('`')[1]}", made)
-    assert not build(source, cache=cache, target=target).notes
 
 
 def test_a_git_project_is_built_at_its_commit_in_its_subdirectory(

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bootstrap.agent.unpack import unpack_layer
 from bootstrap.errors import LayerError
-from bootstrap.layer import build_layer, loose
-from bootstrap.lock import Target
-from bootstrap.scan.document import Loose, Problem
+from bootstrap.layer import loose
+from bootstrap.scan.document import Problem
+from tests.layer.code import X86, bring, build, found, shipped, write
 from tests.layer.projects import (
     GUEST,
-    HOST,
     MINOR,
     SITE,
-    VERSION,
     Opened,
     commit_all,
     git,
@@ -31,51 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bootstrap.layer import BuiltLayer
-    from bootstrap.scan.document import Source
 
 pytestmark = pytest.mark.subprocess
-ARM = Target(platform="linux-aarch64", glibc="2.28", host_python=False)
-# The header of an ELF file up to e_machine.
-ELF = b"\x7fELF\2\1\1".ljust(18, b"\0")
-X86, AARCH64 = ELF + b"\x3e\0", ELF + b"\xb7\0"
-
-
-def write(folder: Path, files: dict[str, str | bytes]) -> Path:
-    """Write files, and return the folder."""
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return folder
-
-
-def found(folder: Path, *names: str, origin: Any = "current") -> Loose:
-    return Loose(folder=str(folder), origin=origin, names=names)
-
-
-def build(
-    *given: Loose, cache: Path, sources: tuple[Source, ...] = (), **options: Any
-) -> BuiltLayer | None:
-    return build_layer(
-        sources,
-        python=sys.executable,
-        version=VERSION,
-        cache=cache,
-        loose=given,
-        **{"target": HOST, **options},
-    )
-
-
-def bring(*given: Loose, cache: Path, to: Path, **options: Any) -> Opened:
-    layer = build(*given, cache=cache, **options)
-    assert layer is not None
-    return unpack(layer, to)
-
-
-def shipped(opened: Opened) -> set[str]:
-    """Every loose file, as it stands below the folders of the path."""
-    start = f"{loose.PATH}/"
-    return {path.removeprefix(start) for path in opened.paths if path.startswith(start)}
 
 
 def run_there(opened: Opened, program: str) -> str:
@@ -306,47 +260,6 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert "exclude" in (caught.value.hint or "")
 
 
-def test_an_extension_module_of_another_machine_is_refused_by_name(
-    tmp_path: Path, cache: Path
-) -> None:
-    app = write(
-        tmp_path / "app",
-        {
-            "wrong.so": AARCH64,
-            "mac.so": b"\xcf\xfa\xed\xfe" + b"\0" * 32,
-            "new.so": X86 + b"GLIBC_2.99",
-            "musl.so": X86 + b"libc.musl-x86_64.so.1",
-            "right.so": X86 + b"GLIBC_2.17",
-        },
-    )
-    names = ("wrong.so", "mac.so", "new.so", "musl.so", "right.so")
-    with pytest.raises(LayerError) as caught:
-        build(found(app, *names), cache=cache, target=GUEST)
-    assert caught.value.causes == (
-        "`mac.so` is no Linux binary",
-        "`musl.so` is linked with musl, and guests have glibc",
-        "`new.so` needs glibc 2.99, and guests may have 2.28",
-        "`wrong.so` is compiled for aarch64, and guests are x86_64",
-    )
-    assert "--no-loose" in (caught.value.hint or "")
-    assert build(found(app, "right.so"), cache=cache, target=GUEST)
-    with pytest.raises(LayerError, match="linux-aarch64"):
-        build(found(app, "right.so"), cache=cache, target=ARM)
-
-
-def test_of_several_builds_of_one_module_one_that_runs_is_enough(
-    tmp_path: Path, cache: Path
-) -> None:
-    app = tmp_path / "app"
-    app.mkdir()
-    (app / "fast.cpython-311-x86_64-linux-gnu.so").write_bytes(X86)
-    (app / "fast.cpython-311-darwin.so").write_bytes(b"\xcf\xfa\xed\xfe" + b"\0" * 32)
-    names = tuple(path.name for path in app.iterdir())
-    assert build(found(app, *names), cache=cache, target=GUEST)
-    with pytest.raises(LayerError, match="linux-aarch64"):
-        build(found(app, *names), cache=cache, target=ARM)
-
-
 def test_the_user_who_runs_the_command_can_read_what_only_its_owner_could_here(
     tmp_path: Path, cache: Path
 ) -> None:
@@ -402,65 +315,3 @@ def test_byte_code_is_compiled_as_seen_from_the_prefix(tmp_path: Path, cache: Pa
     assert f"/opt/envboot/env/{loose.PATH}/0-app/a.py".encode() in byte_code.read_bytes()
     for path in opened.root.rglob("*"):
         assert path.is_dir() or str(tmp_path).encode() not in path.read_bytes()
-
-
-def test_files_that_a_command_names_travel_and_their_words_are_replaced(
-    tmp_path: Path, cache: Path
-) -> None:
-    app = write(
-        tmp_path / "app",
-        {
-            "train.py": "",
-            "config.yaml": "a: 1\n",
-            "scripts/job.py": "import beside\n",
-            "scripts/beside.py": "",
-            "python": "",
-            "run.sh": "",
-            ".gitignore": "secret\n",
-            "secret": "x",
-        },
-    )
-    words = ("python", "train.py", "./config.yaml", "scripts/job.py", "secret", "-c", "x" * 5000)
-    named = loose.find_named(words, app)
-    assert named == {
-        "train.py": "train.py",
-        "./config.yaml": "config.yaml",
-        "scripts/job.py": "scripts/job.py",
-        "secret": "secret",
-    }
-    layer = build(*loose.add_named((), app, named.values()), cache=cache)
-    assert layer is not None
-    paths = ("config.yaml", "scripts/beside.py", "scripts/job.py", "train.py")
-    assert shipped(unpack(layer, tmp_path / "out")) == {f"0-app/{path}" for path in paths}
-    placed, notes = loose.place_words(words, app, layer.code)
-    start = "\0/lib/envboot/path/0-app"
-    assert placed == (
-        "python",
-        f"{start}/train.py",
-        f"{start}/config.yaml",
-        f"{start}/scripts/job.py",
-        "secret",
-        "-c",
-        "x" * 5000,
-    )
-    assert [note.subject for note in notes] == ["secret"]
-
-
-def test_a_program_of_the_folder_needs_a_slash_as_in_a_shell(tmp_path: Path) -> None:
-    app = write(tmp_path / "app", {"python": "", "run.sh": ""})
-    (tmp_path / "above.py").write_text("")
-    assert loose.find_named(("run.sh",), app) == {}
-    assert loose.find_named(("./run.sh", "run.sh"), app) == {
-        "./run.sh": "run.sh",
-        "run.sh": "run.sh",
-    }
-    words = ("python", "../above.py", str(app / "run.sh"))
-    assert loose.find_named(words, app) == {}
-
-
-def test_named_files_join_what_the_scan_found_in_the_folder(tmp_path: Path) -> None:
-    app = write(tmp_path / "app", {"main.py": "", "a.yaml": ""})
-    before = (found(app, "main.py"), found(tmp_path, "x.py", origin="pth"))
-    assert loose.add_named(before, app, ()) == before
-    added = loose.add_named(before, app, ("a.yaml",))
-    assert added == (found(app, "a.yaml", "main.py"), before[1])

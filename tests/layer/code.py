@@ -1,0 +1,60 @@
+"""Loose code for tests of the layer."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from bootstrap.layer import build_layer, loose
+from bootstrap.lock import Target
+from bootstrap.scan.document import Loose
+from tests.layer.projects import HOST, VERSION, Opened, unpack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bootstrap.layer import BuiltLayer
+    from bootstrap.scan.document import Source
+
+ARM = Target(platform="linux-aarch64", glibc="2.28", host_python=False)
+# The header of an ELF file up to e_machine.
+ELF = b"\x7fELF\2\1\1".ljust(18, b"\0")
+X86, AARCH64 = ELF + b"\x3e\0", ELF + b"\xb7\0"
+
+
+def write(folder: Path, files: dict[str, str | bytes]) -> Path:
+    """Write files, and return the folder."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def found(folder: Path, *names: str, origin: Any = "current") -> Loose:
+    return Loose(folder=str(folder), origin=origin, names=names)
+
+
+def build(
+    *given: Loose, cache: Path, sources: tuple[Source, ...] = (), **options: Any
+) -> BuiltLayer | None:
+    return build_layer(
+        sources,
+        python=sys.executable,
+        version=VERSION,
+        cache=cache,
+        loose=given,
+        **{"target": HOST, **options},
+    )
+
+
+def bring(*given: Loose, cache: Path, to: Path, **options: Any) -> Opened:
+    layer = build(*given, cache=cache, **options)
+    assert layer is not None
+    return unpack(layer, to)
+
+
+def shipped(opened: Opened) -> set[str]:
+    """Every loose file, as it stands below the folders of the path."""
+    start = f"{loose.PATH}/"
+    return {path.removeprefix(start) for path in opened.paths if path.startswith(start)}
