@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 # What setuptools-scm and versioneer append: `1.0.dev3+g1a2b3c4`, `0+untagged.1.g1a2b3c4`.
 _FROM_GIT = re.compile(r"\+(.*\.)?g[0-9a-f]{7,40}(\.|$)")
 
+# A wheel, or an sdist by its name: any other archive does not say what is in it.
+_BUILDABLE = re.compile(r"\.whl$|/[^/]+-\d[^/]*\.(tar\.gz|zip)$")
+
 
 def find_sources(scan: Scan) -> tuple[Source, ...]:
     """Return the projects that the client turns into wheels: editable, path, git, local files.
 
-    A distribution from an archive on the web is none: its URL is installed as it is. What has
-    vanished from this machine is left out; `find_problems` names it.
+    A distribution from a wheel or an sdist on the web is none: it is looked up at its URL, as
+    others are at their index. What has vanished from this machine is left out; `find_problems`
+    names it.
     """
     origins = (_find_origin(item) for item in scan.distributions)
     return tuple(origin for origin in origins if isinstance(origin, Source))
@@ -50,12 +54,12 @@ def _find_origin(item: Distribution) -> Source | Problem | None:
     if "vcs_info" in direct:
         return _find_git(item, direct)
     if path is None:
-        if parts.path.endswith(".whl"):
+        if _BUILDABLE.search(parts.path) and "subdirectory" not in direct:
             return None
         return _problem(
             item,
-            f"Was built from `{direct['url']}`, which is no wheel: install the archive from a "
-            "file that stays, or from a wheel",
+            f"Was built from `{direct['url']}`, which is neither wheel nor sdist: "
+            "install it from a folder that stays, or from a wheel",
         )
     return Source(
         name=item.name,

@@ -111,6 +111,15 @@ def test_a_package_that_has_only_an_sdist_is_fetched_to_be_built_here(index: Pat
     assert "built here from its sdist" in found.notes[0].message
 
 
+def test_what_was_installed_from_the_url_of_an_sdist_is_built_here_too(index: Path) -> None:
+    made = make_sdist(index, "source-only")
+    base = os.environ["UV_DEFAULT_INDEX"].removesuffix("/simple")
+    url = f"{base}/{made.path.name}"
+    found = find(make_distribution("source-only", direct_url={"url": url, "archive_info": {}}))
+    (source,) = found.sources
+    assert Path(source.path or "").read_bytes() == made.path.read_bytes()
+
+
 def test_an_sdist_that_cannot_be_read_is_refused_with_the_way_out(index: Path) -> None:
     page = index / "simple" / "broken"
     page.mkdir(parents=True)

@@ -208,7 +208,7 @@ def test_start_up_code_that_nothing_installed_is_reported(
 
 LOADERS = {
     "setuptools": ("__editable___one_1_0_finder", "MAPPING = {'one': '%s/src/one'}"),
-    "scikit-build-core": ("_one_editable", "install({'one': '%s/src/one/__init__.py'}, {}, None)"),
+    "scikit-build-core": ("_editable_skbc_one", "install({'one': '%s/src/one/__init__.py'}, {})"),
     "meson-python": ("_one_editable_loader", "install('one', {'one'}, '%s/build/cp311', ['/usr'])"),
     "editables": ("_editable_impl_one", "F.map_module('one', '%s/src/one/__init__.py')"),
     "poetry, pdm, hatch and uv": ("", ""),
