@@ -78,7 +78,7 @@ def export(
         warnings.append(f"{name} holds no wheels: {name_some(names)} left out")
     if projects:
         warnings.append(
-            f"{name} holds no projects of this machine: {name_some(list(projects))} left out"
+            f"{name} holds nothing of this machine itself: {name_some(list(projects))} left out"
         )
     render = {
         Export.PYLOCK: _render_pylock,
@@ -118,13 +118,13 @@ def find_urls(base: Base, *, cache: Path, fresh: bool = False) -> dict[str, str]
         file["hashes"].get("sha256", ""): strip_url(file["url"])
         for package in tomllib.loads(text).get("packages", ())
         for file in package.get("wheels", ())
-        if "url" in file
+        if urlsplit(file.get("url", "")).scheme in ("http", "https")
     }
     lost = [f"{wheel.name}=={wheel.version}" for wheel in wanted if wheel.sha256 not in urls]
     if lost:
         raise LockError(
             f"Cannot find the wheels of {name_some(lost)}",
-            causes=("No index of this machine has a file with that sha256",),
+            causes=("No index that has a URL has a file with that sha256",),
         )
     return urls
 

@@ -117,7 +117,7 @@ def test_what_a_format_cannot_hold_is_told() -> None:
     for kind in (Export.PYLOCK, Export.REQUIREMENTS):
         assert export(base, ("mine",), kind, find_urls(base)).warnings == (
             f"`{kind.value}` holds no conda packages: `{file}` left out",
-            f"`{kind.value}` holds no projects of this machine: `mine` left out",
+            f"`{kind.value}` holds nothing of this machine itself: `mine` left out",
         )
     (warning,) = export(base, (), Export.CONDA_EXPLICIT, {}).warnings
     assert warning == "`conda-explicit` holds no wheels: `demo` left out"
