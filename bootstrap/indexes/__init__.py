@@ -16,12 +16,13 @@ from bootstrap.indexes.logins import Login, find_keyring, find_netrc, split_logi
 from bootstrap.indexes.pip import read_pip
 from bootstrap.indexes.render import render_config, render_project
 from bootstrap.indexes.uv import VARIABLES, read_uv
-from bootstrap.indexes.web import RENEW, Web
 from bootstrap.scan.document import Problem, Source
 from bootstrap.scan.urls import strip_channel, strip_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from bootstrap.indexes.web import Web
 
 _PUBLIC = ("pypi.org", "files.pythonhosted.org")
 
@@ -140,6 +141,9 @@ def open_indexes(
     Raises:
         LockError: naming every index that refuses the login, or has none.
     """
+    # 40 ms that a lock which is kept does not need.
+    from bootstrap.indexes.web import RENEW, Web
+
     configuration = read_uv(environment, folder)
     if pip:
         configuration = merge(configuration, read_pip(environment, folder, prefix))
