@@ -18,6 +18,7 @@ _COMPILED = (
     ("gpu-solver", "1.0.0", ("__cuda >=12",)),
     ("libgcc", "14.2.0", ("__glibc >=2.17",)),
     ("libopenblas", "0.3.28", ("libgcc >=14",)),
+    ("libopenblas", "0.3.29", ("libgcc >=14",)),
     ("libzlib", "1.3.1", ("libgcc >=13",)),
     ("llvm-openmp", "19.1.3", ()),
     ("msgpack-python", "1.1.0", ("libgcc >=13", _PYTHON)),
@@ -50,6 +51,7 @@ _WHEELS = (
     ("certifi", "2024.2.2", ()),
     ("certifi", "2024.8.30", ()),
     ("click", "8.1.7", ('colorama; platform_system == "Windows"',)),
+    ("click", "8.1.8", ('colorama; platform_system == "Windows"',)),
     ("colorama", "0.4.6", ()),
     (
         "ipython",
@@ -109,7 +111,6 @@ def make_index(folder: Path) -> None:
             tag = f"cp311-cp311-manylinux_2_17_{machine}"
             make_wheel(folder, name, version, requires=requires, tag=tag)
     write_simple(folder)
-    make_sdist(folder, "terminaltables", "3.1.0")
     page = folder / "simple" / "terminaltables"
     page.mkdir()
     made = make_sdist(folder, "terminaltables", "3.1.0")

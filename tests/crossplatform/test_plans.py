@@ -36,10 +36,11 @@ ENVIRONMENTS = sorted(file.stem for file in SCANS.glob("*.json"))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Places:
-    """Where the channel and the index are served."""
+    """Where the channel and the index are served, and what uv keeps of the index."""
 
     channel: str
     index: str
+    cache: Path
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
     make_channel(folder / "channel")
     make_index(folder / "index")
     with serve_folder(folder / "channel") as channel, serve_folder(folder / "index") as index:
-        yield Places(channel=channel, index=index)
+        yield Places(channel=channel, index=index, cache=folder / "uv")
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +59,7 @@ def own_settings(places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    monkeypatch.setenv("UV_CACHE_DIR", str(places.cache))
     monkeypatch.setenv("UV_DEFAULT_INDEX", f"{places.index}/simple")
 
 
