@@ -9,7 +9,7 @@ from packaging.pylock import Package, Pylock, PylockUnsupportedVersionError, Pyl
 
 from bootstrap.lockfiles.content import Content, Request, refuse, refuse_names, refuse_platform
 from bootstrap.lockfiles.interpreters import choose_python
-from bootstrap.lockfiles.markers import target_markers
+from bootstrap.needs import markers_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -31,7 +31,7 @@ def read_pylock(request: Request) -> Content:
         refuse_names(request, unknown, [*extras, *groups])
     python = choose_python(request, lock.requires_python)
     environment: dict[str, Any] = {
-        **target_markers(request.target.platform, python.version),
+        **markers_of(request.target.platform, python.version),
         "extras": frozenset(name for name in request.names if name in extras),
         "dependency_groups": frozenset((*(lock.default_groups or ()), *request.names)),
     }

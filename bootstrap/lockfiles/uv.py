@@ -128,6 +128,8 @@ def _check(done: subprocess.CompletedProcess[str], file: Path) -> str:
         lines = [redact(line.strip()) for line in done.stderr.splitlines() if line.strip()]
         raise LockError(
             f"uv failed to look up the packages of `{file}`",
-            causes=tuple(re.sub("^(error|cause): ", "", line) for line in lines[:LISTED]),
+            causes=tuple(
+                line.removeprefix("error: ").removeprefix("cause: ") for line in lines[:LISTED]
+            ),
         )
     return done.stdout
