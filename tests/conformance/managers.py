@@ -86,9 +86,18 @@ def ensure_tool(name: str) -> Path:
 
 
 def make_venv(shop: Workshop, python: str) -> Made:
-    """`python -m venv`, then its own pip."""
+    """`python -m venv`, then its own pip, brought up from the index.
+
+    Debian patches the pip and setuptools that its Python puts there; no index has those.
+    """
     folder = shop.folder / "venv"
     shop.run(python, "-m", "venv", folder)
+    pip = [str(folder / "bin/python"), "-m", "pip"]
+    seeds = json.loads(shop.run(*pip, "list", "--format", "json"))
+    versions = {seed["name"]: seed["version"] for seed in seeds}
+    shop.kit.add_seeds(versions)
+    pins = [f"{name}=={version}" for name, version in versions.items()]
+    shop.run(*pip, "install", "-q", "--force-reinstall", *pins)
     shop.run(folder / "bin/pip", "install", "-q", *shop.kit.requirements())
     return Made(python=folder, root=folder, tool=f"pip {shop.find_version(folder / 'bin/pip')}")
 

@@ -11,16 +11,24 @@ from tests.conformance.managers import MANAGERS
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs/compatibility.md"
 Rows = dict[str, dict[str, tuple[str, ...]]]
-OWN = "`tests/conformance`"
+OWN = "`tests/conformance/test_managers.py::test_an_environment_arrives_as_it_is`"
 SECTIONS = ("managers", "pythons", "clients")
 
-_CLIENTS: tuple[tuple[str, str, str], ...] = ()
+_CLIENTS = (
+    ("macOS on Apple silicon, macOS on Intel, Windows",
+     "Solved for, from recorded environments; never run there",
+     "tests/crossplatform/test_plans.py::test_each_package_is_accounted_for"),
+)  # fmt: skip
 _GUESTS = (
-    ("linux-64, systemd and cloud-init (Debian 12)", "Booted", "tests/boot/test_boot.py"),
-    ("linux-64, a real kernel in QEMU", "Booted", "tests/boot/test_qemu.py"),
-    ("linux-64, a folder of the client (`local`)", "Run", "tests/launch/test_path.py"),
-    ("linux-aarch64", "Written for, not booted here", "tests/lock/test_tags.py"),
-)
+    ("linux-64, systemd and cloud-init (Debian 12)", "Booted",
+     "tests/boot/test_boot.py::test_the_first_machine_installs_and_publishes_and_the_next_fetches"),
+    ("linux-64, a real kernel in QEMU", "Booted",
+     "tests/boot/test_qemu.py::test_a_launch_on_qemu_installs_runs_publishes_and_ends"),
+    ("linux-64, a folder of the client (`local`)", "Run",
+     "tests/conformance/test_managers.py::test_an_environment_arrives_as_it_is"),
+    ("linux-aarch64", "Written for, not booted here",
+     "tests/crossplatform/test_plans.py::test_another_architecture_gets_its_own_builds"),
+)  # fmt: skip
 TESTS = [row[2] for row in (*_CLIENTS, *_GUESTS)]
 
 
@@ -55,6 +63,8 @@ the bytes of all files are the same.
 The conda and pixi environments are installed by py-rattler from a channel of real packages: the
 programs `conda` and `pixi` themselves were not run. pip, or uv, installs the rest on top. Of the
 operating system's Python what its user has installed is compared; its own packages stay behind.
+Debian's `python3 -m venv` puts a pip and a setuptools into the environment that Debian has patched:
+the machines get those of PyPI in the same versions.
 
 ## Python versions of the environment
 | Python | arrived from an environment made with |
@@ -64,11 +74,11 @@ operating system's Python what its user has installed is compared; its own packa
 and later.
 
 ## Client platforms
-| platform | how far | tests |
+| platform | how far | test |
 |---|---|---|
 {clients}
 ## Guest platforms
-| platform | how far | tests |
+| platform | how far | test |
 |---|---|---|
 {guests}
 ## What may differ on the machine, and why
