@@ -115,7 +115,9 @@ class Lookup:
         if _NO_SOLUTION not in done.stderr and not _wants_wheel(done.stderr):
             raise LockError(
                 "Failed to look up packages with uv",
-                causes=tuple(line.removeprefix("error: ") for line in lines[:LISTED]),
+                causes=tuple(
+                    line.removeprefix("error: ").removeprefix("cause: ") for line in lines[:LISTED]
+                ),
                 hint="Check the network and the indexes in uv's and pip's configuration",
             )
         cause = next((line for line in lines if line.startswith(("cause:", "╰─▶"))), lines[-1])
