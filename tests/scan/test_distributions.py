@@ -125,6 +125,18 @@ def test_of_condas_and_pips_version_the_one_on_the_disk_is_the_one_entry(
     assert (document["version"], document.get("conda")) == expected
 
 
+def test_a_packages_own_tests_are_not_what_its_health_depends_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = "one/tests/test_a.py,sha256=x,3\none/testing.py,sha256=x,3\n"
+    write_distribution(tmp_path, "one", RECORD=record)
+    (tmp_path / SITE / "one").mkdir()
+    (tmp_path / SITE / "one/testing.py").write_text("xxx")
+    assert only(read(tmp_path, monkeypatch))["record"] == "ok"
+    (tmp_path / SITE / "one/testing.py").write_text("x")
+    assert only(read(tmp_path, monkeypatch))["record"] == "drifted"
+
+
 def test_what_no_record_lists_is_a_stray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = "one/__init__.py,,\nsix.py,,\none/a.py,,\nlast/a.py,,\none/b.py,,\n../../bin/x,,\n"
     write_distribution(tmp_path, "one", RECORD=record)
