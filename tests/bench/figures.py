@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 Figures = dict[str, list[float]]
 """Seconds of every run, by way."""
@@ -27,10 +28,12 @@ def take_turns(ways: Mapping[str, Callable[[], float]], runs: int) -> Figures:
     return figures
 
 
-def timed(command: list[str], environ: dict[str, str] | None = None) -> float:
+def timed(
+    command: list[str], environ: dict[str, str] | None = None, folder: Path | None = None
+) -> float:
     """Run a command and return its wall time in seconds."""
     start = time.monotonic()
-    subprocess.run(command, check=True, env=environ, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, env=environ, cwd=folder, stdout=subprocess.DEVNULL)
     return time.monotonic() - start
 
 

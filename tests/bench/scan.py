@@ -71,16 +71,18 @@ def measure_venv(whole: Path, half: Path, runs: int) -> Figures:
     """Time every way to read 142 distributions, and the lock of them."""
     envboot = str(Path(sys.executable).with_name("envboot"))
     lock = [envboot, "lock", "--host-python", "-o", os.devnull, "--python", str(whole)]
+    # A folder without code: what belongs to no package is another matter.
+    folder = whole.parent
     return take_turns(
         {
             "pip list": lambda: timed([str(whole), "-m", "pip", "list"]),
             "pip inspect": lambda: timed([str(whole), "-m", "pip", "inspect"]),
             "uv pip freeze": lambda: timed([find_uv_bin(), "pip", "freeze", "-p", str(whole)]),
             "importlib.metadata, in a loop": lambda: timed([str(whole), "-c", _METADATA]),
-            "envboot scan": lambda: timed([envboot, "scan", "--python", str(whole)]),
+            "envboot scan": lambda: timed([envboot, "scan", "--python", str(whole)], folder=folder),
             "envboot scan, in the probe": lambda: inside(whole),
             "the same, every other distribution": lambda: inside(half),
-            "envboot lock, warm": lambda: timed(lock),
+            "envboot lock, warm": lambda: timed(lock, folder=folder),
         },
         runs,
     )
