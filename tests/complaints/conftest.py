@@ -26,15 +26,22 @@ if TYPE_CHECKING:
 __all__ = ["arrived", "folder", "parts", "store"]
 
 PROGRAM = """\
-import importlib.metadata, json, os, sys
-import first, numbers_of_mine._queue, odd_app, second, sub, tiny_one
+import importlib, importlib.metadata, json, os, sys
 from importlib import resources
+def take(find):
+    try:
+        return find()
+    except Exception as error:
+        return repr(error)
+def read(module, name):
+    return take(lambda: getattr(importlib.import_module(module), name))
 found = [os.path.join(place, name) for place, _, names in os.walk(sys.prefix) for name in names]
+table = take(lambda: resources.files("numbers_of_mine").joinpath("table.csv").read_text())
 print(json.dumps({
-    "tiny-one": [importlib.metadata.version("tiny-one"), tiny_one.NAME],
-    "modules": [first.VALUE, second.VALUE, sub.VALUE, odd_app.VALUE],
-    "data": resources.files("numbers_of_mine").joinpath("table.csv").read_text(),
-    "extension": numbers_of_mine._queue.SimpleQueue.__name__,
+    "tiny-one": [importlib.metadata.version("tiny-one"), read("tiny_one", "NAME")],
+    "values": {name: read(name, "VALUE") for name in ("first", "second", "same", "sub", "odd_app")},
+    "data": table,
+    "extension": take(lambda: read("numbers_of_mine._queue", "SimpleQueue").__name__),
     "files": sorted(os.path.relpath(path, sys.prefix) for path in found),
     "names": sorted(item.metadata["Name"] for item in importlib.metadata.distributions()),
 }))
@@ -136,9 +143,9 @@ def _write_project(work: Path) -> None:
 
 def _write_bait(work: Path) -> None:
     """Write what lies about in many folders and says nothing about the active environment."""
-    stray = work / "stray.egg-info"
-    stray.mkdir()
-    (stray / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: stray\nVersion: 6.6\n")
+    for stray in (work / "stray.egg-info", work / "src/stray.egg-info"):
+        stray.mkdir()
+        (stray / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: stray\nVersion: 6.6\n")
     (work / "requirements.txt").write_text("tiny-one==2.0\n")
     lock = '[[package]]\nname = "tiny-one"\nversion = "2.0"\nsource = { virtual = "." }\n'
     (work / "uv.lock").write_text(f'version = 1\nrequires-python = ">=3.8"\n\n{lock}')
@@ -157,6 +164,7 @@ def _write_loose(top: Path) -> None:
     for name, module in (("a", "first"), ("b", "second")):
         (top / name / "lib").mkdir(parents=True)
         (top / name / "lib" / f"{module}.py").write_text(f"VALUE = {module!r}\n")
+        (top / name / "lib/same.py").write_text(f"VALUE = {name!r}\n")
     package = top / "b/lib/numbers_of_mine"
     package.mkdir()
     (package / "__init__.py").write_text("")

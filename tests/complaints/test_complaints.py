@@ -93,10 +93,13 @@ def test_odd_characters_in_a_path_that_break_the_wheels_name(folder: Folder, arr
 def test_two_folders_of_the_same_base_name_where_the_second_ones_files_are_silently_lost(
     arrived: Any,
 ) -> None:
-    assert arrived["modules"][:2] == ["first", "second"]
+    values = [arrived["values"][name] for name in ("first", "second", "same")]
+    assert values == ["first", "second", "a"]
+    assert len([path for path in arrived["files"] if path.endswith("/same.py")]) == 2
 
 
 def test_src_layouts_shipped_twice(arrived: Any) -> None:
+    assert arrived["values"]["odd_app"] == "src"
     for name in ("odd_app/__init__.py", "odd_app/data.txt"):
         assert len([path for path in arrived["files"] if path.endswith(name)]) == 1
 
@@ -107,7 +110,7 @@ def test_data_files_and_extension_modules_of_loose_code_not_shipped(arrived: Any
 
 
 def test_subdirectory_of_a_git_install_ignored(arrived: Any) -> None:
-    assert arrived["modules"][2] == "subdirectory"
+    assert arrived["values"]["sub"] == "subdirectory"
     assert "wrong" not in arrived["names"]
 
 
