@@ -1,5 +1,6 @@
 """Run the probe: `python bootstrap/scan/probe/__main__.py`, whatever else that Python has."""
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -12,6 +13,7 @@ if __name__ == "__main__":
     if sys.path[:1] == [_HERE]:
         del sys.path[0]
     sys.path.insert(0, os.path.dirname(_HERE))
+    gc.disable()  # It would look at ten thousand rows again and again, and find nothing.
     main = import_module("probe.report").main
     # Nothing of ours may be found in place of the environment's own modules.
     del sys.path[0]
