@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bootstrap.errors import LISTED, LockError, name_some
-from bootstrap.indexes.configuration import Configuration, Index, merge
+from bootstrap.indexes.configuration import Configuration, Index, merge, put_local_last
 from bootstrap.indexes.logins import Login, find_keyring, find_netrc, split_login
 from bootstrap.indexes.pip import read_pip
 from bootstrap.indexes.render import render_config, render_project
@@ -174,6 +174,8 @@ def open_indexes(
             causes=tuple(refused[:LISTED]),
             hint=RENEW,
         )
+    if pip and not configuration.no_index:
+        settled = put_local_last(settled)
     return Indexes(
         configuration=replace(configuration, indexes=tuple(settled), find_links=()),
         environment=environment,

@@ -9,7 +9,10 @@ from urllib.parse import urlsplit
 from bootstrap.indexes.logins import Login, split_login
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+PYPI = "https://pypi.org/simple"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +58,27 @@ def read_index(url: str, *, default: bool = False) -> Index:
 def absolute(place: str, folder: Path) -> str:
     """Return a URL as it is, and a path as seen from `folder`."""
     return place if urlsplit(place).scheme else str(folder / place)
+
+
+def put_local_last(indexes: Sequence[Index]) -> list[Index]:
+    """Order indexes so that folders of this machine come after what guests can reach themselves.
+
+    Of one version in several places the first one's file counts, and pip knows no order. uv asks
+    its default index last.
+    """
+    local = [index for index in indexes if not index.explicit and not _is_remote(index)]
+    if not local:
+        return [*indexes]
+    remote = [index for index in indexes if index not in local]
+    if not any(index.default for index in indexes):
+        remote.append(Index(url=PYPI, default=True))
+    remote = [replace(index, default=False) for index in sorted(remote, key=lambda i: i.default)]
+    local = [replace(index, default=False) for index in local]
+    return [*remote, *local[:-1], replace(local[-1], default=True)]
+
+
+def _is_remote(index: Index) -> bool:
+    return urlsplit(index.url).scheme in ("http", "https")
 
 
 def merge(first: Configuration, second: Configuration) -> Configuration:

@@ -18,23 +18,24 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 def render_config(configuration: Configuration, names: Mapping[str, Index]) -> str:
     """Return a `uv.toml`; `names` are what the indexes are called in it."""
-    has_private_links = any(index.flat and index.login for index in names.values())
-    links = [index.url for index in names.values() if index.flat and not index.login]
+    # uv looks into links before any index; pip into all that it knows alike.
+    is_pips = configuration.strategy == "unsafe-best-match"
+    links = [index.url for index in names.values() if index.flat and not (index.login or is_pips)]
+    rest = [
+        (name, index)
+        for name, index in names.items()
+        if index.url not in links and (index.flat or not configuration.no_index)
+    ]
     options: dict[str, Any] = {
         **configuration.network,
         "allow-insecure-host": list(configuration.insecure),
         "find-links": links,
-        # uv would pass over the private page of links as well.
-        "no-index": configuration.no_index and not has_private_links,
+        # uv would pass over pages of links that are indexes as well.
+        "no-index": configuration.no_index and not rest,
         "index-strategy": configuration.strategy,
     }
     lines = [f"{key} = {json.dumps(value)}" for key, value in options.items() if value]
-    rest = [*names.items()] if not configuration.no_index else []
-    if configuration.no_index and has_private_links:
-        rest = [(name, index) for name, index in names.items() if index.flat and index.login]
     for number, (name, index) in enumerate(rest):
-        if index.flat and not index.login:
-            continue
         only = configuration.no_index and number == 0
         lines += _render_index(name, index, default=index.default or only)
     return "\n".join(lines) + "\n"

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -17,13 +18,14 @@ import tomllib
 
 from bootstrap.indexes import Indexes, open_indexes
 from bootstrap.indexes.channels import read_channels
-from bootstrap.indexes.configuration import Configuration, Index, merge
+from bootstrap.indexes.configuration import PYPI, Configuration, Index, merge, put_local_last
 from bootstrap.indexes.logins import Login, find_keyring, find_netrc, split_login
 from bootstrap.indexes.pip import read_pip
 from bootstrap.indexes.render import render_config, render_project
 from bootstrap.indexes.uv import read_uv
 from bootstrap.indexes.web import Web
 from bootstrap.lock.indexes import describe_indexes
+from bootstrap.lock.wheels import find_uv
 from bootstrap.scan.urls import redact
 from tests.index import make_wheel, serve_folder, write_simple
 
@@ -148,12 +150,12 @@ class TestUv:
     def test_the_file_for_it_holds_no_login(self) -> None:
         index = Index(url="https://team.test", login=SECRET, default=True)
         links = Index(url="/wheels", flat=True)
-        found = Configuration(indexes=(index, links), strategy="unsafe-best-match")
+        found = Configuration(indexes=(index, links), strategy="first-index")
         text = render_config(found, {"i0": index, "i1": links})
         assert "hunter2" not in text
         assert tomllib.loads(text) == {
             "find-links": ["/wheels"],
-            "index-strategy": "unsafe-best-match",
+            "index-strategy": "first-index",
             "index": [{"name": "i0", "url": "https://team.test", "default": True}],
         }
 
@@ -168,6 +170,51 @@ def test_pips_default_is_asked_beside_uvs() -> None:
         ("https://pip.test", False),
     ]
     assert all(index.login == SECRET for index in found.indexes)
+
+
+def test_folders_of_this_machine_are_asked_after_what_guests_can_reach() -> None:
+    team = Index(url="https://team.test/simple", default=True)
+    extra = Index(url="https://extra.test/simple")
+    near = Index(url="file:///mirror/simple")
+    links = Index(url="/wheels", flat=True)
+    found = put_local_last([near, team, links, extra])
+    assert found == [
+        extra,
+        replace(team, default=False),
+        near,
+        replace(links, default=True),
+    ]
+    assert [index.url for index in put_local_last([near])] == [PYPI, near.url]
+    assert put_local_last([team, extra]) == [team, extra]
+
+
+@pytest.mark.subprocess
+@pytest.mark.sockets
+def test_a_wheel_that_guests_can_reach_too_is_not_taken_from_a_folder(
+    home: dict[str, str], tmp_path: Path
+) -> None:
+    both, alone = tmp_path / "both", tmp_path / "alone"
+    for folder in (both, alone):
+        folder.mkdir()
+        make_wheel(folder, "shared")
+    make_wheel(alone, "mine")
+    write_simple(both)
+    with serve_folder(both) as url:
+        found = open_indexes(
+            {**os.environ, **home, "PIP_INDEX_URL": f"{url}/simple", "PIP_FIND_LINKS": str(alone)},
+            tmp_path,
+            prefix=tmp_path,
+            pip=True,
+            probe="shared",
+        )
+        done = found.run_uv(
+            [find_uv(), "pip", "compile", "-q", "--no-deps", "--format", "pylock.toml"],
+            ["shared==1.0", "mine==1.0"],
+        )
+    assert done.returncode == 0, done.stderr
+    packages = {item["name"]: item for item in tomllib.loads(done.stdout)["packages"]}
+    assert packages["shared"]["wheels"][0]["url"].startswith(url)
+    assert packages["mine"]["wheels"][0]["url"].startswith("file:")
 
 
 class TestChannels:
