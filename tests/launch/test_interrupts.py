@@ -108,9 +108,10 @@ def test_ctrl_c_at_any_moment_of_a_launch(warm: Workspace, moment: int) -> None:
     process = warm.start(*warm.command("--count", "3", "--", "true"))
     time.sleep(0.1 + 0.06 * moment)
     process.send_signal(signal.SIGINT)
-    finish(process)
+    said = finish(process)
     # Python's own start, before ours can say what a signal means, takes the first moments.
-    assert process.returncode in (0, 130, -signal.SIGINT)
+    is_pythons = process.returncode == 1 and "Fatal Python error: init_import_site" in said
+    assert process.returncode in (0, 130, -signal.SIGINT) or is_pythons, said
     assert warm.survivors() == warm.leftovers() == []
 
 
