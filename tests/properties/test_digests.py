@@ -58,6 +58,7 @@ def digest(tree: list[File], *, umask: int = 0o022, stamp: float | None = None) 
         os.umask(before)
 
 
+@settings(deadline=None)
 @given(manifest=any_manifest, data=st.data())
 def test_every_changed_leaf_of_a_manifest_changes_its_digests(
     manifest: Manifest, data: st.DataObject
@@ -77,6 +78,7 @@ def test_every_changed_leaf_of_a_manifest_changes_its_digests(
     assert (wire.base_digest(changed) != wire.base_digest(document)) is is_of_the_base
 
 
+@settings(deadline=None)
 @given(manifest=any_manifest, data=st.data())
 def test_every_member_that_is_gone_changes_the_digest(
     manifest: Manifest, data: st.DataObject
@@ -89,6 +91,7 @@ def test_every_member_that_is_gone_changes_the_digest(
     assert wire.environment_digest(changed) != wire.environment_digest(document)
 
 
+@settings(deadline=None)
 @given(first=any_manifest, second=any_manifest)
 def test_two_manifests_share_a_digest_only_when_they_are_equal(
     first: Manifest, second: Manifest
@@ -100,6 +103,7 @@ def test_two_manifests_share_a_digest_only_when_they_are_equal(
 names = st.lists(st.from_regex(r"[a-z]{1,4}", fullmatch=True), min_size=2, max_size=6, unique=True)
 
 
+@settings(deadline=None)
 @given(found=names, seed=st.integers())
 def test_conda_records_in_any_order_make_the_same_base(found: list[str], seed: int) -> None:
     records = [
