@@ -66,7 +66,7 @@ class Bench:
         self._run([*self.uv, "pip", "install", "-q", "--python", python, *packages])
         self.pins = self._run([*self.uv, "pip", "freeze", "-q", "--python", python])
         self.manifest: Manifest = prepare(
-            Selection(python=python),
+            Selection(python=python, loose=False),
             host_python=True,
             settings=read_settings(scratch),
             cache=scratch / "cache",
