@@ -41,7 +41,7 @@ def print_table(figures: Figures, *, against: str, unit: str = "s") -> None:
     """Print median, minimum, maximum and the ratio to the way `against`; `unit` is `s` or `ms`."""
     scale, places = (1, 2) if unit == "s" else (1000, 1)
     width = max(map(len, figures))
-    print(f"{'':{width}}{'median':>12}{'min':>9}{'max':>9}  of `{against}`")
+    print(f"{'':{width}}{'median':>12}{'min':>9}{'max':>9}{'ratio':>9}")
     for name, seconds in figures.items():
         low, middle, high = (
             f"{scale * figure:.{places}f}"
