@@ -58,9 +58,7 @@ def make_manifest(url: str | None = None, content: bytes = CONTENT) -> Manifest:
 
 
 def put(manifest: Manifest, store: LocalStore, cache: Path) -> dict[str, Any]:
-    return publish(
-        manifest, None, store, launch="launch", seconds=600, cache=cache, environment={}
-    )
+    return publish(manifest, None, store, launch="launch", seconds=600, cache=cache, environment={})
 
 
 @pytest.mark.parametrize(

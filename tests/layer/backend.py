@@ -13,6 +13,17 @@ from pathlib import Path
 from typing import Any
 
 
+def _meet(folder: Path, name: str) -> None:
+    """Wait until another build is running at the same time."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).touch()
+    end = time.monotonic() + 60
+    while len(list(folder.iterdir())) < 2:
+        if time.monotonic() > end:
+            raise SystemExit("nobody else is building")
+        time.sleep(0.02)
+
+
 def build_wheel(
     wheel_directory: str,
     config_settings: dict[str, str] | None = None,
@@ -23,7 +34,8 @@ def build_wheel(
     if "counter" in tiny:
         with open(tiny["counter"], "a") as counter:
             counter.write(f"{name}\n")
-    time.sleep(tiny.get("wait", 0))
+    if "meet" in tiny:
+        _meet(Path(tiny["meet"]), name)
     if "fail" in tiny:
         print("compiling the thing from https://user:hunter2@files.test/x", flush=True)
         raise SystemExit(tiny["fail"])

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import tarfile
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -162,10 +161,9 @@ def test_what_tools_leave_in_a_plain_folder_is_no_part_of_the_project(
 def test_projects_are_built_side_by_side(tmp_path: Path, cache: Path) -> None:
     if (os.cpu_count() or 1) < 2:
         pytest.skip("needs two processors")
-    sources = [write_project(tmp_path / name, name, tiny={"wait": 2}) for name in ("one", "two")]
-    start = time.monotonic()
+    tiny = {"meet": str(tmp_path / "meeting")}
+    sources = [write_project(tmp_path / name, name, tiny=tiny) for name in ("one", "two")]
     build(*sources, cache=cache)
-    assert time.monotonic() - start < 4
 
 
 def test_every_failing_build_shows_the_end_of_its_log(tmp_path: Path, cache: Path) -> None:
