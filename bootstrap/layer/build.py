@@ -16,11 +16,11 @@ from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist
 
 from bootstrap.agent import wire
 from bootstrap.errors import LayerError, name_some
+from bootstrap.indexes.program import find_uv
 from bootstrap.layer.binaries import Binary, find_misfit, find_strangers, read_binary
 from bootstrap.layer.git import checkout
 from bootstrap.layer.sources import copy_files, digest_files, list_files
 from bootstrap.lock.tags import rank_tags, wheel_tags
-from bootstrap.lock.wheels import find_uv
 from bootstrap.scan.document import Problem
 from bootstrap.scan.urls import strip_url
 

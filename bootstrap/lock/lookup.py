@@ -21,10 +21,10 @@ from packaging.utils import canonicalize_name
 from bootstrap.errors import LISTED, LockError
 from bootstrap.indexes import Indexes, open_indexes
 from bootstrap.indexes.configuration import Index
+from bootstrap.indexes.program import find_uv
 from bootstrap.lock.fit import Misfit
 from bootstrap.lock.tags import name_platform, rank_tags
 from bootstrap.lock.torch import TorchIndexes, read_torch
-from bootstrap.lock.wheels import find_uv
 from bootstrap.scan.urls import redact
 
 if TYPE_CHECKING:

@@ -84,20 +84,6 @@ def lock_wheels(distributions: Sequence[Distribution], *, lookup: Lookup, cache:
     )
 
 
-def find_uv() -> str:
-    """Return the path of the uv that came with envboot; raises `LockError`."""
-    from uv import find_uv_bin
-
-    try:
-        return find_uv_bin()
-    except FileNotFoundError as error:
-        raise LockError(
-            "Cannot find uv's program beside its Python package",
-            causes=(str(error),),
-            hint="Install it again with `pip install --force-reinstall uv`",
-        ) from error
-
-
 def _pin(item: Distribution) -> str:
     """Return the requirement of exactly this distribution."""
     url = (item.direct_url or {}).get("url", "")

@@ -8,7 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from bootstrap.errors import LockError
-from bootstrap.lock.wheels import find_uv
+from bootstrap.indexes.program import find_uv
 from bootstrap.manifest import Python
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from bootstrap.errors import LISTED, LockError
 from bootstrap.indexes import open_indexes
+from bootstrap.indexes.program import find_uv
 from bootstrap.lock.indexes import describe_indexes
 from bootstrap.lock.kept import keep_for_a_day
 from bootstrap.lock.tags import name_platform
-from bootstrap.lock.wheels import find_uv
 from bootstrap.lockfiles.content import Content, Request, refuse, refuse_names
 from bootstrap.lockfiles.pylock import parse_toml, read_pylock
 from bootstrap.scan.urls import redact

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.lock.wheels import find_uv
+from bootstrap.indexes.program import find_uv
 from provisioners.image import ensure_debian_image
 from provisioners.qemu import HOST
 from tests.boot.network import Namespace

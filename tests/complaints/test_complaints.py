@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bootstrap.errors import Exit
-from bootstrap.lock.wheels import find_uv
+from bootstrap.indexes.program import find_uv
 from tests.agent.guests import Guest, make_launch, make_layer, make_manifest
 from tests.channel import ensure_channel, explicit_list
 from tests.index import make_wheel, serve_folder, write_simple

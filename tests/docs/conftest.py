@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.lock.wheels import find_uv
+from bootstrap.indexes.program import find_uv
 from bootstrap.publish import publish
 from bootstrap.store.local import LocalStore
 from bootstrap.userdata import LaunchPath, render

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.lock.wheels import find_uv
+from bootstrap.indexes.program import find_uv
 from tests.channel import ensure_channel, explicit_list
 from tests.index import serve_folder
 from tests.launch.conftest import clean

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bootstrap.agent import wire
-from bootstrap.lock.wheels import find_uv
+from bootstrap.indexes.program import find_uv
 from bootstrap.manifest import parse_manifest
 from tests.index import make_sdist, make_wheel, serve_folder, write_simple
 from tests.layer.projects import write_project

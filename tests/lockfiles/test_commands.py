@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.lock.wheels import find_uv
+from bootstrap.indexes.program import find_uv
 from bootstrap.manifest import parse_manifest
 from tests.channel import MINOR, NUMPY, ensure_channel, explicit_list
 from tests.index import make_wheel, serve_folder, write_simple

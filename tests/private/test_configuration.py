@@ -21,11 +21,11 @@ from bootstrap.indexes.channels import read_channels
 from bootstrap.indexes.configuration import PYPI, Configuration, Index, merge, put_local_last
 from bootstrap.indexes.logins import Login, find_keyring, find_netrc, split_login
 from bootstrap.indexes.pip import read_pip
+from bootstrap.indexes.program import find_uv
 from bootstrap.indexes.render import render_config, render_project
 from bootstrap.indexes.uv import read_uv
 from bootstrap.indexes.web import Web
 from bootstrap.lock.indexes import describe_indexes
-from bootstrap.lock.wheels import find_uv
 from bootstrap.scan.urls import redact
 from tests.index import make_wheel, serve_folder, write_simple
 

@@ -10,7 +10,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from bootstrap.cli import cli, run
-from bootstrap.lock.wheels import find_uv
+from bootstrap.indexes.program import find_uv
 from tests.index import make_wheel, write_simple
 from tests.launch.test_transcripts import transcript
 from tests.launch.workspace import ENVBOOT, Workspace, open_workspace
