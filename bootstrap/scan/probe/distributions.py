@@ -6,6 +6,7 @@ import os
 import re
 
 from .found import SITES, Environment, find, normalise, read
+from .health import disagreement, judge
 from .origins import editable_url, find_project, link_target, parse_direct_url, read_lines
 from .strays import (
     declared_names,
@@ -21,8 +22,8 @@ TYPE_CHECKING = False  # `typing` takes 3 ms to import.
 if TYPE_CHECKING:
     from typing import Any
 
-# It is what people patch in place, and half of the `stat` calls of all files.
-_CODE = (b".py", b".so", b".pth")
+    from .health import Waiting
+
 _HEADERS = frozenset(("name", "version", "requires-dist", "requires-python"))
 _BLANK = re.compile(rb"\n\r?\n")
 _TAG = re.compile(rb"^tag:[ \t]*(\S+)", re.I | re.M)
@@ -67,12 +68,14 @@ def scan_folder(found: Environment, folder: str) -> None:
             candidates.setdefault(candidate.name, []).append(candidate)
         except Exception as error:
             found.report(os.path.join(folder, entry), "Cannot be read: %s" % error)
+    waiting: Waiting = []
     for name in sorted(candidates):
         if name not in found.distributions:
             try:
-                found.distributions[name] = choose(found, folder, candidates[name])
+                found.distributions[name] = choose(found, folder, candidates[name], waiting)
             except Exception as error:
                 found.report(name, "Cannot be read: %s" % error)
+    judge(found, waiting)
     real = os.path.realpath(folder)
     gone = set(found.owners) - {os.path.join(real, entry) for entry in entries}
     for path in sorted(path for path in gone if os.path.dirname(path) == real):
@@ -132,58 +135,27 @@ def read_headers(data: bytes) -> dict[str, list[str]]:
     return found
 
 
-def choose(found: Environment, folder: str, candidates: list[Candidate]) -> dict[str, Any]:
+def choose(
+    found: Environment, folder: str, candidates: list[Candidate], waiting: Waiting
+) -> dict[str, Any]:
     """Return the distribution whose RECORD agrees best with the disk; ties go to the latest."""
     if len(candidates) == 1:
-        return describe(found, folder, candidates[0])
+        return describe(found, folder, candidates[0], waiting)
     ranked = sorted(
-        candidates, key=lambda each: (*disagreement(each), -os.stat(each.entry).st_mtime)
+        candidates,
+        key=lambda each: (*disagreement(each.record), -os.stat(each.entry).st_mtime),
     )
     if len({candidate.version for candidate in candidates}) > 1:
         names = ", ".join("`%s`" % candidate.entry for candidate in candidates)
         message = "Installed more than once: %s; `%s` agrees with the disk best"
         found.report(candidates[0].name, message % (names, ranked[0].entry))
-    return describe(found, folder, ranked[0])
+    return describe(found, folder, ranked[0], waiting)
 
 
-def disagreement(candidate: Candidate) -> tuple[bool, float]:
-    """Return whether RECORD is missing, and which part of its code is not as it says."""
-    if candidate.record is None:
-        return True, 1.0
-    rows = list_code(candidate.record)
-    return False, len(drifted(rows)) / len(rows) if rows else 0.0
-
-
-def list_code(record: bytes) -> list[tuple[bytes, int]]:
-    """Return the code that a RECORD lists, and its sizes.
-
-    A package's own tests are left out: a quarter of all code, and no program runs on them.
-    """
-    rows = []
-    for row in record.splitlines():
-        path, _, rest = row.partition(b",")
-        if path.endswith(_CODE) and b"/tests/" not in path:
-            size = rest.rpartition(b",")[2]
-            if size.isdigit():
-                rows.append((path, int(size)))
-    return rows
-
-
-def drifted(rows: list[tuple[bytes, int]]) -> list[bytes]:
-    """Return the files that are gone or have another size than RECORD's rows say."""
-    wrong = []
-    for path, size in rows:
-        try:
-            if os.stat(path).st_size == size:
-                continue
-        except OSError:
-            pass
-        wrong.append(path)
-    return wrong
-
-
-def describe(found: Environment, folder: str, candidate: Candidate) -> dict[str, Any]:
-    """Return the members of `Distribution`."""
+def describe(
+    found: Environment, folder: str, candidate: Candidate, waiting: Waiting
+) -> dict[str, Any]:
+    """Return the members of `Distribution`; RECORDs are `waiting` to be judged together."""
     entry, name, record = candidate.entry, candidate.name, candidate.record
     document: dict[str, Any] = {"name": name, "version": candidate.version, "location": folder}
     needs = find_requirements(candidate)
@@ -214,7 +186,8 @@ def describe(found: Environment, folder: str, candidate: Candidate) -> dict[str,
     if is_systems(folder, document.get("installer")):
         document.update(system=True, record="missing" if record is None else "ok")
         return document
-    document["record"] = judge(found, name, record)
+    document["record"] = "missing" if record is None else "ok"
+    waiting.append((document, record))
     direct = find(entry + "/direct_url.json")
     if direct:
         try:
@@ -264,17 +237,3 @@ def read_requires(path: str) -> list[str]:
         elif line and not extra:
             needs.append("%s; %s" % (line, marker) if marker else line)
     return needs
-
-
-def judge(found: Environment, name: str, record: bytes | None) -> str:
-    """Return whether RECORD is `ok`, `missing` or `drifted`, and report the latter two."""
-    if record is None:
-        found.report(name, "Has no RECORD: whether its files are intact cannot be told")
-        return "missing"
-    wrong = drifted(list_code(record))
-    if not wrong:
-        return "ok"
-    first = os.fsdecode(os.path.normpath(wrong[0]))
-    others = " and %d more" % (len(wrong) - 1) if len(wrong) > 1 else ""
-    found.report(name, "Changed since its installation: `%s`%s" % (first, others))
-    return "drifted"
