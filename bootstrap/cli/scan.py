@@ -10,8 +10,7 @@ import click
 
 from bootstrap.cli import console
 from bootstrap.cli.arguments import PYTHON
-from bootstrap.documents import plain
-from bootstrap.scan import find_sources, scan
+from bootstrap.scan import scan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +35,9 @@ def command(python: str | None, *, sources: bool, as_json: bool) -> None:
     """Report what is in an environment: interpreter, packages, projects and problems."""
     found = scan(python, environment=os.environ, folder=Path.cwd())
     if sources:
+        from bootstrap.documents import plain
+        from bootstrap.scan.sources import find_sources
+
         projects = find_sources(found)
         if as_json:
             console.print_json([plain(project) for project in projects])

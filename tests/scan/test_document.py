@@ -10,8 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootstrap.errors import DocumentError
-from bootstrap.scan import parse_scan
-from bootstrap.scan.document import CondaRecord, Distribution, Interpreter, Problem, Scan
+from bootstrap.scan.document import (
+    CondaRecord,
+    Distribution,
+    Interpreter,
+    Problem,
+    Scan,
+    parse_scan,
+)
 
 INTERPRETER = Interpreter(
     version="3.11.7",

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bootstrap.errors import ScanError
-from bootstrap.scan import find_python, scan
+from bootstrap.scan import scan
+from bootstrap.scan.running import find_python
 from tests.scan.environments import find_pythons, make_venv, scan_prefix, site_packages
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 from uv import find_uv_bin
 
-from bootstrap.scan import PROBE
 from bootstrap.scan.document import Loose
+from bootstrap.scan.running import PROBE
 from tests.index import make_wheel
 from tests.scan.environments import (
     complaints,

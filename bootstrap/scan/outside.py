@@ -1,0 +1,53 @@
+"""What of a scan is told from outside the interpreter, beside the probe's answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from bootstrap.scan.cuda import find_cuda
+from bootstrap.scan.document import read_scan
+from bootstrap.scan.loose import find_loose, list_places, take_places
+from bootstrap.scan.makers import find_manager
+from bootstrap.scan.sources import find_problems
+from bootstrap.scan.urls import strip_document
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from bootstrap.scan.document import Scan
+    from bootstrap.scan.loose import Place
+
+
+def complete(
+    document: Any,
+    *,
+    environment: Mapping[str, str],
+    folder: Path | None,
+    path: Sequence[str] | None = None,
+) -> Scan:
+    """Read the probe's document, and add loose code, the maker and what will not travel.
+
+    `path` is the `sys.path` of a running interpreter, and wants a `folder`; without it, the
+    current folder and `PYTHONPATH` are what Python looks into first.
+    """
+    places, provided = take_places(document)
+    before = list_places(folder, environment)
+    behind: list[Place] = []
+    if path is not None and folder:
+        from bootstrap.scan.here import split_path
+
+        before, behind = split_path(path, folder, places)
+    strip_document(document)
+    found = read_scan(document)
+    loose, problems = find_loose(
+        found, [*before, *places, *behind], provided, environment=environment
+    )
+    return replace(
+        found,
+        manager=find_manager(found),
+        cuda=find_cuda(),
+        loose=loose,
+        problems=(*found.problems, *find_problems(found), *problems),
+    )
