@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 PATH = "lib/envboot/path"
 """Below the prefix; what stands here is on `sys.path`."""
+
+_OUTPUT = re.compile(r"-o|--?out(put|file)?([-_].*)?")
+"""Options that name what a command writes."""
 
 
 class File(NamedTuple):
@@ -89,18 +93,33 @@ class Code:
         return f"import sys; {'; '.join(parts)}\n"
 
 
-def find_named(words: Sequence[str], folder: Path) -> dict[str, str]:
-    """Return which words of a command are files of `folder`: word to path in it."""
+def find_named(words: Sequence[str], folder: Path) -> dict[int, str]:
+    """Return which words of a command are files of `folder`: number of the word to path in it.
+
+    A word may be `--option=FILE`. What an option for output names is about to be written.
+    """
     named = {}
+    before = ""
     for number, word in enumerate(words):
-        path = os.path.normpath(word)
+        option, value = _split(word)
+        path = os.path.normpath(value)
         # As in a shell, a program without a slash is looked for on PATH.
-        is_path = number > 0 or "/" in word
+        is_path = number > 0 or "/" in value
         # A whole program may be a word: no file's name is that long, and `Path` would raise.
-        is_file = os.path.isfile(folder / word)  # noqa: PTH113
-        if is_path and is_file and not path.startswith(("/", "../")):
-            named[word] = path
+        is_file = os.path.isfile(folder / value)  # noqa: PTH113
+        is_output = _OUTPUT.fullmatch(option.rstrip("=") or before)
+        if is_path and is_file and not is_output and not path.startswith(("/", "../")):
+            named[number] = path
+        before = word
     return named
+
+
+def _split(word: str) -> tuple[str, str]:
+    """Split `--option=value` behind `=`; any other word is a value."""
+    if word.startswith("-") and "=" in word:
+        end = word.index("=") + 1
+        return word[:end], word[end:]
+    return "", word
 
 
 def add_named(loose: Sequence[Loose], folder: Path, paths: Collection[str]) -> tuple[Loose, ...]:
@@ -125,15 +144,16 @@ def place_words(
 
     NUL stands for the prefix, which the agent knows: no argument can have one of its own.
     """
-    places, notes = {}, []
-    for word, path in find_named(words, folder).items():
+    placed, notes = list(words), []
+    for number, path in find_named(words, folder).items():
+        option, value = _split(words[number])
         place = code.find_place(folder, path) if code else None
         if place:
-            places[word] = f"\0/{place}"
+            placed[number] = f"{option}\0/{place}"
         else:
             message = "Is a file of this folder, which will not be on the machines"
-            notes.append(Problem(subject=word, message=message))
-    return tuple(places.get(word, word) for word in words), tuple(notes)
+            notes.append(Problem(subject=value, message=message))
+    return tuple(placed), tuple(notes)
 
 
 def collect(

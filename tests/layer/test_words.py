@@ -32,14 +32,17 @@ def test_files_that_a_command_names_travel_and_their_words_are_replaced(
             "secret": "x",
         },
     )
-    words = ("python", "train.py", "./config.yaml", "scripts/job.py", "secret", "-c", "x" * 5000)
+    words = (
+        "python",
+        "train.py",
+        "--c=./config.yaml",
+        "scripts/job.py",
+        "secret",
+        "-c",
+        "x" * 5000,
+    )
     named = loose.find_named(words, app)
-    assert named == {
-        "train.py": "train.py",
-        "./config.yaml": "config.yaml",
-        "scripts/job.py": "scripts/job.py",
-        "secret": "secret",
-    }
+    assert named == {1: "train.py", 2: "config.yaml", 3: "scripts/job.py", 4: "secret"}
     layer = build(*loose.add_named((), app, named.values()), cache=cache)
     assert layer is not None
     paths = ("config.yaml", "scripts/beside.py", "scripts/job.py", "train.py")
@@ -49,7 +52,7 @@ def test_files_that_a_command_names_travel_and_their_words_are_replaced(
     assert placed == (
         "python",
         f"{start}/train.py",
-        f"{start}/config.yaml",
+        f"--c={start}/config.yaml",
         f"{start}/scripts/job.py",
         "secret",
         "-c",
@@ -62,12 +65,28 @@ def test_a_program_of_the_folder_needs_a_slash_as_in_a_shell(tmp_path: Path) -> 
     app = write(tmp_path / "app", {"python": "", "run.sh": ""})
     (tmp_path / "above.py").write_text("")
     assert loose.find_named(("run.sh",), app) == {}
-    assert loose.find_named(("./run.sh", "run.sh"), app) == {
-        "./run.sh": "run.sh",
-        "run.sh": "run.sh",
-    }
+    assert loose.find_named(("./run.sh", "run.sh"), app) == {0: "run.sh", 1: "run.sh"}
     words = ("python", "../above.py", str(app / "run.sh"))
     assert loose.find_named(words, app) == {}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-o", "model.pt"),
+        ("--out", "model.pt"),
+        ("--output-file=model.pt",),
+        ("--out_path=model.pt",),
+    ],
+)
+def test_what_a_command_writes_stays_a_word_and_does_not_travel(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    app = write(tmp_path / "app", {"model.pt": ""})
+    words = ("python", "-m", "train", "--resume", "model.pt", *options)
+    assert loose.find_named(words, app) == {4: "model.pt"}
+    outlying = ("python", "--outlying", "model.pt")
+    assert loose.find_named(outlying, app) == {2: "model.pt"}
 
 
 def test_named_files_join_what_the_scan_found_in_the_folder(tmp_path: Path) -> None:
