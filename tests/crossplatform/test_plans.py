@@ -17,7 +17,7 @@ from bootstrap.lock.plan import render_plan
 from bootstrap.lock.records import find_channels
 from bootstrap.manifest import Manifest
 from bootstrap.scan.document import parse_scan
-from bootstrap.select import select
+from bootstrap.selected import select
 from bootstrap.selection import Selection
 from tests.crossplatform.places import CONDA_FORGE, make_channel, make_index
 from tests.index import serve_folder

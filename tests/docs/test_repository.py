@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from urllib.parse import unquote, urlsplit
 
 import click
@@ -131,3 +132,9 @@ def find_hosts() -> set[str]:
         urlsplit(url).hostname for line in lines for url in re.findall(r"\w+://[^\s'\"]+", line)
     }
     return {host for host in hosts if host} - public
+
+
+def test_no_module_of_bootstrap_hides_one_of_the_standard_library() -> None:
+    # Python puts the folder of a script first: then `import select` would find ours.
+    ours = {path.stem for path in (ROOT / "bootstrap").iterdir() if path.stem != "__init__"}
+    assert not ours & set(sys.stdlib_module_names)

@@ -13,7 +13,7 @@ from bootstrap.lock.plan import Row
 from bootstrap.manifest import Base, CondaPackage, Python, Wheel
 from bootstrap.required import DASK, refuse_missing_in, starts_dask
 from bootstrap.scan.document import Loose, Problem, Scan, Source
-from bootstrap.select import Selected, leave_ignored, select
+from bootstrap.selected import Selected, leave_ignored, select
 from bootstrap.selection import Selection
 from tests.lock.documents import SHA, make_distribution, make_record, make_scan
 
