@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bootstrap.errors import UsageError
 from bootstrap.layer import build_layer
 from bootstrap.layer.loose import add_named, find_named, place_words
 from bootstrap.lock import Locked, Target, lock
@@ -75,7 +76,8 @@ def resolve(
     With `dask` the environment must have all that machines of Dask need.
 
     Raises:
-        UsageError: the selection asks for what the environment does not have.
+        UsageError: the selection asks for what the environment does not have, or the host's
+            interpreter on another platform.
         ScanError, LockError: what cannot be read or locked, by name.
     """
     note("scan")
@@ -87,10 +89,16 @@ def resolve(
         cuda=selection.cuda,
         host_python=host_python,
     )
+    if host_python and target.platform != found.platform:
+        raise UsageError(
+            f"Cannot use the interpreter of this machine (`{found.platform}`) "
+            f"on `{target.platform}`",
+            hint="Leave out `--host-python` or `--platform`",
+        )
     if selection.lock_file:
         note("lock")
         return _read(selection.lock_file, found, target, settings, cache, dask=dask, fresh=fresh)
-    from bootstrap.select import leave_ignored, select
+    from bootstrap.selected import leave_ignored, select
 
     selected = select(found, selection, settings=settings, target=target, dask=dask)
     note("lock")

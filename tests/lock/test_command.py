@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from platform import machine
 from typing import TYPE_CHECKING
 
 import pytest
@@ -92,6 +93,15 @@ def test_the_second_lock_is_the_same_and_an_edit_changes_only_the_layer(
     one, three = (json.loads((home / f"{name}.json").read_text()) for name in ("one", "three"))
     assert wire.base_digest(one) == wire.base_digest(three)
     assert wire.environment_digest(one) != wire.environment_digest(three)
+
+
+def test_the_hosts_interpreter_on_another_platform_is_refused(environment: dict[str, str]) -> None:
+    other = {"x86_64": "linux-aarch64", "aarch64": "linux-64"}[machine()]
+    for command in ("lock", "plan"):
+        done = run(environment, "--host-python", "--platform", other, command=command)
+        assert done.returncode == 2
+        assert f" on `{other}`\n" in done.stderr
+        assert "hint: Leave out `--host-python` or `--platform`" in done.stderr
 
 
 def test_a_wrong_setting_is_a_usage_error(environment: dict[str, str]) -> None:
