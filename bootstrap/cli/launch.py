@@ -161,13 +161,14 @@ def _print_cure(launched: Launched, url: str) -> None:
     if any(fault["stage"] == "fetch" for fault in faults):
         folder = f"base/{launched.prepared.manifest.base_digest.removeprefix('sha256:')}"
         click.echo(
-            "If the archive is damaged, have the next machine publish it anew:\n"
+            "\nIf the archive is damaged, have the next machine publish it anew:\n"
             f"  envboot store rm {url} {folder}/index.json {folder}/env.tar.zst",
             err=True,
         )
 
 
 def _print_kept(launched: Launched) -> None:
+    click.echo(err=True)
     for outcome in launched.outcomes:
         if outcome.instance.root:
             prefix = outcome.instance.root / "opt/envboot/env"

@@ -95,4 +95,4 @@ def render(launched: Launched) -> str:
         f"  went wrong: {error['stage']}: {error['error']}"
         for error in [error for outcome in outcomes for error in errors(outcome)][:10]
     ]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    return "\n".join(line.rstrip() for line in lines)
