@@ -97,7 +97,7 @@ def _lock(content: Content, request: Request) -> Locked:
     wheels = {wheel.name: wheel.version for wheel in found.wheels}
     layer = {source.name: source.version for source in found.sources}
     there = dict(describe_file(package) for package in conda)
-    here = there if content.conda else {"python": python.version}
+    here = {"python": python.version} if conda and not content.conda else there
     answer = Answer(
         python=python,
         conda=conda,

@@ -93,6 +93,7 @@ def test_an_exported_venv_is_locked_as_the_same_base(desk: Desk, kind: str, file
     wanted, found = desk.lock("--host-python"), desk.lock("--host-python", "--from", file)
     assert [wheel.name for wheel in found.base.wheels] == ["demo", "needed"]
     assert found.base_digest == wanted.base_digest
+    assert desk.envboot("plan", "--host-python", "--from", file) == "2 same\n"
 
 
 @pytest.mark.parametrize("kind", ["pylock", "requirements"])
