@@ -258,6 +258,9 @@ def _write(document: Document, output: str | None) -> None:
     # Signed URLs are credentials: only the user may read them.
     new = target.with_name(target.name + ".new")
     try:
+        if target.exists() and not target.is_file():
+            target.write_bytes(document.payload)  # A pipe or a device stays what it is.
+            return
         new.touch(mode=0o600)
         new.write_bytes(document.payload)
         new.replace(target)

@@ -54,9 +54,10 @@ def digest(path: str, root: str) -> str:
 
 def find_folders(root: str) -> tuple[str, list[str]]:
     """Return site-packages, and the folders of the path outside it that are not Python's own."""
+    # Debian's interpreter reaches it by a link of another name.
     (site,) = {
-        os.path.realpath(path)
-        for path in sys.path
+        path
+        for path in map(os.path.realpath, sys.path)
         if os.path.basename(path) == "site-packages" and is_below(path, root)
     }
     own = [sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib")]

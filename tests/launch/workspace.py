@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -95,8 +94,6 @@ class Workspace:
             stderr=subprocess.PIPE,
             text=True,
             process_group=0,
-            # What runs the tests in the background may have it ignored.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def survivors(self) -> list[str]:

@@ -75,6 +75,15 @@ def test_the_file_is_for_the_user_alone(manifest: str, tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text().startswith("#!/bin/sh\n")
 
 
+def test_what_is_no_file_stays_what_it_is(manifest: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    done = envboot("--manifest", manifest, "--for", "ec2", "-o", "pipe", cwd=tmp_path)
+    with open(reader, "rb") as stream:
+        assert (done.returncode, stream.read(2)) == (0, b"\x1f\x8b")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_explain_shows_costs_rungs_and_limit_on_stderr(manifest: str, tmp_path: Path) -> None:
     done = envboot("--manifest", manifest, "--explain", "-o", "out", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
