@@ -117,11 +117,13 @@ def _unexpected(error: Exception) -> EnvbootError:
     import tempfile
     import traceback
 
+    from bootstrap.scan.urls import redact
+
     with tempfile.NamedTemporaryFile("w", prefix="envboot-", suffix=".log", delete=False) as log:
-        traceback.print_exception(error, file=log)
+        log.write(redact("".join(traceback.format_exception(error))))
     return EnvbootError(
         "Failed unexpectedly",
-        causes=(f"{type(error).__name__}: {error}",),
+        causes=(redact(f"{type(error).__name__}: {error}"),),
         hint=f"The traceback is in `{log.name}`",
     )
 

@@ -17,7 +17,7 @@ from bootstrap.indexes.pip import read_pip
 from bootstrap.indexes.render import render_config, render_project
 from bootstrap.indexes.uv import VARIABLES, read_uv
 from bootstrap.scan.document import Problem, Source
-from bootstrap.scan.urls import strip_channel, strip_url
+from bootstrap.scan.urls import hide_values, strip_channel, strip_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ class Indexes:
             if project:
                 file = f"{folder}/pyproject.toml"
                 Path(file).write_text(project)
-            return subprocess.run(
+            done = subprocess.run(
                 [*command, "--config-file", str(config), file],
                 input="\n".join(requirements),
                 capture_output=True,
@@ -80,6 +80,8 @@ class Indexes:
                 check=False,
                 env=variables,
             )
+        done.stderr = hide_values(done.stderr, variables)
+        return done
 
     def find_login(self, url: str) -> Login | None:
         """Return the login with which a file at `url` is fetched: its index's, or netrc's."""

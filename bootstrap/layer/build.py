@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import subprocess
 import tempfile
 import zipfile
@@ -22,7 +21,7 @@ from bootstrap.layer.git import checkout
 from bootstrap.layer.sources import copy_files, digest_files, list_files
 from bootstrap.lock.tags import rank_tags, wheel_tags
 from bootstrap.scan.document import Problem
-from bootstrap.scan.urls import strip_url
+from bootstrap.scan.urls import hide_values, redact, strip_url
 
 if TYPE_CHECKING:
     from bootstrap.lock import Target
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 # Seconds; the first moment that a zip file can name. The same in every build.
 EPOCH = "315532800"
 _TAIL = 15
-_URL = re.compile(r"[a-z+]+://[^\s`'\"]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,12 +135,18 @@ class Builder:
             output = Path(scratch, "wheel")
             log = self.cache / "logs" / f"{canonicalize_name(source.name)}-{key[:12]}.log"
             log.parent.mkdir(parents=True, exist_ok=True)
-            # Logs may show what the user's build prints: for their eyes only.
-            with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+            # Logs show what the user's build prints: for their eyes only.
+            raw = Path(scratch, "log")
+            with open(raw, "wb") as stream:
                 code = self._run_backend(source, origin, output, stream.fileno())
+            said = redact(hide_values(raw.read_text("utf-8", errors="replace"), os.environ))
+            with open(
+                os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+            ) as stream:
+                stream.write(said)
             wheels = sorted(output.glob("*.whl"))
             if code or not wheels:
-                raise _failure(source, log)
+                raise _failure(source, said, log)
             folder = self.cache / "wheels" / key
             folder.parent.mkdir(parents=True, exist_ok=True)
             for other in output.iterdir():
@@ -258,17 +262,15 @@ def _hash_file(path: Path) -> str:
     return total.hexdigest()
 
 
-def _failure(source: Source, log: Path) -> LayerError:
-    """Say that a build failed, in the words of its log."""
-    text = log.read_text("utf-8", errors="replace")
+def _failure(source: Source, said: str, log: Path) -> LayerError:
+    """Say that a build failed, in its own last words."""
     # uv's own words around those of the build say nothing that we do not say.
     chatter = ("Building wheel", "hint:", "Caused by:")
-    stripped = (line.rstrip() for line in text.splitlines() if line.strip())
+    stripped = (line.rstrip() for line in said.splitlines() if line.strip())
     lines = [line for line in stripped if not line.strip().startswith(chatter)]
-    shown = [_URL.sub(lambda found: strip_url(found[0]), line) for line in lines[-_TAIL:]]
     where = source.path or strip_url(source.git or "")
     return LayerError(
         f"Failed to build a wheel of `{source.name}` from `{where}`",
-        causes=tuple(shown) or ("The build printed nothing and left no wheel",),
+        causes=tuple(lines[-_TAIL:]) or ("The build printed nothing and left no wheel",),
         hint=f"The whole log is `{log}`",
     )

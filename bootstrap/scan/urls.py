@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # PEP 610 lets these stay: the variables are expanded on whichever machine uses the URL.
 _HARMLESS_USER = re.compile(r"git|\$\{\w+\}(:\$\{\w+\})?")
 _TOKEN = re.compile(r"/t/[^/]+(?=/|$)")
+_SECRET = re.compile(r"(PASSWORD|SECRET|TOKEN|SECRET_ACCESS_KEY)$", re.IGNORECASE)
 _URL = re.compile(r"[a-z][a-z0-9+]*://[^\s`'\"<>)]+")
 
 
@@ -45,6 +49,18 @@ def strip_channel(url: str) -> str:
 def redact(text: str) -> str:
     """Return a text, another program's words mostly, with every URL in it stripped."""
     return _URL.sub(lambda found: strip_channel(found[0]), text)
+
+
+def hide_values(text: str, environment: Mapping[str, str]) -> str:
+    """Return what a program printed without values of variables that are named as secrets.
+
+    A build may print its whole environment. Shorter values than four characters stay: they are
+    in other words too.
+    """
+    for name, value in environment.items():
+        if _SECRET.search(name) and len(value) > 3:
+            text = text.replace(value, "***")
+    return text
 
 
 def strip_document(document: Any) -> None:

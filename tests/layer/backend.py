@@ -7,6 +7,7 @@ package, data files too.
 from __future__ import annotations
 
 import json
+import os
 import time
 import zipfile
 from pathlib import Path
@@ -38,6 +39,7 @@ def build_wheel(
         _meet(Path(tiny["meet"]), name)
     if "fail" in tiny:
         print("compiling the thing from https://user:hunter2@files.test/x", flush=True)
+        print(dict(os.environ), flush=True)
         raise SystemExit(tiny["fail"])
     stem = f"{name.replace('-', '_')}-{version}"
     info, purelib = f"{stem}.dist-info", "true" if tag.endswith("-any") else "false"

@@ -166,14 +166,21 @@ def test_projects_are_built_side_by_side(tmp_path: Path, cache: Path) -> None:
     build(*sources, cache=cache)
 
 
-def test_every_failing_build_shows_the_end_of_its_log(tmp_path: Path, cache: Path) -> None:
+def test_every_failing_build_shows_the_end_of_its_log_without_a_secret(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_INDEX_OURS_PASSWORD", "hunter2")
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://user:hunter2@index.test/simple")
     bad = write_project(tmp_path / "p", "bad", tiny={"fail": "no compiler here"})
     with pytest.raises(LayerError, match="wheel of `bad`") as caught:
         build(bad, cache=cache)
     assert any("no compiler here" in line for line in caught.value.causes)
     log = (caught.value.hint or "").split("`")[1]
     with open(log) as stream:
-        assert "compiling the thing" in stream.read()
+        text = stream.read()
+    assert "compiling the thing from https://files.test/x\n" in text
+    assert "'PIP_EXTRA_INDEX_URL': 'https://index.test/simple'" in text
+    assert "hunter2" not in text
     assert "hunter2" not in repr(vars(caught.value))
 
 

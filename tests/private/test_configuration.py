@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,9 +14,11 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 import tomllib
 
+from bootstrap.cli import run
 from bootstrap.indexes import Indexes, open_indexes
 from bootstrap.indexes.channels import read_channels
 from bootstrap.indexes.configuration import PYPI, Configuration, Index, merge, put_local_last
@@ -324,6 +327,33 @@ class TestLogins:
 def test_a_programs_words_are_shown_without_secrets() -> None:
     said = "GET (https://user:hunter2@a.test/t/hunter2/b?sig=hunter2) failed, `http://c.test/d`"
     assert redact(said) == "GET (https://a.test/b) failed, `http://c.test/d`"
+
+
+@pytest.mark.subprocess
+def test_a_build_that_prints_its_environment_shows_no_login(tmp_path: Path) -> None:
+    index = Index(url="https://a.test/simple", login=SECRET)
+    indexes = Indexes(
+        configuration=Configuration(indexes=(index,)), environment=dict(os.environ), web=Web()
+    )
+    program = "import os, sys; print(os.environ, file=sys.stderr)"
+    done = indexes.run_uv([sys.executable, "-c", program], ())
+    assert "'UV_INDEX_I0_PASSWORD': '***'" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_a_fault_of_ours_is_logged_without_a_login(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @click.command()
+    def fails() -> None:
+        raise ValueError(f"Cannot read https://user:{SECRET.password}@a.test/x")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert run(fails, [], "fails") == 1
+    (log,) = tmp_path.glob("envboot-*.log")
+    for shown in (capsys.readouterr().err, log.read_text()):
+        assert "ValueError: Cannot read https://a.test/x\n" in shown
+        assert SECRET.password not in shown
 
 
 @contextmanager
