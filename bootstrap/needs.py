@@ -13,6 +13,7 @@ from packaging.version import InvalidVersion, Version
 
 from bootstrap.errors import UsageError, name_some
 from bootstrap.scan.document import Problem
+from bootstrap.scan.urls import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -61,14 +62,15 @@ def parse_added(texts: Iterable[str]) -> Mapping[str, Requirement]:
     """Read requirements of `--add` by normalised name; of one name the last counts.
 
     Raises:
-        UsageError: naming everything that is no requirement.
+        UsageError: naming everything that is no requirement, or that machines could not fetch.
     """
     texts = tuple(texts)
-    wrong = [text for text in texts if _parse(text) is None]
+    wrong = [text for text in texts if not _can_fetch(_parse(text))]
     if wrong:
         raise UsageError(
-            f"Expected requirements to add, such as `cupy-cuda12x>=13`, found {name_some(wrong)}",
-            hint="A folder or a file of this machine is installed into the environment instead",
+            "Expected requirements to add, such as `cupy-cuda12x>=13`, "
+            f"found {name_some(list(map(redact, wrong)))}",
+            hint="A folder, a file or a git project is installed into the environment instead",
         )
     found = (item for item in map(_parse, texts) if item)
     return {canonicalize_name(item.name): item for item in found}
@@ -81,6 +83,11 @@ def _parse(text: str) -> Requirement | None:
         return Requirement(text)
     except InvalidRequirement:
         return None
+
+
+def _can_fetch(item: Requirement | None) -> bool:
+    """Say whether there is a requirement, of what an index has or stands at a web address."""
+    return item is not None and (item.url is None or item.url.startswith(("http://", "https://")))
 
 
 def is_active(marker: Marker | None, markers: Mapping[str, str]) -> bool:

@@ -114,6 +114,10 @@ def test_cuda_completes_to_versions_that_it_takes(capsys: pytest.CaptureFixture[
         ("render-userdata --from a.lock --ignore b", "`--from` together with `--ignore`"),
         ("launch local --from a.lock --add b -- true", "`--from` together with `--add`"),
         ("lock --add ./here --add fine --add 'b", "found `./here`, `'b`"),
+        (
+            "lock --add b@git+https://a:b@c.test/d --add e@file:///f",
+            "`b@git+https://c.test/d`, `e@",
+        ),
         ("lock --platform osx-64", "Invalid value for `--platform`: `osx-64` is not one of"),
     ],
 )
