@@ -311,8 +311,8 @@ def _refuse_system(
         raise LockError(
             f"Cannot bring {count_packages(owned)} of the operating system: {name_some(owned)}",
             causes=tuple(f"`{name}`: {needed[name]}" for name in owned[:LISTED]),
-            hint="Install them into the environment, bring them with `--add NAME`, "
-            "or go without with `--ignore NAME`",
+            hint="Install them into the environment (`pip install --ignore-installed NAME`), "
+            "bring them with `--add NAME`, or go without with `--ignore NAME`",
         )
 
 
