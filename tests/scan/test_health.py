@@ -41,8 +41,8 @@ def test_the_answer_is_the_same_from_one_process_and_from_two(
     records: list[bytes], processors: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: processors)
-    assert health.check(records) == WRONG
-    assert health.check([]) == []
+    assert health.check(records)() == WRONG
+    assert health.check([])() == []
 
 
 def test_what_a_killed_process_did_not_say_is_looked_at_again(
@@ -58,4 +58,4 @@ def test_what_a_killed_process_did_not_say_is_looked_at_again(
         return look(rows)
 
     monkeypatch.setattr(health, "drifted", die_elsewhere)
-    assert health.check(records) == WRONG
+    assert health.check(records)() == WRONG

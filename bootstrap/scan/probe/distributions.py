@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 
-from .found import SITES, Environment, find, normalise, read
-from .health import disagreement, judge
+from .found import SITES, Environment, Owner, find, normalise, read
+from .health import check, disagreement, judge
 from .origins import editable_url, find_project, link_target, parse_direct_url, read_lines
 from .strays import (
     declared_names,
@@ -21,8 +21,6 @@ from .strays import (
 TYPE_CHECKING = False  # `typing` takes 3 ms to import.
 if TYPE_CHECKING:
     from typing import Any
-
-    from .health import Waiting
 
 _HEADERS = frozenset(("name", "version", "requires-dist", "requires-python"))
 _BLANK = re.compile(rb"\n\r?\n")
@@ -68,15 +66,27 @@ def scan_folder(found: Environment, folder: str) -> None:
             candidates.setdefault(candidate.name, []).append(candidate)
         except Exception as error:
             found.report(os.path.join(folder, entry), "Cannot be read: %s" % error)
-    waiting: Waiting = []
-    for name in sorted(candidates):
-        if name not in found.distributions:
-            try:
-                found.distributions[name] = choose(found, folder, candidates[name], waiting)
-            except Exception as error:
-                found.report(name, "Cannot be read: %s" % error)
-    judge(found, waiting)
+    new = [name for name in sorted(candidates) if name not in found.distributions]
     real = os.path.realpath(folder)
+    checked = [
+        each
+        for name in new
+        for each in candidates[name]
+        if is_checked(found.owners.get(os.path.join(real, each.entry)), each.record)
+    ]
+    collect = check([each.record or b"" for each in checked])
+    chosen: dict[Candidate, dict[str, Any]] = {}
+    for name in new:
+        try:
+            candidate = choose(found, candidates[name])
+            found.distributions[name] = describe(found, folder, candidate)
+            chosen[candidate] = found.distributions[name]
+        except Exception as error:
+            found.report(name, "Cannot be read: %s" % error)
+    for number, wrong in enumerate(collect()):
+        document = chosen.get(checked[number])
+        if wrong and document and not document.get("system"):
+            judge(found, document, wrong)
     gone = set(found.owners) - {os.path.join(real, entry) for entry in entries}
     for path in sorted(path for path in gone if os.path.dirname(path) == real):
         message = "Its `%s` has been removed or replaced since conda installed it"
@@ -91,6 +101,19 @@ def scan_folder(found: Environment, folder: str) -> None:
         strays = find_strays(found, entries, explained, records)
         strays = report_start_up(found, folder, strays)
     found.folders.append({"folder": folder, "installed": installed, "strays": strays})
+
+
+def is_checked(owner: Owner | None, record: bytes | None) -> bool:
+    """Return whether the files of a distribution should be as its RECORD says.
+
+    conda writes the prefix into the files that it owns.
+    """
+    return record is not None and (owner is None or is_overwritten(owner, record))
+
+
+def is_overwritten(owner: Owner, record: bytes | None) -> bool:
+    """Return whether something else has installed over a conda package."""
+    return owner.size not in (None, None if record is None else len(record))
 
 
 def is_distros(folder: str) -> bool:
@@ -135,12 +158,10 @@ def read_headers(data: bytes) -> dict[str, list[str]]:
     return found
 
 
-def choose(
-    found: Environment, folder: str, candidates: list[Candidate], waiting: Waiting
-) -> dict[str, Any]:
-    """Return the distribution whose RECORD agrees best with the disk; ties go to the latest."""
+def choose(found: Environment, candidates: list[Candidate]) -> Candidate:
+    """Return the one whose RECORD agrees best with the disk; ties go to the latest."""
     if len(candidates) == 1:
-        return describe(found, folder, candidates[0], waiting)
+        return candidates[0]
     ranked = sorted(
         candidates,
         key=lambda each: (*disagreement(each.record), -os.stat(each.entry).st_mtime),
@@ -149,13 +170,11 @@ def choose(
         names = ", ".join("`%s`" % candidate.entry for candidate in candidates)
         message = "Installed more than once: %s; `%s` agrees with the disk best"
         found.report(candidates[0].name, message % (names, ranked[0].entry))
-    return describe(found, folder, ranked[0], waiting)
+    return ranked[0]
 
 
-def describe(
-    found: Environment, folder: str, candidate: Candidate, waiting: Waiting
-) -> dict[str, Any]:
-    """Return the members of `Distribution`; RECORDs are `waiting` to be judged together."""
+def describe(found: Environment, folder: str, candidate: Candidate) -> dict[str, Any]:
+    """Return the members of `Distribution`, its RECORD being taken for right if there is one."""
     entry, name, record = candidate.entry, candidate.name, candidate.record
     document: dict[str, Any] = {"name": name, "version": candidate.version, "location": folder}
     needs = find_requirements(candidate)
@@ -174,7 +193,7 @@ def describe(
     tags = _TAG.findall(find(entry + "/WHEEL") or b"")
     document["tags"] = [tag.decode("utf-8", "replace") for tag in tags]
     owner = found.owners.get(os.path.join(os.path.realpath(folder), entry))
-    if owner and owner.size not in (None, None if record is None else len(record)):
+    if owner and is_overwritten(owner, record):
         message = "Its files have been overwritten by `%s`"
         found.report(owner.package, message % document.get("installer", "another installer"))
         owner = None
@@ -187,7 +206,8 @@ def describe(
         document.update(system=True, record="missing" if record is None else "ok")
         return document
     document["record"] = "missing" if record is None else "ok"
-    waiting.append((document, record))
+    if record is None:
+        found.report(name, "Has no RECORD: whether its files are intact cannot be told")
     direct = find(entry + "/direct_url.json")
     if direct:
         try:

@@ -9,50 +9,45 @@ from .found import Environment
 TYPE_CHECKING = False  # `typing` takes 3 ms to import.
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, List, Optional, Tuple
-
-    Waiting = List[Tuple[dict[str, Any], Optional[bytes]]]
-    """Documents of distributions, and the RECORDs by which they are to be judged."""
+    from typing import Any
 
 # It is what people patch in place, and half of the `stat` calls of all files.
 _CODE = (b".py", b".so", b".pth")
 _END = b"all"
 _FEW = 256 << 10
 """Bytes of RECORDs that one process has checked before another one would have started."""
+_SHARE = 0.65
+"""How much a second process checks: the first one has metadata to read meanwhile."""
 
 
-def judge(found: Environment, waiting: Waiting) -> None:
-    """Write into the documents which RECORDs are `missing` or `drifted`, and report them."""
-    wrong = iter(check([record for _, record in waiting if record is not None]))
-    for document, record in waiting:
-        if record is None:
-            message = "Has no RECORD: whether its files are intact cannot be told"
-            found.report(document["name"], message)
-            continue
-        paths = next(wrong)
-        if paths:
-            document["record"] = "drifted"
-            first = os.fsdecode(os.path.normpath(paths[0]))
-            others = " and %d more" % (len(paths) - 1) if len(paths) > 1 else ""
-            found.report(
-                document["name"], "Changed since its installation: `%s`%s" % (first, others)
-            )
+def check(records: list[bytes]) -> Callable[[], list[list[bytes]]]:
+    """Begin to look for code that is gone or has another size, in every RECORD.
 
-
-def check(records: list[bytes]) -> list[list[bytes]]:
-    """Return for each RECORD the code that is gone or has another size.
-
-    Ten thousand files are a third of a scan: a second process looks at half of them.
+    What it returns waits for the answer. Ten thousand files are half of a scan, so a second
+    process looks at most of them.
     """
     size = sum(map(len, records))
     if size < _FEW or not hasattr(os, "fork") or (os.cpu_count() or 1) < 2:
-        return [drifted(list_code(record)) for record in records]
-    half, seen = 0, 0
-    while seen < size // 2:
-        seen += len(records[half])
-        half += 1
-    collect = _start(records[half:])
-    return [drifted(list_code(record)) for record in records[:half]] + collect()
+        return lambda: [drifted(list_code(record)) for record in records]
+    number, seen = 0, 0
+    while seen < size * _SHARE:
+        seen += len(records[number])
+        number += 1
+    collect = _start(records[:number])
+
+    def finish() -> list[list[bytes]]:
+        ours = [drifted(list_code(record)) for record in records[number:]]
+        return collect() + ours
+
+    return finish
+
+
+def judge(found: Environment, document: dict[str, Any], wrong: list[bytes]) -> None:
+    """Write into a distribution's document that code has changed, and report it."""
+    document["record"] = "drifted"
+    first = os.fsdecode(os.path.normpath(wrong[0]))
+    others = " and %d more" % (len(wrong) - 1) if len(wrong) > 1 else ""
+    found.report(document["name"], "Changed since its installation: `%s`%s" % (first, others))
 
 
 def disagreement(record: bytes | None) -> tuple[bool, float]:
