@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from typing import NoReturn
@@ -11,7 +12,7 @@ import click
 
 from bootstrap import __version__
 from bootstrap.cli import console
-from bootstrap.errors import EnvbootError, Exit
+from bootstrap.errors import EnvbootError, Exit, UsageError
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COMMANDS = {
@@ -61,6 +62,7 @@ def cli() -> None:
 def run(command: click.Command, arguments: list[str], name: str) -> int:
     """Run a command and return its exit code; no error leaves as a traceback."""
     try:
+        _refuse_gone_folder()
         result = command.main(args=arguments, prog_name=name, standalone_mode=False)
         return result if isinstance(result, int) else Exit.OK
     except click.exceptions.Exit as error:
@@ -93,6 +95,16 @@ def run(command: click.Command, arguments: list[str], name: str) -> int:
             return Exit.INTERRUPTED
         console.print_error(_unexpected(error))
         return Exit.UNEXPECTED
+
+
+def _refuse_gone_folder() -> None:
+    """Refuse a current folder that has been removed; every command reads settings from there."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError as error:
+        raise UsageError(
+            "The current folder is gone", hint="Go to one that is there: `cd`"
+        ) from error
 
 
 def _usage(error: click.UsageError) -> EnvbootError:

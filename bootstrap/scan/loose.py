@@ -167,8 +167,9 @@ def _is_code(entry: os.DirEntry[str], tag: str, elsewhere: frozenset[Path], dept
     if not stem.isidentifier():
         return False
     if ending:
-        return _is_module(ending, tag) and entry.is_file()
-    if not entry.is_dir() or depth == 0:
+        return _is_module(ending, tag) and Path(entry).is_file()
+    # `Path` is quiet about a link that leads to itself.
+    if not Path(entry).is_dir() or depth == 0:
         return False
     if Path(entry).resolve() in elsewhere or _is_environment(Path(entry)):
         return False

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bootstrap.scan.cuda import find_cuda
-from bootstrap.scan.document import read_scan
+from bootstrap.scan.document import Problem, read_scan
 from bootstrap.scan.loose import find_loose, list_places, take_places
 from bootstrap.scan.makers import find_manager
+from bootstrap.scan.running import ACTIVE
 from bootstrap.scan.sources import find_problems
 from bootstrap.scan.urls import strip_document
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bootstrap.scan.document import Scan
     from bootstrap.scan.loose import Place
@@ -49,5 +51,23 @@ def complete(
         manager=find_manager(found),
         cuda=find_cuda(),
         loose=loose,
-        problems=(*found.problems, *find_problems(found), *problems),
+        problems=(
+            *found.problems,
+            *find_problems(found),
+            *_find_inactive(found, environment, folder),
+            *problems,
+        ),
     )
+
+
+def _find_inactive(
+    found: Scan, environment: Mapping[str, str], folder: Path | None
+) -> Iterator[Problem]:
+    """Tell of the current folder's own environment, where envboot's was read for want of a word."""
+    if any(environment.get(variable) for variable in ACTIVE) or folder is None:
+        return
+    if found.interpreter.prefix == sys.prefix and (folder / ".venv" / "pyvenv.cfg").is_file():
+        own = folder / ".venv"
+        if own.resolve() != Path(sys.prefix).resolve():
+            message = f"Is not active, so `{sys.prefix}` was read: add `--python .venv`"
+            yield Problem(subject=str(own), message=message)

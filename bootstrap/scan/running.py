@@ -19,6 +19,9 @@ PROBE = Path(__file__).with_name("probe") / "__main__.py"
 SECONDS = 60
 """How long the probe may take; a folder of the path on a slow network takes a few."""
 
+ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX")
+"""The variables that name the active environment."""
+
 _PROGRAMS = ("bin/python", "bin/python3", "python.exe", "Scripts/python.exe")
 _VERSION = "import sys; sys.stdout.write('%d.%d' % sys.version_info[:2])"
 # All others could lead the probe away from what is installed. PYTHONPATH is reported instead.
@@ -58,7 +61,7 @@ class Probe:
 def find_python(python: str | None, environment: Mapping[str, str]) -> str:
     """Return the absolute path of the interpreter that `scan` runs; links are not followed."""
     if python is None:
-        for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        for variable in ACTIVE:
             if environment.get(variable):
                 return _find_program(Path(environment[variable]), f" (`{variable}`)")
         return sys.executable
@@ -82,10 +85,10 @@ def _find_program(folder: Path, origin: str) -> str:
         if os.path.lexists(folder / program):
             return str((folder / program).absolute())
     seen = "has no `bin/python`" if folder.is_dir() else "was not found"
-    raise ScanError(
-        f"Environment `{folder}`{origin} {seen}",
-        hint="Activate another environment, or name one with `--python`",
-    )
+    hint = "Activate another environment, or name one with `--python`"
+    if (folder / ".venv").is_dir():
+        hint = f"Its own environment is `{folder / '.venv'}`"
+    raise ScanError(f"Environment `{folder}`{origin} {seen}", hint=hint)
 
 
 def _start(command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -145,3 +145,32 @@ def test_a_scan_imports_nothing_heavy() -> None:
     code = "import sys, bootstrap.cli.scan; print(*sys.modules)"
     heavy = {"boto3", "rattler", "rich", "packaging", "jinja2", "yaml", "urllib.request", "build"}
     assert heavy.isdisjoint(run(sys.executable, "-c", code).split())
+
+
+def test_an_inactive_environment_of_the_current_folder_is_told_of(tmp_path: Path) -> None:
+    make_venv(tmp_path / ".venv")
+
+    def scan_there(*words: str, **environment: str) -> str:
+        done = subprocess.run(
+            [ENVBOOT, "scan", *words],
+            env={"PATH": os.environ["PATH"], **environment},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stderr
+
+    assert f"warning: `{tmp_path}/.venv`: Is not active" in scan_there()
+    assert "Is not active" not in scan_there("--python", ".venv")
+    assert "Is not active" not in scan_there(VIRTUAL_ENV=str(tmp_path / ".venv"))
+    assert "hint: Its own environment is `.venv`" in scan_there("--python", ".")
+
+
+def test_a_current_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    words = ["sh", "-c", 'rmdir ../gone && exec "$0" scan', str(ENVBOOT)]
+    done = subprocess.run(words, cwd=gone, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: The current folder is gone\n")

@@ -87,6 +87,13 @@ def test_what_cannot_be_imported_by_its_name_is_not_found(tmp_path: Path) -> Non
     assert names(tmp_path) == []
 
 
+def test_a_link_that_leads_to_itself_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, "one.py", "pkg/inner.py")
+    for name in ("loop", "loop2.py", "pkg/loop"):
+        (tmp_path / name).symlink_to(tmp_path / name)
+    assert names(tmp_path) == ["one.py", "pkg"]
+
+
 def test_extension_modules_of_this_interpreter_are_found(tmp_path: Path) -> None:
     write(tmp_path, "plain.so", "stable.abi3.so", "own.cpython-311-x86_64-linux-gnu.so",
           "other.cpython-39-x86_64-linux-gnu.so", "pack/inner.cpython-311-darwin.so")  # fmt: skip
