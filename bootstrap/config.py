@@ -32,8 +32,8 @@ class Settings:
 
     `tools` override the pins by name; `channels` give the interpreter of an environment that
     is not conda's; `glibc` is the oldest that a guest may have; `store` is the default bucket.
-    `exclude` are patterns of loose code that stays here, as in `.gitignore`; `loose_limit` is how
-    many MB (10^6 bytes) of it may travel.
+    `exclude` are patterns of loose code that stays here, as in `.gitignore`, and `include` those
+    of what goes with it though it is no code; `loose_limit` is how many MB (10^6 bytes) may travel.
     `torch_index` is a mirror of PyTorch's indexes.
     `require` names packages that no environment may lack; `ignore` and `add` come before what
     the command line says.
@@ -47,6 +47,7 @@ class Settings:
     ignore: tuple[str, ...] = ()
     add: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
     loose_limit: int = LOOSE_LIMIT
     torch_index: str | None = None
 
@@ -87,12 +88,13 @@ def parse_settings(text: str) -> Settings:
         require=_strings(rest, "require", path),
         ignore=_strings(rest, "ignore", path),
         add=_strings(rest, "add", path),
-        exclude=_parse_exclude(rest, path),
+        exclude=_patterns(rest, "exclude", path),
+        include=_patterns(rest, "include", path),
         loose_limit=_parse_limit(rest.pop("loose-limit", LOOSE_LIMIT), f"{path}.loose-limit"),
         torch_index=_text(rest, "torch-index", path) if "torch-index" in rest else None,
     )
-    known = ("add", "channels", "exclude", "glibc", "ignore", "loose-limit", "require", "store")
-    _refuse_unknown(rest, path, (*known, "tools", "torch-index"))
+    known = ("add", "channels", "exclude", "glibc", "ignore", "include", "loose-limit", "require")
+    _refuse_unknown(rest, path, (*known, "store", "tools", "torch-index"))
     return settings
 
 
@@ -118,8 +120,8 @@ def _parse_channels(value: Any, path: str) -> tuple[str, ...]:
     raise UsageError(f"Expected a list of channels at `{path}`, found `{value!r:.60}`")
 
 
-def _parse_exclude(rest: dict[str, Any], path: str) -> tuple[str, ...]:
-    patterns = _strings(rest, "exclude", path)
+def _patterns(rest: dict[str, Any], key: str, path: str) -> tuple[str, ...]:
+    patterns = _strings(rest, key, path)
     if patterns:
         from pathspec import GitIgnoreSpec
 
@@ -127,7 +129,7 @@ def _parse_exclude(rest: dict[str, Any], path: str) -> tuple[str, ...]:
             GitIgnoreSpec.from_lines(patterns)
         except ValueError as error:
             raise UsageError(
-                f"Expected patterns as in `.gitignore` at `{path}.exclude`", causes=(str(error),)
+                f"Expected patterns as in `.gitignore` at `{path}.{key}`", causes=(str(error),)
             ) from error
     return patterns
 

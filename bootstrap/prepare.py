@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bootstrap.errors import UsageError
 from bootstrap.layer import build_layer
-from bootstrap.layer.loose import add_named, find_named, place_words
+from bootstrap.layer.words import add_named, find_named, place_words
 from bootstrap.lock import Locked, Target, lock
 from bootstrap.manifest import PLATFORMS, Manifest
 from bootstrap.scan import scan
@@ -157,7 +157,8 @@ def prepare(
     note("build")
     folder, loose = Path.cwd(), resolved.scan.loose
     if selection.loose:
-        loose = add_named(loose, folder, find_named(command, folder).values())
+        named = find_named(command, folder).values()
+        loose = add_named(loose, folder, named, include=bool(settings.include))
     base = resolved.locked.base
     layer = build_layer(
         resolved.locked.sources,
@@ -168,8 +169,10 @@ def prepare(
         loose=loose if selection.loose else (),
         exclude=settings.exclude,
         limit=settings.loose_limit,
+        include=settings.include,
     )
-    words, strangers = place_words(command, folder, layer.code if layer else None)
+    code = layer.code if layer else None
+    words, strangers = place_words(command, folder, code, is_here=host_python)
     return Prepared(
         scan=resolved.scan,
         manifest=Manifest(base=base, layer=layer.manifest if layer else None),

@@ -60,11 +60,12 @@ def build_layer(
     loose: Sequence[Loose] = (),
     exclude: Sequence[str] = (),
     limit: int = LOOSE_LIMIT,
+    include: Sequence[str] = (),
     progress: Callable[[int, int | None], None] | None = None,
 ) -> BuiltLayer | None:
     """Build every project, at most one a processor at a time, add loose code, and pack it all.
 
-    None where there is nothing to pack. `exclude` and `limit` are as in the settings.
+    None where there is nothing to pack. `exclude`, `limit` and `include` are as in the settings.
 
     `python` is the scanned interpreter and `version` its version. The same sources give the
     same digest, whatever the umask, the times, the place of the checkout or the cache.
@@ -75,7 +76,8 @@ def build_layer(
     """
     builder = Builder(python=python, version=version, target=target, cache=cache)
     wheels = _build_all(builder, sources, progress) if sources else []
-    code = collect(loose, brought=_find_brought(wheels), exclude=exclude, limit=limit)
+    brought = _find_brought(wheels)
+    code = collect(loose, brought=brought, exclude=exclude, limit=limit, include=include)
     check_code(code, target)
     if not wheels and not code.folders:
         return None

@@ -19,6 +19,7 @@ from bootstrap.indexes.program import find_uv
 from bootstrap.layer.binaries import Binary, find_misfit, find_strangers, read_binary
 from bootstrap.layer.git import checkout
 from bootstrap.layer.sources import copy_files, digest_files, list_files
+from bootstrap.layer.staying import find_lacking
 from bootstrap.lock.tags import rank_tags, wheel_tags
 from bootstrap.scan.document import Problem
 from bootstrap.scan.urls import hide_values, redact, strip_url
@@ -59,7 +60,7 @@ class Builder:
             LayerError: the source is gone, its build fails, or the target cannot run the wheel.
         """
         built = self._find_or_build(source)
-        return replace(built, notes=self._check(built))
+        return replace(built, notes=(*self._check(built), *find_lacking(source, built.wheel)))
 
     def _find_or_build(self, source: Source) -> Built:
         if source.git:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
 from bootstrap.errors import LISTED, LayerError, name_some
 from bootstrap.layer.binaries import find_misfit, is_native, read_binary
-from bootstrap.layer.sources import Entry, list_files, list_ignored
+from bootstrap.layer.sources import Entry, list_files, list_ignored, list_matching
+from bootstrap.layer.staying import find_staying
 from bootstrap.scan.document import Loose, Problem
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 PATH = "lib/envboot/path"
 """Below the prefix; what stands here is on `sys.path`."""
 
-_OUTPUT = re.compile(r"-o|--?out(put|file)?([-_].*)?")
-"""Options that name what a command writes."""
+_FILES = 10_000
+"""More of them are no code, but data: a folder counts as code for one script in it."""
 
 
 class File(NamedTuple):
@@ -68,10 +68,12 @@ class Code:
         return total.hexdigest() if self.folders else None
 
     def find_place(self, folder: Path, path: str) -> str | None:
-        """Return where below the prefix a file of the working folder goes, None if nowhere."""
+        """Return where below the prefix a file or folder of the working folder goes."""
         for each in self.folders:
             is_current = each.loose.origin == "current" and folder.samefile(each.loose.folder)
-            if is_current and any(file.path == path for file in each.files):
+            if is_current and path == ".":
+                return each.place
+            if is_current and any(f"{file.path}/".startswith(f"{path}/") for file in each.files):
                 return f"{each.place}/{path}"
         return None
 
@@ -93,79 +95,18 @@ class Code:
         return f"import sys; {'; '.join(parts)}\n"
 
 
-def find_named(words: Sequence[str], folder: Path) -> dict[int, str]:
-    """Return which words of a command are files of `folder`: number of the word to path in it.
-
-    A word may be `--option=FILE`. What an option for output names is about to be written.
-    """
-    named = {}
-    before = ""
-    for number, word in enumerate(words):
-        option, value = _split(word)
-        path = os.path.normpath(value)
-        # As in a shell, a program without a slash is looked for on PATH.
-        is_path = number > 0 or "/" in value
-        # A whole program may be a word: no file's name is that long, and `Path` would raise.
-        is_file = os.path.isfile(folder / value)  # noqa: PTH113
-        is_output = _OUTPUT.fullmatch(option.rstrip("=") or before)
-        if is_path and is_file and not is_output and not path.startswith(("/", "../")):
-            named[number] = path
-        before = word
-    return named
-
-
-def _split(word: str) -> tuple[str, str]:
-    """Split `--option=value` behind `=`; any other word is a value."""
-    if word.startswith("-") and "=" in word:
-        end = word.index("=") + 1
-        return word[:end], word[end:]
-    return "", word
-
-
-def add_named(loose: Sequence[Loose], folder: Path, paths: Collection[str]) -> tuple[Loose, ...]:
-    """Add files of the working folder to its loose code, first on the path.
-
-    Python looks for modules beside a script first, so a script's own folder comes with it.
-    """
-    added = {path.rpartition("/")[0] if path.endswith(".py") else path for path in paths}
-    added = (added | {path for path in paths if "/" not in path}) - {""}
-    if not added:
-        return tuple(loose)
-    current = [each for each in loose if each.origin == "current"]
-    names = added.union(*(each.names for each in current))
-    first = Loose(folder=os.fspath(folder), origin="current", names=tuple(sorted(names)))
-    return (first, *(each for each in loose if each.origin != "current"))
-
-
-def place_words(
-    words: Sequence[str], folder: Path, code: Code | None
-) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
-    """Return a command as the guest reads it, and what it names that will not be there.
-
-    NUL stands for the prefix, which the agent knows: no argument can have one of its own.
-    """
-    placed, notes = list(words), []
-    for number, path in find_named(words, folder).items():
-        option, value = _split(words[number])
-        place = code.find_place(folder, path) if code else None
-        if place:
-            placed[number] = f"{option}\0/{place}"
-        else:
-            message = "Is a file of this folder, which will not be on the machines"
-            notes.append(Problem(subject=value, message=message))
-    return tuple(placed), tuple(notes)
-
-
 def collect(
     loose: Sequence[Loose],
     *,
     brought: Mapping[str, Collection[str]],
     exclude: Sequence[str],
     limit: int,
+    include: Sequence[str] = (),
 ) -> Code:
     """List what travels, at most `limit` MB and nothing that the patterns of `exclude` match.
 
-    `brought` are the top-level names that projects' wheels bring, by the project's folder.
+    What those of `include` match goes with the code of the current folder. `brought` are the
+    top-level names that projects' wheels bring, by the project's folder.
 
     Raises:
         LayerError: it is more than the limit; the largest parts are named.
@@ -175,10 +116,22 @@ def collect(
     number = 0
     for each in loose:
         names = _without_brought(each, brought)
-        files, left = _list_folder(Path(each.folder), names, exclude)
+        is_current = each.origin == "current"
+        wanted = list_matching(Path(each.folder), include) if is_current and include else []
+        files, left = _list_folder(Path(each.folder), names, exclude, wanted)
         notes += left
         if not files:
             continue
+        if is_current:
+            elsewhere = [
+                *(other.folder for other in loose),
+                *(
+                    f"{project}/{name}"
+                    for project in brought
+                    for name in ("src", *brought[project])
+                ),
+            ]
+            notes += find_staying(each, [file.path for file in files], elsewhere, exclude)
         place = None
         if each.origin != "site":
             place = f"{PATH}/{number}-{Path(each.folder).name}"
@@ -233,16 +186,17 @@ def _without_brought(loose: Loose, brought: Mapping[str, Collection[str]]) -> li
 
 
 def _list_folder(
-    folder: Path, names: Sequence[str], exclude: Sequence[str]
+    folder: Path, names: Sequence[str], exclude: Sequence[str], wanted: Sequence[Entry]
 ) -> tuple[list[File], list[Problem]]:
     from pathspec import GitIgnoreSpec
 
-    if not names:
+    if not names and not wanted:
         return [], []
     spec = GitIgnoreSpec.from_lines(exclude)
     files: list[File] = []
     excluded, lost = [], []
-    for entry in list_files(folder, names):
+    listed = list_files(folder, names) if names else []
+    for entry in {entry.path: entry for entry in (*listed, *wanted)}.values():
         for path, file in _follow(folder, entry, frozenset()):
             if spec.match_file(path):
                 excluded.append(path)
@@ -250,8 +204,11 @@ def _list_folder(
                 lost.append(path)
             else:
                 files.append(file)
+    ignored = list_ignored(folder, names) if names else []
+    taken = {entry.path for entry in wanted}
+    taken |= {f"{parent}/" for path in taken for parent in PurePath(path).parents}
     reasons = {
-        "`.gitignore` leaves out": list_ignored(folder, names),
+        "`.gitignore` leaves out": [path for path in ignored if path not in taken],
         "`exclude` leaves out": excluded,
         "Links that lead nowhere, or above themselves, stay here:": lost,
     }
@@ -295,22 +252,33 @@ def _read(file: File) -> bytes:
 
 
 def _refuse_too_much(code: Code, limit: int) -> None:
-    total = sum(file.size for file in code.files)
-    if total <= limit * 1_000_000:
-        return
     sizes: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for folder in code.folders:
         for file in folder.files:
             # Two levels: enough to find it, few enough to be read.
             part = "/".join([folder.loose.folder, *file.path.split("/")[:2]])
             sizes[part] = sizes.get(part, 0) + file.size
-    # What would show as 0.0 MB is no help.
-    large = [part for part in sizes if sizes[part] >= 50_000]
-    largest = sorted(large, key=lambda part: (-sizes[part], part))[:5]
+            counts[part] = counts.get(part, 0) + 1
+    total, number = sum(sizes.values()), sum(counts.values())
+    ways = ["Leave files out with `exclude` in `[tool.envboot]` or in `.gitignore`"]
+    if total > limit * 1_000_000:
+        # What would show as 0.0 MB is no help.
+        large = {part: size for part, size in sizes.items() if size >= 50_000}
+        wanted, found = f"{limit} MB", f"{total / 1e6:,.1f} MB"
+        causes = [f"`{part}` has {large[part] / 1e6:,.1f} MB" for part in _largest(large)]
+        ways.append("raise `loose-limit` there")
+    elif number > _FILES:
+        wanted, found = f"{_FILES:,} files", f"{number:,}"
+        causes = [f"`{part}` has {counts[part]:,} files" for part in _largest(counts)]
+    else:
+        return
     raise LayerError(
-        f"Expected at most {limit} MB of code that belongs to no package, "
-        f"found {total / 1e6:,.1f} MB",
-        causes=tuple(f"`{part}` has {sizes[part] / 1e6:,.1f} MB" for part in largest),
-        hint="Leave files out with `exclude` in `[tool.envboot]` or in `.gitignore`, raise "
-        "`loose-limit` there, or bring no loose code with `--no-loose`",
+        f"Expected at most {wanted} of code that belongs to no package, found {found}",
+        causes=tuple(causes),
+        hint=", ".join([*ways, "or bring no loose code with `--no-loose`"]),
     )
+
+
+def _largest(parts: Mapping[str, int]) -> list[str]:
+    return sorted(parts, key=lambda part: (-parts[part], part))[:5]

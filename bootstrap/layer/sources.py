@@ -55,7 +55,41 @@ def list_ignored(folder: Path, names: Sequence[str]) -> list[str]:
         hidden = _list_with_git(folder, names, "-o", "-i", "--directory")
     if hidden is None:
         _, hidden = _list_by_walk(folder, names)
-    return sorted(path for path in hidden if not _is_leftover(path))
+    return sorted(path for path in hidden if not is_leftover(path))
+
+
+def find_ignored(folder: Path, names: Sequence[str]) -> set[str]:
+    """Return which names of a folder `.gitignore` hides as a whole."""
+    if _is_checkout(folder):
+        # 1 says that none is.
+        code, output = _run_git(folder, "check-ignore", "-z", "--", *names)
+        if code in (0, 1):
+            return set(output.split("\0"))
+    ignore = Ignore(folder)
+    return {name for name in names if ignore.hides(name + "/" * _is_folder(folder / name))}
+
+
+def list_matching(folder: Path, patterns: Sequence[str]) -> list[Entry]:
+    """List the files that patterns as in `.gitignore` match, whatever git thinks of them."""
+    from pathspec import GitIgnoreSpec
+
+    spec = GitIgnoreSpec.from_lines(patterns)
+    found = []
+    for place, folders, files in os.walk(folder):
+        relative = os.path.relpath(place, folder)
+        at = "" if relative == "." else f"{relative}/"
+        links = [name for name in folders if os.path.islink(f"{place}/{name}")]  # noqa: PTH114
+        found += [at + name for name in files if spec.match_file(at + name)]
+        found += [at + name for name in links if spec.match_file(f"{at}{name}/")]
+        folders[:] = [
+            name
+            for name in folders
+            if name not in links
+            and not is_leftover(name)
+            and not os.path.exists(f"{place}/{name}/pyvenv.cfg")  # noqa: PTH110
+        ]
+    entries = (_entry(folder, name) for name in sorted(found) if not _is_byte_code(name))
+    return [entry for entry in entries if entry]
 
 
 def digest_files(folder: Path, entries: list[Entry]) -> str:
@@ -183,7 +217,7 @@ def _list_by_walk(folder: Path, names: Sequence[str] | None) -> tuple[list[str],
                 name
                 for name in folders
                 if name not in links
-                and not _is_leftover(name)
+                and not is_leftover(name)
                 and not (at == "" and name in _BUILT)
                 and not os.path.exists(f"{place}/{name}/pyvenv.cfg")  # noqa: PTH110
                 and not ignore.hides(at + name + "/")
@@ -199,7 +233,7 @@ def _is_byte_code(path: str) -> bool:
     return path.endswith((".pyc", ".pyo"))
 
 
-def _is_leftover(path: str) -> bool:
+def is_leftover(path: str) -> bool:
     """Whether builds and tools made a file or folder, and nobody would miss it."""
     name = path.rstrip("/").rpartition("/")[2]
     return name in _LEFTOVERS or name.endswith((".egg-info", ".dist-info")) or _is_byte_code(name)
@@ -259,6 +293,7 @@ def _run_git(folder: Path, *arguments: str) -> tuple[int, str]:
         done = subprocess.run(
             ["git", "-C", os.fspath(folder), *arguments], capture_output=True, check=False
         )
-    except FileNotFoundError:
+    except OSError:
+        # There is none, or it takes no command of that length.
         return 127, ""
     return done.returncode, os.fsdecode(done.stdout)

@@ -73,6 +73,9 @@ def client(_warm: Workspace) -> Iterator[Client]:
             "scripts/helper.py": "NAME = 'helper'\n",
             "run.sh": '#!/bin/sh\necho "run $(cat "$1")"\n',
             "config.yaml": "rate: 1\n",
+            "data/a.csv": "1\n",
+            "unused.json": "{}\n",
+            "pyproject.toml": '[tool.envboot]\ninclude = ["data/"]\n',
         },
     )
     write(
@@ -130,6 +133,14 @@ def test_what_stays_here_is_told_before_the_machines_start(client: Client) -> No
     warning = "`config.yaml`: Is a file of this folder, which will not be on the machines"
     assert warning in done.stderr
     assert done.stderr.index(warning) < done.stderr.index("starting")
+
+
+def test_included_folders_and_absolute_paths_lead_to_the_same_files_there(client: Client) -> None:
+    program = "import sys, pathlib as p; print(*(p.Path(w).is_relative_to(sys.prefix) for w in "
+    program += "sys.argv[1:]), p.Path(sys.argv[1], 'a.csv').read_text(), end='')"
+    done = client.launch("--", "python", "-c", program, "data", f"{client.app}/config.yaml")
+    assert done.stdout == "True True 1\n"
+    assert "stays here: `run.sh`, `unused.json`; name it in the command" in done.stderr
 
 
 def test_the_lock_says_how_much_code_travels(client: Client) -> None:

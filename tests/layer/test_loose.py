@@ -228,7 +228,8 @@ def test_links_travel_as_what_they_lead_to(tmp_path: Path, cache: Path) -> None:
     assert opened.read(f"{loose.PATH}/0-app/app/outside/deep/x.txt") == "shared\n"
     assert opened.read(f"{loose.PATH}/0-app/app/beside.txt") == "beside\n"
     assert messages(layer) == [
-        "Links that lead nowhere, or above themselves, stay here: `app/again`, `app/gone`"
+        "Links that lead nowhere, or above themselves, stay here: `app/again`, `app/gone`",
+        "What is no module stays here: `data`; name it in the command, or in `include`",
     ]
 
 
@@ -249,6 +250,20 @@ def test_too_much_code_is_refused_and_its_largest_parts_are_named(
     for way in ("exclude", ".gitignore", "loose-limit", "--no-loose"):
         assert way in (error.hint or "")
     assert build(found(app, "app", "small.py"), cache=cache, limit=2)
+
+
+def test_too_many_files_are_refused_by_number(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loose, "_FILES", 3)
+    app = write(tmp_path / "app", {"a.py": "", "data/deep/tool.py": "", "data/deep/1": ""})
+    given = found(app, "a.py", "data")
+    assert build(given, cache=cache)
+    write(app, {"data/deep/2": ""})
+    with pytest.raises(LayerError, match=r"at most 3 files of code .* found 4") as caught:
+        build(given, cache=cache)
+    assert caught.value.causes[0] == f"`{app}/data/deep` has 3 files"
+    assert "loose-limit" not in (caught.value.hint or "")
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

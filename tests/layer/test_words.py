@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.layer import loose
+from bootstrap.layer import words as naming
+from bootstrap.layer.loose import collect
 from tests.layer.code import build, found, shipped, write
 from tests.layer.projects import unpack
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.subprocess
+
+START = "\0/lib/envboot/path/0-app"
 
 
 def test_files_that_a_command_names_travel_and_their_words_are_replaced(
@@ -41,19 +44,18 @@ def test_files_that_a_command_names_travel_and_their_words_are_replaced(
         "-c",
         "x" * 5000,
     )
-    named = loose.find_named(words, app)
+    named = naming.find_named(words, app)
     assert named == {1: "train.py", 2: "config.yaml", 3: "scripts/job.py", 4: "secret"}
-    layer = build(*loose.add_named((), app, named.values()), cache=cache)
+    layer = build(*naming.add_named((), app, named.values()), cache=cache)
     assert layer is not None
     paths = ("config.yaml", "scripts/beside.py", "scripts/job.py", "train.py")
     assert shipped(unpack(layer, tmp_path / "out")) == {f"0-app/{path}" for path in paths}
-    placed, notes = loose.place_words(words, app, layer.code)
-    start = "\0/lib/envboot/path/0-app"
+    placed, notes = naming.place_words(words, app, layer.code)
     assert placed == (
         "python",
-        f"{start}/train.py",
-        f"--c={start}/config.yaml",
-        f"{start}/scripts/job.py",
+        f"{START}/train.py",
+        f"--c={START}/config.yaml",
+        f"{START}/scripts/job.py",
         "secret",
         "-c",
         "x" * 5000,
@@ -64,10 +66,40 @@ def test_files_that_a_command_names_travel_and_their_words_are_replaced(
 def test_a_program_of_the_folder_needs_a_slash_as_in_a_shell(tmp_path: Path) -> None:
     app = write(tmp_path / "app", {"python": "", "run.sh": ""})
     (tmp_path / "above.py").write_text("")
-    assert loose.find_named(("run.sh",), app) == {}
-    assert loose.find_named(("./run.sh", "run.sh"), app) == {0: "run.sh", 1: "run.sh"}
-    words = ("python", "../above.py", str(app / "run.sh"))
-    assert loose.find_named(words, app) == {}
+    assert naming.find_named(("run.sh",), app) == {}
+    assert naming.find_named(("./run.sh", "run.sh"), app) == {0: "run.sh", 1: "run.sh"}
+    assert naming.find_named(("python", "../above.py"), app) == {}
+
+
+def test_an_absolute_path_below_the_folder_is_the_relative_one(tmp_path: Path) -> None:
+    app = write(tmp_path / "app", {"sub/run.py": ""})
+    (tmp_path / "link").symlink_to(app)
+    for place in (app, tmp_path / "link", app / "sub" / ".."):
+        words = (f"{place}/sub/run.py", f"--c={place}/sub/run.py")
+        assert naming.find_named(words, app) == {0: "sub/run.py", 1: "sub/run.py"}
+    code = collect([found(app, "sub")], brought={}, exclude=(), limit=1)
+    placed, notes = naming.place_words(("python", f"{app}/sub/run.py", str(app)), app, code)
+    assert placed == ("python", f"{START}/sub/run.py", START)
+    assert notes == ()
+
+
+def test_folders_and_paths_elsewhere_are_warned_of_or_placed(tmp_path: Path) -> None:
+    app = write(tmp_path / "app", {"data/a": "", "test/t.py": "", "more/x": "", "out/y": ""})
+    outside = str(write(tmp_path / "o", {"x.csv": ""}) / "x.csv")
+    words = [*("python", "-m", "test", "test", "test/", "--d=data", "data", "--dir", "./more")]
+    words += ["--outdir", "out", ".", "..", "../o", outside, "/bin/sh", "/dev/null", "/tmp", "/"]
+    given = [found(app, "test")]
+    code = collect(given, brought={}, exclude=(), limit=1, include=("data/",))
+    placed, notes = naming.place_words(words, app, code)
+    placed_words = {number: word for number, word in enumerate(placed) if word != words[number]}
+    assert placed_words == {4: f"{START}/test", 5: f"--d={START}/data", 6: f"{START}/data"}
+    warned = {note.subject: note.message for note in notes}
+    assert set(warned) == {"test", "./more", "../o", outside}
+    assert "write `test/`" in warned["test"]
+    assert "name it in `include`" in warned["./more"]
+    assert "outside of this folder" in warned[outside]
+    _, notes = naming.place_words(words, app, code, is_here=True)
+    assert [note.subject for note in notes] == ["test", "./more", "../o"]
 
 
 @pytest.mark.parametrize(
@@ -84,14 +116,15 @@ def test_what_a_command_writes_stays_a_word_and_does_not_travel(
 ) -> None:
     app = write(tmp_path / "app", {"model.pt": ""})
     words = ("python", "-m", "train", "--resume", "model.pt", *options)
-    assert loose.find_named(words, app) == {4: "model.pt"}
+    assert naming.find_named(words, app) == {4: "model.pt"}
     outlying = ("python", "--outlying", "model.pt")
-    assert loose.find_named(outlying, app) == {2: "model.pt"}
+    assert naming.find_named(outlying, app) == {2: "model.pt"}
 
 
 def test_named_files_join_what_the_scan_found_in_the_folder(tmp_path: Path) -> None:
     app = write(tmp_path / "app", {"main.py": "", "a.yaml": ""})
     before = (found(app, "main.py"), found(tmp_path, "x.py", origin="pth"))
-    assert loose.add_named(before, app, ()) == before
-    added = loose.add_named(before, app, ("a.yaml",))
+    assert naming.add_named(before, app, ()) == before
+    added = naming.add_named(before, app, ("a.yaml",))
     assert added == (found(app, "a.yaml", "main.py"), before[1])
+    assert naming.add_named((), app, (), include=True) == (found(app),)

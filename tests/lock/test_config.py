@@ -27,12 +27,13 @@ def test_the_nearest_file_upward_is_read(tmp_path: Path) -> None:
 def test_every_key_is_read() -> None:
     settings = parse_settings(
         '[tool.envboot]\nchannels = ["a", "b"]\nglibc = "2.17"\nstore = "s3://team"\n'
-        'exclude = ["data/", "*.ckpt"]\nloose-limit = 250\n'
+        'exclude = ["data/", "*.ckpt"]\ninclude = ["*.yaml"]\nloose-limit = 250\n'
         f"[tool.envboot.tools.uv]\n{PIN}"
     )
     assert settings.channels == ("a", "b")
     assert settings.store == "s3://team"
     assert (settings.exclude, settings.loose_limit) == (("data/", "*.ckpt"), 250)
+    assert settings.include == ("*.yaml",)
     assert find_tool("uv", "linux-64", settings).url == "https://files.test/uv"
     assert find_tool("micromamba", "linux-64", settings).version.startswith("2.")
 
@@ -57,6 +58,7 @@ def test_without_a_table_the_defaults_hold() -> None:
         ('[tool.envboot]\nadd = [""]', "tool.envboot.add"),
         ('[tool.envboot]\nexclude = "data/"', "tool.envboot.exclude"),
         ('[tool.envboot]\nexclude = ["!"]', "tool.envboot.exclude"),
+        ('[tool.envboot]\ninclude = ["!"]', "tool.envboot.include"),
         ('[tool.envboot]\nloose-limit = "1 GB"', "tool.envboot.loose-limit"),
         ("[tool.envboot]\nloose-limit = 0", "tool.envboot.loose-limit"),
         ("[tool.envboot]\nloose-limit = true", "tool.envboot.loose-limit"),

@@ -1,0 +1,116 @@
+"""What lies beside the user's code and does not travel: said once, before it is missed."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bootstrap.errors import name_some
+from bootstrap.layer.binaries import is_native
+from bootstrap.layer.sources import find_ignored, is_leftover
+from bootstrap.scan.document import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bootstrap.scan.document import Loose, Source
+
+_LISTED = 3
+
+# What nobody misses on a machine.
+_USUAL = (
+    "README*", "LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "CHANGELOG*", "CONTRIBUTING*",
+    "pyproject.toml", "setup.*", "MANIFEST.in", "tox.ini", "pytest.ini", "noxfile.py", "tasks.py",
+    "*.lock", "*-lock.*", "pylock*.toml", "requirements*", "environment*.y*ml", "pixi.toml",
+    "Pipfile", "Makefile", "Dockerfile*", "docs/", "build/", "dist/",
+)  # fmt: skip
+
+_COMPILED = (".c", ".cc", ".cpp", ".cxx", ".f", ".f90", ".h", ".hpp", ".pyx", ".rs")
+
+
+def find_staying(
+    loose: Loose, travelling: Sequence[str], elsewhere: Sequence[str], exclude: Sequence[str]
+) -> list[Problem]:
+    """Say which files and folders beside loose code stay here, and would be expected to go.
+
+    `travelling` are the files that do not; in `elsewhere` is code that gets there otherwise.
+    """
+    from pathspec import GitIgnoreSpec
+
+    folder = Path(loose.folder)
+    spec = GitIgnoreSpec.from_lines([*_USUAL, *exclude])
+    known = {*loose.names, *(path.partition("/")[0] for path in travelling)}
+    for place in elsewhere:
+        known.update(Path(os.path.relpath(place, folder)).parts[:1])
+    with os.scandir(folder) as entries:
+        left = [
+            entry.name + "/" * entry.is_dir()
+            for entry in entries
+            if not entry.name.startswith(".") and entry.name not in known
+        ]
+    left = [
+        name
+        for name in left
+        if not is_leftover(name)
+        and not spec.match_file(name)
+        and not any((folder / name / mark).exists() for mark in ("pyvenv.cfg", "conda-meta"))
+    ]
+    names = [name.rstrip("/") for name in left]
+    names = sorted(set(names) - find_ignored(folder, names)) if names else []
+    if not names:
+        return []
+    some = name_some(names, most=_LISTED)
+    message = f"What is no module stays here: {some}; name it in the command, or in `include`"
+    return [Problem(subject=loose.folder, message=message)]
+
+
+def find_lacking(source: Source, wheel: Path) -> list[Problem]:
+    """Say which files in the packages of a project on this disk its wheel lacks."""
+    folder = Path(source.path or "", source.subdirectory or "")
+    if not source.path or not folder.is_dir():
+        return []
+    with zipfile.ZipFile(wheel) as archive:
+        shipped = {_name(path) for path in archive.namelist()}
+    packages = sorted({path.partition("/")[0] for path in shipped if "/" in path})
+    lacking: list[str] = []
+    for package in packages:
+        bases = [base for base in (folder / "src", folder) if (base / package).is_dir()]
+        if bases and "." not in package:
+            lacking += _list_lacking(bases[0], package, shipped)
+    if not lacking:
+        return []
+    some = name_some(lacking, most=_LISTED)
+    message = (
+        f"Its wheel lacks {some}, which its folder has: what the wheel lacks does not arrive; "
+        "declare it as package data"
+    )
+    return [Problem(subject=source.name, message=message)]
+
+
+def _list_lacking(base: Path, package: str, shipped: set[str]) -> Iterator[str]:
+    """Yield files, and folders of which nothing is shipped, as they lie below `base`."""
+    known = {os.fspath(parent) for path in shipped for parent in Path(path).parents}
+    for place, folders, files in os.walk(base / package):
+        at = os.path.relpath(place, base)
+        kept = [name for name in sorted(folders) if not _is_hidden(name)]
+        folders[:] = [name for name in kept if f"{at}/{name}" in known]
+        for name in sorted(files):
+            path = f"{at}/{name}"
+            if not _is_hidden(name) and not path.endswith(_COMPILED) and _name(path) not in shipped:
+                yield path
+        for name in kept:
+            inside = (file for _, _, below in os.walk(f"{place}/{name}") for file in below)
+            if name not in folders and not all(map(_is_hidden, inside)):
+                yield f"{at}/{name}/"
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or is_leftover(name)
+
+
+def _name(path: str) -> str:
+    """Name a file of a package; an extension module as all of its builds."""
+    place, _, name = path.rpartition("/")
+    return f"{place}/{name.partition('.')[0]}" if is_native(path) else path
