@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bootstrap.errors import EnvbootError, UsageError, name_some
+from bootstrap.errors import DocumentError, EnvbootError, UsageError, name_some
 from bootstrap.selection import PLATFORMS, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bootstrap.manifest import Manifest
     from bootstrap.parts import Part
 
 _CUDA = re.compile(r"\d{1,2}\.\d{1,2}")
@@ -26,6 +27,20 @@ PYTHON = click.option(
     help="An interpreter, its name on PATH, or the folder of an environment."
     "  [default: the active environment, else the Python that runs envboot]",
 )
+
+
+def read_manifest(file: Path) -> Manifest:
+    """Read what `--manifest` names; the error says which file is wrong."""
+    from bootstrap.manifest import parse_manifest
+
+    message = f"Cannot read manifest `{file}`"
+    try:
+        return parse_manifest(file.read_bytes())
+    except OSError as error:
+        raise UsageError(message, causes=(error.strerror or str(error),)) from error
+    except DocumentError as error:
+        causes = (error.message, *error.causes)
+        raise DocumentError(message, causes=causes, hint=error.hint) from error
 
 
 def _complete_package(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:

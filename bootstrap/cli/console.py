@@ -14,7 +14,7 @@ import click
 from bootstrap.errors import name_some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from bootstrap.errors import EnvbootError
     from bootstrap.scan.document import Problem
@@ -55,6 +55,13 @@ def print_notes(notes: Iterable[Problem]) -> None:
 def count(number: int, noun: str) -> str:
     """Return `1 wheel` or `2 wheels`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def count_files(sizes: Sequence[int]) -> str:
+    """Return `2 files, 1.2 kB` for files of those sizes."""
+    total = sum(sizes)
+    amount = f"{total / 1e6:,.1f} MB" if total >= 1e6 else f"{total / 1e3:.1f} kB"
+    return f"{count(len(sizes), 'file')}, {amount}"
 
 
 def print_json(document: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bootstrap.cli import console
-from bootstrap.cli.arguments import selects_environment
+from bootstrap.cli.arguments import read_manifest, selects_environment
 from bootstrap.config import cache_folder, read_settings
 from bootstrap.errors import UsageError
 from bootstrap.lockfiles.export import Export, export, find_urls
@@ -59,7 +59,9 @@ def command(
     wanted = Export(kind)
     with console.task("Looked up", unit="items"):
         if manifest:
-            base, projects = _read_manifest(manifest)
+            given = read_manifest(manifest)
+            base, layer = given.base, given.layer
+            projects = tuple(project.name for project in layer.projects) if layer else ()
         else:
             base, projects = _lock(selection, wanted, fresh=fresh)
         urls = find_urls(base, cache=cache_folder(), fresh=fresh) if wanted.wants_urls else {}
@@ -70,18 +72,6 @@ def command(
         output.write_text(found.text, "utf-8")
     else:
         click.echo(found.text, nl=False)
-
-
-def _read_manifest(file: Path) -> tuple[Base, tuple[str, ...]]:
-    from bootstrap.manifest import parse_manifest
-
-    try:
-        found = parse_manifest(file.read_bytes())
-    except OSError as error:
-        cause = error.strerror or str(error)
-        raise UsageError(f"Cannot read manifest `{file}`", causes=(cause,)) from error
-    projects = found.layer.projects if found.layer else ()
-    return found.base, tuple(project.name for project in projects)
 
 
 def _lock(selection: Selection, kind: Export, *, fresh: bool) -> tuple[Base, tuple[str, ...]]:

@@ -82,8 +82,6 @@ def _render_summary(manifest: Manifest, layer: BuiltLayer | None) -> str:
             state = "built" if project.name in layer.built else "cached"
             lines.append(f"             {project.name} {project.version}{at}, {state}")
         if layer.code.files:
-            size = sum(file.size for file in layer.code.files)
-            amount = f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
-            files = console.count(len(layer.code.files), "file")
-            lines.append(f"             loose code: {files}, {amount}")
+            amount = console.count_files([file.size for file in layer.code.files])
+            lines.append(f"             loose code: {amount}")
     return "\n".join(lines)

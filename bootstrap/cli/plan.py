@@ -12,10 +12,13 @@ from bootstrap.cli import console
 from bootstrap.cli.arguments import selects_environment
 from bootstrap.config import cache_folder, read_settings
 from bootstrap.documents import plain
-from bootstrap.lock.plan import render_plan
+from bootstrap.layer.loose import check_code, collect
+from bootstrap.lock.plan import compare, render_plan
 from bootstrap.prepare import resolve
 
 if TYPE_CHECKING:
+    from bootstrap.layer.loose import Folder
+    from bootstrap.lock.plan import Row
     from bootstrap.selection import Selection
 
 
@@ -36,19 +39,34 @@ def command(
 
     Nothing is built or uploaded. What was looked up is kept for 24 hours.
     """
+    settings = read_settings(Path.cwd())
     with console.task("Scanned and locked", unit="items"):
         resolved = resolve(
             selection,
             host_python=host_python,
-            settings=read_settings(Path.cwd()),
+            settings=settings,
             cache=cache_folder(),
             environment=os.environ,
             fresh=fresh,
         )
-    console.print_notes(resolved.notes)
+        # What a wheel brings of it is known when it is built: the scan has left most out.
+        code = collect(
+            resolved.scan.loose if selection.loose else (),
+            brought={},
+            exclude=settings.exclude,
+            limit=settings.loose_limit,
+        )
+        check_code(code, resolved.target)
+    rows = (*resolved.rows, *(_row(folder) for folder in code.folders))
+    console.print_notes((*resolved.notes, *code.notes))
     if as_json:
         here, there = resolved.scan, resolved.locked.base
         document = {"here": here.platform, "there": there.platform}
-        console.print_json({**document, "packages": [plain(row) for row in resolved.rows]})
+        console.print_json({**document, "packages": [plain(row) for row in rows]})
     else:
-        click.echo(render_plan(resolved.rows, show_all=show_all))
+        click.echo(render_plan(rows, show_all=show_all))
+
+
+def _row(folder: Folder) -> Row:
+    size = console.count_files([file.size for file in folder.files])
+    return compare(folder.loose.folder, "layer", size, size)

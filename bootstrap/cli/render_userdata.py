@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bootstrap.cli import console
-from bootstrap.cli.arguments import parse_variable, read_part, selects_environment
+from bootstrap.cli.arguments import parse_variable, read_manifest, read_part, selects_environment
 from bootstrap.errors import RenderError, UsageError
-from bootstrap.manifest import Manifest, parse_manifest
 from bootstrap.selection import Selection
 from bootstrap.userdata import Document, LaunchPath, render
 
 if TYPE_CHECKING:
     from bootstrap.config import Settings
+    from bootstrap.manifest import Manifest
 
 LONGEST = 7 * 86400
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -198,11 +198,7 @@ def _read_manifest(path: str) -> tuple[Manifest, Path | None]:
     from bootstrap.config import cache_folder
     from bootstrap.layer import find_archive
 
-    try:
-        manifest = parse_manifest(Path(path).read_bytes())
-    except OSError as error:
-        cause = error.strerror or str(error)
-        raise UsageError(f"Cannot read manifest `{path}`", causes=(cause,)) from error
+    manifest = read_manifest(Path(path))
     return manifest, find_archive(manifest.layer, cache_folder()) if manifest.layer else None
 
 

@@ -125,7 +125,8 @@ def note_private(wheels: Sequence[PrivateWheel]) -> tuple[Problem, ...]:
     return tuple(
         Problem(
             subject=host,
-            message=f"Guests have no login here: {name_some(sorted(names))} travel in the layer",
+            message=f"Guests have no login here: {name_some(sorted(names))} "
+            f"{'travel' if len(names) > 1 else 'travels'} in the layer",
         )
         for host, names in sorted(by_host.items())
     )

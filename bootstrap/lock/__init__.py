@@ -169,11 +169,14 @@ def _refuse_target(scan: Scan, target: Target) -> None:
 def _lock(request: Request) -> Locked:
     from bootstrap.lock.across import lock_across
     from bootstrap.lock.exact import lock_exactly
+    from bootstrap.lock.plan import mark_edited
 
     _refuse_lost(request.scan)
     is_here = request.scan.platform == request.target.platform
     answer = (lock_exactly if is_here else lock_across)(request)
-    return assemble(answer, request.sources, target=request.target, settings=request.settings)
+    locked = assemble(answer, request.sources, target=request.target, settings=request.settings)
+    edited = {item.name for item in request.scan.distributions if item.record == "drifted"}
+    return replace(locked, rows=mark_edited(locked.rows, edited))
 
 
 def assemble(
@@ -224,7 +227,8 @@ def _refuse_lost(scan: Scan) -> None:
         raise LockError(
             f"Cannot bring {len(lost)} {plural}: {name_some([item.subject for item in lost])}",
             causes=tuple(f"`{item.subject}`: {item.message}" for item in lost[:LISTED]),
-            hint="Install them again from an index, from git or from a folder that stays",
+            hint="Install them again from an index, from git or from a folder that stays; or go "
+            "without, with `--ignore NAME`",
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -63,6 +63,21 @@ def compare_all(
             reasons.get(name, None if name in here else added),
         )
         for name in sorted({*here, *there})
+    )
+
+
+def mark_edited(rows: Sequence[Row], edited: Collection[str]) -> tuple[Row, ...]:
+    """Say of packages whose files were `edited` in place that they do not go as they are."""
+    goes = {"pypi": "the index's files go", "layer": "what it was installed from goes"}
+    return tuple(
+        replace(
+            row,
+            status="replaced",
+            reason=f"edited here since its installation: {goes[row.source]}",
+        )
+        if row.status == "same" and row.source in goes and row.name in edited
+        else row
+        for row in rows
     )
 
 

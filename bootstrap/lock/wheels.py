@@ -41,6 +41,11 @@ class _Offence:
     seen: str
     sdist: bool = False
 
+    @property
+    def is_absent(self) -> bool:
+        """Whether uv says that no index has the package, or that version of it."""
+        return "was not found in" in self.seen or "there is no version of" in self.seen
+
 
 def lock_wheels(distributions: Sequence[Distribution], *, lookup: Lookup, cache: Path) -> Wheels:
     """Find URL and sha256 of the wheel of every distribution, none of them solved for.
@@ -200,24 +205,37 @@ def note_sdists(sdists: Sequence[PrivateWheel]) -> tuple[Problem, ...]:
 
 def _refuse(offences: list[_Offence], target: Target) -> LockError:
     """Make one error of every offence."""
-    pins = [redact(offence.pin) for offence in offences]
-    plural = "packages have" if len(pins) > 1 else "package has"
+    absent = [redact(offence.pin) for offence in offences if offence.is_absent]
+    unfit = [redact(offence.pin) for offence in offences if not offence.is_absent]
     causes = [f"`{redact(offence.pin)}`: {offence.seen}" for offence in offences[:LISTED]]
     if len(offences) > LISTED:
         causes.append(f"{len(offences) - LISTED} more")
-    if any(offence.sdist for offence in offences):
-        hint = (
-            "Build a wheel with `pip wheel --no-deps NAME==VERSION` and install that file: "
-            "it then travels in the layer; or go without, with `--ignore NAME`"
+    messages = []
+    if absent:
+        plural = "packages" if len(absent) > 1 else "package"
+        messages.append(
+            f"Cannot find {len(absent)} {plural} on the configured indexes: {name_some(absent)}"
         )
-    else:
-        hint = (
-            "Indexes are read from uv's settings (`UV_INDEX`, `uv.toml`, `[tool.uv]`) and, "
-            "for what pip installed, from pip's (`PIP_EXTRA_INDEX_URL`, `pip.conf`)"
+    if unfit:
+        plural = "packages have" if len(unfit) > 1 else "package has"
+        messages.append(
+            f"{len(unfit)} {plural} no wheel for `{target.platform}` with glibc {target.glibc}: "
+            f"{name_some(unfit)}"
         )
-    where = f"`{target.platform}` with glibc {target.glibc}"
+    hints = [
+        "Build a wheel with `pip wheel --no-deps NAME==VERSION` and install that file: "
+        "it then travels in the layer"
+        if any(offence.sdist for offence in offences)
+        else "Indexes are read from uv's settings (`UV_INDEX`, `uv.toml`, `[tool.uv]`) and, "
+        "for what pip installed, from pip's (`PIP_EXTRA_INDEX_URL`, `pip.conf`)"
+    ]
+    if absent:
+        hints.append(
+            "what came from a folder of wheels (`--find-links`), which nothing records, is found "
+            "after installing its file by path, or with `UV_FIND_LINKS` or `PIP_FIND_LINKS`"
+        )
     return LockError(
-        f"{len(pins)} {plural} no wheel for {where}: {name_some(pins)}",
+        "; ".join(messages),
         causes=tuple(causes),
-        hint=hint,
+        hint="; ".join([*hints, "or go without, with `--ignore NAME`"]),
     )

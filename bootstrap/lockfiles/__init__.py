@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from bootstrap.errors import UsageError
+from bootstrap.errors import LockError
 from bootstrap.lockfiles.formats import Format, find_format, split_names
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def read_lock_file(
     be looked up or solved is kept in `cache` for 24 hours; `fresh` asks again.
 
     Raises:
-        UsageError: there is no such file.
-        LockError: it is malformed, not for the target, or names packages without file or hash.
+        LockError: it cannot be read, is malformed, not for the target, or names packages
+            without file or hash.
     """
     from bootstrap.lockfiles.content import Request, refuse
 
@@ -53,7 +53,7 @@ def read_lock_file(
         text = file.read_text("utf-8-sig")
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"Cannot read lock file `{file}`", causes=(cause,)) from error
+        raise LockError(f"Cannot read lock file `{file}`", causes=(cause,)) from error
     request = Request(
         file=file.absolute(),
         text=text,

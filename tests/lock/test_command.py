@@ -16,6 +16,7 @@ from bootstrap.agent import wire
 from bootstrap.indexes.program import find_uv
 from bootstrap.manifest import parse_manifest
 from tests.index import make_sdist, make_wheel, serve_folder, write_simple
+from tests.layer.code import write
 from tests.layer.projects import write_project
 from tests.lock.documents import VERSION
 
@@ -50,14 +51,14 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def run(
-    environment: dict[str, str], *arguments: str, command: str = "lock"
+    environment: dict[str, str], *arguments: str, command: str = "lock", folder: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run `envboot lock`, or another command, in the tests' folder."""
+    """Run `envboot lock`, or another command, in the tests' folder or one below it."""
     home = environment["HOME"]
     return subprocess.run(
         [str(Path(sys.executable).with_name("envboot")), command, "--python", "venv", *arguments],
         env=environment,
-        cwd=home,
+        cwd=Path(home, folder),
         capture_output=True,
         text=True,
         check=False,
@@ -123,6 +124,39 @@ def test_a_plan_counts_what_stays_and_builds_nothing(environment: dict[str, str]
         ["2", "same"],
     ]
     assert not (Path(environment["ENVBOOT_CACHE_DIR"]) / "wheels").exists()
+
+
+def test_a_plan_has_a_row_for_each_folder_of_loose_code(environment: dict[str, str]) -> None:
+    home = Path(environment["HOME"])
+    write(home / "work", {"app/__init__.py": "X = 1\n", "app/data.csv": "1\n" * 600, "left.py": ""})
+    write(home / "work", {"pyproject.toml": '[tool.envboot]\nexclude = ["left.py"]\n'})
+    words = ("--host-python", "--python", "../venv")
+    done = run(environment, *words, "--json", command="plan", folder="work")
+    rows = {row["name"]: row for row in json.loads(done.stdout)["packages"]}
+    size = "2 files, 1.2 kB"
+    assert rows.pop(str(home / "work")) == {
+        "name": str(home / "work"),
+        "source": "layer",
+        "here": size,
+        "there": size,
+        "status": "same",
+    }
+    assert sorted(rows) == ["demo", "mine"]
+    assert "`exclude` leaves out `left.py`" in done.stderr
+    assert not (Path(environment["ENVBOOT_CACHE_DIR"]) / "layers").exists()
+    without = run(environment, *words, "--no-loose", command="plan", folder="work")
+    assert without.stdout == "2 same\n"
+
+
+def test_a_plan_refuses_loose_code_that_a_launch_refuses(environment: dict[str, str]) -> None:
+    app = write(Path(environment["HOME"], "work"), {"app/__init__.py": ""}) / "app"
+    with (app / "weights.bin").open("wb") as stream:
+        stream.truncate(150_000_000)
+    words = ("--host-python", "--python", "../venv")
+    done = run(environment, *words, command="plan", folder="work")
+    assert (done.returncode, done.stdout) == (12, "")
+    assert "at most 100 MB of code that belongs to no package, found 150.0 MB" in done.stderr
+    assert "app/weights.bin` has 150.0 MB" in done.stderr
 
 
 def test_a_plan_in_json_has_a_row_for_every_package(environment: dict[str, str]) -> None:

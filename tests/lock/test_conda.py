@@ -119,6 +119,7 @@ def test_a_channel_that_does_not_answer_is_an_error_without_its_password(tmp_pat
     with pytest.raises(LockError, match="Failed to find Python") as caught:
         solve("3.11.5", "http://user:hunter2@127.0.0.1:9/channel", tmp_path)
     assert caught.value.causes
+    assert "--host-python" in (caught.value.hint or "")
     assert "hunter2" not in repr(vars(caught.value))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -106,6 +107,7 @@ def test_what_was_built_from_something_that_is_gone_is_never_looked_up(tmp_path:
     with pytest.raises(LockError, match="Cannot bring 1 package: `secret-tool`") as caught:
         make_lock(make_scan(make_distribution("secret-tool", direct_url=gone)), tmp_path)
     assert "gone" in caught.value.causes[0]
+    assert "--ignore NAME" in (caught.value.hint or "")
 
 
 def test_projects_of_this_machine_are_left_to_the_layer(tmp_path: Path) -> None:
@@ -129,6 +131,20 @@ def test_a_wheel_brings_uv_and_nothing_else(index: Path, tmp_path: Path) -> None
     base = make_lock(make_scan(make_distribution("demo")), tmp_path).base
     assert [wheel.name for wheel in base.wheels] == ["demo"]
     assert list(base.tools) == ["uv"]
+
+
+@pytest.mark.subprocess
+@pytest.mark.sockets
+def test_a_plan_says_that_what_was_edited_in_place_is_replaced(index: Path, tmp_path: Path) -> None:
+    project = {"url": tmp_path.as_uri(), "dir_info": {}}
+    edited = make_distribution("demo"), make_distribution("mine", direct_url=project)
+    found = [replace(item, record="drifted") for item in edited]
+    locked = make_lock(make_scan(*found, make_distribution("other")), tmp_path)
+    rows = {row.name: (row.here, row.there, row.status, row.reason) for row in locked.rows}
+    said = "edited here since its installation: "
+    assert rows["demo"] == ("1.0", "1.0", "replaced", f"{said}the index's files go")
+    assert rows["mine"] == ("1.0", "1.0", "replaced", f"{said}what it was installed from goes")
+    assert rows["other"] == ("1.0", "1.0", "same", None)
 
 
 @pytest.mark.subprocess

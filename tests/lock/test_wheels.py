@@ -90,12 +90,26 @@ def test_every_offender_is_named_at_once(index: Path) -> None:
     with pytest.raises(LockError) as caught:
         find(*missing[:6], make_distribution("demo"), *missing[6:], make_distribution("demo", "7"))
     error = caught.value
-    assert "13 packages have no wheel" in error.message
+    assert error.message.startswith("Cannot find 13 packages on the configured indexes: ")
     assert "`missing-9==1.0` and 3 more" in error.message
     assert "`demo==1.0`" not in error.message
     assert "was not found in the package registry" in error.causes[0]
     assert error.causes[-1] == "3 more"
-    assert error.hint
+    for way in ("UV_INDEX", "PIP_FIND_LINKS", "--find-links", "--ignore NAME"):
+        assert way in (error.hint or "")
+
+
+def test_what_has_no_wheel_and_what_is_nowhere_are_told_apart(index: Path) -> None:
+    make_wheel(index, "only-windows", tag="cp312-cp312-win_amd64")
+    write_simple(index)
+    with pytest.raises(LockError) as caught:
+        find(make_distribution("only-windows"), make_distribution("missing"))
+    assert caught.value.message == (
+        "Cannot find 1 package on the configured indexes: `missing==1.0`; "
+        "1 package has no wheel for `linux-64` with glibc 2.28: `only-windows==1.0`"
+    )
+    for way in ("PIP_FIND_LINKS", "pip wheel", "--ignore NAME"):
+        assert way in (caught.value.hint or "")
 
 
 def test_a_package_that_has_only_an_sdist_is_fetched_to_be_built_here(index: Path) -> None:

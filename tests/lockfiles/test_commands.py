@@ -14,6 +14,7 @@ from bootstrap.indexes.program import find_uv
 from bootstrap.manifest import parse_manifest
 from tests.channel import MINOR, NUMPY, ensure_channel, explicit_list
 from tests.index import make_wheel, serve_folder, write_simple
+from tests.layer.code import AARCH64, write
 from tests.layer.projects import write_project
 
 if TYPE_CHECKING:
@@ -170,6 +171,22 @@ def test_a_manifest_and_an_environment_are_not_both_taken(desk: Desk) -> None:
     done = desk.run(str(Path(sys.executable).with_name("envboot")), *command)
     assert done.returncode == 2
     assert "error: Cannot take `--manifest` and choose an environment too" in done.stderr
+
+
+def test_a_manifest_that_is_none_is_named(desk: Desk) -> None:
+    (desk.home / "wrong.json").write_text("{}")
+    program = str(Path(sys.executable).with_name("envboot"))
+    done = desk.run(program, "export", "--format", "pylock", "--manifest", "wrong.json")
+    assert done.returncode == 2
+    assert "error: Cannot read manifest `wrong.json`\n  caused by: Expected" in done.stderr
+
+
+def test_a_plan_refuses_loose_code_of_another_architecture(desk: Desk) -> None:
+    write(desk.home / "loose", {"fast.so": AARCH64})
+    program = str(Path(sys.executable).with_name("envboot"))
+    done = desk.run("env", "PYTHONPATH=loose", program, "plan", "--python", "conda")
+    assert (done.returncode, done.stdout) == (12, "")
+    assert "error: Cannot run 1 of the loose extension modules on `linux-64`" in done.stderr
 
 
 def test_an_export_that_would_hold_nothing_fails_with_the_way_out(desk: Desk) -> None:

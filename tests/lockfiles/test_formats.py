@@ -65,12 +65,12 @@ def test_names_stand_behind_a_hash_sign_unless_the_file_has_it(tmp_path: Path) -
         split_names(Path("uv.lock#"))
 
 
-def test_a_file_that_is_not_there_or_no_text_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError) as error:
+def test_a_file_that_is_not_there_or_no_text_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(LockError) as error:
         read(tmp_path / "pylock.toml")
     assert error.value.causes == ("No such file or directory",)
     (tmp_path / "pylock.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="Cannot read lock file"):
+    with pytest.raises(LockError, match="Cannot read lock file"):
         read(tmp_path / "pylock.toml")
 
 

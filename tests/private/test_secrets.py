@@ -31,7 +31,7 @@ def test_what_pip_installed_from_private_indexes_is_locked_into_the_layer(privat
     assert manifest.layer
     names = sorted(project.name for project in manifest.layer.projects)
     assert names == ["by-keyring", "by-netrc", "by-url"]
-    assert "Guests have no login here: `by-netrc` travel in the layer" in done.stderr
+    assert "Guests have no login here: `by-netrc` travels in the layer" in done.stderr
     assert private.leaks() == []
 
 

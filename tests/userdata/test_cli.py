@@ -162,6 +162,16 @@ def test_what_cannot_be_is_refused_before_anything_is_done(
     assert done.stderr.splitlines()[0] == f"error: {message}"
 
 
+def test_a_malformed_manifest_is_named(tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_text("{}")
+    done = envboot("--manifest", "m.json", cwd=tmp_path)
+    assert done.returncode == Exit.USAGE
+    assert done.stderr == (
+        "error: Cannot read manifest `m.json`\n"
+        "  caused by: Expected `manifest_version`, found nothing\n"
+    )
+
+
 def test_durations() -> None:
     assert [parse_duration(text) for text in ("90s", "15m", "24h", "7d")] == [
         *(90, 900, 86400, 604800)
