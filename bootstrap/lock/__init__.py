@@ -129,7 +129,7 @@ def lock(
         "scan": replace(scan, loose=(), problems=()).to_dict(),
         "target": asdict(target),
         # Where things are kept, and what of the user's own code travels, is no matter of the lock.
-        "settings": {**asdict(settings), "store": None, "exclude": None, "loose_limit": None},
+        "settings": asdict(replace(settings, store=None, exclude=(), include=(), loose_limit=0)),
         "add": list(add),
         "exact": sorted(exact),
         "ignored": sorted(ignored),
