@@ -55,6 +55,7 @@ def find_staying(
         for name in left
         if not is_leftover(name)
         and not spec.match_file(name)
+        and not _is_code(folder / name)
         and not any((folder / name / mark).exists() for mark in ("pyvenv.cfg", "conda-meta"))
     ]
     names = [name.rstrip("/") for name in left]
@@ -64,6 +65,13 @@ def find_staying(
     some = name_some(names, most=_LISTED)
     message = f"What is no module stays here: {some}; name it in the command, or in `include`"
     return [Problem(subject=loose.folder, message=message)]
+
+
+def _is_code(path: Path) -> bool:
+    """Whether something is code, which stays for a reason: a project's own, as a rule."""
+    if not path.stem.isidentifier():
+        return False
+    return path.suffix == ".py" or any(path.glob("*.py"))
 
 
 def find_lacking(source: Source, wheel: Path) -> list[Problem]:

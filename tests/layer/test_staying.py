@@ -65,6 +65,7 @@ def test_data_beside_code_is_told_once(tmp_path: Path, cache: Path, has_git: boo
             "config.yaml": "",
             "data/a.csv": "",
             "my-script.py": "",
+            "demo/__init__.py": "a project's, which is no loose code",
             "params.json": "",
             ".gitignore": "big/\n*.ckpt\n",
             ".env": "",
@@ -98,7 +99,7 @@ def test_a_project_in_the_folder_does_not_stay(tmp_path: Path, cache: Path) -> N
         project = write_project(folder, files=files, packages=(package,))
         layer = build(found(folder, "run.py"), cache=cache, sources=(project,))
         (message,) = messages(layer)
-        assert "here: `backend.py`, `tiny.json`;" in message
+        assert "here: `tiny.json`;" in message
 
 
 @pytest.mark.parametrize("has_git", [True, False])
