@@ -12,13 +12,16 @@ from bootstrap.cli import console
 from bootstrap.cli.arguments import selects_environment
 from bootstrap.config import cache_folder, read_settings
 from bootstrap.documents import plain
-from bootstrap.layer.loose import check_code, collect
+from bootstrap.layer.loose import Code, check_code, collect
+from bootstrap.layer.words import add_named
 from bootstrap.lock.plan import compare, render_plan
 from bootstrap.prepare import resolve
 
 if TYPE_CHECKING:
+    from bootstrap.config import Settings
     from bootstrap.layer.loose import Folder
     from bootstrap.lock.plan import Row
+    from bootstrap.prepare import Resolved
     from bootstrap.selection import Selection
 
 
@@ -49,13 +52,7 @@ def command(
             environment=os.environ,
             fresh=fresh,
         )
-        # What a wheel brings of it is known when it is built: the scan has left most out.
-        code = collect(
-            resolved.scan.loose if selection.loose else (),
-            brought={},
-            exclude=settings.exclude,
-            limit=settings.loose_limit,
-        )
+        code = _collect(resolved, settings) if selection.loose else Code()
         check_code(code, resolved.target)
     rows = (*resolved.rows, *(_row(folder) for folder in code.folders))
     console.print_notes((*resolved.notes, *code.notes))
@@ -65,6 +62,23 @@ def command(
         console.print_json({**document, "packages": [plain(row) for row in rows]})
     else:
         click.echo(render_plan(rows, show_all=show_all))
+
+
+def _collect(resolved: Resolved, settings: Settings) -> Code:
+    """List the loose code that a launch brings, without what only its command names.
+
+    What projects' wheels bring of it is known when they are built: the scan leaves most out.
+    """
+    sources = resolved.locked.sources
+    return collect(
+        add_named(resolved.scan.loose, Path.cwd(), (), include=bool(settings.include)),
+        brought={
+            f"{source.path}/{source.subdirectory or ''}": () for source in sources if source.path
+        },
+        exclude=settings.exclude,
+        limit=settings.loose_limit,
+        include=settings.include,
+    )
 
 
 def _row(folder: Folder) -> Row:

@@ -129,11 +129,12 @@ def test_a_plan_counts_what_stays_and_builds_nothing(environment: dict[str, str]
 def test_a_plan_has_a_row_for_each_folder_of_loose_code(environment: dict[str, str]) -> None:
     home = Path(environment["HOME"])
     write(home / "work", {"app/__init__.py": "X = 1\n", "app/data.csv": "1\n" * 600, "left.py": ""})
-    write(home / "work", {"pyproject.toml": '[tool.envboot]\nexclude = ["left.py"]\n'})
+    settings = '[tool.envboot]\nexclude = ["left.py"]\ninclude = ["data/*.txt"]\n'
+    write(home / "work", {"pyproject.toml": settings, "data/a.txt": "1\n" * 200})
     words = ("--host-python", "--python", "../venv")
     done = run(environment, *words, "--json", command="plan", folder="work")
     rows = {row["name"]: row for row in json.loads(done.stdout)["packages"]}
-    size = "2 files, 1.2 kB"
+    size = "3 files, 1.6 kB"
     assert rows.pop(str(home / "work")) == {
         "name": str(home / "work"),
         "source": "layer",
@@ -146,6 +147,18 @@ def test_a_plan_has_a_row_for_each_folder_of_loose_code(environment: dict[str, s
     assert not (Path(environment["ENVBOOT_CACHE_DIR"]) / "layers").exists()
     without = run(environment, *words, "--no-loose", command="plan", folder="work")
     assert without.stdout == "2 same\n"
+
+
+def test_a_plan_does_not_miss_what_the_wheel_of_a_project_brings(
+    environment: dict[str, str],
+) -> None:
+    project = Path(environment["HOME"], "my project")
+    write(project, {"tool.py": "", "src/inner.txt": "", "data/a.txt": ""})
+    words = ("--host-python", "--python", "../venv", "--all")
+    done = run(environment, *words, command="plan", folder=project.name)
+    assert f"{project}  layer" in done.stdout
+    assert "stays here: `data" in done.stderr
+    assert "`src" not in done.stderr
 
 
 def test_a_plan_refuses_loose_code_that_a_launch_refuses(environment: dict[str, str]) -> None:
