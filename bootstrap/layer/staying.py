@@ -91,8 +91,8 @@ def find_lacking(source: Source, wheel: Path) -> list[Problem]:
         return []
     some = name_some(lacking, most=_LISTED)
     message = (
-        f"Its wheel lacks {some}, which its folder has: what the wheel lacks does not arrive; "
-        "declare it as package data"
+        f"What its folder has and its wheel lacks does not arrive: {some}; declare it as package "
+        "data, where git does not ignore it"
     )
     return [Problem(subject=source.name, message=message)]
 
