@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,6 +25,9 @@ PATH = "lib/envboot/path"
 
 _FILES = 10_000
 """More of them are no code, but data: a folder counts as code for one script in it."""
+
+# What programs read passwords from (`.env.local` too).
+_SECRET = re.compile(r"\.env(\..+)?|\.netrc|\.pypirc")
 
 
 class File(NamedTuple):
@@ -194,12 +198,14 @@ def _list_folder(
         return [], []
     spec = GitIgnoreSpec.from_lines(exclude)
     files: list[File] = []
-    excluded, lost = [], []
+    excluded, secret, lost = [], [], []
     listed = list_files(folder, names) if names else []
     for entry in {entry.path: entry for entry in (*listed, *wanted)}.values():
         for path, file in _follow(folder, entry, frozenset()):
             if spec.match_file(path):
                 excluded.append(path)
+            elif _SECRET.fullmatch(PurePath(path).name) and entry not in wanted:
+                secret.append(path)
             elif file is None:
                 lost.append(path)
             else:
@@ -210,6 +216,7 @@ def _list_folder(
     reasons = {
         "`.gitignore` leaves out": [path for path in ignored if path not in taken],
         "`exclude` leaves out": excluded,
+        "Such files hold secrets, and stay here:": secret,
         "Links that lead nowhere, or above themselves, stay here:": lost,
     }
     notes = [

@@ -215,6 +215,17 @@ def test_exclude_keeps_files_here_and_says_so(tmp_path: Path, cache: Path) -> No
     assert build(found(app, "app"), cache=cache, exclude=("app/",)) is None
 
 
+def test_files_of_secrets_stay_here_unless_they_are_included(tmp_path: Path, cache: Path) -> None:
+    app = write(tmp_path / "work", {"app/a.py": "", "app/.env": "TOKEN=1", "app/.envrc": ""})
+    layer = build(found(app, "app"), cache=cache)
+    assert layer is not None
+    assert shipped(unpack(layer, tmp_path / "out")) == {"0-work/app/a.py", "0-work/app/.envrc"}
+    message = "Such files hold secrets, and stay here: `app/.env`"
+    assert layer.notes == (Problem(subject=str(app), message=message),)
+    opened = bring(found(app, "app"), cache=cache, to=tmp_path / "all", include=(".env",))
+    assert "0-work/app/.env" in shipped(opened)
+
+
 def test_links_travel_as_what_they_lead_to(tmp_path: Path, cache: Path) -> None:
     write(tmp_path / "shared", {"deep/x.txt": "shared\n"})
     app = write(tmp_path / "app", {"app/a.py": "A = 1\n", "data/y.txt": "beside\n"})
