@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bootstrap.scan.probe import found
 from bootstrap.scan.probe.distributions import is_systems
 from bootstrap.scan.probe.strays import top_names
 from tests.scan.test_conda import SITE, read, write_distribution, write_record
@@ -302,3 +303,12 @@ def test_reading_leaves_the_folder_as_it_was(
     before = sorted(os.walk(tmp_path))
     read(tmp_path, monkeypatch)
     assert sorted(os.walk(tmp_path)) == before
+
+
+@pytest.mark.parametrize("size", [0, 3, 4, 5, 8, 9])
+def test_files_are_read_to_their_end(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(found, "_CHUNK", 4)
+    (tmp_path / "file").write_bytes(bytes(range(size)))
+    assert found.read(str(tmp_path / "file")) == bytes(range(size))

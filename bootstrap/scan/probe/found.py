@@ -9,6 +9,7 @@ TYPE_CHECKING = False  # `typing` takes 3 ms to import.
 if TYPE_CHECKING:
     from typing import Any
 
+_CHUNK = 1 << 18
 SITES = ("site-packages", "dist-packages")
 
 
@@ -45,12 +46,12 @@ class Environment:
 
 
 def read(path: str) -> bytes:
-    """Return a file's bytes; `os.read` costs a third of `open`."""
+    """Return a file's bytes; `os.read` costs a third of `open`, and stops short only at the end."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
-        data = chunk = os.read(descriptor, 1 << 20)
-        while chunk:
-            chunk = os.read(descriptor, 1 << 20)
+        data = chunk = os.read(descriptor, _CHUNK)
+        while len(chunk) == _CHUNK:
+            chunk = os.read(descriptor, _CHUNK)
             data += chunk
         return data
     finally:
