@@ -90,12 +90,12 @@ class Demo:
         self.make()
         launches = {}
         say("Cold: the bucket is empty, so the machine installs, and publishes for the next one")
-        launches["cold"] = self.launch("Ada")
+        launches["cold"] = self.launch("first")
         say("Warm: another fresh machine finds the archive in the bucket")
-        launches["warm"] = self.launch("Grace")
+        launches["warm"] = self.launch("second")
         say("Edit: FACTOR = 2 becomes FACTOR = 3 in the editable package")
         self.write_trading(factor=3)
-        launches["edit"] = self.launch("Barbara")
+        launches["edit"] = self.launch("third")
         print_table(launches)
         bases = {launch["base"] for launch in launches.values()}
         environments = [launch["environment"] for launch in launches.values()]
