@@ -74,6 +74,12 @@ def _read_cuda(ctx: click.Context, parameter: click.Parameter, value: str | None
     return value
 
 
+FRESH = click.option("--fresh", is_flag=True, help="Look everything up again, whatever was kept.")
+HOST_PYTHON = click.option(
+    "--host-python",
+    is_flag=True,
+    help="Use this machine's own interpreter, for instances that run on it.",
+)
 _ENVIRONMENT = (
     PYTHON,
     click.option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bootstrap.cli import console
-from bootstrap.cli.arguments import read_manifest, selects_environment
+from bootstrap.cli.arguments import FRESH, read_manifest, selects_environment
 from bootstrap.config import cache_folder, read_settings
 from bootstrap.errors import UsageError
 from bootstrap.lockfiles.export import Export, export, find_urls
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     help="A manifest, as `envboot lock` prints it.",
 )
 @selects_environment
-@click.option("--fresh", is_flag=True, help="Look everything up again, whatever was kept.")
+@FRESH
 @click.option(
     "-o",
     "--output",
@@ -86,6 +86,5 @@ def _lock(selection: Selection, kind: Export, *, fresh: bool) -> tuple[Base, tup
         environment=os.environ,
         fresh=fresh,
     )
-    for note in found.notes:
-        console.print_warning(f"`{note.subject}`: {note.message}")
+    console.print_notes(found.notes)
     return found.locked.base, tuple(source.name for source in found.locked.sources)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bootstrap.cli import console
-from bootstrap.cli.arguments import selects_environment
+from bootstrap.cli.arguments import FRESH, HOST_PYTHON, selects_environment
 from bootstrap.config import cache_folder, read_settings
 from bootstrap.errors import UsageError
 from bootstrap.prepare import prepare
@@ -23,12 +23,8 @@ if TYPE_CHECKING:
 
 @click.command("lock")
 @selects_environment
-@click.option(
-    "--host-python",
-    is_flag=True,
-    help="Use this machine's own interpreter, for instances that run on it.",
-)
-@click.option("--fresh", is_flag=True, help="Look everything up again, whatever was kept.")
+@HOST_PYTHON
+@FRESH
 @click.option(
     "-o",
     "--output",

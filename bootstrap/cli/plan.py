@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bootstrap.cli import console
-from bootstrap.cli.arguments import selects_environment
+from bootstrap.cli.arguments import FRESH, HOST_PYTHON, selects_environment
 from bootstrap.config import cache_folder, read_settings
 from bootstrap.documents import plain
 from bootstrap.layer.loose import Code, check_code, collect
@@ -27,12 +27,8 @@ if TYPE_CHECKING:
 
 @click.command("plan")
 @selects_environment
-@click.option(
-    "--host-python",
-    is_flag=True,
-    help="Use this machine's own interpreter, for instances that run on it.",
-)
-@click.option("--fresh", is_flag=True, help="Look everything up again, whatever was kept.")
+@HOST_PYTHON
+@FRESH
 @click.option("--all", "show_all", is_flag=True, help="Show what stays the same too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the document.")
 def command(
