@@ -31,9 +31,10 @@ _EXTRA = re.compile(r";(?!.*\bor\b).*\bextra\s*[=!]=")  # With an `or` it may ho
 class Candidate:
     """One metadata folder or file that says that a distribution is installed."""
 
-    __slots__ = ("entry", "headers", "name", "record", "version")
+    __slots__ = ("entry", "headers", "name", "owner", "record", "version")
 
     def __init__(self, entry: str, headers: dict[str, list[str]], record: bytes | None) -> None:
+        self.owner: Owner | None = None
         self.entry = entry
         self.headers = headers
         self.name = normalise(headers["name"][0])
@@ -52,6 +53,7 @@ def scan_folder(found: Environment, folder: str) -> None:
     except OSError as error:
         found.report(folder, "Cannot be listed: %s" % error.strerror)
         return
+    real = os.path.realpath(folder)
     installed = os.path.basename(folder) in SITES
     # Only installers write to site-packages; elsewhere an `.egg-info` is left by a build.
     endings: tuple[str, ...] = (".dist-info",)
@@ -63,16 +65,13 @@ def scan_folder(found: Environment, folder: str) -> None:
             continue
         try:
             candidate = read_candidate(entry)
+            candidate.owner = found.owners.get(os.path.join(real, entry))
             candidates.setdefault(candidate.name, []).append(candidate)
         except Exception as error:
             found.report(os.path.join(folder, entry), "Cannot be read: %s" % error)
     new = [name for name in sorted(candidates) if name not in found.distributions]
-    real = os.path.realpath(folder)
     checked = [
-        each
-        for name in new
-        for each in candidates[name]
-        if is_checked(found.owners.get(os.path.join(real, each.entry)), each.record)
+        each for name in new for each in candidates[name] if is_checked(each.owner, each.record)
     ]
     collect = check([each.record or b"" for each in checked])
     chosen: dict[Candidate, dict[str, Any]] = {}
@@ -192,7 +191,7 @@ def describe(found: Environment, folder: str, candidate: Candidate) -> dict[str,
         document["installer"] = installer.decode("utf-8", "replace").split()[0]
     tags = _TAG.findall(find(entry + "/WHEEL") or b"")
     document["tags"] = [tag.decode("utf-8", "replace") for tag in tags]
-    owner = found.owners.get(os.path.join(os.path.realpath(folder), entry))
+    owner = candidate.owner
     if owner and is_overwritten(owner, record):
         message = "Its files have been overwritten by `%s`"
         found.report(owner.package, message % document.get("installer", "another installer"))
