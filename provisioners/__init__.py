@@ -9,41 +9,76 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from bootstrap.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 GROUP = "envboot.provisioners"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Instance:
-    """One machine of a launch. `name` is unique for ever: `<launch>-<number>`.
+Options: TypeAlias = "Mapping[str, str | tuple[str, ...]]"
+"""What the user set: by an option's name, without `--`; an option of kind `list` has a tuple."""
 
-    `folder` is its place on this machine, `root` its file system where that can be read.
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Option:
+    """One option of `envboot launch <provisioner>`, and key of `[tool.envboot.<provisioner>]`.
+
+    A `flag` that is set has the value `true`, a `number` its digits. A `list` may be repeated.
     """
 
     name: str
+    help: str
+    kind: Literal["text", "number", "flag", "list"] = "text"
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Instance:
+    """One machine of a launch. `name` is unique for ever, and what the machine reports under.
+
+    `folder` is its place on this machine, `root` its file system where that can be read.
+    `details` are words about it for people, by what they are (`type`, `zone`, …).
+    """
+
+    name: str
+    launch: str
     folder: Path | None = None
     root: Path | None = None
     pid: int | None = None
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class State:
+    """How an instance is, in its platform's own word.
+
+    `alive` says that it runs, or is about to; `reason` is why it does not, where that is told.
+    """
+
+    alive: bool
+    word: str
+    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
     """What to start: the same rendered user-data for every instance.
 
-    `fixed_prefix` says that the environment works at its prefix only (a conda one does).
+    `fixed_prefix` says that the environment works at its prefix only (a conda one does). `room`
+    is how many bytes of disk the environment may need, beside the image's own.
     """
 
     launch: str
     count: int
     user_data: bytes
     fixed_prefix: bool
-    options: dict[str, str] = field(default_factory=dict)
+    room: int = 0
+    options: Options = field(default_factory=dict)
 
 
 class Provisioner(Protocol):
@@ -56,30 +91,43 @@ class Provisioner(Protocol):
     name: str
     render_for: str
     """The launch path whose limit and encoding the user-data obeys (`bootstrap.userdata`)."""
-    guest_loopback: str
+    guest_loopback: str | None
     """The name by which an instance reaches the loopback of the machine that launches."""
     host_python: bool
     """Whether a non-conda environment may use this machine's own interpreter."""
-    platform: str | None
-    """The one platform that its instances can be, None where the user has the choice."""
+    role: str | None
+    """Whose credentials an instance can have by its role (`RoleAccess.kind`), None for no role."""
+    options: tuple[Option, ...]
+    """What `launch` takes for it, beside what it takes for all."""
 
-    def check(self, options: dict[str, str]) -> None:
-        """Refuse, before anything is scanned or built, what could never start."""
+    def check(self, options: Options, *, by_role: bool = False) -> str | None:
+        """Refuse, before anything is scanned or built, what could never start.
+
+        With `by_role` the instances must have a role. Returns the one platform that such
+        instances can be, None where the user has the choice.
+        """
 
     def start(self, request: Request) -> list[Instance]:
         """Start every instance, or none: what was started is ended again before raising."""
 
-    def is_running(self, instance: Instance) -> bool:
-        """Whether the instance, or anything that it still does for the launch, is alive."""
+    def states(self, instances: Sequence[Instance]) -> dict[str, State]:
+        """Return how each instance is, by its name; one that nobody knows any more has ended."""
 
     def console(self, instance: Instance) -> str:
         """Return what the instance printed so far on its console."""
 
-    def instances(self) -> list[Instance]:
-        """Return every instance that was started from this machine and not ended yet."""
+    def instances(self, launch: str | None = None) -> list[Instance]:
+        """Return every instance that was started from this machine and not ended yet.
 
-    def terminate(self, instances: list[Instance], *, keep: bool = False) -> None:
-        """End the instances; with `keep`, leave their folders or disks behind."""
+        With `launch` the instances of that one, wherever it was started from.
+        """
+
+    def terminate(self, instances: Sequence[Instance], *, keep: bool = False) -> None:
+        """End the instances; with `keep`, leave their folders or disks behind.
+
+        Raises:
+            ProvisionError: some could not be ended; it names every one of them.
+        """
 
 
 def provisioner_names() -> list[str]:

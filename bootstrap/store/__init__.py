@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import urlsplit
 
 from bootstrap.errors import UsageError
@@ -43,6 +43,20 @@ class SignedPost:
     url: str
     fields: dict[str, str]
     prefix: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoleAccess:
+    """What an instance must know to ask with its own role, signing each request itself.
+
+    `kind` is who gives the credentials. `url` ends with `/`: an object is at `url` + its key,
+    percent-encoded. `headers` go with every upload (encryption); they name no secret.
+    """
+
+    kind: Literal["aws"]
+    url: str
+    region: str
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 class Store(Protocol):
@@ -85,6 +99,9 @@ class Store(Protocol):
 
     def expiry(self, seconds: int) -> datetime:
         """Return when a URL signed now for `seconds` really ends (UTC)."""
+
+    def role_access(self) -> RoleAccess | None:
+        """Return how an instance asks with its own role, None where the store knows no roles."""
 
 
 def open_store(url: str, *, guest_loopback: str = "127.0.0.1") -> AbstractContextManager[Store]:

@@ -140,6 +140,9 @@ class LocalStore:
         """Return when a URL signed now for `seconds` really ends (UTC)."""
         return datetime.now(timezone.utc).replace(microsecond=0) + timedelta(seconds=seconds)
 
+    def role_access(self) -> None:
+        """Return None: nobody gives this machine's guests a role."""
+
     def serve(self) -> Server:
         """Return the running server, started if need be.
 

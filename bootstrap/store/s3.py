@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from bootstrap.errors import StoreError, UsageError
-from bootstrap.store import SignedPost, SignedPut, Stat
+from bootstrap.store import RoleAccess, SignedPost, SignedPut, Stat
 from bootstrap.store.keys import check_key
 from bootstrap.store.s3_errors import explain
 
@@ -222,6 +222,17 @@ class S3Store:
         # botocore has no public name for it.
         own: datetime | None = getattr(credentials, "_expiry_time", None)
         return min(end, own.astimezone(timezone.utc)) if own else end
+
+    def role_access(self) -> RoleAccess:
+        """Return how an instance asks with its own role: where objects are, and the region."""
+        with self._explained("find"):
+            self._locate()
+            # A presigned URL without its query: path style or virtual host, as boto3 decides.
+            signed = self._client.generate_presigned_url(
+                "get_object", Params={"Bucket": self._bucket, "Key": self._root + "name"}
+            )
+        url = signed.partition("?")[0].removesuffix("name")
+        return RoleAccess(kind="aws", url=url, region=self._client.meta.region_name)
 
     def _presign(self, method: str, key: str, seconds: int, **extra: str) -> str:
         with self._explained("sign", key):
