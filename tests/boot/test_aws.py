@@ -128,8 +128,13 @@ def account(root: Path, tmp_path: Path) -> Iterator[Account]:
 
 def make_role(api: str) -> None:
     """Make the role that instances may have."""
-    keys = {"aws_access_key_id": "any", "aws_secret_access_key": "any"}
-    iam = boto3.client("iam", endpoint_url=api, region_name=REGION, **keys)
+    iam = boto3.client(
+        "iam",
+        endpoint_url=api,
+        region_name=REGION,
+        aws_access_key_id="any",
+        aws_secret_access_key="any",
+    )
     trust = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}}
     statement = [{**trust, "Action": "sts:AssumeRole"}]
     policy = json.dumps({"Version": "2012-10-17", "Statement": statement})

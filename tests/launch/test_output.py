@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given
@@ -26,7 +27,7 @@ def test_every_byte_is_shown_once_however_the_reports_come(
 ) -> None:
     data = text.encode()
     edges = sorted({0, *(cut for cut in cuts if cut < len(data))})
-    pieces = [piece(data, a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [piece(data, a, b) for a, b in pairwise(edges)]
     instance = Instance(name="i-1", launch="a")
     output, shown = Output(), b""
     for count in range(len(pieces) + 1):
