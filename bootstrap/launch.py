@@ -13,7 +13,7 @@ from bootstrap.fleet import Fleet, Goal, Looker, wait
 from bootstrap.launches import Record, write_record
 from bootstrap.outcomes import raise_failures
 from bootstrap.prepare import Prepared, prepare
-from bootstrap.publish import publish
+from bootstrap.publish import Auth, publish
 from bootstrap.selection import Selection
 from bootstrap.userdata import LaunchPath, render
 
@@ -36,7 +36,8 @@ class Order:
     With `dask` the environment must have all that machines of Dask need.
 
     `timeout` are the seconds that instances may take, the command included; with None they must
-    be ready within half an hour, and the command may take any time.
+    be ready within half an hour, and the command may take any time. `hook` is a shell command
+    that an instance runs when its platform is about to take it back.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -48,6 +49,8 @@ class Order:
     options: Options = field(default_factory=dict)
     timeout: float | None = None
     seconds: int = 24 * 3600
+    auth: Auth = Auth.URLS
+    hook: str | None = None
     fresh: bool = False
     keep: bool = False
 
@@ -123,6 +126,7 @@ def launch(
             "count": order.count,
             "command": list(order.command),
         },
+        auth=order.auth,
     )
     clock.begin("render")
     document = render(
@@ -132,6 +136,8 @@ def launch(
         command=prepared.command,
         environment=order.environment,
         parts=order.parts,
+        watch=bool(order.hook) or provisioner.is_interruptible(order.options),
+        hook=order.hook,
     )
     from provisioners import Request
 
@@ -184,7 +190,12 @@ def launch(
 
 def _place(provisioner: Provisioner, order: Order) -> Selection:
     """Return the selection for the platform of the instances; refuse what could never start."""
-    there = provisioner.check(order.options)
+    if order.auth is Auth.ROLE and provisioner.role is None:
+        raise UsageError(
+            f"Cannot launch by role: instances of `{provisioner.name}` have none",
+            hint="Leave `--auth` out",
+        )
+    there = provisioner.check(order.options, by_role=order.auth is Auth.ROLE)
     if there is None:
         return order.selection
     if order.selection.platform not in (None, there):
