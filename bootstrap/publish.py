@@ -40,12 +40,14 @@ def publish(
     cache: Path,
     environment: Mapping[str, str],
     progress: Callable[[int], None] | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Put what is missing into the bucket and return the grants for one launch.
 
     `seconds` is how long the signed URLs are to live, `progress` is given the bytes of the
-    layer sent so far; `environment` leads to the logins of conda's channels. The archive itself
-    is published by the first machine that has to install.
+    layer sent so far; `environment` leads to the logins of conda's channels. `about` is what
+    else the bucket is to know of the launch. The archive itself is published by the first
+    machine that has to install.
 
     Raises:
         StoreError: the bucket refused, has no layer where none is given, or a pinned tool is not
@@ -60,7 +62,8 @@ def publish(
             hint="Lock again on the machine that has its projects",
         )
     document, base = manifest.to_bytes(), wire.canonical({"base": manifest.to_dict()["base"]})
-    record = wire.canonical({"environment": manifest.environment_digest})
+    digests = {"environment": manifest.environment_digest, "base": manifest.base_digest}
+    record = wire.canonical({**(about or {}), **digests})
     agent_sha256, agent = payload.agent_zip()
     agent_key = f"tools/{agent_sha256}/agent.zip"
     with ThreadPoolExecutor(8) as pool:

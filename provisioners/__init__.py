@@ -64,6 +64,11 @@ class State:
     word: str
     reason: str | None = None
 
+    @classmethod
+    def of_process(cls, *, alive: bool) -> State:
+        """Return the state of an instance that is a process of this machine."""
+        return cls(alive=alive, word="running" if alive else "idle")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
