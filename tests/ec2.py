@@ -69,13 +69,15 @@ class Fault:
 class Ec2:
     """What tests use: clients past the proxy, and what the proxy is to do.
 
-    `capacity` is how many instances a subnet has room for, as long as it is named there.
+    `capacity` is how many instances a subnet has room for, as long as it is named there;
+    `placement_groups` are strategies by name, of which moto knows nothing.
     """
 
     endpoint: str
     upstream: str
     parameters: dict[str, str] = field(default_factory=lambda: dict(PARAMETERS))
     capacity: dict[str, int] = field(default_factory=dict)
+    placement_groups: dict[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     tokens: dict[str, tuple[str, int, bytes]] = field(default_factory=dict)
@@ -192,6 +194,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if action == "GetParameter" and self._tell_parameter(json.loads(text)["Name"]):
             return
+        if action == "DescribePlacementGroups":
+            self._tell_placement_group(found["GroupName.1"])
+            return
         if action == "RunInstances" and "DryRun" not in found:
             with ec2.lock:
                 status, answer = self._run(found, text)
@@ -234,6 +239,18 @@ class _Handler(BaseHTTPRequestHandler):
         if value:
             self._answer(200, json.dumps({"Parameter": {"Name": name, "Value": value}}).encode())
         return bool(value)
+
+    def _tell_placement_group(self, name: str) -> None:
+        strategy = self.server.ec2.placement_groups.get(name)
+        if strategy is None:
+            self._answer(400, _error("InvalidPlacementGroup.Unknown", f"{name} is unknown"))
+            return
+        item = f"<item><groupName>{name}</groupName><strategy>{strategy}</strategy></item>"
+        body = f"<placementGroupSet>{item}</placementGroupSet>"
+        self._answer(
+            200,
+            f"<DescribePlacementGroupsResponse>{body}</DescribePlacementGroupsResponse>".encode(),
+        )
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         if self.headers.get("X-Amz-Target"):

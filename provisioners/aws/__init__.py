@@ -80,7 +80,8 @@ class AwsProvisioner:
             try:
                 clients = self.find_clients(wish.region)
             except ProvisionError as error:
-                raise_faults([*faults, Fault(message=error.message, hint=error.hint)])
+                if faults:
+                    raise_faults([*faults, Fault(message=error.message, hint=error.hint)])
                 raise
             self._plans[key] = look_up(clients, wish, known=faults)
         return self._plans[key]
@@ -127,28 +128,29 @@ class AwsProvisioner:
         """End all that a launch has started, and what it may have started unanswered."""
         now = time.monotonic()
         self._started.update(dict.fromkeys(fleet.started, now))
-        told = f"Ended because of: {why.message if isinstance(why, EnvbootError) else why!r}"
+        told: tuple[str, ...] = (f"Ended because of: {why!r}",)
+        if isinstance(why, EnvbootError):
+            told = (f"Ended because of: {why.message}", *why.causes)
         try:
             self._end(clients, fleet.started)
             if fleet.unknown:
                 self._end(clients, self._await_unknown(fleet, clients, launch))
         except ProvisionError as error:
-            causes = (*error.causes, told)
+            causes = (*error.causes, *told)
             raise ProvisionError(error.message, causes=causes, hint=error.hint) from why
         fleet.started.clear()
         self._records.remove(launch)
 
     def _await_unknown(self, fleet: Fleet, clients: Clients, launch: str) -> set[str]:
         """Return the ids of what a call has started whose answer did not arrive."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
+        from provisioners.aws.errors import FAULTS
         from provisioners.aws.machines import find_tagged
 
         end = time.monotonic() + SETTLE
         while True:
             try:
                 found = find_tagged(clients.ec2, [launch]).get(launch, [])
-            except (BotoCoreError, ClientError) as error:
+            except FAULTS as error:
                 told = clients.explain(
                     error, f"Cannot tell what launch `{launch}` has started: EC2 does not answer"
                 )
@@ -166,8 +168,7 @@ class AwsProvisioner:
         Raises:
             ProvisionError: AWS refuses to tell.
         """
-        from botocore.exceptions import BotoCoreError, ClientError
-
+        from provisioners.aws.errors import FAULTS
         from provisioners.aws.machines import find_by_id, to_state
 
         states = {}
@@ -175,7 +176,7 @@ class AwsProvisioner:
             clients = self.find_clients(region)
             try:
                 found = find_by_id(clients.ec2, names)
-            except (BotoCoreError, ClientError) as error:
+            except FAULTS as error:
                 message = f"Failed to ask EC2 for {len(names)} instances"
                 raise clients.explain(error, message) from error
             for name in names:
@@ -193,14 +194,13 @@ class AwsProvisioner:
         Raises:
             ProvisionError: AWS refuses to tell.
         """
-        from botocore.exceptions import BotoCoreError, ClientError
-
+        from provisioners.aws.errors import FAULTS
         from provisioners.aws.machines import read_console
 
         clients = self.find_clients(instance.details.get("region"))
         try:
             return read_console(clients.ec2, instance.name)
-        except (BotoCoreError, ClientError) as error:
+        except FAULTS as error:
             message = f"Failed to read the console of `{instance.name}`"
             raise clients.explain(error, message) from error
 
@@ -230,13 +230,12 @@ class AwsProvisioner:
 
     def _look(self, clients: Clients, launches: Sequence[str]) -> dict[str, list[Instance]]:
         """Return what EC2 shows of launches, and what it does not show yet."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
+        from provisioners.aws.errors import FAULTS
         from provisioners.aws.machines import find_tagged, to_instance
 
         try:
             found = find_tagged(clients.ec2, launches)
-        except (BotoCoreError, ClientError) as error:
+        except FAULTS as error:
             message = f"Failed to ask EC2 in `{clients.region}` for instances"
             raise clients.explain(error, message) from error
         seen = {}
@@ -263,14 +262,14 @@ class AwsProvisioner:
 
     def _forget(self, clients: Clients, records: Iterable[Record]) -> None:
         """Remove the records of launches that have ended, as far as this account can tell."""
-        from botocore.exceptions import BotoCoreError, ClientError
+        from provisioners.aws.errors import FAULTS
 
         old = [record for record in records if record.age > FRESH]
         if not old:
             return
         try:
             account = clients.sts.get_caller_identity()["Account"]
-        except (BotoCoreError, ClientError):
+        except FAULTS:
             return
         for record in old:
             if record.account == account or (not record.account and record.age > UNANSWERED):

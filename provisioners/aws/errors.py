@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore import exceptions as botocore
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from bootstrap.agent import wire
 from bootstrap.errors import ProvisionError
@@ -21,6 +22,9 @@ _SUPPORT = "Only AWS support can lift this: `https://console.aws.amazon.com/supp
 _NETWORK = "Check the network, the region's name and `AWS_ENDPOINT_URL`"
 _QUOTA = "Ask for more at `https://console.aws.amazon.com/servicequotas`, or launch fewer"
 _CAPACITY = "Try another `--instance-type`, more zones (`--subnet`, `--zone`), or fewer instances"
+
+FAULTS = (BotoCoreError, ClientError, ResponseParserError)
+"""All that a call may raise; the last where something between us and AWS answers in HTML."""
 
 CAPACITY = {
     "InsufficientInstanceCapacity",
@@ -105,7 +109,7 @@ _KINDS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
         ),
         _CREDENTIALS,
     ),
-    ((botocore.HTTPClientError, botocore.ConnectionError, botocore.IncompleteReadError), _NETWORK),
+    ((botocore.HTTPClientError, botocore.ConnectionError, ResponseParserError), _NETWORK),
 )
 _UNSENT = (*_KINDS[0][0], botocore.ConnectionError, botocore.ParamValidationError)
 _ENCODED = re.compile(r"\s*Encoded authorization failure message: (\S+)")
@@ -131,7 +135,8 @@ def is_busy(error: Exception) -> bool:
     """Whether the same request may be answered a moment later."""
     if isinstance(error, ClientError):
         return find_code(error) in BUSY or is_lost(error)
-    return isinstance(error, (botocore.HTTPClientError, botocore.ConnectionError))
+    lost = (botocore.HTTPClientError, botocore.ConnectionError, ResponseParserError)
+    return isinstance(error, lost)
 
 
 def has_unknown_profile(error: Exception) -> bool:

@@ -6,8 +6,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from bootstrap.errors import ProvisionError
 from provisioners import defer_interrupts
 from provisioners.aws import errors
@@ -141,7 +139,7 @@ class Fleet:
             before, self.unknown = self.unknown, attempt.most
             try:
                 answer = self._clients.starting.run_instances(**arguments)
-            except (BotoCoreError, ClientError) as error:
+            except errors.FAULTS as error:
                 # A call that was lost before is still open while nothing has been said of it.
                 if not errors.is_lost(error) and not (before and errors.is_busy(error)):
                     self.unknown = 0

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from bootstrap.errors import ProvisionError, name_some
-from provisioners.aws.errors import DENIED, find_code
+from provisioners.aws.errors import DENIED, FAULTS, find_code
 from provisioners.aws.options import Fault, raise_faults
 from provisioners.aws.request import Image, Place, Plan
 
@@ -62,7 +62,7 @@ def look_up(clients: Clients, wish: Wish, *, known: Sequence[Fault] = ()) -> Pla
         _check_key(clients, wish, faults)
         together = _find_strategy(clients, wish, faults) == "cluster"
         _check_profile(clients, wish, faults)
-    except (BotoCoreError, ClientError) as error:
+    except FAULTS as error:
         raise clients.explain(error, message) from error
     if image and wish.root_size is not None and wish.root_size < image.size:
         faults.append(

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from provisioners import Instance, State
-from provisioners.aws.errors import find_code, tell
+from provisioners.aws.errors import FAULTS, find_code, tell
 from provisioners.aws.request import TAG
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _end_chunk(client: EC2Client, chunk: list[str], done: End) -> None:
         for name in chunk:
             _end_chunk(client, [name], done)
         return
-    except BotoCoreError as error:
+    except FAULTS as error:
         done.failed.update(dict.fromkeys(chunk, tell(error)))
         return
     states = {

@@ -8,10 +8,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from bootstrap.errors import ProvisionError
-from provisioners.aws.errors import find_code
+from provisioners.aws.errors import FAULTS, find_code
 
 if TYPE_CHECKING:
     from provisioners.aws.clients import Clients
@@ -74,7 +74,7 @@ def put_template(clients: Clients, name: str, data: dict[str, Any]) -> Template:
         if found["DefaultVersionNumber"] != newest:
             clients.ec2.modify_launch_template(LaunchTemplateId=known, DefaultVersion=str(newest))
         return Template(id=known, name=name, version=newest, made=changed)
-    except (BotoCoreError, ClientError) as error:
+    except FAULTS as error:
         raise clients.explain(error, f"Failed to write launch template `{name}`") from error
 
 
