@@ -17,11 +17,12 @@ class Output:
 
     def __init__(self) -> None:
         self._at: dict[str, int] = {}
+        self._held: dict[str, bytes] = {}
 
     def read_new(self, outcome: Outcome, *, whole_lines: bool) -> bytes:
         """Return what came since the last call; of a command that runs only whole lines."""
         instance = outcome.instance
-        at = self._at.get(instance.name, 0)
+        name, at = instance.name, self._at.get(instance.name, 0)
         if instance.root and instance.folder:
             try:
                 with (instance.folder / "output").open("rb") as stream:
@@ -29,12 +30,14 @@ class Output:
                     data = stream.read()
             except FileNotFoundError:
                 return b""
-            if whole_lines and not outcome.gone and "command" not in outcome.reports:
-                # Lines of several instances must not mix: what is not a whole line waits.
-                data = data[: data.rfind(b"\n") + 1]
-            self._at[instance.name] = at + len(data)
-            return data
-        data, self._at[instance.name] = join_pieces(outcome.reports, at)
+            at += len(data)
+        else:
+            data, at = join_pieces(outcome.reports, at)
+        data, self._at[name] = self._held.pop(name, b"") + data, at
+        if whole_lines and not outcome.gone and "command" not in outcome.reports:
+            # Lines of several instances must not mix: what is not a whole line waits.
+            whole = data.rfind(b"\n") + 1
+            data, self._held[name] = data[:whole], data[whole:]
         return data
 
 

@@ -83,7 +83,12 @@ class Launchers(click.Group):
         return make_command(load_provisioner(cmd_name), launch_on)
 
 
-@click.group("launch", cls=Launchers, subcommand_metavar="PROVISIONER [OPTIONS] [-- COMMAND…]")
+@click.group(
+    "launch",
+    cls=Launchers,
+    options_metavar="",
+    subcommand_metavar="PROVISIONER [OPTIONS] [-- COMMAND…]",
+)
 def command() -> None:
     """Run a command in your environment, on one or many machines.
 
