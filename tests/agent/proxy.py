@@ -7,11 +7,14 @@ import http.client
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_PASSED = ("Last-Modified", "Location")
 
 
 class Proxy(ThreadingHTTPServer):
@@ -24,8 +27,8 @@ class Proxy(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, port: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, port: int, handler: type[Handler] | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), handler or Handler)
         self.upstream = port
         self.faults: list[list[Any]] = []
         self.requests: list[str] = []
@@ -57,8 +60,10 @@ class Proxy(ThreadingHTTPServer):
         return document
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    """Passes one request on, unless a fault befalls it."""
+
     server: Proxy
 
     def do_GET(self) -> None:
@@ -80,21 +85,39 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if isinstance(what, int):
-            self._answer(what, b"<Error><Code>Trouble</Code><Message>Bad day</Message></Error>")
+            code = "SlowDown" if what == 503 else "Trouble"
+            self._answer(what, f"<Error><Code>{code}</Code></Error>".encode())
+            return
+        headers = {key: value for key, value in self.headers.items() if key != "Host"}
+        refusal = self.admit(headers)
+        if refusal:
+            self._answer(*refusal)
             return
         upstream = http.client.HTTPConnection("127.0.0.1", self.server.upstream, timeout=30)
         with contextlib.closing(upstream):
-            headers = {key: value for key, value in self.headers.items() if key != "Host"}
             upstream.request(self.command, self.path, body, headers)
             answer = upstream.getresponse()
             if what == "lose the answer":
                 answer.read()
                 self.close_connection = True
                 return
-            self._answer(answer.status, answer.read(), cut=what == "cut")
+            status, data = self.judge(answer.status, answer.read())
+            passed = {name: answer.headers[name] for name in _PASSED if name in answer.headers}
+            self._answer(status, data, cut=what == "cut", headers=passed)
 
-    def _answer(self, status: int, body: bytes, *, cut: bool = False) -> None:
+    def admit(self, headers: dict[str, str]) -> tuple[int, bytes] | None:
+        """Return with what to refuse the request, None to pass it on with these headers."""
+
+    def judge(self, status: int, data: bytes) -> tuple[int, bytes]:
+        """Return what to answer where the bucket answered this."""
+        return status, data
+
+    def _answer(
+        self, status: int, body: bytes, *, cut: bool = False, headers: dict[str, str] | None = None
+    ) -> None:
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         if status != 204:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -102,10 +125,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = self.close_connection or cut
 
 
+AnyProxy = TypeVar("AnyProxy", bound=Proxy)
+
+
 @contextlib.contextmanager
 def run_proxy(port: int) -> Iterator[Proxy]:
     """Run a proxy in front of a loopback port."""
-    with Proxy(port) as proxy:
+    with running(Proxy(port)) as proxy:
+        yield proxy
+
+
+@contextlib.contextmanager
+def running(server: AnyProxy) -> Iterator[AnyProxy]:
+    """Let a proxy serve until the end of the context."""
+    with server as proxy:
         thread = threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
