@@ -103,19 +103,22 @@ def test_a_missing_bucket_is_named(s3_bucket: str, method: Method) -> None:
     assert error.hint
 
 
-@pytest.mark.parametrize("method", [METHODS["create"], METHODS["delete"]])
+@pytest.mark.parametrize(
+    ("method", "action"), [("create", "s3:PutObject"), ("delete", "s3:DeleteObject")]
+)
 def test_a_refusal_names_what_is_missing(
     s3_bucket: str,
     s3_server: S3Server,
     monkeypatch: pytest.MonkeyPatch,
-    method: Method,
+    method: str,
+    action: str,
 ) -> None:
     for name, value in s3_server.environment(s3_server.reader).items():
         monkeypatch.setenv(name, value)
-    error = failure(f"s3://{s3_bucket}", method)
-    assert error.message.endswith(f"`s3://{s3_bucket}/key`")
+    error = failure(f"s3://{s3_bucket}/root", METHODS[method])
+    assert error.message.endswith(f"`s3://{s3_bucket}/root/key`")
     assert error.causes[0].startswith("AccessDenied: ")
-    assert "s3:PutObject" in str(error.hint)
+    assert f"Allow this identity `{action}` on `arn:aws:s3:::{s3_bucket}/root/*`" in str(error.hint)
 
 
 def test_a_reader_may_read(s3: Store, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
