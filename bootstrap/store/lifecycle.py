@@ -51,7 +51,7 @@ def merge_rules(
     S3 refuses rules of the old form (`Prefix` beside `ID`) together with those of the new one, so
     that the former are written in the latter, which means the same.
     """
-    names = {_name(root, folder) for folder in (*SHORT_LIVED, "base", _UPLOADS)}
+    names = _names(root)
     others = [dict(rule) for rule in present if rule.get("ID") not in names]
     for rule in others:
         if "Prefix" in rule:
@@ -63,10 +63,15 @@ def find_differences(
     present: Sequence[Mapping[str, Any]], wanted: Sequence[Mapping[str, Any]], root: str
 ) -> list[str]:
     """Return the IDs of our rules for `root` that are missing, other than wanted, or too many."""
-    names = {_name(root, folder) for folder in (*SHORT_LIVED, "base", _UPLOADS)}
+    names = _names(root)
     ours = {rule["ID"]: _comparable(rule) for rule in present if rule.get("ID") in names}
     should = {rule["ID"]: _comparable(rule) for rule in wanted}
     return sorted(name for name in ours | should if ours.get(name) != should.get(name))
+
+
+def has_ours(present: Sequence[Mapping[str, Any]], root: str) -> bool:
+    """Tell whether any rule is ours for `root`."""
+    return any(rule.get("ID") in _names(root) for rule in present)
 
 
 def find_expiry(rules: Sequence[Mapping[str, Any]], key: str) -> int | None:
@@ -107,6 +112,10 @@ def _comparable(rule: Mapping[str, Any]) -> dict[str, Any]:
         "noncurrent": rule.get("NoncurrentVersionExpiration", {}).get("NoncurrentDays"),
         "uploads": rule.get("AbortIncompleteMultipartUpload", {}).get("DaysAfterInitiation"),
     }
+
+
+def _names(root: str) -> set[str]:
+    return {_name(root, folder) for folder in (*SHORT_LIVED, "base", _UPLOADS)}
 
 
 def _name(root: str, folder: str) -> str:

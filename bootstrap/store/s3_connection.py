@@ -45,14 +45,14 @@ class Connection:
             self.session.events.register("before-send.s3.PutObject", mark_sending)
             self.client = self._connect(self.settings.region)
 
-    def _connect(self, region: str | None) -> S3Client:
+    def _connect(self, region: str | None, attempts: int = ATTEMPTS) -> S3Client:
         # Checksums in trailers are unknown to many services that speak S3, and would become
         # part of what a presigned PUT demands; SigV4 signs the payload's sha256 anyway.
         config = Config(
             signature_version="s3v4",
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=10,
             tcp_keepalive=True,
             max_pool_connections=32,
@@ -60,6 +60,21 @@ class Connection:
         return self.session.client(
             "s3", region_name=region, endpoint_url=self.settings.endpoint_url, config=config
         )
+
+    def use_region(self, region: str) -> None:
+        """Go on in another region, from now on."""
+        self.client = self._connect(region)
+
+    def impatient(self) -> S3Client:
+        """Return a client that does not try again, to find out how a service answers."""
+        return self._connect(self.region, attempts=1)
+
+    @property
+    def region(self) -> str:
+        """The region that requests are signed for."""
+        name = self.client.meta.region_name
+        # boto3's name for no region at all.
+        return "us-east-1" if name in (None, "aws-global") else name
 
     @property
     def endpoint(self) -> str:
@@ -80,12 +95,11 @@ class Connection:
     @property
     def place(self) -> Place:
         """What errors are about."""
-        # The client is not there yet while its own making fails.
-        client: S3Client | None = getattr(self, "client", None)
         return Place(
             bucket=self.bucket,
             root=self.root,
-            region=client.meta.region_name if client else None,
+            # The client is not there yet while its own making fails.
+            region=self.region if hasattr(self, "client") else None,
             kms_key=self.settings.kms_key,
         )
 
@@ -106,7 +120,7 @@ class Connection:
         headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
         region = headers.get("x-amz-bucket-region")
         if region and region != self.client.meta.region_name:
-            self.client = self._connect(region)
+            self.use_region(region)
         self.located = True
 
     def session_end(self) -> tuple[datetime | None, bool]:

@@ -117,8 +117,8 @@ _DENIALS = (
     (
         "explicit deny in a resource-based policy",
         (
-            "A `Deny` of the bucket's policy applies: it may ask for TLS, a network or an encryption. "
-            "`aws s3api get-bucket-policy --bucket {bucket}` shows it"
+            "A `Deny` of the bucket's policy applies: it may ask for TLS, a network or an "
+            "encryption. `aws s3api get-bucket-policy --bucket {bucket}` shows it"
         ),
     ),
     (

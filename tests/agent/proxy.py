@@ -95,8 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         status, _, code = str(what).partition(" ")
         if status.isdigit():
-            body = f"<Error><Code>{code or 'Trouble'}</Code><Message>Bad day</Message></Error>"
-            self._answer(int(status), body.encode())
+            words = f"<Error><Code>{code or 'Trouble'}</Code><Message>Bad day</Message></Error>"
+            self._answer(int(status), words.encode())
             return
         upstream = http.client.HTTPConnection("127.0.0.1", self.server.upstream, timeout=30)
         with contextlib.closing(upstream):

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
@@ -23,7 +17,6 @@ from bootstrap.store import Store, open_store
 from bootstrap.store.s3 import MAX_SINGLE_PUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.servers import S3Server
@@ -56,29 +49,6 @@ def failure(url: str, method: Method) -> StoreError:
     assert "Signature=" not in text
     assert "secret" not in text.replace("the secret key", "")
     return caught.value
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    """A service that has regions, and checks no signature."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/"):
-                break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///prefix", "s3://bucket/a?b", "s3://bucket/a#b"])
