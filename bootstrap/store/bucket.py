@@ -233,7 +233,7 @@ class _Steps:
                 connection.client.delete_bucket_encryption(Bucket=connection.bucket)
             return "This service takes the setting and then fails to write: it was taken back"
 
-        words = f"aws:kms with `{key}`" if key else "AES256, or a key of the bucket's"
+        words = f"aws:kms with `{key}`" if key else "AES256, where nothing else is set"
         return self._ensure("encryption", words, find, write)
 
     def _takes_uploads(self) -> bool:

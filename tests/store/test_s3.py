@@ -12,9 +12,12 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import pytest
 
+from bootstrap.cli import cli, run
+from bootstrap.config import S3Settings
 from bootstrap.errors import StoreError, UsageError
 from bootstrap.store import Store, open_store
 from bootstrap.store.s3 import MAX_SINGLE_PUT
+from tests.store.guest import ask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -205,3 +208,39 @@ def test_more_than_one_upload_carries_is_refused_unread(s3: Store, tmp_path: Pat
         s3.create("key", large)
     assert "s3://" in caught.value.message
     assert caught.value.hint
+
+
+def test_the_projects_own_place_of_the_bucket_comes_before_the_environments(
+    s3_bucket: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    settings = S3Settings(endpoint_url=s3_server.endpoint, region="eu-west-3")
+    with open_store(f"s3://{s3_bucket}", settings=settings) as store:
+        store.create("key", b"x")
+        url = store.sign_get("key", 60)
+        assert ask("GET", url).body == b"x"
+        access = store.role_access()
+    assert url.startswith(s3_server.endpoint)
+    assert "%2Feu-west-3%2Fs3%2F" in url
+    assert access
+    assert access.region == "eu-west-3"
+
+
+def test_commands_read_the_projects_place_of_the_bucket(
+    s3_bucket: str,
+    s3_server: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with open_store(f"s3://{s3_bucket}") as store:
+        store.create("key", b"x")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    text = f'[tool.envboot.s3]\nendpoint-url = "{s3_server.endpoint}"\n'
+    (tmp_path / "pyproject.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert run(cli, ["store", "ls", f"s3://{s3_bucket}"], "envboot") == 0
+    assert capsys.readouterr().out.endswith("  key\n")
+    assert run(cli, ["store", "rm", "--yes", f"s3://{s3_bucket}", "key"], "envboot") == 0
+    assert s3_server.client().list_objects_v2(Bucket=s3_bucket)["KeyCount"] == 0
