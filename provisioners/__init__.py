@@ -64,6 +64,11 @@ class State:
     word: str
     reason: str | None = None
 
+    @classmethod
+    def of_process(cls, *, alive: bool) -> State:
+        """Return the state of an instance that is a process of this machine."""
+        return cls(alive=alive, word="running" if alive else "idle")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
@@ -106,6 +111,9 @@ class Provisioner(Protocol):
         With `by_role` the instances must have a role. Returns the one platform that such
         instances can be, None where the user has the choice.
         """
+
+    def is_interruptible(self, options: Options) -> bool:
+        """Whether the platform may take such an instance back, and tells it shortly before."""
 
     def start(self, request: Request) -> list[Instance]:
         """Start every instance, or none: what was started is ended again before raising."""

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 
 from bootstrap.config import cache_folder
 from bootstrap.errors import ProvisionError
-from provisioners import Instance, defer_interrupts, state_folder
+from provisioners import Instance, Option, State, defer_interrupts, state_folder
 
 if TYPE_CHECKING:
-    from provisioners import Request
+    from collections.abc import Sequence
+
+    from provisioners import Options, Request
 
 # A conda environment works at its prefix only. In a mount name space of its own each instance
 # has its own /opt/envboot: where the host has none, /opt is shown again with that folder added.
@@ -45,6 +47,7 @@ mkdir -p "$mine/opt/envboot"
 mount --bind "$mine/opt/envboot" /opt/envboot
 exec "$@"
 """
+PLATFORM = "linux-aarch64" if machine() in ("aarch64", "arm64") else "linux-64"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 GRACE = 10
 """Seconds between SIGTERM and SIGKILL."""
@@ -59,14 +62,21 @@ class LocalProvisioner:
     render_for = "local"
     guest_loopback = "127.0.0.1"
     host_python = True
-    platform = "linux-aarch64" if machine() in ("aarch64", "arm64") else "linux-64"
+    role = None
+    options: tuple[Option, ...] = ()
 
     def __init__(self) -> None:
         self._children: dict[int | None, subprocess.Popen[bytes]] = {}
 
-    def check(self, options: dict[str, str]) -> None:
-        """Refuse nothing: whatever starts here is known to be here."""
+    def check(self, options: Options, *, by_role: bool = False) -> str:
+        """Refuse nothing, whatever starts here is known to be here; returns our own platform."""
+        del options, by_role
+        return PLATFORM
+
+    def is_interruptible(self, options: Options) -> bool:
+        """Return False: nobody else has a claim on this machine."""
         del options
+        return False
 
     def start(self, request: Request) -> list[Instance]:
         """Start one process an instance, in a session of its own.
@@ -96,7 +106,7 @@ class LocalProvisioner:
             name = f"{request.launch}-{number}"
             folder = state_folder() / self.name / request.launch / name
             root = folder / "root"
-            instances.append(Instance(name=name, folder=folder, root=root))
+            instances.append(Instance(name=name, launch=request.launch, folder=folder, root=root))
             root.mkdir(parents=True)
             script = folder / "user-data"
             # It carries signed URLs.
@@ -117,18 +127,25 @@ class LocalProvisioner:
             instances[-1] = replace(instances[-1], pid=process.pid)
             (folder / "pid").write_text(str(process.pid))
 
-    def instances(self) -> list[Instance]:
+    def instances(self, launch: str | None = None) -> list[Instance]:
         """Return the instances whose folders are still there, running or not."""
         found = []
-        for file in sorted((state_folder() / self.name).glob("*/*/pid")):
+        for file in sorted((state_folder() / self.name).glob(f"{launch or '*'}/*/pid")):
             # Another process may be removing it just now.
             with contextlib.suppress(OSError):
                 folder, text = file.parent, file.read_text()
                 # Empty where the disk was full.
                 pid = int(text) or None if text.isdigit() else None
                 root = folder / "root"
-                found.append(Instance(name=folder.name, folder=folder, root=root, pid=pid))
+                name = folder.parent.name
+                found.append(
+                    Instance(name=folder.name, launch=name, folder=folder, root=root, pid=pid)
+                )
         return found
+
+    def states(self, instances: Sequence[Instance]) -> dict[str, State]:
+        """Return of each instance whether its processes are alive."""
+        return {i.name: State.of_process(alive=self.is_running(i)) for i in instances}
 
     def is_running(self, instance: Instance) -> bool:
         """Whether the agent, its publishing or the command is alive."""
@@ -149,7 +166,7 @@ class LocalProvisioner:
             return f"`{instance.folder}` has been removed"
         return text
 
-    def terminate(self, instances: list[Instance], *, keep: bool = False) -> None:
+    def terminate(self, instances: Sequence[Instance], *, keep: bool = False) -> None:
         """End every process of the instances, politely first, and remove their folders."""
         # Of a process in the midst of `exec` neither command nor environment can be read.
         children = {i.pid for i in instances if i.pid in self._children and self.is_running(i)}
@@ -184,7 +201,7 @@ def _belongs(pid: int, marks: set[bytes]) -> bool:
         return False
 
 
-def _find_members(instances: list[Instance], sessions: set[int]) -> set[int]:
+def _find_members(instances: Sequence[Instance], sessions: set[int]) -> set[int]:
     """Return the live processes of instances, whatever became of the ones that started them.
 
     A process is known by its environment, or, when the command cleared that, by its session;

@@ -10,16 +10,19 @@ import signal
 import subprocess
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootstrap.errors import ProvisionError
-from provisioners import Instance, Request, defer_interrupts, state_folder
+from provisioners import Instance, Option, Request, State, defer_interrupts, state_folder
 from provisioners.image import ensure_debian_image, kernel_beside
 from provisioners.seed import SeedServer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
+
+    from provisioners import Options
 
 QEMU = "qemu-system-x86_64"
 HOST = "10.0.2.2"
@@ -66,23 +69,33 @@ def _escape(value: object) -> str:
 class QemuProvisioner:
     """Virtual machines below `<state folder>/qemu/<launch>/<instance>/`.
 
-    Options: `image` (a qcow2 or raw disk), or `make-image` (`true`: a Debian one, made once);
-    `memory` (MiB) and `cpus`. The image is never changed: each instance writes to an overlay.
-    User-data is served on this machine's loopback while this object lives.
+    The image is never changed: each instance writes to an overlay. User-data is served on this
+    machine's loopback while this object lives.
     """
 
     name = "qemu"
     render_for = "nocloud"
     guest_loopback = HOST
     host_python = False
-    platform = "linux-64"
+    role = None
+    options = (
+        Option(name="image", help="The disk image to boot: qcow2 or raw.", metavar="FILE"),
+        Option(name="make-image", help="Make a Debian 12 image if there is none.", kind="flag"),
+        Option(
+            name="memory",
+            help=f"Memory of an instance, in MiB.  [default: {MEMORY}]",
+            kind="number",
+            metavar="MIB",
+        ),
+        Option(name="cpus", help=f"Processors of an instance.  [default: {CPUS}]", kind="number"),
+    )
 
     def __init__(self, state: Path | None = None) -> None:
         self._state = state or state_folder()
         self._seeds: dict[str, tuple[SeedServer, list[Instance]]] = {}
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 
-    def check(self, options: Mapping[str, str]) -> None:
+    def check(self, options: Options, *, by_role: bool = False) -> str:
         """Refuse, before anything is built, what could never start; makes no image.
 
         Raises:
@@ -93,6 +106,13 @@ class QemuProvisioner:
         _number(options, "cpus", CPUS)
         if options.get("make-image") != "true":
             find_format(self._find_image(options))
+        del by_role
+        return "linux-64"
+
+    def is_interruptible(self, options: Options) -> bool:
+        """Return False: nobody else has a claim on this machine."""
+        del options
+        return False
 
     def start(self, request: Request) -> list[Instance]:
         """Start every instance, or none.
@@ -123,7 +143,7 @@ class QemuProvisioner:
                 with defer_interrupts():
                     folder = launch / name
                     folder.mkdir(parents=True, mode=0o700)
-                    instances.append(Instance(name=name, folder=folder))
+                    instances.append(Instance(name=name, launch=request.launch, folder=folder))
                     make_overlay(image, kind, folder / "disk.qcow2")
                     command = compose_command(
                         folder,
@@ -134,7 +154,7 @@ class QemuProvisioner:
                         kernel=kernel_beside(image),
                     )
                     pid = self._launch(command, folder)
-                    instances[-1] = Instance(name=name, folder=folder, pid=pid)
+                    instances[-1] = replace(instances[-1], pid=pid)
         except BaseException:
             self.terminate(instances)
             raise
@@ -142,13 +162,13 @@ class QemuProvisioner:
             self._close_seeds()
         return instances
 
-    def _find_image(self, options: Mapping[str, str]) -> Path:
+    def _find_image(self, options: Options) -> Path:
         if options.get("make-image") == "true":
             return ensure_debian_image(self._state / "images")
         hint = "Name a cloud image with `--image`, or have a Debian one made with `--make-image`"
         if not options.get("image"):
             raise ProvisionError("Expected a disk image for QEMU, found none", hint=hint)
-        image = Path(options["image"]).expanduser().resolve()
+        image = Path(str(options["image"])).expanduser().resolve()
         if not image.is_file():
             raise ProvisionError(f"Image `{image}` was not found", hint=hint)
         return image
@@ -174,14 +194,20 @@ class QemuProvisioner:
             )
         return child.pid
 
-    def instances(self) -> list[Instance]:
+    def instances(self, launch: str | None = None) -> list[Instance]:
         """Return the instances whose folders are still there, running or not."""
         found = []
-        for folder in sorted((self._state / "qemu").glob("*/*")):
+        for folder in sorted((self._state / "qemu").glob(f"{launch or '*'}/*")):
             pidfile = folder / "qemu.pid"
             pid = pidfile.read_text().strip() if pidfile.exists() else ""
-            found.append(Instance(name=folder.name, folder=folder, pid=int(pid) if pid else None))
+            number = int(pid) if pid else None
+            name = folder.parent.name
+            found.append(Instance(name=folder.name, launch=name, folder=folder, pid=number))
         return found
+
+    def states(self, instances: Sequence[Instance]) -> dict[str, State]:
+        """Return of each instance whether its QEMU runs."""
+        return {i.name: State.of_process(alive=self.is_running(i)) for i in instances}
 
     def is_running(self, instance: Instance) -> bool:
         """Whether its QEMU runs; a guest that powered off ended it."""
@@ -202,7 +228,7 @@ class QemuProvisioner:
         file = instance.folder / "console.txt" if instance.folder else None
         return file.read_text(errors="replace") if file and file.exists() else ""
 
-    def terminate(self, instances: list[Instance], *, keep: bool = False) -> None:
+    def terminate(self, instances: Sequence[Instance], *, keep: bool = False) -> None:
         """End the virtual machines; with `keep`, leave their disks and consoles behind."""
         for end in (signal.SIGTERM, signal.SIGKILL):
             for instance in instances:
@@ -226,8 +252,8 @@ class QemuProvisioner:
                 seeds.close()
 
 
-def _number(options: Mapping[str, str], name: str, default: str) -> str:
-    value = options.get(name, default)
+def _number(options: Options, name: str, default: str) -> str:
+    value = str(options.get(name, default))
     if not value.isdigit() or int(value) < 1:
         wanted = "MiB as a whole number" if name == "memory" else "a whole number"
         raise ProvisionError(f"Expected `{name}` as {wanted}, found `{value}`")

@@ -21,12 +21,16 @@ COMMANDS = {
     "export": "Write the exact packages of an environment for another tool",
     "launch": "Run a command in your environment, on one or many machines",
     "ls": "List the instances that were started from here",
+    "logs": "Print what the command printed on the instances",
     "lock": "Make the manifest: exact packages for the target platform",
     "plan": "Show what becomes of each package on the machines",
     "render-userdata": "Make the cloud-init user-data document for an environment",
     "scan": "Report what is in an environment",
+    "status": "Show how the instances of a launch are",
     "store": "Work with the bucket",
     "terminate": "End a launch's instances, and remove what they left on this machine",
+    "wait": "Wait until the instances of a launch are ready, or done",
+    "why": "Tell what happened on each instance, and why",
 }
 
 

@@ -64,6 +64,18 @@ def count_files(sizes: Sequence[int]) -> str:
     return f"{count(len(sizes), 'file')}, {amount}"
 
 
+def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
+    """Align rows in columns two spaces apart, those of `right` to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(widths[i]) if i in right else cell.ljust(widths[i])
+            for i, cell in enumerate(row)
+        ).rstrip()
+        for row in rows
+    ]
+
+
 def print_json(document: Any) -> None:
     """Print a document on stdout, two-space indented, keys in the order given."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))

@@ -2,33 +2,57 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from bootstrap.cli import console
-from provisioners import Instance, Provisioner, load_provisioner, provisioner_names
+from bootstrap.cli.fleets import JSON
+from bootstrap.errors import ProvisionError
+from provisioners import load_provisioner, provisioner_names
+
+if TYPE_CHECKING:
+    from provisioners import Instance, Provisioner
 
 
-def find_instances() -> list[tuple[Provisioner, Instance]]:
-    """Return every instance of every provisioner that is installed."""
-    made = [load_provisioner(name) for name in provisioner_names()]
-    return [(provisioner, instance) for provisioner in made for instance in provisioner.instances()]
+def find_instances() -> list[tuple[Provisioner, list[Instance]]]:
+    """Return every instance from here, by provisioner; one that cannot be asked is told about."""
+    found = []
+    for name in provisioner_names():
+        provisioner = load_provisioner(name)
+        try:
+            found.append((provisioner, provisioner.instances()))
+        except ProvisionError as error:
+            console.print_warning(f"`{name}` is left out: {error.message}")
+    return found
 
 
 @click.command("ls")
-@click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document.")
+@JSON
 def command(*, as_json: bool) -> None:
     """List the instances that were started from here and not ended yet."""
-    rows = [
-        {
-            "name": instance.name,
-            "provisioner": provisioner.name,
-            "state": "running" if provisioner.is_running(instance) else "idle",
-            "folder": str(instance.folder) if instance.folder else None,
-        }
-        for provisioner, instance in find_instances()
-    ]
+    found = []
+    for provisioner, instances in find_instances():
+        states = provisioner.states(instances)
+        found += [(provisioner, instance, states[instance.name]) for instance in instances]
     if as_json:
-        console.print_json(rows)
-        return
-    for row in rows:
-        click.echo(f"{row['name']}  {row['provisioner']:<6} {row['state']:<8} {row['folder']}")
+        console.print_json(
+            [
+                {
+                    "name": instance.name,
+                    "launch": instance.launch,
+                    "provisioner": provisioner.name,
+                    "state": state.word,
+                    "folder": str(instance.folder) if instance.folder else None,
+                    "details": dict(instance.details),
+                }
+                for provisioner, instance, state in found
+            ]
+        )
+    elif found:
+        rows = [
+            (i.name, i.launch, p.name, s.word, str(i.folder or " ".join(i.details.values())))
+            for p, i, s in found
+        ]
+        head = ("INSTANCE", "LAUNCH", "PROVISIONER", "STATE", "")
+        click.echo("\n".join(console.columns([head, *rows])))

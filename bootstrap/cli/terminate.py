@@ -2,36 +2,64 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
+from bootstrap.cli.fleets import LAUNCHES, STORE, open_fleet
 from bootstrap.cli.ls import find_instances
-from bootstrap.errors import UsageError
+from bootstrap.errors import ProvisionError, UsageError
 
-
-def _complete(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
-    del ctx, parameter
-    launches = {instance.name.rpartition("-")[0] for _, instance in find_instances()}
-    return sorted(name for name in launches if name.startswith(text))
+if TYPE_CHECKING:
+    from provisioners import Instance, Provisioner
 
 
 @click.command("terminate")
-@click.argument("launches", nargs=-1, metavar="LAUNCH…", shell_complete=_complete)
+@LAUNCHES
 @click.option("--all", "every", is_flag=True, help="End every launch that was made from here.")
-def command(launches: tuple[str, ...], *, every: bool) -> None:
+@STORE
+def command(launches: tuple[str, ...], *, every: bool, store: str | None) -> None:
     """End the instances of launches, or single instances, by name."""
     if bool(launches) == every:
         raise UsageError(
             "Expected the names of launches, or `--all`", hint="`envboot ls` lists them"
         )
-    found = [
-        (provisioner, instance)
-        for provisioner, instance in find_instances()
-        if every or {instance.name, instance.name.rpartition("-")[0]} & set(launches)
-    ]
-    names = {name for _, i in found for name in (i.name, i.name.rpartition("-")[0])}
-    unknown = [name for name in launches if name not in names]
-    if unknown:
-        raise UsageError(f"Unknown launch `{unknown[0]}`", hint="`envboot ls` lists them")
-    for provisioner, instance in found:
-        provisioner.terminate([instance])
-        click.echo(f"ended {instance.name}", err=True)
+    failures: list[ProvisionError] = []
+    for provisioner, instances in _find(launches, every=every, store=store):
+        try:
+            provisioner.terminate(instances)
+        except ProvisionError as error:
+            # The others are ended all the same.
+            failures.append(error)
+            continue
+        for instance in instances:
+            click.echo(f"ended {instance.name}", err=True)
+    if len(failures) > 1:
+        causes = tuple(cause for each in failures for cause in (each.message, *each.causes))
+        raise ProvisionError("Failed to end some instances", causes=causes, hint=failures[0].hint)
+    if failures:
+        raise failures[0]
+
+
+def _find(
+    names: tuple[str, ...], *, every: bool, store: str | None
+) -> list[tuple[Provisioner, list[Instance]]]:
+    here = find_instances()
+    if every:
+        return here
+    found = []
+    left = set(names)
+    for provisioner, instances in here:
+        wanted = [i for i in instances if {i.name, i.launch} & set(names)]
+        left -= {name for i in wanted for name in (i.name, i.launch)}
+        if wanted:
+            found.append((provisioner, wanted))
+    for name in sorted(left):
+        # Made elsewhere, or over already: whoever knows the launch knows its instances.
+        with open_fleet(name, store) as fleet:
+            instances = fleet.provisioner.instances(name) if fleet.provisioner else []
+            if fleet.provisioner and instances:
+                found.append((fleet.provisioner, instances))
+            else:
+                click.echo(f"nothing of {name} is left", err=True)
+    return found

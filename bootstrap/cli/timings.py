@@ -6,7 +6,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bootstrap.launch import Launched, Outcome
+    from bootstrap.launch import Launched
+    from bootstrap.outcomes import Outcome
 
 COLUMNS = 4
 """With more instances than this, the table shows minimum, median and maximum."""
@@ -76,7 +77,7 @@ def render(launched: Launched) -> str:
     columns = [stages(outcome) for outcome in outcomes]
     names = list(dict.fromkeys(name for column in columns for name in column))
     if len(outcomes) <= COLUMNS:
-        heads = [outcome.instance.name.rpartition("-")[2] for outcome in outcomes]
+        heads = [str(number) for number in range(len(outcomes))]
         rows = {name: [column.get(name) for column in columns] for name in names}
     else:
         heads = ["min", "median", "max"]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from bootstrap.indexes.program import find_uv
 from bootstrap.manifest import Base, CondaPackage, Manifest, Python, Tool, Wheel
 from bootstrap.publish import publish
 from bootstrap.store import open_store
-from tests.channel import Channel, ensure_channel
+from tests.channel import Channel, ensure_channel, explicit_list
 from tests.index import WheelFile, make_wheel, serve_folder, write_simple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from bootstrap.store import Store
@@ -127,3 +129,35 @@ def open_bench(folder: Path, *, tiny: int = 1, loopback: str = "127.0.0.1") -> I
             store=store,
             cache=folder / "cache",
         )
+
+
+def make_environment(
+    folder: Path,
+    url: str,
+    run: Callable[[list[str]], object],
+    *,
+    names: tuple[str, ...] = ("python", "native-tool"),
+    loopback: str = "127.0.0.1",
+) -> Path:
+    """Make a conda prefix from the channel, with a local wheel on top that goes into the layer.
+
+    `folder` becomes a user's project, with the pins of the tools; `loopback` is what guests call
+    this machine's own.
+    """
+    channel, prefix = ensure_channel(), folder / "conda"
+    explicit = folder / "explicit.txt"
+    explicit.write_text(explicit_list(channel, url, names))
+    options = ["--no-rc", "-y", "-q", "-p", str(prefix), "-f", str(explicit)]
+    run([str(channel.micromamba), "create", *options])
+    wheel = channel.wheels["six"].path
+    install = [find_uv(), "pip", "install", "-q", "--break-system-packages", "--offline"]
+    run([*install, "--python", str(prefix), str(wheel)])
+    # What the guest calls this machine's loopback.
+    for record in (prefix / "conda-meta").glob("*.json"):
+        record.write_text(record.read_text().replace("127.0.0.1", loopback))
+    micromamba = {"version": "2.8.1", "url": channel.micromamba.as_uri()}
+    micromamba["sha256"] = channel.micromamba_sha256
+    lines = [f"{name} = {json.dumps(value)}" for name, value in micromamba.items()]
+    settings = "\n".join(["[tool.envboot.tools.micromamba]", *lines])
+    (folder / "pyproject.toml").write_text(settings + "\n")
+    return prefix

@@ -58,6 +58,7 @@ class Spec:
         patient: wait for units that restart after a failure too.
         role: name and credentials of its role (`ec2`).
         require_token: whether its metadata service insists on IMDSv2 (`ec2`).
+        instance: its instance id; else one that is made of its name.
     """
 
     user_data: bytes
@@ -68,6 +69,7 @@ class Spec:
     patient: bool = False
     role: tuple[str, dict[str, str]] | None = None
     require_token: bool = False
+    instance: str | None = None
 
 
 class Report:
@@ -171,7 +173,7 @@ def boot(name: str, spec: Spec, *, root: Path, folder: Path) -> Iterator[Machine
         if spec.datasource == "ec2":
             metadata = MetadataServer(
                 namespace.listen(ADDRESS, 80),
-                instance=_instance(name),
+                instance=_instance(name, spec),
                 user_data=spec.user_data,
                 role=spec.role,
                 require_token=spec.require_token,
@@ -190,8 +192,8 @@ def boot(name: str, spec: Spec, *, root: Path, folder: Path) -> Iterator[Machine
         yield machine
 
 
-def _instance(name: str) -> str:
-    return f"i-{name}"
+def _instance(name: str, spec: Spec) -> str:
+    return spec.instance or f"i-{name}"
 
 
 def _command(name: str, root: Path, folder: Path, network: str) -> list[str]:
@@ -226,7 +228,7 @@ def _write_files(name: str, spec: Spec, upper: Path) -> None:
     for title, command in spec.commands.items():
         files[f"{_INSIDE}/commands/{title}"] = command.encode()
     if spec.datasource == "nocloud":
-        files[f"{seed}/meta-data"] = f"instance-id: {_instance(name)}\n".encode()
+        files[f"{seed}/meta-data"] = f"instance-id: {_instance(name, spec)}\n".encode()
         files[f"{seed}/user-data"] = spec.user_data
         files[config] = b"datasource_list: [NoCloud]\n"
     else:

@@ -7,15 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.indexes.program import find_uv
 from provisioners.image import ensure_debian_image
 from provisioners.qemu import HOST
+from tests.boot.environment import make_environment
 from tests.boot.network import Namespace
-from tests.channel import CACHE, ensure_channel, explicit_list
+from tests.channel import CACHE, ensure_channel
 from tests.index import serve_folder
 
 if TYPE_CHECKING:
@@ -32,27 +32,6 @@ def namespace() -> Iterator[Namespace]:
     made = Namespace()
     yield made
     made.close()
-
-
-def make_environment(folder: Path, url: str, run: Any) -> Path:
-    """Make a conda prefix from the channel, with a local wheel on top that goes into the layer."""
-    channel, prefix = ensure_channel(), folder / "conda"
-    explicit = folder / "explicit.txt"
-    explicit.write_text(explicit_list(channel, url, ("python", "native-tool")))
-    options = ["--no-rc", "-y", "-q", "-p", str(prefix), "-f", str(explicit)]
-    run([str(channel.micromamba), "create", *options])
-    wheel = channel.wheels["six"].path
-    install = [find_uv(), "pip", "install", "-q", "--break-system-packages", "--offline"]
-    run([*install, "--python", str(prefix), str(wheel)])
-    # What the guest calls this machine's loopback.
-    for record in (prefix / "conda-meta").glob("*.json"):
-        record.write_text(record.read_text().replace("127.0.0.1", HOST))
-    micromamba = {"version": "2.8.1", "url": channel.micromamba.as_uri()}
-    micromamba["sha256"] = channel.micromamba_sha256
-    lines = [f"{name} = {json.dumps(value)}" for name, value in micromamba.items()]
-    settings = "\n".join(["[tool.envboot.tools.micromamba]", *lines])
-    (folder / "pyproject.toml").write_text(settings + "\n")
-    return prefix
 
 
 def test_a_launch_on_qemu_installs_runs_publishes_and_ends(
@@ -76,7 +55,7 @@ def test_a_launch_on_qemu_installs_runs_publishes_and_ends(
     serving = serve_folder(ensure_channel().folder)
     url = namespace.run(serving.__enter__)
     try:
-        prefix = make_environment(tmp_path, url, run)
+        prefix = make_environment(tmp_path, url, run, loopback=HOST)
         words = ["launch", "qemu", "--image", str(image), "--python", str(prefix), "--json"]
         words += ["--store", f"file://{tmp_path}/store", "--", "python", "-c", CODE]
         launched = json.loads(run([*ENVBOOT, *words]))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.agent.main import TAIL
+from bootstrap.agent.run import TAIL
 from bootstrap.errors import StoreError
 from bootstrap.manifest import Base, Manifest, Python, Tool, Wheel
 from bootstrap.publish import MAX_REPORT, ORPHANED, Keys, publish, read_reports

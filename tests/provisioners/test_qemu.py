@@ -194,7 +194,7 @@ def _named(text: str) -> list[str]:
 def test_a_process_that_was_given_the_number_since_is_never_ended(tmp_path: Path) -> None:
     other = subprocess.Popen(["sleep", "30"])
     try:
-        instance = Instance(name="a1-0", folder=tmp_path / "a1-0", pid=other.pid)
+        instance = Instance(name="a1-0", launch="a1", folder=tmp_path / "a1-0", pid=other.pid)
         provisioner = QemuProvisioner(tmp_path)
         assert not provisioner.is_running(instance)
         provisioner.terminate([instance])

@@ -132,9 +132,9 @@ def test_what_cannot_be_is_refused_before_anything_is_scanned(
 def test_a_platform_that_a_provisioner_cannot_be_is_refused_before_anything_is_scanned(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from provisioners.local import LocalProvisioner
+    from provisioners.local import PLATFORM
 
-    (other,) = {"linux-64", "linux-aarch64"} - {LocalProvisioner.platform}
+    (other,) = {"linux-64", "linux-aarch64"} - {PLATFORM}
     words = ["launch", "local", "--platform", other, "--python", "/none", "--", "true"]
     assert run(cli, words, "envboot") == 2
     assert f"Cannot launch for `{other}`: instances of `local` are" in capsys.readouterr().err

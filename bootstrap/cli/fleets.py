@@ -1,0 +1,90 @@
+"""What LAUNCH names, for every command that looks at one: its bucket, its instances."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bootstrap.cli import console
+from bootstrap.errors import ProvisionError, UsageError
+from bootstrap.launches import read_records
+from provisioners import load_provisioner, provisioner_names, state_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bootstrap.fleet import Fleet
+
+
+def _complete_launch(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
+    del ctx, parameter
+    names = [record.launch for record in read_records(state_folder())]
+    return [name for name in reversed(names) if name.startswith(text)]
+
+
+LAUNCH = click.argument("launch", required=False, shell_complete=_complete_launch)
+LAUNCHES = click.argument("launches", nargs=-1, metavar="LAUNCH…", shell_complete=_complete_launch)
+STORE = click.option(
+    "--store",
+    metavar="URL",
+    help="The bucket of a launch that was made elsewhere.  [default: `tool.envboot.store`]",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document.")
+
+
+def looks_at_launch(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the argument LAUNCH and the option `--store`."""
+    return LAUNCH(STORE(function))
+
+
+@contextlib.contextmanager
+def open_fleet(launch: str | None, store: str | None) -> Iterator[Fleet]:
+    """Find a launch by its name, the newest from here without one, and open its bucket.
+
+    Raises:
+        UsageError: neither this machine nor the bucket knows it.
+    """
+    from bootstrap.cli.launch import default_store
+    from bootstrap.config import read_settings
+    from bootstrap.fleet import Fleet, read_record
+    from bootstrap.store import open_store
+
+    records = read_records(state_folder())
+    if launch is None and not records:
+        raise UsageError(
+            "Expected the name of a launch: none was made from here",
+            hint="Name one of another machine, and its bucket: "
+            "`envboot status LAUNCH --store s3://bucket/prefix`",
+        )
+    record = next((r for r in reversed(records) if launch in (None, r.launch)), None)
+    name = launch or records[-1].launch
+    url = store or (record.store if record else default_store(read_settings(Path.cwd())))
+    with open_store(url) as bucket:
+        known = read_record(bucket, name)
+        if record is None and known is None:
+            raise UsageError(
+                f"Unknown launch `{name}` in `{url}`",
+                hint="`envboot ls` lists those from here; `--store URL` names another bucket",
+            )
+        about: dict[str, Any] = known or {}
+        maker = record.provisioner if record else about.get("provisioner")
+        provisioner = load_provisioner(maker) if maker in provisioner_names() else None
+        fleet = Fleet(
+            launch=name,
+            store=bucket,
+            provisioner=provisioner,
+            count=about.get("count", 0),
+            command=bool(about.get("command")),
+            about=about,
+        )
+        if provisioner:
+            try:
+                fleet.add(provisioner.instances(name))
+            except ProvisionError as error:
+                # The bucket alone tells most of it.
+                console.print_warning(f"{error.message}; only the bucket is asked")
+                fleet.provisioner = None
+        yield fleet

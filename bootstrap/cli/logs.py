@@ -1,0 +1,72 @@
+"""`envboot logs`: what the command printed on the instances, and what their consoles show."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from bootstrap.cli.fleets import looks_at_launch, open_fleet
+from bootstrap.errors import UsageError, name_some
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bootstrap.fleet import Fleet
+    from bootstrap.outcomes import Outcome
+
+
+@click.command("logs")
+@looks_at_launch
+@click.argument("instances", nargs=-1, metavar="[INSTANCE…]")
+@click.option("-f", "--follow", is_flag=True, help="Go on until every command has ended.")
+@click.option("--console", is_flag=True, help="Show the instances' consoles instead.")
+def command(
+    *,
+    launch: str | None,
+    store: str | None,
+    instances: tuple[str, ...],
+    follow: bool,
+    console: bool,
+) -> None:
+    """Print what the command of LAUNCH printed, all instances or some.
+
+    Without LAUNCH, the newest that was made from here. Output comes through the bucket, some
+    seconds late while the command runs. A console is what the machine's serial port showed.
+    """
+    from bootstrap.cli.screen import Screen
+
+    with open_fleet(launch, store) as fleet, Screen(quiet=False) as screen:
+        outcomes = choose(fleet.look(), instances)
+        if console:
+            _print_consoles(fleet, outcomes)
+            return
+        screen.flush(outcomes)
+        while follow and not all(o.is_done(command=fleet.command) for o in outcomes):
+            time.sleep(1)
+            outcomes = choose(fleet.look(), instances)
+            screen.flush(outcomes)
+
+
+def choose(outcomes: list[Outcome], names: tuple[str, ...]) -> list[Outcome]:
+    """Return the named instances, all without a name; raises UsageError for an unknown one."""
+    known = {outcome.instance.name for outcome in outcomes}
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(
+            f"Unknown instance {name_some(unknown)}",
+            hint=f"The launch has {name_some(sorted(known)) or 'none yet'}",
+        )
+    return [outcome for outcome in outcomes if not names or outcome.instance.name in names]
+
+
+def _print_consoles(fleet: Fleet, outcomes: Sequence[Outcome]) -> None:
+    if fleet.provisioner is None:
+        raise UsageError(
+            f"Cannot show the consoles of `{fleet.launch}`: nobody here knows its instances",
+            hint="Sign in where it was launched, or look at the machines themselves",
+        )
+    for outcome in outcomes:
+        if len(outcomes) > 1:
+            click.echo(f"==> {outcome.instance.name} <==")
+        click.echo(fleet.provisioner.console(outcome.instance), nl=False)

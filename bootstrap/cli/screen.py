@@ -1,0 +1,124 @@
+"""What people see of a launch while it runs: progress on stderr, the command's output on stdout."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from bootstrap.cli import console
+from bootstrap.outcomes import find_progress
+from bootstrap.output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Self
+
+    from bootstrap.outcomes import Outcome
+    from bootstrap.scan.document import Problem
+
+
+class Screen:
+    """Shows a launch while it runs: steps and stages on stderr, the command's output on stdout."""
+
+    def __init__(self, quiet: bool, *, output: bool = True) -> None:
+        self._quiet = quiet
+        self._prints_output = output and not quiet
+        self._is_terminal = sys.stderr.isatty() and not quiet
+        # Where output and progress share a terminal, a line that is not ended stays as it is.
+        self._shares = self._is_terminal and sys.stdout.isatty()
+        self._is_line_open = False
+        self._output = Output()
+        self._notices: dict[str, object] = {}
+        self._stages: dict[str, str] = {}
+        self._line = ""
+        self._start = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._show("")
+        if self._is_line_open:
+            sys.stdout.write("\n")
+
+    def step(self, name: str) -> None:
+        """Show the step that begins on this machine."""
+        self._show(name)
+
+    def notes(self, notes: Sequence[Problem]) -> None:
+        """Warn of what will not arrive as it is; with `--json` the document has it."""
+        if not self._quiet:
+            self._show("")
+            console.print_notes(notes)
+
+    def flush(self, outcomes: Sequence[Outcome]) -> None:
+        """Print the output that came last."""
+        for outcome in outcomes:
+            self._print_output(outcome, len(outcomes) > 1)
+
+    def progress(self, outcomes: Sequence[Outcome]) -> None:
+        """Print new output, and where each instance is."""
+        texts = []
+        for outcome in outcomes:
+            self._print_output(outcome, len(outcomes) > 1)
+            self._print_notice(outcome)
+            stage, done, total = find_progress(outcome)
+            text = f"{stage} {done >> 20} of {total >> 20} MB" if total else stage
+            texts.append(text)
+            name = outcome.instance.name
+            if self._stages.get(name) != stage and not self._is_terminal and not self._quiet:
+                self._stages[name] = stage
+                click.echo(f"{name}: {stage}", err=True)
+        counts = {text: texts.count(text) for text in texts}
+        many = [f"{number} {text}" for text, number in counts.items()]
+        self._show(texts[0] if len(texts) == 1 else ", ".join(many))
+
+    def _print_output(self, outcome: Outcome, is_one_of_many: bool) -> None:
+        """Print what the command wrote since the last look, where it can be read from here."""
+        if not self._prints_output:
+            return
+        data = self._output.read_new(outcome, whole_lines=is_one_of_many)
+        if data:
+            self._show("")
+            self._write(data, f"[{outcome.instance.name}] " if is_one_of_many else "")
+
+    def _print_notice(self, outcome: Outcome) -> None:
+        """Say once that the platform is about to take an instance back."""
+        notice, name = outcome.reports.get("notice"), outcome.instance.name
+        if notice and self._notices.get(name) != notice:
+            self._notices[name] = notice
+            self._show("")
+            if not self._quiet:
+                console.print_warning(f"`{name}`: {notice['notice']} at {notice['time']}")
+
+    def _write(self, data: bytes, label: str) -> None:
+        """Write output as it is, or with a label before each line, the last one ended too."""
+        stream = sys.stdout.buffer
+        if label:
+            data += b"" if data.endswith(b"\n") else b"\n"
+            stream.writelines(label.encode() + line for line in data.splitlines(keepends=True))
+        else:
+            stream.write(data)
+        stream.flush()
+        self._is_line_open = self._shares and not data.endswith(b"\n")
+
+    def _show(self, text: str) -> None:
+        """Draw the one line of progress anew, on a terminal."""
+        if not self._is_terminal or self._is_line_open:
+            return
+        clock = f"{time.monotonic() - self._start:6.1f} s  " if text else ""
+        if text or self._line:
+            # A longer line would go on in the next row, which nothing wipes away.
+            room = shutil.get_terminal_size().columns - 1
+            try:
+                sys.stderr.write(f"\r\x1b[K{clock}{text}"[: room + len("\r\x1b[K")])
+                sys.stderr.flush()
+            except OSError:
+                # The terminal was closed; what was started must still be ended.
+                self._is_terminal = False
+        self._line = text

@@ -1,0 +1,88 @@
+"""`envboot status`: how the instances of a launch are, from anywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bootstrap.cli import console, timings
+from bootstrap.cli.fleets import JSON, looks_at_launch, open_fleet
+from bootstrap.outcomes import describe_end, find_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bootstrap.fleet import Fleet
+    from bootstrap.outcomes import Outcome
+
+HEAD = ("INSTANCE", "STATE", "STAGE", "FROM", "READY", "COMMAND", "")
+
+
+@click.command("status")
+@looks_at_launch
+@JSON
+def command(*, launch: str | None, store: str | None, as_json: bool) -> None:
+    """Show how each instance of LAUNCH is: its state, its stage, its command.
+
+    Without LAUNCH, the newest that was made from here.
+    """
+    with open_fleet(launch, store) as fleet:
+        outcomes = fleet.look()
+    if as_json:
+        console.print_json(to_document(fleet, outcomes))
+        return
+    click.echo("\n".join(render(fleet, outcomes)))
+
+
+def render(fleet: Fleet, outcomes: Sequence[Outcome]) -> list[str]:
+    """Return the table, a line an instance."""
+    maker = f" of `{fleet.provisioner.name}`" if fleet.provisioner else ""
+    title = f"launch {fleet.launch}: {console.count(len(outcomes), 'instance')}{maker}"
+    if not outcomes:
+        return [title]
+    rows = [HEAD, *(_row(outcome) for outcome in outcomes)]
+    return [title, "", *console.columns(rows)]
+
+
+def _row(outcome: Outcome) -> tuple[str, ...]:
+    stages = timings.stages(outcome)
+    command = outcome.reports.get("command")
+    notice = outcome.reports.get("notice")
+    return (
+        outcome.instance.name,
+        outcome.state.word if outcome.state else "-",
+        find_progress(outcome)[0],
+        outcome.result.get("source") or "-",
+        f"{stages['ready']:.2f} s" if "ready" in stages else "-",
+        describe_end(command["exit_code"]) if command else "-",
+        " ".join([*outcome.instance.details.values(), *([notice["notice"]] if notice else [])]),
+    )
+
+
+def to_document(fleet: Fleet, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return what `--json` prints."""
+    return {
+        "launch": fleet.launch,
+        "provisioner": fleet.about.get("provisioner"),
+        "store": fleet.store.url,
+        "environment": fleet.about.get("environment"),
+        "base": fleet.about.get("base"),
+        "count": fleet.count,
+        "instances": [
+            {
+                "name": outcome.instance.name,
+                "state": outcome.state.word if outcome.state else None,
+                "reason": outcome.state.reason if outcome.state else None,
+                "stage": find_progress(outcome)[0],
+                "outcome": outcome.result.get("outcome"),
+                "source": outcome.result.get("source"),
+                "errors": timings.errors(outcome),
+                "stages": {k: round(v, 4) for k, v in timings.stages(outcome).items()},
+                "exit_code": outcome.reports.get("command", {}).get("exit_code"),
+                "notice": outcome.reports.get("notice"),
+                "details": dict(outcome.instance.details),
+            }
+            for outcome in outcomes
+        ],
+    }

@@ -1,0 +1,49 @@
+"""`envboot wait`: until the instances of a launch are ready, or done."""
+
+from __future__ import annotations
+
+import click
+
+from bootstrap.cli import console, status
+from bootstrap.cli.fleets import JSON, looks_at_launch, open_fleet
+from bootstrap.cli.screen import Screen
+
+
+@click.command("wait")
+@looks_at_launch
+@click.option(
+    "--for",
+    "goal",
+    type=click.Choice(["ready", "done"]),
+    help="What to wait for.  [default: `done` where there is a command, else `ready`]",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="How long to wait.  [default: half an hour to be ready; the command as long as it likes]",
+)
+@JSON
+def command(
+    *, launch: str | None, store: str | None, goal: str | None, timeout: float | None, as_json: bool
+) -> None:
+    """Wait until every instance of LAUNCH is ready, or has done what it was started for.
+
+    Without LAUNCH, the newest that was made from here. Nothing is ended; the exit code tells
+    whether an instance, or its command, failed.
+    """
+    from bootstrap.fleet import Goal, wait
+    from bootstrap.outcomes import raise_command_failures, raise_failures
+
+    with open_fleet(launch, store) as fleet, Screen(as_json, output=False) as screen:
+        wanted = Goal(goal) if goal else Goal.DONE if fleet.command else Goal.READY
+        outcomes = wait(fleet, wanted, timeout=timeout, looker=screen)
+    if as_json:
+        console.print_json(status.to_document(fleet, outcomes))
+    else:
+        click.echo("\n".join(status.render(fleet, outcomes)))
+    raise_failures(
+        fleet.provisioner, outcomes, hint=f"`envboot why {fleet.launch}` tells all that is known"
+    )
+    if wanted is Goal.DONE and fleet.command:
+        raise_command_failures(outcomes)

@@ -1,0 +1,69 @@
+"""`envboot why`: the story of each instance, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from bootstrap.cli import timings
+from bootstrap.cli.fleets import looks_at_launch, open_fleet
+from bootstrap.outcomes import EXIT_CODES, describe_end, find_progress, find_reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bootstrap.outcomes import Outcome
+    from provisioners import Provisioner
+
+WORDS = {
+    "ready": "The environment is ready",
+    "degraded": "The environment is ready; something on the way went wrong and was mended",
+    "failed": "The environment could not be made",
+}
+
+
+@click.command("why")
+@looks_at_launch
+@click.argument("instances", nargs=-1, metavar="[INSTANCE…]")
+def command(*, launch: str | None, store: str | None, instances: tuple[str, ...]) -> None:
+    """Tell the story of each instance of LAUNCH: what happened, what went wrong, and why.
+
+    Without LAUNCH, the newest that was made from here. It asks the bucket and the platform;
+    nothing is asked of the machine itself.
+    """
+    from bootstrap.cli.logs import choose
+
+    with open_fleet(launch, store) as fleet:
+        outcomes = choose(fleet.look(), instances)
+        lines = [f"launch {fleet.launch}: {len(outcomes)} of {max(fleet.count, len(outcomes))}"]
+        for outcome in outcomes:
+            lines += ["", *tell(fleet.provisioner, outcome)]
+    click.echo("\n".join(lines))
+
+
+def tell(provisioner: Provisioner | None, outcome: Outcome) -> Iterator[str]:
+    """Yield what is known of one instance, a line each."""
+    instance, state, result = outcome.instance, outcome.state, outcome.result
+    details = " ".join(f"{name} {value}" for name, value in instance.details.items())
+    yield f"{instance.name}  {details}".rstrip()
+    if state:
+        yield f"  state    {state.word}" + (f": {state.reason}" if state.reason else "")
+    stages = timings.stages(outcome)
+    if result:
+        source = f", from {result['source']}" if result.get("source") else ""
+        yield f"  outcome  {WORDS[result['outcome']]} ({stages['ready']:.2f} s{source})"
+    else:
+        yield f"  outcome  none yet: {find_progress(outcome)[0]}"
+    for error in timings.errors(outcome):
+        text = error["error"].replace("\n", "\n           ")
+        yield f"  error    {error['stage']}: {text}"
+    if notice := outcome.reports.get("notice"):
+        yield f"  notice   {notice['notice']} at {notice['time']}"
+    if command := outcome.reports.get("command"):
+        meaning = EXIT_CODES.get(command["exit_code"])
+        yield f"  command  {describe_end(command['exit_code'])} after {command['ms'] / 1000:.1f} s"
+        if meaning:
+            yield f"           {meaning}"
+    if (outcome.failed and not result.get("errors")) or (not result and outcome.gone):
+        yield f"  console  {find_reason(provisioner, outcome)}"

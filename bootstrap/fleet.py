@@ -1,0 +1,162 @@
+"""The instances of one launch, seen from anywhere: by the bucket, and by their platform."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bootstrap.errors import CommandError, EnvbootError, GuestError, name_some
+from bootstrap.outcomes import Outcome, find_reason
+from bootstrap.publish import read_reports
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bootstrap.store import Store
+    from provisioners import Instance, Provisioner, State
+
+POLL, LONGEST = 0.05, 2.0
+"""Seconds between two looks at first, and at most, where instances run on this machine."""
+REMOTE_POLL, REMOTE_LONGEST = 0.5, 5.0
+"""The same for a cloud, which counts requests."""
+READY = 1800
+"""Seconds within which instances must be ready where no time-out is given."""
+
+
+class Goal(Enum):
+    """How far instances must come: ready, or done with all that they were started for."""
+
+    READY = "ready"
+    DONE = "done"
+
+
+class Looker(Protocol):
+    """Is told what was seen."""
+
+    def progress(self, outcomes: Sequence[Outcome]) -> None:
+        """Instances were looked at once more."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Fleet:
+    """One launch: where it reports, and who makes its instances, where that is known.
+
+    `count` is how many instances there should be, `command` whether they run one, `about` what
+    the bucket has on the launch.
+    """
+
+    launch: str
+    store: Store
+    provisioner: Provisioner | None
+    count: int = 0
+    command: bool = False
+    about: dict[str, Any] = field(default_factory=dict)
+    _instances: dict[str, Instance] = field(default_factory=dict)
+    _known: dict[str, Any] = field(default_factory=dict)
+    _states: dict[str, State] = field(default_factory=dict)
+    _asked: float = float("-inf")
+
+    def add(self, instances: Sequence[Instance]) -> None:
+        """Take these to be its instances, beside those that report."""
+        self._instances |= {instance.name: instance for instance in instances}
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether its platform is not this machine."""
+        return self.provisioner is None or self.provisioner.guest_loopback is None
+
+    def look(self) -> list[Outcome]:
+        """Return every instance that is known, with what it reported until now.
+
+        Raises:
+            StoreError: the bucket cannot be read.
+            ProvisionError: the platform does not answer.
+        """
+        # Asked first: what an instance reported before it ended is in the bucket by then.
+        self._ask()
+        reports = read_reports(self.store, self.launch, self._known)
+        from provisioners import Instance
+
+        for name in reports:
+            self._instances.setdefault(name, Instance(name=name, launch=self.launch))
+        return [
+            Outcome(
+                instance=instance,
+                reports=reports.get(name, {}),
+                state=self._states.get(name),
+            )
+            for name, instance in self._instances.items()
+        ]
+
+    def _ask(self) -> None:
+        """Ask for the instances' states; a cloud at most every few seconds."""
+        if self.provisioner is None or not self._instances:
+            return
+        if self.is_remote and time.monotonic() - self._asked < REMOTE_LONGEST:
+            return
+        self._states = self.provisioner.states(list(self._instances.values()))
+        self._asked = time.monotonic()
+
+
+def read_record(store: Store, launch: str) -> dict[str, Any] | None:
+    """Return what the bucket has on a launch, None where it does not know it."""
+    data = store.read(f"reports/{launch}/launch.json")
+    if data is None:
+        return None
+    record: dict[str, Any] = json.loads(data)
+    return record
+
+
+def wait(fleet: Fleet, goal: Goal, *, timeout: float | None, looker: Looker) -> list[Outcome]:
+    """Look at a launch until every instance has come as far as the goal, or never will.
+
+    Without `timeout` (seconds) they must be ready within half an hour, and the rest may take
+    any time.
+
+    Raises:
+        GuestError: they were not ready, or done, in time; with each one's own reason.
+        CommandError: the command still ran.
+    """
+    pause, longest = (REMOTE_POLL, REMOTE_LONGEST) if fleet.is_remote else (POLL, LONGEST)
+    start = time.monotonic()
+    while True:
+        outcomes = fleet.look()
+        looker.progress(outcomes)
+        late = [outcome for outcome in outcomes if not _is_there(outcome, goal, fleet)]
+        if not late and len(outcomes) >= max(fleet.count, 1):
+            return outcomes
+        if time.monotonic() - start > (READY if timeout is None else timeout):
+            if timeout is None:
+                late = [outcome for outcome in late if not outcome.result]
+            if late or not outcomes:
+                raise _refuse_late(fleet, late, goal, timeout)
+        time.sleep(pause)
+        pause = min(longest, pause * 1.1)
+
+
+def _is_there(outcome: Outcome, goal: Goal, fleet: Fleet) -> bool:
+    if goal is Goal.READY:
+        return bool(outcome.result) or outcome.gone
+    return outcome.is_done(command=fleet.command)
+
+
+def _refuse_late(
+    fleet: Fleet, late: list[Outcome], goal: Goal, timeout: float | None
+) -> EnvbootError:
+    names = name_some([outcome.instance.name for outcome in late])
+    if late and all(outcome.result for outcome in late):
+        return CommandError(
+            f"The command was still running after {timeout:g} s on {names}",
+            hint="Give it longer with `--timeout SECONDS`, or leave the option out",
+        )
+    wanted = "ready" if timeout is None or goal is Goal.READY else "done"
+    limit = READY if timeout is None else timeout
+    return GuestError(
+        f"Expected every instance to be {wanted} within {limit:g} s, not yet: "
+        + (names or f"none of `{fleet.launch}` has reported"),
+        causes=tuple(find_reason(fleet.provisioner, outcome) for outcome in late[:3]),
+        hint="Give it longer with `--timeout SECONDS`",
+    )

@@ -1,0 +1,47 @@
+"""What this machine remembers of its launches: where each one reports, and who made it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from bootstrap.lock.kept import write_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEPT = 30 * 24 * 3600
+"""Seconds after which a launch is forgotten: its reports are gone from the bucket by then."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One launch: its name, its provisioner's name, the URL of its bucket."""
+
+    launch: str
+    provisioner: str
+    store: str
+
+
+def write_record(state: Path, record: Record) -> None:
+    """Remember a launch in the state folder, and forget those that are long over."""
+    folder = state / "launches"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob("*.json"):
+        with contextlib.suppress(OSError):
+            if time.time() - file.stat().st_mtime > KEPT:
+                file.unlink()
+    write_whole(folder / f"{record.launch}.json", json.dumps(asdict(record)).encode())
+
+
+def read_records(state: Path) -> list[Record]:
+    """Return the launches that this machine remembers, the oldest first."""
+    found = []
+    for file in sorted((state / "launches").glob("*.json")):
+        # Another process may be removing it just now.
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            found.append(Record(**json.loads(file.read_text("utf-8"))))
+    return found

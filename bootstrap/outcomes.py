@@ -1,0 +1,143 @@
+"""How the instances of a launch fared: their reports, in words and as errors."""
+
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bootstrap.errors import CommandError, GuestError, name_some
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from provisioners import Instance, Provisioner, State
+
+EXIT_CODES = {
+    126: "126 says that the program is there and cannot be executed",
+    127: "127 says that the program is neither in the environment nor on the instance's PATH",
+    137: "137 says that the program was killed, mostly for want of memory",
+    -signal.SIGKILL: "What is killed so is mostly killed for want of memory",
+}
+"""What shells mean by an exit code (POSIX.1-2017, 2.8.2); below zero it is a signal."""
+CONSOLE = 5
+"""How many last lines of a console an error shows."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Outcome:
+    """How one instance fared: its reports by event, and its state where the platform tells it.
+
+    The event `output` has a list of reports, in order; every other one has its newest.
+    """
+
+    instance: Instance
+    reports: dict[str, Any] = field(default_factory=dict)
+    state: State | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is known to have ended."""
+        return self.state is not None and not self.state.alive
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The agent's result, empty while there is none."""
+        found: dict[str, Any] = self.reports.get("result", {})
+        return found
+
+    @property
+    def failed(self) -> bool:
+        """Whether it will never be ready."""
+        return self.result.get("outcome") == "failed" or (self.gone and not self.result)
+
+    def is_done(self, *, command: bool) -> bool:
+        """Whether it has done all that it was started for, or never will."""
+        if self.gone or self.failed:
+            return True
+        wanted = ["result"] + ["command"] * command
+        if self.result.get("source") == "install":
+            wanted.append("publish")
+        return all(event in self.reports for event in wanted)
+
+
+def raise_failures(
+    provisioner: Provisioner | None, outcomes: Sequence[Outcome], *, hint: str | None = None
+) -> None:
+    """Raise GuestError when some instances will never be ready, each with its own reason."""
+    failed = [outcome for outcome in outcomes if outcome.failed]
+    if failed:
+        names = name_some([outcome.instance.name for outcome in failed])
+        raise GuestError(
+            f"Failed to bring up {len(failed)} of {len(outcomes)} instances: {names}",
+            causes=tuple(find_reason(provisioner, outcome) for outcome in failed[:3]),
+            hint=hint,
+        )
+
+
+def raise_command_failures(outcomes: Sequence[Outcome]) -> None:
+    """Raise CommandError when the command failed, or never ended, on some instances."""
+    failed = []
+    for outcome in outcomes:
+        command, name = outcome.reports.get("command"), outcome.instance.name
+        if command is None:
+            why = f": {outcome.state.reason}" if outcome.state and outcome.state.reason else ""
+            failed.append(f"`{name}` ended before the command did{why}")
+        elif command["exit_code"]:
+            failed.append(f"`{name}` {describe_end(command['exit_code'])}")
+    if failed:
+        codes = {outcome.reports.get("command", {}).get("exit_code") for outcome in outcomes}
+        raise CommandError(
+            f"The command failed on {len(failed)} of {len(outcomes)} instances",
+            causes=tuple(failed[:10]),
+            hint=EXIT_CODES.get(codes.pop()) if len(codes) == 1 else None,
+        )
+
+
+def describe_end(code: int) -> str:
+    """Say how a program ended: its exit code, or below zero the signal."""
+    if code >= 0:
+        return f"ended with {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"
+
+
+def find_reason(provisioner: Provisioner | None, outcome: Outcome) -> str:
+    """Say in the instance's own words, or the platform's, why it is not ready."""
+    name, errors = outcome.instance.name, outcome.result.get("errors")
+    if errors:
+        lines = [f"`{name}` {error['stage']}: {error['error']}" for error in errors]
+        return "\n".join(lines).replace("\n", "\n    ")
+    ended = ""
+    if outcome.state and outcome.state.reason:
+        ended = f" is {outcome.state.word} ({outcome.state.reason}),"
+    seen = name_some([event for event in outcome.reports if event != "output"]) or "nothing"
+    console = provisioner.console(outcome.instance) if provisioner else ""
+    lines = console.strip().splitlines()[-CONSOLE:]
+    if not lines:
+        return f"`{name}`{ended} reported {seen} and wrote nothing on its console"
+    return "\n    ".join([f"`{name}`{ended} reported {seen}; its console ends with", *lines])
+
+
+def find_progress(outcome: Outcome) -> tuple[str, int, int]:
+    """Return stage, bytes done and total of an instance, as far as they can be seen from here."""
+    root = outcome.instance.root
+    if root and not outcome.result:
+        try:
+            status = json.loads((root / "run/envboot/status.json").read_text("utf-8"))
+            return status["stage"], status["done"], status["total"]
+        except (OSError, ValueError):
+            pass
+    if "publish" in outcome.reports:
+        return "not published" if "error" in outcome.reports["publish"] else "published", 0, 0
+    if outcome.failed:
+        return "failed", 0, 0
+    for event, stage in (("command", "done"), ("result", "ready"), ("started", "started")):
+        if event in outcome.reports:
+            return stage, 0, 0
+    if outcome.gone:
+        return "ended", 0, 0
+    return "starting", 0, 0

@@ -1,0 +1,142 @@
+"""EC2 with real machines behind it: moto answers the API, and what it launches is booted.
+
+moto keeps instances as words. Here each of them becomes a Debian that takes its user-data, as
+moto holds it, from a metadata service of its own, and is killed when the API terminates it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import time
+from dataclasses import dataclass, field
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, Protocol
+
+import boto3
+
+from tests.boot.machine import BootError, Report, Spec, boot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from mypy_boto3_ec2 import EC2Client
+
+REGION = "eu-central-1"
+LONGEST = 240
+"""Seconds after which a machine that is not terminated has hung."""
+
+
+class Booter(Protocol):
+    """Boots one machine and stays until it has ended, or `ended` is set."""
+
+    def __call__(self, instance: str, user_data: bytes, *, role: str | None, ended: Event) -> None:
+        """`role` is the name of the instance's role."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Cloud:
+    """The API's instances, and the threads in which they run."""
+
+    client: EC2Client
+    booter: Booter
+    failures: list[BaseException] = field(default_factory=list)
+    user_data: dict[str, bytes] = field(default_factory=dict)
+    _threads: dict[str, tuple[Thread, Event]] = field(default_factory=dict)
+
+    def follow(self, stop: Event) -> None:
+        """Boot what is new and end what is terminated, until `stop`."""
+        while not stop.wait(0.3):
+            for instance, description in self.describe().items():
+                state = description["State"]["Name"]
+                if instance not in self._threads and state in ("pending", "running"):
+                    self._boot(instance, description)
+                elif instance in self._threads and state in ("shutting-down", "terminated"):
+                    self._threads[instance][1].set()
+
+    def describe(self) -> dict[str, Any]:
+        """Return every instance as the API describes it."""
+        pages = self.client.get_paginator("describe_instances").paginate()
+        return {
+            instance["InstanceId"]: instance
+            for page in pages
+            for reservation in page["Reservations"]
+            for instance in reservation["Instances"]
+        }
+
+    def states(self) -> dict[str, str]:
+        """Return every instance's state, as the API knows it."""
+        return {name: found["State"]["Name"] for name, found in self.describe().items()}
+
+    def _boot(self, instance: str, description: dict[str, Any]) -> None:
+        answer = self.client.describe_instance_attribute(InstanceId=instance, Attribute="userData")
+        user_data = base64.b64decode(answer["UserData"]["Value"])
+        self.user_data[instance] = user_data
+        role = description.get("IamInstanceProfile", {}).get("Arn", "").rpartition("/")[2] or None
+        ended = Event()
+
+        def run() -> None:
+            try:
+                self.booter(instance, user_data, role=role, ended=ended)
+            except BaseException as error:
+                self.failures.append(error)
+
+        thread = Thread(target=run, name=instance)
+        self._threads[instance] = thread, ended
+        thread.start()
+
+    def close(self) -> None:
+        """End every machine."""
+        for thread, ended in self._threads.values():
+            ended.set()
+            thread.join()
+
+
+@contextlib.contextmanager
+def open_cloud(endpoint: str, booter: Booter) -> Iterator[Cloud]:
+    """Give the API at `endpoint` real machines, until the end."""
+    client = boto3.client(
+        "ec2",
+        endpoint_url=endpoint,
+        region_name=REGION,
+        aws_access_key_id="any",
+        aws_secret_access_key="any",
+    )
+    cloud, stop = Cloud(client=client, booter=booter), Event()
+    thread = Thread(target=cloud.follow, args=(stop,))
+    thread.start()
+    try:
+        yield cloud
+    finally:
+        stop.set()
+        thread.join()
+        cloud.close()
+
+
+def boot_in_nspawn(
+    root: Path,
+    folder: Path,
+    ports: tuple[int, ...],
+    credentials: Callable[[], dict[str, str]],
+    reports: dict[str, Report],
+) -> Booter:
+    """Return a booter of containers whose own EC2 datasource finds everything."""
+
+    def run(instance: str, user_data: bytes, *, role: str | None, ended: Event) -> None:
+        spec = Spec(
+            user_data=user_data,
+            datasource="ec2",
+            instance=instance,
+            ports=ports,
+            role=(role, credentials()) if role else None,
+        )
+        with boot(instance, spec, root=root, folder=folder / instance) as machine:
+            deadline = time.monotonic() + LONGEST
+            while machine.process.poll() is None and not ended.wait(0.1):
+                if time.monotonic() > deadline:
+                    raise BootError(f"{instance} hangs\n{machine.console()[-4000:]}")
+            if machine.process.poll() is not None:
+                reports[instance] = machine.wait(1)
+
+    return run

@@ -1,0 +1,61 @@
+"""What commands printed, put together from what instances reported of it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootstrap.outcomes import Outcome
+from bootstrap.output import Output, join_pieces
+from provisioners import Instance
+
+
+def piece(data: bytes, start: int, end: int) -> dict[str, Any]:
+    return {"offset": start, "end": end, "text": data[start:end].decode()}
+
+
+def ended(data: bytes, start: int) -> dict[str, Any]:
+    return {"offset": start, "end": len(data), "output": data[start:].decode(), "exit_code": 0}
+
+
+@given(st.text("ab\n", max_size=40), st.lists(st.integers(0, 40), max_size=6), st.integers(0, 40))
+def test_every_byte_is_shown_once_however_the_reports_come(
+    text: str, cuts: list[int], tail: int
+) -> None:
+    data = text.encode()
+    edges = sorted({0, *(cut for cut in cuts if cut < len(data))})
+    pieces = [piece(data, a, b) for a, b in pairwise(edges)]
+    instance = Instance(name="i-1", launch="a")
+    output, shown = Output(), b""
+    for count in range(len(pieces) + 1):
+        outcome = Outcome(instance=instance, reports={"output": pieces[:count]})
+        shown += output.read_new(outcome, whole_lines=False)
+    start = min(tail, edges[-1])
+    done = Outcome(instance=instance, reports={"output": pieces, "command": ended(data, start)})
+    shown += output.read_new(done, whole_lines=False)
+    assert shown == data
+    assert output.read_new(done, whole_lines=False) == b""
+
+
+def test_what_was_never_reported_is_counted() -> None:
+    reports = {"output": [piece(b"0123456789", 0, 2), piece(b"0123456789", 6, 8)]}
+    data, at = join_pieces(reports, 0)
+    assert "… 4 bytes are only in the instance's journal …" in data.decode()
+    assert (data.decode().split("\n")[0], data[-2:], at) == ("01", b"67", 8)
+
+
+def test_a_command_that_ended_before_its_first_report_is_shown_from_its_end() -> None:
+    data, _ = join_pieces({"command": ended(b"all of it\n", 0)}, 0)
+    assert data == b"all of it\n"
+
+
+def test_lines_of_several_remote_instances_do_not_mix() -> None:
+    instance = Instance(name="i-1", launch="a")
+    output = Output()
+    outcome = Outcome(instance=instance, reports={"output": [piece(b"one\ntwo\n", 0, 6)]})
+    assert output.read_new(outcome, whole_lines=True) == b"one\n"
+    outcome.reports["output"].append(piece(b"one\ntwo\n", 6, 8))
+    assert output.read_new(outcome, whole_lines=True) == b"two\n"
