@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,8 @@ from bootstrap.fleet import Fleet, Goal, Looker, wait
 from bootstrap.launches import Record, write_record
 from bootstrap.outcomes import raise_failures
 from bootstrap.prepare import Prepared, prepare
-from bootstrap.publish import Auth, publish
+from bootstrap.publish import Auth, Keys, publish
+from bootstrap.room import estimate_room
 from bootstrap.selection import Selection
 from bootstrap.userdata import LaunchPath, render
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bootstrap.config import Settings
+    from bootstrap.manifest import Manifest
     from bootstrap.outcomes import Outcome
     from bootstrap.parts import Part
     from bootstrap.scan.document import Problem
@@ -146,6 +149,7 @@ def launch(
         count=order.count,
         user_data=document.payload,
         fixed_prefix=prepared.manifest.base.python.source == "conda",
+        room=_find_room(store, prepared.manifest) if provisioner.guest_loopback is None else 0,
         options=order.options,
     )
     keep = order.keep or not order.command
@@ -205,6 +209,12 @@ def _place(provisioner: Provisioner, order: Order) -> Selection:
             hint="Leave `--platform` out, or choose other instances",
         )
     return replace(order.selection, platform=there)
+
+
+def _find_room(store: Store, manifest: Manifest) -> int:
+    """Return how many bytes of disk a machine may need: told by the archive, else guessed."""
+    index = store.read(f"{Keys(manifest).base}/index.json")
+    return estimate_room(manifest, json.loads(index) if index else None)
 
 
 def _hint(outcomes: list[Outcome], *, keep: bool) -> str:
