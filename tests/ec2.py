@@ -70,7 +70,7 @@ class Ec2:
     """What tests use: clients past the proxy, and what the proxy is to do.
 
     `capacity` is how many instances a subnet has room for, as long as it is named there;
-    `placement_groups` are strategies by name, of which moto knows nothing.
+    `placement_groups` are strategies by name and `quotas` vCPUs by code: moto knows neither.
     """
 
     endpoint: str
@@ -78,6 +78,7 @@ class Ec2:
     parameters: dict[str, str] = field(default_factory=lambda: dict(PARAMETERS))
     capacity: dict[str, int] = field(default_factory=dict)
     placement_groups: dict[str, str] = field(default_factory=dict)
+    quotas: dict[str, float] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     tokens: dict[str, tuple[str, int, bytes]] = field(default_factory=dict)
@@ -193,6 +194,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(fault.status, fault.what, fault.message)
             return
         if action == "GetParameter" and self._tell_parameter(json.loads(text)["Name"]):
+            return
+        if action == "GetServiceQuota":
+            value = ec2.quotas.get(json.loads(text)["QuotaCode"])
+            if value is None:
+                self._refuse(400, "NoSuchResourceException", "No such quota")
+            else:
+                self._answer(200, json.dumps({"Quota": {"Value": value}}).encode())
             return
         if action == "DescribePlacementGroups":
             self._tell_placement_group(found["GroupName.1"])

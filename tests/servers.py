@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sysconfig
+import tempfile
 import time
 import urllib.request
 import uuid
@@ -198,6 +199,15 @@ def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
             break
         time.sleep(0.1)
     pytest.fail(f"weed did not start:\n{log.read_text(errors='replace')[-4000:]}")
+
+
+@contextlib.contextmanager
+def run_moto_server() -> Iterator[str]:
+    """Run EC2, IAM, SSM and STS on loopback, with the images that distributions publish."""
+    from tests.ec2 import run_ec2_server
+
+    with tempfile.TemporaryDirectory() as folder, run_ec2_server(Path(folder)) as front:
+        yield front.ec2.endpoint
 
 
 @pytest.fixture(scope="session")

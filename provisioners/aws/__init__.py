@@ -11,9 +11,10 @@ from provisioners.aws.options import OPTIONS, Fault, raise_faults, read_wish
 from provisioners.aws.records import FRESH, Records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from bootstrap.doctor import Check
     from provisioners import Instance, Options, Request
     from provisioners.aws.clients import Clients
     from provisioners.aws.fleet import Fleet
@@ -357,6 +358,12 @@ class AwsProvisioner:
                 continue
             if not rest - ended:
                 self._records.remove(launch)
+
+    def doctor(self, options: Options) -> Iterator[Check]:
+        """Check everything that a launch with these options asks of AWS; starts nothing."""
+        from provisioners.aws.doctor import check_aws
+
+        return check_aws(self, options)
 
     def _by_region(self, instances: Sequence[Instance]) -> dict[str | None, list[str]]:
         found: dict[str | None, list[str]] = {}

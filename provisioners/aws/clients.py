@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -69,6 +69,15 @@ class Clients:
     def sts(self) -> STSClient:
         """STS: who asks, and what a refusal says."""
         return self._session.client("sts", region_name=self.region, config=_config(4))
+
+    @cached_property
+    def quotas(self) -> Any:
+        """Service Quotas."""
+        return self._session.client(
+            "service-quotas",
+            region_name=self.region,
+            config=_config(2),
+        )
 
     def explain(self, error: Exception, message: str) -> ProvisionError:
         """Return the error to show, what EC2 encoded of a refusal decoded where that is allowed."""
