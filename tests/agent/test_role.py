@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -400,6 +401,52 @@ def test_of_two_publishers_at_once_both_are_content(
     names = {stat.key.rpartition("/")[2] for stat in cloud.store.list(f"{launch.base_key}/")}
     assert names == {"manifest.json", "env.tar.zst", "index.json"}
     assert_comes_from(new_guest("next", launch), "archive")
+
+
+def modified(cloud: Cloud, launch: Launch) -> dict[str, object]:
+    """When each of a base's objects was last written."""
+    found = cloud.store.list(f"{launch.base_key}/")
+    return {stat.key.rpartition("/")[2]: stat.modified for stat in found}
+
+
+def test_a_base_in_use_is_renewed_once_a_day(
+    cloud: Cloud, launch: Launch, new_guest: NewGuest
+) -> None:
+    first, second = new_guest("first", launch), new_guest("second", launch)
+    assert_comes_from(first, "install")
+    assert first.publish() == wire.READY
+    assert_comes_from(second, "archive")
+    before = modified(cloud, launch)
+    assert second.publish() == wire.READY
+    assert modified(cloud, launch) == before, "it is not a day old"
+    cloud.gate.age = 86_500
+    time.sleep(1.1)
+    start = len(cloud.gate.requests)
+    assert second.publish() == wire.READY
+    after = modified(cloud, launch)
+    assert all(after[name] > before[name] for name in before)  # type: ignore[operator]
+    puts = [each.rpartition("/")[2] for each in cloud.gate.requests[start:] if each[:3] == "PUT"]
+    assert puts == ["index.json", "env.tar.zst", "manifest.json"]
+    assert second.events[-1]["MESSAGE"] == "renew: done"
+    cloud.gate.age = 0
+    third = new_guest("third", launch)
+    assert_comes_from(third, "archive")
+    assert third.code() == first.code()
+
+
+def test_who_may_not_write_renews_nothing_and_says_so_quietly(
+    cloud: Cloud, launch: Launch, new_guest: NewGuest
+) -> None:
+    first, second = new_guest("first", launch), new_guest("second", launch)
+    assert_comes_from(first, "install")
+    assert first.publish() == wire.READY
+    assert_comes_from(second, "archive")
+    cloud.gate.age = 86_500
+    cloud.gate.may = lambda method, key: method == "GET" or "/reports/" in key
+    assert second.publish() == wire.READY
+    last = second.events[-1]
+    assert last["MESSAGE"].startswith(f"renew: forbidden: the role {ROLE} may not PUT http")
+    assert last["PRIORITY"] == 6
 
 
 def test_the_rare_modules_are_fetched_as_the_role(
