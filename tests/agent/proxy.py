@@ -86,7 +86,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         if isinstance(what, int):
             code = "SlowDown" if what == 503 else "Trouble"
-            self._answer(what, f"<Error><Code>{code}</Code></Error>".encode())
+            words = f"<Error><Code>{code}</Code><Message>Bad day</Message></Error>"
+            self._answer(what, words.encode())
             return
         headers = {key: value for key, value in self.headers.items() if key != "Host"}
         refusal = self.admit(headers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 import time
@@ -17,7 +16,7 @@ from bootstrap.store.s3 import S3Store
 from tests.agent.gate import Gate
 from tests.agent.guests import SITE, Guest, Launch, Parts, make_launch, make_layer, make_manifest
 from tests.agent.proxy import running
-from tests.boot.metadata import MetadataServer
+from tests.boot.metadata import serve_metadata
 from tests.servers import s3_bucket, s3_server  # noqa: F401 - fixtures
 from tests.userdata.conftest import find_python
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.boot.metadata import MetadataServer
     from tests.servers import S3Server
 
     NewGuest = Callable[[str, Launch], Guest]
@@ -61,18 +61,6 @@ class Cloud:
     def asked_for_role(self) -> int:
         """How often credentials were fetched."""
         return sum(path == f"/latest/{ROLE_PATH}" for _, path in self.metadata.requests)
-
-
-@contextlib.contextmanager
-def serve_metadata() -> Iterator[tuple[MetadataServer, str]]:
-    """Run a metadata service of version 2 only on loopback; gives its endpoint too."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server = MetadataServer(listener, instance="i-0", user_data=b"", require_token=True)
-    try:
-        yield server, endpoint
-    finally:
-        server.close()
 
 
 @pytest.fixture
@@ -389,9 +377,13 @@ def test_an_answer_to_a_report_that_was_lost_is_no_fault(
     assert read_reports(cloud.store, "launch", {})["guest"]["result"] == guest.result
 
 
-def test_of_two_publishers_at_once_both_are_content(
-    cloud: Cloud, launch: Launch, new_guest: NewGuest
+@pytest.mark.parametrize("auth", list(Auth), ids=lambda auth: auth.value)
+def test_of_several_publishers_at_once_all_are_content(
+    parts: Parts, cloud: Cloud, new_guest: NewGuest, tmp_path: Path, auth: Auth
 ) -> None:
+    launch = make_launch(parts, cloud.store, tmp_path / "cache", auth=auth)
+    if auth is Auth.ROLE:
+        launch = by_role(cloud, launch)
     guests = [new_guest(name, launch) for name in ("one", "two", "three")]
     for guest in guests:
         assert_comes_from(guest, "install")

@@ -10,7 +10,7 @@ import pytest
 
 from bootstrap.agent import wire
 from bootstrap.publish import read_reports
-from tests.agent.test_role import serve_metadata
+from tests.boot.metadata import serve_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
