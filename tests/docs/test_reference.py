@@ -157,6 +157,16 @@ def test_the_message_ids_are_those_of_the_code_and_the_catalog() -> None:
     assert ids == set(table)
 
 
+def test_the_reports_are_those_of_the_code() -> None:
+    found = set()
+    for path in (ROOT / "bootstrap/agent").glob("*.py"):
+        for node in ast.walk(sources.parse(path)):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "report":
+                assert isinstance(node.args[0], ast.Constant)
+                found.add(node.args[0].value)
+    assert set(rows("Reports")) == found
+
+
 @pytest.mark.subprocess
 @pytest.mark.sockets
 class TestMachines:
@@ -166,7 +176,7 @@ class TestMachines:
         text, _, _ = read_section(REFERENCE, "Journal").partition("| message id |")
         assert set(read_rows(text)) == set().union(*machines.records)
         stages = {record["ENVBOOT_STAGE"] for record in machines.records}
-        assert stages - set(rows("Stages")) == {"run"}
+        assert stages - set(rows("Stages")) == {"run", "watch"}
 
     def test_the_bucket_has_the_keys_that_are_there(self, machines: Machines) -> None:
         assert compare(rows("Bucket"), machines.keys()) == ([], [])
