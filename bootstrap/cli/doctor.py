@@ -25,7 +25,16 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": None
 _TYPES = {"number": click.IntRange(min=1)}
 
 
-@click.command("doctor", context_settings={"ignore_unknown_options": True})
+class Doctor(click.Command):
+    """A command that leaves the options of a provisioner to that one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read our own options; whatever else there is belongs to the provisioner."""
+        ctx.ignore_unknown_options = True
+        return super().parse_args(ctx, args)
+
+
+@click.command("doctor", cls=Doctor)
 @click.argument("provisioner", required=False, type=click.Choice(provisioner_names()))
 @click.argument("own", nargs=-1, type=click.UNPROCESSED, metavar="[ITS OPTIONS]")
 @click.option(
