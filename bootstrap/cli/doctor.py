@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from bootstrap.cli import console
+from bootstrap.cli.launch import default_store
 from bootstrap.config import read_settings
 from bootstrap.doctor import Check, check_store
 from bootstrap.errors import StoreError, name_some
-from provisioners import load_provisioner, provisioner_names, state_folder
+from provisioners import load_provisioner, provisioner_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,9 +56,7 @@ def command(
     settings = read_settings(Path.cwd())
     made = load_provisioner(provisioner) if provisioner else None
     options = _read_options(made, list(own))
-    # The one character of a path that means something else in such a URL.
-    folder = str(state_folder() / "store").replace("%", "%25")
-    url = store or settings.store or f"file://{folder}"
+    url = store or default_store(settings)
     checks = []
     if not as_json:
         click.echo(f"{url}\n")
