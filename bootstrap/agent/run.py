@@ -47,7 +47,7 @@ def main(host: Host) -> int:
     host.journal("command-ended", text, WARNING if code else INFO, stage="run", ms=report["ms"])
     write_json(host.state + "/command.json", report)
     report["output"] = output.tail.decode(errors="replace")
-    report["offset"] = output.total - len(output.tail)
+    report["offset"], report["end"] = output.total - len(output.tail), output.total
     host.report("command", report)
     host.wait_for_reports()
     return code if code >= 0 else 128 - code

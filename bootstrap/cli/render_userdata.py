@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from bootstrap.cli import console
-from bootstrap.cli.arguments import parse_variable, read_manifest, read_part, selects_environment
+from bootstrap.cli.arguments import (
+    parse_duration,
+    parse_variable,
+    read_manifest,
+    read_part,
+    selects_environment,
+)
 from bootstrap.errors import RenderError, UsageError
 from bootstrap.selection import Selection
 from bootstrap.userdata import Document, LaunchPath, render
@@ -23,10 +29,8 @@ if TYPE_CHECKING:
     from bootstrap.config import Settings
     from bootstrap.manifest import Manifest
 
-LONGEST = 7 * 86400
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _EC2 = (LaunchPath.EC2.value, LaunchPath.EC2_BASE64.value)
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @click.command("render-userdata")
@@ -204,14 +208,6 @@ def _refuse_private(manifest: Manifest) -> None:
             causes=tuple(f"`{note.subject}`: {note.message}" for note in note_channels(private)),
             hint="Give a bucket for them: `--store s3://bucket/prefix`",
         )
-
-
-def parse_duration(text: str) -> int:
-    """Return seconds of `90s`, `15m`, `24h` or `7d`; raises `UsageError`."""
-    found = re.fullmatch(r"(\d+)([smhd])", text)
-    if not found or not 0 < (seconds := int(found[1]) * _UNITS[found[2]]) <= LONGEST:
-        raise UsageError(f"Expected a duration of at most `7d`, such as `24h`, found `{text}`")
-    return seconds
 
 
 def render_table(document: Document, auth: str | None = None) -> str:

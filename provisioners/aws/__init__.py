@@ -95,6 +95,11 @@ class AwsProvisioner:
             self._clients[region] = Clients(region)
         return self._clients[region]
 
+    def is_interruptible(self, options: Options) -> bool:
+        """Whether these are spot instances, which EC2 takes back with two minutes' notice."""
+        wish, _ = read_wish(options)
+        return wish.spot
+
     def start(self, request: Request) -> list[Instance]:
         """Start every instance, or none.
 

@@ -14,22 +14,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-_PASSED = ("Last-Modified", "Location")
+_OWN = ("Connection", "Content-Length", "Date", "Server", "Transfer-Encoding")
 
 
 class Proxy(ThreadingHTTPServer):
     """Passes requests on; `faults` say which do not get through.
 
     A fault is a pattern of `METHOD path`, how many requests it strikes, and what happens to
-    them: a status to answer with, `"cut"` (half the body arrives), `"hang up"` (nothing does) or
-    `"lose the answer"` (the bucket did what it was asked, and nobody hears of it).
+    them: a status to answer with, a status and S3's code as in `"400 ExpiredToken"`, `"cut"`
+    (half the body arrives), `"hang up"` (nothing does) or `"lose the answer"` (the bucket did
+    what it was asked, and nobody hears of it).
+
+    Where it `keeps_host`, the bucket sees the proxy's own name, which whoever signs for the
+    proxy has signed; else it sees its own, for URLs that were signed for the bucket.
     """
 
     daemon_threads = True
 
-    def __init__(self, port: int, handler: type[Handler] | None = None) -> None:
+    def __init__(
+        self, port: int, handler: type[Handler] | None = None, *, keeps_host: bool = False
+    ) -> None:
         super().__init__(("127.0.0.1", 0), handler or Handler)
         self.upstream = port
+        self.keeps_host = keeps_host
         self.faults: list[list[Any]] = []
         self.requests: list[str] = []
         self.lock = threading.Lock()
@@ -69,6 +76,12 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._pass()
 
+    def do_HEAD(self) -> None:
+        self._pass()
+
+    def do_DELETE(self) -> None:
+        self._pass()
+
     def do_PUT(self) -> None:
         self._pass()
 
@@ -84,11 +97,15 @@ class Handler(BaseHTTPRequestHandler):
         if what == "hang up":
             self.close_connection = True
             return
-        if isinstance(what, int):
-            code = "SlowDown" if what == 503 else "Trouble"
-            self._answer(what, f"<Error><Code>{code}</Code></Error>".encode())
+        status, _, code = str(what).partition(" ")
+        if status.isdigit():
+            code = code or ("SlowDown" if status == "503" else "Trouble")
+            words = f"<Error><Code>{code}</Code><Message>Bad day</Message></Error>"
+            self._answer(int(status), words.encode())
             return
-        headers = {key: value for key, value in self.headers.items() if key != "Host"}
+        headers = dict(self.headers.items())
+        if not self.server.keeps_host:
+            del headers["Host"]
         refusal = self.admit(headers)
         if refusal:
             self._answer(*refusal)
@@ -101,9 +118,11 @@ class Handler(BaseHTTPRequestHandler):
                 answer.read()
                 self.close_connection = True
                 return
-            status, data = self.judge(answer.status, answer.read())
-            passed = {name: answer.headers[name] for name in _PASSED if name in answer.headers}
-            self._answer(status, data, cut=what == "cut", headers=passed)
+            passed = {name: value for name, value in answer.headers.items() if name not in _OWN}
+            number, data = self.judge(answer.status, answer.read())
+            if self.command == "HEAD":
+                passed["Content-Length"] = answer.headers.get("Content-Length", "0")
+            self._answer(number, data, cut=what == "cut", headers=passed)
 
     def admit(self, headers: dict[str, str]) -> tuple[int, bytes] | None:
         """Return with what to refuse the request, None to pass it on with these headers."""
@@ -118,10 +137,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
-        if status != 204:
+        if status != 204 and "Content-Length" not in (headers or {}):
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if cut else body)
+        if self.command != "HEAD":
+            self.wfile.write(body[: len(body) // 2] if cut else body)
         self.close_connection = self.close_connection or cut
 
 
@@ -129,9 +149,9 @@ AnyProxy = TypeVar("AnyProxy", bound=Proxy)
 
 
 @contextlib.contextmanager
-def run_proxy(port: int) -> Iterator[Proxy]:
+def run_proxy(port: int, *, keeps_host: bool = False) -> Iterator[Proxy]:
     """Run a proxy in front of a loopback port."""
-    with running(Proxy(port)) as proxy:
+    with running(Proxy(port, keeps_host=keeps_host)) as proxy:
         yield proxy
 
 

@@ -50,10 +50,10 @@ def test_the_output_of_a_launch_that_is_over_is_in_the_bucket(warm: Workspace) -
     assert warm.leftovers() == []
     logs = show(warm, "logs", launch).stdout
     assert sorted(logs.splitlines()) == [
-        f"[{launch}-0] 1 tiny_one",
-        f"[{launch}-1] 1 tiny_one",
+        f"[{launch}-0] 1 tiny-one",
+        f"[{launch}-1] 1 tiny-one",
     ]
-    assert show(warm, "logs", launch, f"{launch}-1").stdout == "1 tiny_one\n"
+    assert show(warm, "logs", launch, f"{launch}-1").stdout == "1 tiny-one\n"
     assert show(warm, "terminate", launch).stderr == f"nothing of {launch} is left\n"
 
 
