@@ -129,7 +129,10 @@ def launch_template(
     console.print_notes(prepared.notes)
     manifest = prepared.manifest
     launch = name_launch(name, manifest)
-    with open_store(url) as bucket, console.task("Published to the bucket") as progress:
+    with (
+        open_store(url, settings=settings.s3) as bucket,
+        console.task("Published to the bucket") as progress,
+    ):
         grants = publish(
             manifest,
             prepared.layer_path,
