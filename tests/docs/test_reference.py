@@ -89,11 +89,15 @@ def test_the_variables_are_those_of_the_code() -> None:
     assert read | written == sources.find_variables()
 
 
+GROUPS = {"provisioners", "s3", "tools"}
+
+
 def test_the_settings_are_those_of_the_code() -> None:
     fields = Settings.__dataclass_fields__
-    wanted = {name.replace("_", "-") for name in fields if name not in ("s3", "tools")}
+    wanted = {name.replace("_", "-") for name in fields if name not in GROUPS}
     wanted |= {f"s3.{name.replace('_', '-')}" for name in S3Settings.__dataclass_fields__}
     wanted |= {f"tools.<tool>.{name}" for name in Tool.__dataclass_fields__}
+    wanted.add("<provisioner>.<option>")
     table = rows("Settings")
     assert set(table) == wanted
     assert f"`{json.dumps(CHANNELS)}`" in table["channels"]
@@ -105,8 +109,9 @@ def test_the_example_of_settings_is_accepted_and_uses_every_one() -> None:
     (text,) = find_blocks(read_section(REFERENCE, "Settings"), "toml")
     settings = parse_settings(text)
     assert settings.tools
+    assert settings.provisioners
     for name in (*Settings.__dataclass_fields__, *S3Settings.__dataclass_fields__):
-        assert name.replace("_", "-") in text
+        assert name.replace("_", "-") in text or name == "provisioners"
     with pytest.raises(UsageError):
         parse_settings(f"{text}\nunknown = 1\n")
 
