@@ -47,8 +47,8 @@ class Gate(Proxy):
     is told from one that is denied. `age` is by how many seconds objects look older than they are.
     """
 
-    def __init__(self, endpoint: str, identity: Identity) -> None:
-        super().__init__(urlsplit(endpoint).port or 80, GateHandler)
+    def __init__(self, endpoint: str, identity: Identity, *, host: str = "127.0.0.1") -> None:
+        super().__init__(urlsplit(endpoint).port or 80, GateHandler, host=host)
         self.netloc = urlsplit(endpoint).netloc
         self.identity = identity
         self.sessions: dict[str, Session] = {}

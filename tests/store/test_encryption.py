@@ -145,7 +145,7 @@ class TestRenew:
         return made
 
     def test_a_day_old_object_is_copied_and_a_new_one_is_not(
-        self, store: S3Store, copies: list[str], monkeypatch: pytest.MonkeyPatch
+        self, store: S3Store, copies: list[str]
     ) -> None:
         store.renew("base/one")
         assert copies == []
@@ -154,7 +154,7 @@ class TestRenew:
         assert copies == ["base/one"]
 
     def test_what_the_bucket_keeps_for_ever_is_not_copied(
-        self, store: S3Store, copies: list[str], monkeypatch: pytest.MonkeyPatch
+        self, store: S3Store, copies: list[str]
     ) -> None:
         store.renew("tools/one", older=-1)
         assert copies == []
@@ -199,7 +199,6 @@ class TestRenew:
         store: S3Store,
         copies: list[str],
         proxy: Proxy,
-        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         proxy.strike(r"GET /[\w-]+$", 1, "403 AccessDenied")
         with open_store(store.url) as blind:
