@@ -11,6 +11,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from email.utils import formatdate, parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -43,7 +44,7 @@ class Gate(Proxy):
     """Stands before an S3 server and lets roles in.
 
     `may` says of method and key whether the policy allows it, `may_list` whether a missing key
-    is told from one that is denied.
+    is told from one that is denied. `age` is by how many seconds objects look older than they are.
     """
 
     def __init__(self, endpoint: str, identity: Identity) -> None:
@@ -53,6 +54,7 @@ class Gate(Proxy):
         self.sessions: dict[str, Session] = {}
         self.may: Callable[[str, str], bool] = lambda method, key: bool(method and key)
         self.may_list = True
+        self.age = 0.0
         self.refused: list[str] = []
 
     def issue(self, seconds: float) -> dict[str, str]:
@@ -105,6 +107,14 @@ class GateHandler(Handler):
             self.server.refused.append("AccessDenied")
             return 403, b"<Error><Code>AccessDenied</Code></Error>"
         return status, data
+
+    def _answer(
+        self, status: int, body: bytes, *, cut: bool = False, headers: dict[str, str] | None = None
+    ) -> None:
+        if headers and "Last-Modified" in headers:
+            modified = parsedate_to_datetime(headers["Last-Modified"]).timestamp()
+            headers["Last-Modified"] = formatdate(modified - self.server.age, usegmt=True)
+        super()._answer(status, body, cut=cut, headers=headers)
 
     def _check(self) -> tuple[int, str] | None:
         """Return the status and code of S3's refusal."""

@@ -59,7 +59,7 @@ class Cloud:
         """Return every instance as the API describes it."""
         pages = self.client.get_paginator("describe_instances").paginate()
         return {
-            instance["InstanceId"]: instance
+            instance["InstanceId"]: instance | {"ReservationId": reservation["ReservationId"]}
             for page in pages
             for reservation in page["Reservations"]
             for instance in reservation["Instances"]
@@ -73,7 +73,7 @@ class Cloud:
         answer = self.client.describe_instance_attribute(InstanceId=instance, Attribute="userData")
         user_data = base64.b64decode(answer["UserData"]["Value"])
         self.user_data[instance] = user_data
-        role = description.get("IamInstanceProfile", {}).get("Arn", "").rpartition("/")[2] or None
+        role = self._find_role(description["ReservationId"])
         ended = Event()
 
         def run() -> None:
@@ -85,6 +85,15 @@ class Cloud:
         thread = Thread(target=run, name=instance)
         self._threads[instance] = thread, ended
         thread.start()
+
+    def _find_role(self, reservation: str) -> str | None:
+        """Return the name of what all of a call have; moto gives it to the first alone."""
+        found = self.describe().values()
+        same = [each for each in found if each["ReservationId"] == reservation]
+        profiles = [
+            each["IamInstanceProfile"]["Arn"] for each in same if "IamInstanceProfile" in each
+        ]
+        return profiles[0].rpartition("/")[2] if profiles else None
 
     def close(self) -> None:
         """End every machine."""

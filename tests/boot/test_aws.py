@@ -68,7 +68,7 @@ class Account:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=120,
             check=False,
         )
         assert self.cloud.failures == []

@@ -181,7 +181,9 @@ class TestRenew:
         events = store.connection.client.meta.events
 
         def replace(**_: Any) -> None:
-            client.put_object(Bucket=s3_bucket, Key="team/one/base/one", Body=b"another's")
+            client.put_object(
+                Bucket=s3_bucket, Key="team/one/base/one", Body=b"another's", ContentType="text/x"
+            )
 
         def remove(**_: Any) -> None:
             client.delete_object(Bucket=s3_bucket, Key="team/one/base/one")
@@ -190,6 +192,9 @@ class TestRenew:
             events.register_first("before-call.s3.CopyObject", meanwhile)
             store.copy_in_place("base/one")
             assert store.read("base/one") == left
+            if left:
+                found = client.head_object(Bucket=s3_bucket, Key="team/one/base/one")
+                assert found["ContentType"] == "text/x"
             events.unregister("before-call.s3.CopyObject", meanwhile)
 
     def test_who_may_not_see_the_rules_renews(
