@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +18,9 @@ from provisioners.aws.options import OPTIONS
 
 if TYPE_CHECKING:
     from bootstrap.manifest import Manifest
+    from bootstrap.prepare import Prepared
     from bootstrap.selection import Selection
+    from bootstrap.store import Store
     from provisioners import Options
 
 
@@ -70,25 +73,15 @@ def launch_template(
     """
     from bootstrap.config import cache_folder, read_settings
     from bootstrap.prepare import prepare
-    from bootstrap.publish import Auth, publish, read_index
+    from bootstrap.publish import read_index
     from bootstrap.required import starts_dask
     from bootstrap.room import estimate_room
     from bootstrap.store import open_store
     from bootstrap.userdata import LaunchPath, render
     from provisioners.aws import AwsProvisioner
 
-    if auth == "urls":
-        raise UsageError(
-            "Cannot write signed URLs into a launch template: they end within seven days",
-            hint="Let machines ask as their role: `--auth role --instance-profile NAME`",
-        )
     settings = read_settings(Path.cwd())
-    url = store or settings.store
-    if not url or url.startswith("file:"):
-        raise UsageError(
-            f"Expected a bucket that machines can reach, found {f'`{url}`' if url else 'none'}",
-            hint="Give one, as in `--store s3://bucket/prefix`",
-        )
+    url = _check(auth, store or settings.store)
     extra = [read_part(spec) for spec in parts]
     environment = dict(parse_variable(text) for text in variables)
     provisioner = AwsProvisioner()
@@ -110,22 +103,8 @@ def launch_template(
     console.print_notes(prepared.notes)
     manifest = prepared.manifest
     launch = name_launch(name, manifest)
-    with (
-        open_store(url, settings=settings.s3) as bucket,
-        console.task("Published to the bucket") as progress,
-    ):
-        grants = publish(
-            manifest,
-            prepared.layer_path,
-            bucket,
-            launch=launch,
-            seconds=0,
-            cache=cache_folder(),
-            environment=os.environ,
-            progress=progress,
-            about={"provisioner": "aws", "command": list(words)},
-            auth=Auth.ROLE,
-        )
+    with open_store(url, settings=settings.s3) as bucket:
+        grants = _publish(bucket, prepared, launch, words)
         room = estimate_room(manifest, read_index(bucket, manifest))
     document = render(
         manifest,
@@ -142,20 +121,47 @@ def launch_template(
     user_data = encode_user_data(document.payload, document.encoding)
     data = compose_template(plan, name=launch, user_data=user_data, room=room)
     made = put_template(provisioner.find_clients(plan.wish.region), name, data)
-    if as_json:
-        console.print_json(
-            {
-                "id": made.id,
-                "name": made.name,
-                "version": made.version,
-                "made": made.made,
-                "launch": launch,
-                "region": plan.region,
-                "environment": manifest.environment_digest,
-            }
-        )
+    if not as_json:
+        click.echo(f"{made.id}  version {made.version}{'' if made.made else ', unchanged'}")
         return
-    click.echo(f"{made.id}  version {made.version}{'' if made.made else ', unchanged'}")
+    told = {"launch": launch, "region": plan.region, "environment": manifest.environment_digest}
+    console.print_json({**asdict(made), **told})
+
+
+def _check(auth: str, url: str | None) -> str:
+    """Return the bucket's URL; refuse what would not outlive this command."""
+    if auth == "urls":
+        raise UsageError(
+            "Cannot write signed URLs into a launch template: they end within seven days",
+            hint="Let machines ask as their role: `--auth role --instance-profile NAME`",
+        )
+    if not url or url.startswith("file:"):
+        raise UsageError(
+            f"Expected a bucket that machines can reach, found {f'`{url}`' if url else 'none'}",
+            hint="Give one, as in `--store s3://bucket/prefix`",
+        )
+    return url
+
+
+def _publish(
+    bucket: Store, prepared: Prepared, launch: str, words: tuple[str, ...]
+) -> dict[str, Any]:
+    from bootstrap.config import cache_folder
+    from bootstrap.publish import Auth, publish
+
+    with console.task("Published to the bucket") as progress:
+        return publish(
+            prepared.manifest,
+            prepared.layer_path,
+            bucket,
+            launch=launch,
+            seconds=0,  # Nothing is signed.
+            cache=cache_folder(),
+            environment=os.environ,
+            progress=progress,
+            about={"provisioner": "aws", "command": list(words)},
+            auth=Auth.ROLE,
+        )
 
 
 def name_launch(name: str, manifest: Manifest) -> str:
