@@ -460,11 +460,15 @@ def test_who_may_not_write_renews_nothing_and_says_so_quietly(
     assert last["PRIORITY"] == 6
 
 
-def test_the_rare_modules_are_fetched_as_the_role(
+def test_manifest_and_rare_modules_are_fetched_as_the_role(
     cloud: Cloud, launch: Launch, new_guest: NewGuest
 ) -> None:
     launch.config["command"] = ["python", "-c", "import alpha; print(alpha.NAME)"]
     guest = new_guest("guest", launch)
+    key = f"environments/{launch.manifest.environment_digest[7:]}.json"
+    launch.grants["manifest"] = {"get": launch.grants["auth"]["url"] + key}
+    guest.give(launch)
+    (guest.state / "manifest.json").unlink()
     for name in ("explain", "pack", "publish", "renew", "run", "watch"):
         (guest.lib / f"agent/{name}.py").unlink()
     assert guest.boot() == wire.READY
