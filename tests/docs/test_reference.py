@@ -89,6 +89,7 @@ def test_the_variables_are_those_of_the_code() -> None:
     assert read | written == sources.find_variables()
 
 
+DETAILS = {"type": "m6i.large"}
 GROUPS = {"provisioners", "s3", "tools"}
 
 
@@ -225,7 +226,7 @@ class TestJson:
         assert_same("`envboot lock`: the manifest", found, known=known)
 
     def test_launch(self, launches: list[dict[str, Any]]) -> None:
-        title = "`envboot launch --json`"
+        title = "`envboot launch local --json`"
         assert_same(title, *launches)
         table = rows(title)
         for step in launches[0]["steps"]:
@@ -247,9 +248,16 @@ class TestJson:
         # This project names a bucket of its own.
         assert compare(documented, seen | {"store/any"}) == ([], [])
 
+    def test_status(self, launches: list[dict[str, Any]], project: Project) -> None:
+        found = [project.json("status", each["launch"], "--json") for each in launches]
+        notice = {
+            "instances": [{"notice": {"notice": "", "time": "", "action": "", "exit_code": 0}}]
+        }
+        assert_same("`envboot status --json`", *found, notice)
+
     def test_ls(self, launches: list[dict[str, Any]], project: Project) -> None:
         assert len(project.json("ls", "--json")) == len(launches)
-        assert_same("`envboot ls --json`", project.json("ls", "--json"))
+        assert_same("`envboot ls --json`", project.json("ls", "--json"), [{"details": DETAILS}])
 
     def test_plan(self, project: Project) -> None:
         words = ("plan", "--python", "venv", "--host-python", "--ignore", "mine", "--json")
