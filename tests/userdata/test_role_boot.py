@@ -11,8 +11,8 @@ import pytest
 from bootstrap.publish import publish, read_reports
 from bootstrap.store.s3 import S3Store
 from bootstrap.userdata import LaunchPath, Rung, render
-from tests.agent.gate import Gate
 from tests.agent.proxy import running
+from tests.agent.role.gate import Gate
 from tests.boot.conftest import root  # noqa: F401 - a fixture
 from tests.boot.environment import open_bench
 from tests.boot.machine import Spec, boot
