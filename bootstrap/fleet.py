@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass, field
 from enum import Enum
@@ -22,6 +23,8 @@ POLL, LONGEST = 0.05, 2.0
 """Seconds between two looks at first, and at most, where instances run on this machine."""
 REMOTE_POLL, REMOTE_LONGEST = 0.5, 5.0
 """The same for a cloud, which counts requests."""
+SILENT, LISTEN = 60, 30
+"""Seconds after which the console of an instance without any report is read, and how often."""
 READY = 1800
 """Seconds within which instances must be ready where no time-out is given."""
 
@@ -117,15 +120,18 @@ def wait(fleet: Fleet, goal: Goal, *, timeout: float | None, looker: Looker) -> 
     any time.
 
     Raises:
-        GuestError: they were not ready, or done, in time; with each one's own reason.
+        GuestError: they were not ready, or done, in time, with each one's own reason; or one
+            cannot even report, and says on its console why.
         CommandError: the command still ran.
     """
+    consoles = Consoles(fleet)
     pause, longest = (REMOTE_POLL, REMOTE_LONGEST) if fleet.is_remote else (POLL, LONGEST)
     start = time.monotonic()
     while True:
         outcomes = fleet.look()
         looker.progress(outcomes)
         late = [outcome for outcome in outcomes if not _is_there(outcome, goal, fleet)]
+        consoles.check(late)
         if not late and len(outcomes) >= max(fleet.count, 1):
             return outcomes
         if time.monotonic() - start > (READY if timeout is None else timeout):
@@ -135,6 +141,40 @@ def wait(fleet: Fleet, goal: Goal, *, timeout: float | None, looker: Looker) -> 
                 raise _refuse_late(fleet, late, goal, timeout)
         time.sleep(pause)
         pause = min(longest, pause * 1.1)
+
+
+class Consoles:
+    """Listens to instances that do not report: a role may be missing, a bucket out of reach."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._next = time.monotonic() + SILENT
+
+    def check(self, outcomes: Sequence[Outcome]) -> None:
+        """Raise GuestError for those that never reported and say that they have failed."""
+        provisioner = self._fleet.provisioner
+        if provisioner is None or not self._fleet.is_remote or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + LISTEN
+        silent = [outcome.instance for outcome in outcomes if not outcome.reports]
+        told = {each.name: find_failure(provisioner.console(each)) for each in silent}
+        failed = {name: words for name, words in told.items() if words}
+        if failed:
+            raise GuestError(
+                f"Failed to bring up {len(failed)} instances, which cannot report: "
+                + name_some(list(failed)),
+                causes=tuple(f"`{name}`: {words}" for name, words in list(failed.items())[:3]),
+                hint="Their consoles say it: they cannot reach the bucket, or may not use it",
+            )
+
+
+_GAVE_UP = re.compile(r"^.*?envboot: ((?:failed: |Expected |Failed to ).+?)\r?$", re.MULTILINE)
+
+
+def find_failure(console: str) -> str | None:
+    """Return in which words script or agent said on the console that they gave up."""
+    found = _GAVE_UP.findall(console)
+    return found[-1] if found else None
 
 
 def _is_there(outcome: Outcome, goal: Goal, fleet: Fleet) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -64,6 +65,10 @@ def _finish(host: Host, code: int, source: str) -> None:
         host.journal("ready", text, **{**fields, "stage": "ready"})
         host.notify(text, "READY=1\n")
     host.report("result", result)
+    if not host.root:
+        # The console is what is left where the bucket cannot be reached.
+        with contextlib.suppress(OSError), open("/dev/console", "w", encoding="utf-8") as console:
+            console.write("envboot: %s\n" % text)
 
 
 def _bring(host: Host) -> str:

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import boto3
 
-from tests.agent.gate import Gate
 from tests.agent.proxy import running
+from tests.agent.role.gate import Gate
 from tests.boot.cloud import Cloud, open_cloud
 from tests.boot.environment import make_environment
 from tests.channel import ensure_channel

@@ -1,0 +1,111 @@
+"""Instances that cannot even report: what they say on their consoles ends the waiting."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bootstrap import fleet
+from bootstrap.errors import GuestError
+from bootstrap.fleet import Fleet, Goal, find_failure, wait
+from bootstrap.store.local import LocalStore
+from provisioners import Instance, Option, Options, Request, State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from bootstrap.outcomes import Outcome
+
+CONSOLE = """\
+[    2.1] cloud-init[210]: Cloud-init v. 22.4.2 running 'init'
+[   17.5] envboot: failed: micromamba: this machine has no role\r
+debian login:
+"""
+
+
+class Cloud:
+    """A provisioner whose instances run, and print what they are given."""
+
+    name = "cloud"
+    render_for = "ec2"
+    guest_loopback: str | None = None
+    host_python = False
+    role: str | None = None
+    options: tuple[Option, ...] = ()
+
+    def __init__(self, consoles: dict[str, str]) -> None:
+        self.consoles = consoles
+        self.read: list[str] = []
+
+    def check(self, options: Options, *, by_role: bool = False) -> None:
+        return None
+
+    def is_interruptible(self, options: Options) -> bool:
+        return False
+
+    def start(self, request: Request) -> list[Instance]:
+        return self.instances()
+
+    def states(self, instances: Sequence[Instance]) -> dict[str, State]:
+        return {each.name: State(alive=True, word="running") for each in instances}
+
+    def console(self, instance: Instance) -> str:
+        self.read.append(instance.name)
+        return self.consoles[instance.name]
+
+    def instances(self, launch: str | None = None) -> list[Instance]:
+        return [Instance(name=name, launch="one") for name in self.consoles]
+
+    def terminate(self, instances: Sequence[Instance], *, keep: bool = False) -> None:
+        return None
+
+
+class Looker:
+    def progress(self, outcomes: Sequence[Outcome]) -> None:
+        return None
+
+
+def wait_for(cloud: Cloud, tmp_path: Path, *reports: str) -> list[Outcome]:
+    with LocalStore(f"file://{tmp_path}/bucket") as store:
+        for name in reports:
+            store.create(f"reports/one/{name}.json", b'{"outcome": "ready"}')
+        watched = Fleet(launch="one", store=store, provisioner=cloud, count=len(cloud.consoles))
+        watched.add(cloud.instances())
+        return wait(watched, Goal.READY, timeout=20, looker=Looker())
+
+
+@pytest.fixture(autouse=True)
+def _listen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "SILENT", 0)
+
+
+def test_an_instance_that_gave_up_without_a_report_is_not_waited_for(tmp_path: Path) -> None:
+    cloud = Cloud({"i-1": "booting", "i-2": CONSOLE})
+    with pytest.raises(GuestError, match="1 instances, which cannot report: `i-2`") as caught:
+        wait_for(cloud, tmp_path)
+    assert caught.value.causes == ("`i-2`: failed: micromamba: this machine has no role",)
+
+
+def test_the_console_of_an_instance_that_reports_is_not_read(tmp_path: Path) -> None:
+    cloud = Cloud({"i-1": CONSOLE})
+    assert wait_for(cloud, tmp_path, "i-1/1764000000000-result")
+    assert cloud.read == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "envboot: Expected Python 3.9 or later as `python3`, found none",
+        "envboot: Failed to fetch the agent",
+        "envboot: failed: the manifest is of another digest",
+    ],
+)
+def test_script_and_agent_say_on_the_console_that_they_gave_up(line: str) -> None:
+    assert find_failure(f"noise\n{line}\nmore") == line.partition(": ")[2]
+
+
+@pytest.mark.parametrize("line", ["envboot: ready in 800 ms, from archive", "envboot: degraded"])
+def test_what_went_well_is_no_failure(line: str) -> None:
+    assert find_failure(line) is None
