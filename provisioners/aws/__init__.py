@@ -313,6 +313,7 @@ class AwsProvisioner:
         Raises:
             ProvisionError: some could not be; it names them, and the command to do it by hand.
         """
+        from provisioners.aws.errors import DENIED
         from provisioners.aws.machines import end
 
         wanted = list(dict.fromkeys(names))
@@ -336,10 +337,12 @@ class AwsProvisioner:
         for name, reason in failed.items():
             reasons.setdefault(reason, []).append(f"`{name}`")
         region, ids = clients.region, " ".join(failed)
+        denied = any(reason.partition(":")[0] in DENIED for reason in reasons)
+        way = "Allow this identity `ec2:TerminateInstances`, or have another one end them"
         raise ProvisionError(
             f"Failed to end {len(failed)} of {len(wanted)} instances on EC2, which cost on",
             causes=tuple(f"{', '.join(ids)}: {reason}" for reason, ids in reasons.items()),
-            hint="End them by hand: "
+            hint=f"{way if denied else 'End them by hand'}: "
             f"`aws ec2 terminate-instances --region {region} --instance-ids {ids}`",
         )
 

@@ -67,16 +67,20 @@ class Account:
     refused: dict[str, list[str]] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
     age: float = 0.0
+    _clients: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def client(self, service: str) -> Any:
         """Return a client past the gate that may do everything."""
-        return boto3.client(
-            service,  # type: ignore[call-overload]
-            region_name=REGION,
-            endpoint_url=self.moto,
-            aws_access_key_id=self.admin.access_key,
-            aws_secret_access_key=self.admin.secret_key,
-        )
+        known = service, self.admin.access_key
+        if known not in self._clients:
+            self._clients[known] = boto3.client(
+                service,  # type: ignore[call-overload]
+                region_name=REGION,
+                endpoint_url=self.moto,
+                aws_access_key_id=self.admin.access_key,
+                aws_secret_access_key=self.admin.secret_key,
+            )
+        return self._clients[known]
 
     def add_user(self, name: str, document: Document) -> Identity:
         """Make a user who may do what the document says."""
@@ -172,9 +176,9 @@ class GateHandler(Handler):
         with self.server.lock:
             answer = self._judge(request)
         headers = dict(answer.headers)
-        if "Last-Modified" in headers:
-            modified = parsedate_to_datetime(headers["Last-Modified"]).timestamp()
-            headers["Last-Modified"] = formatdate(modified - self.server.account.age, usegmt=True)
+        for name in [name for name in headers if name.lower() == "last-modified"]:
+            modified = parsedate_to_datetime(headers[name]).timestamp()
+            headers[name] = formatdate(modified - self.server.account.age, usegmt=True)
         self._answer(answer.status, answer.body, headers=headers)
 
     def _judge(self, request: Wire) -> Reply:
@@ -186,6 +190,11 @@ class GateHandler(Handler):
             return Reply(status=403, headers={}, body=body)
         request, who = taken
         call = self._read(request)
+        if call.operation == "HeadBucket":
+            # That there is no such bucket is told to everybody.
+            found = send(self.server.upstream, sign(request, account.admin))
+            if found.status == 404:
+                return found
         missing = self._ask(who, call, call.needs)
         asked = call.asked_by_moto
         if missing and (asked is None or find_allowing(widen(who.document), asked)):

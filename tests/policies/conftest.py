@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from botocore.loaders import create_loader
 
 from bootstrap.store.s3_connection import Connection
 from tests.agent.conftest import parts as parts
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
     from tests.agent.guests import Parts
     from tests.policies.account import Gate
+
+
+LOADER = create_loader()
+"""What botocore knows of the services, read once: it takes half a second for EC2."""
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +40,7 @@ def world(
     monkeypatch.setattr(Connection, "is_encrypted", property(lambda _: True))
     monkeypatch.setattr("provisioners.aws.SETTLE", 2.0)
     monkeypatch.setattr("provisioners.aws.fleet.PAUSES", (0.0,))
+    monkeypatch.setattr("botocore.session.create_loader", lambda *_: LOADER)
     account = gate.account
     account.differences.clear()
     account.age = 0.0
