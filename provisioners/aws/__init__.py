@@ -338,12 +338,12 @@ class AwsProvisioner:
             reasons.setdefault(reason, []).append(f"`{name}`")
         region, ids = clients.region, " ".join(failed)
         denied = any(reason.partition(":")[0] in DENIED for reason in reasons)
-        way = "Allow this identity `ec2:TerminateInstances`, or have another one end them"
+        allow = "; allow this identity `ec2:TerminateInstances`" if denied else ""
         raise ProvisionError(
             f"Failed to end {len(failed)} of {len(wanted)} instances on EC2, which cost on",
             causes=tuple(f"{', '.join(ids)}: {reason}" for reason, ids in reasons.items()),
-            hint=f"{way if denied else 'End them by hand'}: "
-            f"`aws ec2 terminate-instances --region {region} --instance-ids {ids}`",
+            hint="End them by hand: "
+            f"`aws ec2 terminate-instances --region {region} --instance-ids {ids}`{allow}",
         )
 
     def _drop_ended(self, clients: Clients, launches: set[str], ended: set[str]) -> None:
