@@ -11,6 +11,7 @@ import click
 
 from bootstrap.cli import console
 from bootstrap.cli.launch import default_store
+from bootstrap.cli.own_options import add_settings, read_own_options
 from bootstrap.config import read_settings
 from bootstrap.doctor import Check, check_store
 from bootstrap.errors import StoreError, name_some
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from provisioners import Options, Provisioner
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": None}
-_TYPES = {"number": click.IntRange(min=1)}
 
 
 class Doctor(click.Command):
@@ -55,7 +55,10 @@ def command(
     """
     settings = read_settings(Path.cwd())
     made = load_provisioner(provisioner) if provisioner else None
-    options = _read_options(made, list(own))
+    known = made.options if made else ()
+    options = read_own_options(provisioner or "doctor", known, list(own))
+    if made:
+        options = add_settings(made.name, known, options, settings)
     url = store or default_store(settings)
     checks = []
     if not as_json:
@@ -90,28 +93,6 @@ def _check(
         else:
             words = "It has nothing to check"
             yield Check(name=provisioner.name, status="skipped", detail=words)
-
-
-def _read_options(provisioner: Provisioner | None, words: list[str]) -> Options:
-    """Read the provisioner's own options, as `envboot launch` does."""
-    known = provisioner.options if provisioner else ()
-    params = [
-        click.Option(
-            [f"--{option.name}", option.name.replace("-", "_")],
-            is_flag=option.kind == "flag",
-            multiple=option.kind == "list",
-            type=click.Choice(option.choices) if option.choices else _TYPES.get(option.kind),
-        )
-        for option in known
-    ]
-    reader = click.Command(provisioner.name if provisioner else "doctor", params=[*params])
-    given = reader.make_context(reader.name, words).params
-    found = {option.name: given[option.name.replace("-", "_")] for option in known}
-    return {
-        name: value if isinstance(value, tuple) else "true" if value is True else str(value)
-        for name, value in found.items()
-        if value
-    }
 
 
 def _print(check: Check) -> None:

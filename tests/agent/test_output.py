@@ -84,6 +84,19 @@ def test_output_goes_up_while_the_command_runs(
     assert reports["command"]["offset"] == 0
 
 
+def test_a_character_is_never_cut_in_two(run: Callable[[str], Guest], store: LocalStore) -> None:
+    guest = run(
+        "import os, time\n"
+        "os.write(1, b'a\\xc3'); time.sleep(3); os.write(1, b'\\xa4b'); time.sleep(4.5)"
+    )
+    assert guest.agent("run") == 0
+    pieces = read_reports(store, "launch", {})["guest"]["output"]
+    assert pieces == [
+        {"offset": 0, "text": "a", "end": 1},
+        {"offset": 1, "text": "äb", "end": 4},
+    ]
+
+
 def test_of_much_output_the_newest_goes_up_and_what_was_skipped_is_known(
     run: Callable[[str], Guest], store: LocalStore
 ) -> None:

@@ -236,6 +236,17 @@ def test_a_clock_that_is_off_by_an_hour_works(
     assert read_reports(cloud.store, "launch", {})["second"].keys() == {"started", "result"}
 
 
+def test_a_large_upload_is_not_begun_with_a_clock_that_is_off(
+    cloud: Cloud, launch: Launch, new_guest: NewGuest, tmp_path: Path
+) -> None:
+    guest = new_guest("guest", launch)
+    assert_comes_from(guest, "install")
+    shift_clock(guest, tmp_path, 3600)
+    cloud.gate.hasty = True
+    assert guest.publish() == wire.READY
+    assert "hasty RequestTimeTooSkewed" not in cloud.gate.refused
+
+
 def test_a_machine_without_a_role_says_so_and_installs(
     cloud: Cloud, launch: Launch, new_guest: NewGuest
 ) -> None:
@@ -326,6 +337,14 @@ def test_a_base_that_has_ended_is_a_plain_miss_for_who_may_not_list(
 ) -> None:
     cloud.store.delete(f"{launch.base_key}/manifest.json")
     cloud.gate.may_list = False
+    assert_comes_from(new_guest("first", launch), "install")
+
+
+def test_a_role_that_reads_bases_only_tells_a_missing_index_too(
+    cloud: Cloud, launch: Launch, new_guest: NewGuest
+) -> None:
+    cloud.gate.may_list = False
+    cloud.gate.may = lambda method, key: method == "PUT" or "/base/" in key
     assert_comes_from(new_guest("first", launch), "install")
 
 
@@ -441,11 +460,15 @@ def test_who_may_not_write_renews_nothing_and_says_so_quietly(
     assert last["PRIORITY"] == 6
 
 
-def test_the_rare_modules_are_fetched_as_the_role(
+def test_manifest_and_rare_modules_are_fetched_as_the_role(
     cloud: Cloud, launch: Launch, new_guest: NewGuest
 ) -> None:
     launch.config["command"] = ["python", "-c", "import alpha; print(alpha.NAME)"]
     guest = new_guest("guest", launch)
+    key = f"environments/{launch.manifest.environment_digest[7:]}.json"
+    launch.grants["manifest"] = {"get": launch.grants["auth"]["url"] + key}
+    guest.give(launch)
+    (guest.state / "manifest.json").unlink()
     for name in ("explain", "pack", "publish", "renew", "run", "watch"):
         (guest.lib / f"agent/{name}.py").unlink()
     assert guest.boot() == wire.READY

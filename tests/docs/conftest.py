@@ -217,7 +217,7 @@ def project(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="session")
 def launches(project: Project) -> Iterator[list[dict[str, Any]]]:
-    """Return what `envboot launch --json` prints: on a miss, then on a damaged archive."""
+    """Return what `envboot launch local --json` prints: on a miss, then on a damaged archive."""
     words = ["launch", "local", "--python", "venv", "--keep", "--json", "--", "python", "-c"]
     first = project.json(*words, PROGRAM)
     archive = next(project.folder.glob("bucket/base/*/env.tar.zst"))

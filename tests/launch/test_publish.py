@@ -16,6 +16,7 @@ from bootstrap.agent.run import TAIL
 from bootstrap.errors import StoreError, UsageError
 from bootstrap.manifest import Base, Manifest, Python, Tool, Wheel
 from bootstrap.publish import MAX_REPORT, ORPHANED, Keys, publish, read_reports
+from bootstrap.store import DAY
 from bootstrap.store.local import LocalStore
 from tests.index import serve_folder
 
@@ -181,7 +182,7 @@ class Renewing(LocalStore):
         super().__init__(url)
         self.renewed: list[str] = []
 
-    def renew(self, key: str) -> None:
+    def renew(self, key: str, *, older: int = DAY) -> None:
         self.renewed.append(key)
 
 
