@@ -83,7 +83,7 @@ def test_the_whole_scenario_needs_every_action_and_every_resource(
 ) -> None:
     who = world.add_user(world.read("client"))
     steps.expire(world)
-    checks = steps.ask_doctor(world, who)
+    checks = {**steps.ask_doctor(world, who), **steps.ask_doctor_aws(world, who)}
     assert {name for name, check in checks.items() if check.status == "failed"} == set()
     steps.look_up(world, who)
     for auth in Auth:
