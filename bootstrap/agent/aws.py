@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import random
+import re
 import socket
 import time
 from email.utils import mktime_tz, parsedate_tz
@@ -211,8 +212,11 @@ class Signer:
             status = 200
         if _find_code(status, data) == "AccessDenied":
             if method != "GET" or not url.endswith("/index.json") or not self._reads_beside(url):
-                words = (self.role.name, method, without_query(url))
-                failure = AgentError("forbidden: the role %s may not %s %s" % words)
+                # S3 names the action where another service is asked: the key's `kms:Decrypt`.
+                told = re.findall(r"perform: ([\w:]+)", data.decode(errors="replace"))
+                action = told[0] if told else "s3:%sObject" % method.title()
+                words = (self.role.name, method, without_query(url), action)
+                failure = AgentError("forbidden: the role %s may not %s %s (%s)" % words)
                 failure.reason = "forbidden"
                 raise failure
             status = 404

@@ -23,7 +23,8 @@ def find_instances() -> list[tuple[Provisioner, list[Instance]]]:
         try:
             found.append((provisioner, provisioner.instances()))
         except ProvisionError as error:
-            console.print_warning(f"`{name}` is left out: {error.message}")
+            way = f" ({error.hint})" if error.hint else ""
+            console.print_warning(f"`{name}` is left out: {error.message}{way}")
     return found
 
 

@@ -313,6 +313,7 @@ class AwsProvisioner:
         Raises:
             ProvisionError: some could not be; it names them, and the command to do it by hand.
         """
+        from provisioners.aws.errors import DENIED
         from provisioners.aws.machines import end
 
         wanted = list(dict.fromkeys(names))
@@ -336,11 +337,13 @@ class AwsProvisioner:
         for name, reason in failed.items():
             reasons.setdefault(reason, []).append(f"`{name}`")
         region, ids = clients.region, " ".join(failed)
+        denied = any(reason.partition(":")[0] in DENIED for reason in reasons)
+        allow = "; allow this identity `ec2:TerminateInstances`" if denied else ""
         raise ProvisionError(
             f"Failed to end {len(failed)} of {len(wanted)} instances on EC2, which cost on",
             causes=tuple(f"{', '.join(ids)}: {reason}" for reason, ids in reasons.items()),
             hint="End them by hand: "
-            f"`aws ec2 terminate-instances --region {region} --instance-ids {ids}`",
+            f"`aws ec2 terminate-instances --region {region} --instance-ids {ids}`{allow}",
         )
 
     def _drop_ended(self, clients: Clients, launches: set[str], ended: set[str]) -> None:

@@ -113,7 +113,7 @@ def test_a_role_that_may_not_read_is_told_and_the_machine_installs(
     guest = new_guest("guest", launch)
     assert_comes_from(guest, "install", wire.DEGRADED)
     url = launch.grants["index"]["get"]
-    assert guest.reasons == f"fetch: forbidden: the role {ROLE} may not GET {url}"
+    assert guest.reasons == f"fetch: forbidden: the role {ROLE} may not GET {url} (s3:GetObject)"
 
 
 def test_a_role_that_may_not_write_is_told(
@@ -124,7 +124,7 @@ def test_a_role_that_may_not_write_is_told(
     assert_comes_from(guest, "install")
     assert guest.publish() == wire.DEGRADED
     url = launch.grants["archive"]["get"]
-    words = f"publish: forbidden: the role {ROLE} may not PUT {url}"
+    words = f"publish: forbidden: the role {ROLE} may not PUT {url} (s3:PutObject)"
     assert words in [event["MESSAGE"] for event in guest.events]
     told = [event["MESSAGE"] for event in guest.events if "report: forbidden" in event["MESSAGE"]]
     assert len(told) >= 2

@@ -191,7 +191,7 @@ def test_every_instance_that_could_not_be_ended_is_named_with_the_command_for_it
     assert error.hint == (
         "End them by hand: `aws ec2 terminate-instances --region us-east-1 --instance-ids "
         + " ".join(failed)
-        + "`"
+        + "`; allow this identity `ec2:TerminateInstances`"
     )
     assert {item["InstanceId"] for item in ec2.alive(LAUNCH)} == set(failed)
     assert aws._records.find(LAUNCH)
