@@ -24,6 +24,21 @@ LOOSE_LIMIT = 100
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GLIBC = re.compile(r"2\.\d+")
+_ENDPOINT = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?")
+_REGION = re.compile(r"[a-z0-9-]+")
+_KMS_KEY = re.compile(r"[A-Za-z0-9:/_.-]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class S3Settings:
+    """Where an `s3://` bucket is, and how its objects are encrypted; None is boto3's own choice.
+
+    `kms_key` is the id, ARN or alias of a KMS key that encrypts whatever is written.
+    """
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    kms_key: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +49,7 @@ class Settings:
     is not conda's; `glibc` is the oldest that a guest may have; `store` is the default bucket.
     `exclude` are patterns of loose code that stays here, as in `.gitignore`, and `include` those
     of what goes with it though it is no code; `loose_limit` is how many MB (10^6 bytes) may travel.
-    `torch_index` is a mirror of PyTorch's indexes.
+    `torch_index` is a mirror of PyTorch's indexes; `s3` is for buckets of `s3://`.
     `require` names packages that no environment may lack; `ignore` and `add` come before what
     the command line says.
     """
@@ -50,6 +65,7 @@ class Settings:
     include: tuple[str, ...] = ()
     loose_limit: int = LOOSE_LIMIT
     torch_index: str | None = None
+    s3: S3Settings = field(default_factory=S3Settings)
 
 
 def read_settings(folder: Path) -> Settings:
@@ -92,9 +108,10 @@ def parse_settings(text: str) -> Settings:
         include=_patterns(rest, "include", path),
         loose_limit=_parse_limit(rest.pop("loose-limit", LOOSE_LIMIT), f"{path}.loose-limit"),
         torch_index=_text(rest, "torch-index", path) if "torch-index" in rest else None,
+        s3=_parse_s3(rest.pop("s3", {}), f"{path}.s3"),
     )
     known = ("add", "channels", "exclude", "glibc", "ignore", "include", "loose-limit", "require")
-    _refuse_unknown(rest, path, (*known, "store", "tools", "torch-index"))
+    _refuse_unknown(rest, path, (*known, "s3", "store", "tools", "torch-index"))
     return settings
 
 
@@ -112,6 +129,18 @@ def _parse_tools(value: Any, path: str) -> dict[str, Tool]:
         )
         _refuse_unknown(rest, at, ("sha256", "url", "version"))
     return tools
+
+
+def _parse_s3(value: Any, path: str) -> S3Settings:
+    rest = _table(value, path)
+    patterns = {"endpoint-url": _ENDPOINT, "region": _REGION, "kms-key": _KMS_KEY}
+    found = {
+        name.replace("-", "_"): _text(rest, name, path, pattern)
+        for name, pattern in patterns.items()
+        if name in rest
+    }
+    _refuse_unknown(rest, path, tuple(patterns))
+    return S3Settings(**found)
 
 
 def _parse_channels(value: Any, path: str) -> tuple[str, ...]:

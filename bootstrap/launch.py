@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,8 @@ from bootstrap.fleet import Fleet, Goal, Looker, wait
 from bootstrap.launches import Record, write_record
 from bootstrap.outcomes import raise_failures
 from bootstrap.prepare import Prepared, prepare
-from bootstrap.publish import publish
+from bootstrap.publish import Auth, Keys, publish
+from bootstrap.room import estimate_room
 from bootstrap.selection import Selection
 from bootstrap.userdata import LaunchPath, render
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bootstrap.config import Settings
+    from bootstrap.manifest import Manifest
     from bootstrap.outcomes import Outcome
     from bootstrap.parts import Part
     from bootstrap.scan.document import Problem
@@ -36,7 +39,8 @@ class Order:
     With `dask` the environment must have all that machines of Dask need.
 
     `timeout` are the seconds that instances may take, the command included; with None they must
-    be ready within half an hour, and the command may take any time.
+    be ready within half an hour, and the command may take any time. `hook` is a shell command
+    that an instance runs when its platform is about to take it back.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -48,6 +52,8 @@ class Order:
     options: Options = field(default_factory=dict)
     timeout: float | None = None
     seconds: int = 24 * 3600
+    auth: Auth = Auth.URLS
+    hook: str | None = None
     fresh: bool = False
     keep: bool = False
 
@@ -123,6 +129,7 @@ def launch(
             "count": order.count,
             "command": list(order.command),
         },
+        auth=order.auth,
     )
     clock.begin("render")
     document = render(
@@ -132,6 +139,8 @@ def launch(
         command=prepared.command,
         environment=order.environment,
         parts=order.parts,
+        watch=bool(order.hook) or provisioner.is_interruptible(order.options),
+        hook=order.hook,
     )
     from provisioners import Request
 
@@ -140,6 +149,7 @@ def launch(
         count=order.count,
         user_data=document.payload,
         fixed_prefix=prepared.manifest.base.python.source == "conda",
+        room=_find_room(store, prepared.manifest) if provisioner.guest_loopback is None else 0,
         options=order.options,
     )
     keep = order.keep or not order.command
@@ -184,7 +194,12 @@ def launch(
 
 def _place(provisioner: Provisioner, order: Order) -> Selection:
     """Return the selection for the platform of the instances; refuse what could never start."""
-    there = provisioner.check(order.options)
+    if order.auth is Auth.ROLE and provisioner.role is None:
+        raise UsageError(
+            f"Cannot launch by role: instances of `{provisioner.name}` have none",
+            hint="Leave `--auth` out",
+        )
+    there = provisioner.check(order.options, by_role=order.auth is Auth.ROLE)
     if there is None:
         return order.selection
     if order.selection.platform not in (None, there):
@@ -194,6 +209,12 @@ def _place(provisioner: Provisioner, order: Order) -> Selection:
             hint="Leave `--platform` out, or choose other instances",
         )
     return replace(order.selection, platform=there)
+
+
+def _find_room(store: Store, manifest: Manifest) -> int:
+    """Return how many bytes of disk a machine may need: told by the archive, else guessed."""
+    index = store.read(f"{Keys(manifest).base}/index.json")
+    return estimate_room(manifest, json.loads(index) if index else None)
 
 
 def _hint(outcomes: list[Outcome], *, keep: bool) -> str:

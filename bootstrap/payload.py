@@ -24,9 +24,12 @@ import sys
 from agent.main import main
 sys.exit(main(sys.argv[1:]))
 """
-FOR_PUBLISHING = frozenset({"agent/pack.py", "agent/publish.py"})
-EXTRAS = FOR_PUBLISHING | {"agent/explain.py"}
-"""Modules that no boot waits for: the agent fetches them when it first needs one."""
+FOR_PUBLISHING = frozenset({"agent/pack.py", "agent/publish.py", "agent/renew.py"})
+FOR_COMMANDS = frozenset({"agent/run.py"})
+FOR_ROLES = frozenset({"agent/aws.py"})
+FOR_NOTICES = frozenset({"agent/watch.py"})
+EXTRAS = FOR_PUBLISHING | FOR_COMMANDS | FOR_ROLES | FOR_NOTICES | {"agent/explain.py"}
+"""Modules that not every boot waits for: the agent fetches them when it first needs one."""
 
 
 @functools.cache

@@ -5,29 +5,42 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import re
 import tempfile
 import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote, urlsplit
 
 from bootstrap import payload
 from bootstrap.agent import wire
-from bootstrap.errors import StoreError
+from bootstrap.errors import StoreError, UsageError
 from bootstrap.indexes.packages import PrivatePackage, find_private, pack_private
+from bootstrap.store import SignedPut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bootstrap.manifest import Manifest, Tool
-    from bootstrap.store import SignedPut, Store
+    from bootstrap.store import Store
 
 GRANTS_VERSION = 1
 MAX_REPORT = 2 << 20
 """Bytes that one report may have: in JSON the agent's 256 KiB of output may take six times that."""
+_REPORT = re.compile(r"reports/[^/]+/[^/]+/\d{13}-\w+\.json")
 ORPHANED = timedelta(hours=1)
 """After this long an archive without an index has lost its publisher."""
+
+
+class Auth(str, Enum):
+    """How guests ask the bucket."""
+
+    URLS = "urls"
+    ROLE = "role"
 
 
 def publish(
@@ -41,6 +54,7 @@ def publish(
     environment: Mapping[str, str],
     progress: Callable[[int], None] | None = None,
     about: Mapping[str, Any] | None = None,
+    auth: Auth | Literal["urls", "role"] = Auth.URLS,
 ) -> dict[str, Any]:
     """Put what is missing into the bucket and return the grants for one launch.
 
@@ -49,18 +63,19 @@ def publish(
     else the bucket is to know of the launch. The archive itself is published by the first
     machine that has to install.
 
+    With `Auth.ROLE` guests sign with their own role: the grants hold nothing that is secret or
+    ends, and are the same whenever environment and launch are.
+
     Raises:
+        UsageError: guests of this store have no roles.
         StoreError: the bucket refused, has no layer where none is given, or a pinned tool is not
             what was pinned.
         LockError: a private conda package cannot be fetched.
     """
-    keys = Keys(manifest)
+    keys = Keys(manifest, Auth(auth))
+    grant = _as_role(store, launch) if keys.auth is Auth.ROLE else None
     private = find_private(manifest.base.conda, environment)
-    if keys.layer and layer is None and store.find(keys.layer) is None:
-        raise StoreError(
-            f"Layer `{keys.layer}` was not found in `{store.url}`",
-            hint="Lock again on the machine that has its projects",
-        )
+    layer_data = layer or _find_layer(store, keys)
     document, base = manifest.to_bytes(), wire.canonical({"base": manifest.to_dict()["base"]})
     digests = {"environment": manifest.environment_digest, "base": manifest.base_digest}
     record = wire.canonical({**(about or {}), **digests})
@@ -71,12 +86,12 @@ def publish(
             pool.submit(store.create, f"{keys.base}/manifest.json", base),
             pool.submit(store.create, keys.environment, document),
             pool.submit(store.create, agent_key, agent),
-            pool.submit(_drop_orphan, store, keys),
+            pool.submit(_tend, store, keys),
             # Instances report beside this key: a bucket that cannot be written says so now.
             pool.submit(store.create, f"reports/{launch}/launch.json", record),
         ]
-        if layer and keys.layer:
-            waits.append(pool.submit(store.create, keys.layer, layer, progress))
+        if layer_data is not None and keys.layer:
+            waits.append(pool.submit(_put_layer, store, keys.layer, layer_data, progress))
         # Here, where Ctrl-C ends a download that hangs.
         for name, tool in manifest.base.tools.items():
             _mirror(store, name, tool, cache)
@@ -84,56 +99,137 @@ def publish(
             _publish_packages(store, keys.packages, private, environment, cache)
         for wait in waits:
             wait.result()
-    expires = store.expiry(seconds)
-    report = store.sign_post(f"reports/{launch}/", seconds, MAX_REPORT)
+    grant = grant or _by_urls(store, launch, seconds)
     return {
         "grants_version": GRANTS_VERSION,
         "launch": launch,
-        "expires": expires.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "archive": {
-            "get": store.sign_get(f"{keys.base}/env.tar.zst", seconds),
-            "put": _put(store.sign_put(f"{keys.base}/env.tar.zst", seconds)),
-        },
-        "index": {
-            "get": store.sign_get(f"{keys.base}/index.json", seconds),
-            "put": _put(store.sign_put(f"{keys.base}/index.json", seconds)),
-        },
-        "manifest": {"get": store.sign_get(keys.environment, seconds)},
-        "agent": {"get": store.sign_get(agent_key, seconds), "sha256": agent_sha256},
+        **grant.common,
+        "archive": grant.both(f"{keys.base}/env.tar.zst"),
+        "index": grant.both(f"{keys.base}/index.json"),
+        "manifest": {"get": grant.get(keys.environment)},
+        "agent": {"get": grant.get(agent_key), "sha256": agent_sha256},
         "tools": {
-            tool.sha256: store.sign_get(f"tools/{tool.sha256}/{name}", seconds)
+            tool.sha256: grant.get(f"tools/{tool.sha256}/{name}")
             for name, tool in manifest.base.tools.items()
         },
-        "report": {"url": report.url, "fields": report.fields, "prefix": report.prefix},
-        **({"packages": {"get": store.sign_get(keys.packages, seconds)}} if private else {}),
-        **({"layer": {"get": store.sign_get(keys.layer, seconds)}} if keys.layer else {}),
+        **({"packages": {"get": grant.get(keys.packages)}} if private else {}),
+        **({"layer": {"get": grant.get(keys.layer)}} if keys.layer else {}),
     }
 
 
 class Keys:
-    """Where an environment's objects are in the bucket."""
+    """Where an environment's objects are in the bucket.
 
-    def __init__(self, manifest: Manifest) -> None:
+    A layer that signed URLs lead to lives as long as they do; what roles read lives for months
+    beside its environment, which the bucket keeps.
+    """
+
+    def __init__(self, manifest: Manifest, auth: Auth = Auth.URLS) -> None:
+        self.auth = auth
         self.base = f"base/{manifest.base_digest.removeprefix('sha256:')}"
         self.packages = f"packages/{manifest.base_digest.removeprefix('sha256:')}.tar"
-        self.environment = (
-            f"environments/{manifest.environment_digest.removeprefix('sha256:')}.json"
-        )
+        stem = f"environments/{manifest.environment_digest.removeprefix('sha256:')}"
+        self.environment = f"{stem}.json"
         layer = manifest.layer
-        self.layer = f"layers/{layer.digest.removeprefix('sha256:')}.tar.zst" if layer else None
+        short = f"layers/{layer.digest.removeprefix('sha256:')}.tar.zst" if layer else None
+        self.layer = f"{stem}.tar.zst" if layer and auth is Auth.ROLE else short
+        self.short_layer = short
 
 
-def _put(signed: SignedPut) -> dict[str, Any]:
-    return {"url": signed.url, "headers": signed.headers}
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Grant:
+    """How guests get at a key: to read it, and to create it."""
+
+    common: dict[str, Any]
+    get: Callable[[str], str]
+    put: Callable[[str], SignedPut]
+
+    def both(self, key: str) -> dict[str, Any]:
+        signed = self.put(key)
+        return {"get": self.get(key), "put": {"url": signed.url, "headers": signed.headers}}
 
 
-def _drop_orphan(store: Store, keys: Keys) -> None:
-    """Remove an archive whose publisher died before it wrote the index, so another can publish."""
-    archive = store.find(f"{keys.base}/env.tar.zst")
-    if archive is None or datetime.now(timezone.utc) - archive.modified < ORPHANED:
+def _by_urls(store: Store, launch: str, seconds: int) -> _Grant:
+    """Return grants that are signed URLs: each is a credential, and ends."""
+    expires = store.expiry(seconds).astimezone(timezone.utc)
+    report = store.sign_post(f"reports/{launch}/", seconds, MAX_REPORT)
+    return _Grant(
+        common={
+            "expires": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "report": {"url": report.url, "fields": report.fields, "prefix": report.prefix},
+        },
+        get=lambda key: store.sign_get(key, seconds),
+        put=lambda key: store.sign_put(key, seconds),
+    )
+
+
+def _as_role(store: Store, launch: str) -> _Grant:
+    """Return grants that name places only: guests sign for themselves."""
+    access = store.role_access()
+    if access is None:
+        raise UsageError(
+            f"Bucket `{store.url}` knows no roles",
+            hint="Use signed URLs (`--auth urls`), or a bucket whose cloud gives machines roles, "
+            "as in `s3://bucket/prefix`",
+        )
+    headers = {"If-None-Match": "*", **access.headers}
+    return _Grant(
+        common={
+            "auth": {
+                "kind": access.kind,
+                "region": access.region,
+                "url": access.url,
+                # A copy is asked for by the bucket's name, which not every URL tells.
+                "bucket": urlsplit(store.url).netloc,
+            },
+            "report": {"url": f"{access.url}reports/{quote(launch)}/", "headers": headers},
+        },
+        get=lambda key: access.url + quote(key),
+        put=lambda key: SignedPut(url=access.url + quote(key), headers=headers),
+    )
+
+
+def _find_layer(store: Store, keys: Keys) -> bytes | None:
+    """Return what to put at the layer's key, None where it is in the bucket or there is none.
+
+    Raises:
+        StoreError: it is nowhere.
+    """
+    if not keys.layer or not keys.short_layer or store.find(keys.layer):
+        return None
+    found = store.read(keys.short_layer) if keys.short_layer != keys.layer else None
+    if found is None:
+        raise StoreError(
+            f"Layer `{keys.layer}` was not found in `{store.url}`",
+            hint="Lock again on the machine that has its projects",
+        )
+    return found
+
+
+def _put_layer(
+    store: Store, key: str, data: bytes | Path, progress: Callable[[int], None] | None
+) -> None:
+    if not store.create(key, data, progress):
+        # One that is there already must live as long as this launch, too.
+        store.renew(key)
+
+
+def _tend(store: Store, keys: Keys) -> None:
+    """Renew the base's objects where they are whole, and clear away what is not.
+
+    An archive whose publisher died before it wrote the index goes, so another can publish.
+    """
+    index, archive, manifest = (
+        f"{keys.base}/{name}" for name in ("index.json", "env.tar.zst", "manifest.json")
+    )
+    found = store.find(archive)
+    if found is None:
         return
-    if store.find(f"{keys.base}/index.json") is None:
-        store.delete(archive.key)
+    if store.find(index):
+        for key in (index, archive, manifest):
+            store.renew(key)
+    elif datetime.now(timezone.utc) - found.modified >= ORPHANED:
+        store.delete(archive)
 
 
 def _publish_packages(
@@ -186,14 +282,28 @@ def _download(name: str, tool: Tool) -> bytes:
 
 
 def read_reports(store: Store, launch: str, known: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the reports of a launch: instance, event, document. `known` is kept between calls."""
-    for stat in store.list(f"reports/{launch}/"):
-        if stat.key not in known and stat.key.count("/") == 3:
-            data = store.read(stat.key)
-            if data is not None:
-                known[stat.key] = json.loads(data)
+    """Return the reports of a launch: instance, event, the newest document of that event.
+
+    `output` is every document of that event, in the order of their making. `known` is kept
+    between calls: what is in it is not read again.
+    """
+    new = [
+        stat.key
+        for stat in store.list(f"reports/{launch}/")
+        if stat.key not in known and _REPORT.fullmatch(stat.key)
+    ]
+    if new:
+        with ThreadPoolExecutor(min(8, len(new))) as pool:
+            for key, data in zip(new, pool.map(store.read, new), strict=True):
+                if data is not None:
+                    known[key] = json.loads(data)
     reports: dict[str, dict[str, Any]] = {}
-    for key, document in known.items():
-        _, _, instance, event = key.split("/", 3)
-        reports.setdefault(instance, {})[event.removesuffix(".json")] = document
+    for key in sorted(known):
+        _, _, instance, name = key.split("/")
+        event = name[14:].removesuffix(".json")
+        events = reports.setdefault(instance, {})
+        if event == "output":
+            events.setdefault(event, []).append(known[key])
+        else:
+            events[event] = known[key]
     return reports

@@ -125,6 +125,7 @@ class _Request:
     grants: Mapping[str, Any]
     command: Sequence[str]
     environment: Mapping[str, str]
+    watch: Mapping[str, str] | None
     parts: Sequence[Part]
     agent: Mapping[str, str]
     rules: Rules
@@ -139,12 +140,15 @@ def render(
     environment: Mapping[str, str] | None = None,
     parts: Sequence[Part] = (),
     agent: Mapping[str, str] | None = None,
+    watch: bool = False,
+    hook: str | None = None,
 ) -> Document:
     """Make the document: the first rung of the ladder that fits the launch path's limit.
 
     `grants` may hold, beside what the guest is granted, `manifest` (`get`) and `agent` (`get`,
     `sha256`): where they travel by signed URL. `agent` is path below `lib/` to source,
-    `payload.agent_files()` when None. The same arguments give the same bytes.
+    `payload.agent_files()` when None. With `watch` the guest looks for its cloud's notices, and
+    runs the shell command `hook` at each. The same arguments give the same bytes.
 
     Raises:
         RenderError: no rung fits (the causes hold the sizes), or the path takes no parts.
@@ -161,6 +165,7 @@ def render(
         grants=grants or {},
         command=command,
         environment=environment or {},
+        watch=({"hook": hook} if hook else {}) if watch else None,
         parts=parts,
         agent=payload.agent_files() if agent is None else agent,
         rules=rules,
@@ -170,9 +175,8 @@ def render(
     for rung in Rung:
         if rung is Rung.GZIP and not rules.gzip:
             continue
-        missing = sorted(rung.needs - request.grants.keys())
-        if missing:
-            note = f"no signed URL of the {' and the '.join(missing)}"
+        note = _find_fault(rung, request.grants)
+        if note:
             attempts.append(Attempt(rung=rung, size=None, note=note))
             continue
         pieces = _compose(request, rung)
@@ -197,6 +201,16 @@ def render(
     raise _overflow(launch_path, attempts, *smallest, parts)
 
 
+def _find_fault(rung: Rung, grants: Mapping[str, Any]) -> str | None:
+    """Return why a rung cannot be taken, whatever its size."""
+    missing = sorted(rung.needs - grants.keys())
+    if missing:
+        return f"no signed URL of the {' and the '.join(missing)}"
+    if "auth" in grants and "agent" in rung.moves:
+        return "only the agent itself can ask as the machine's role"
+    return None
+
+
 def _dumps(document: Any) -> str:
     """Return canonical JSON, but in ASCII: no part of a boot minds how it is encoded."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
@@ -210,6 +224,8 @@ def _collect(request: _Request, rung: Rung) -> list[_File]:
         config["command"] = list(request.command)
     if request.environment:
         config["environment"] = dict(request.environment)
+    if request.watch is not None:
+        config["watch"] = dict(request.watch)
     if "manifest" not in rung.moves:
         grants.pop("manifest", None)
     if rung not in (Rung.EXTRAS, Rung.MANIFEST):
@@ -217,6 +233,8 @@ def _collect(request: _Request, rung: Rung) -> list[_File]:
     units = ["envboot.service", "envboot-publish.service", "envboot.target"]
     if request.command:
         units.append("envboot-run.service")
+    if request.watch is not None:
+        units.append("envboot-watch.service")
     wrapper = payload.template("envboot-agent")
     files = [
         _File(part="config", path=f"{STATE}/config.json", text=_dumps(config), mode="0600"),
@@ -233,15 +251,28 @@ def _collect(request: _Request, rung: Rung) -> list[_File]:
         text = _dumps(grants)
         files.insert(0, _File(part="grants", path=f"{STATE}/grants.json", text=text, mode="0600"))
     for path, text in request.agent.items():
-        if path in payload.FOR_PUBLISHING and not grants:
-            continue
-        part = "extras" if path in payload.EXTRAS else "agent"
-        files.append(_File(part=part, path=f"{LIB}/{path}", text=text))
+        part = _find_part(path, request, rung)
+        if part:
+            files.append(_File(part=part, path=f"{LIB}/{path}", text=text))
     return [
         file if file.text.endswith("\n") else replace(file, text=file.text + "\n")
         for file in files
         if file.part not in rung.moves
     ]
+
+
+def _find_part(path: str, request: _Request, rung: Rung) -> str | None:
+    """Return which part a module of the agent belongs to, None where nothing will need it."""
+    if path in payload.FOR_ROLES and "auth" in request.grants:
+        return "agent"
+    if path in payload.FOR_ROLES | payload.FOR_NOTICES and request.watch is None:
+        return None
+    if path in payload.FOR_PUBLISHING and not request.grants:
+        return None
+    if path in payload.FOR_COMMANDS and rung is Rung.EXTRAS and request.command:
+        # A machine that can do without the bucket must not need it for the command.
+        return "agent"
+    return "extras" if path in payload.EXTRAS else "agent"
 
 
 def _unit(name: str) -> str:
@@ -255,6 +286,7 @@ def _compose(request: _Request, rung: Rung) -> list[tuple[str, str]]:
     files = _collect(request, rung)
     by_url = request.grants["agent"] if "agent" in rung.moves else None
     absent = [] if request.command else [f"{UNITS}/envboot-run.service"]
+    absent += [] if request.watch is not None else [f"{UNITS}/envboot-watch.service"]
     absent += [] if request.grants else [f"{STATE}/grants.json"]
     absent += [] if by_url else [f"{LIB}/.sha256"]
     end, mark = "END", "=== envboot"
@@ -271,7 +303,7 @@ def _compose(request: _Request, rung: Rung) -> list[tuple[str, str]]:
         absent=absent,
         end=end,
         mark=mark,
-        command=bool(request.command),
+        user=bool(request.command or request.watch),
         agent_url=repr(by_url["get"]) if by_url else None,
         agent_sha256=repr(by_url["sha256"]) if by_url else None,
     )
@@ -308,7 +340,7 @@ def _overflow(
         for attempt in attempts
     ]
     causes += [f"`{row.part}` costs {row.counted:,} bytes ({row.raw:,} raw)" for row in costs]
-    if any(attempt.size is None for attempt in attempts):
+    if any(attempt.note.startswith("no signed URL") for attempt in attempts):
         hint = "Give a bucket with `--store`, so that manifest and agent travel by signed URL"
     elif parts:
         hint = "Put what is long in the parts into the bucket, and name it with `#include URL`"

@@ -112,6 +112,9 @@ class Provisioner(Protocol):
         instances can be, None where the user has the choice.
         """
 
+    def is_interruptible(self, options: Options) -> bool:
+        """Whether the platform may take such an instance back, and tells it shortly before."""
+
     def start(self, request: Request) -> list[Instance]:
         """Start every instance, or none: what was started is ended again before raising."""
 

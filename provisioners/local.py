@@ -73,6 +73,11 @@ class LocalProvisioner:
         del options, by_role
         return PLATFORM
 
+    def is_interruptible(self, options: Options) -> bool:
+        """Return False: nobody else has a claim on this machine."""
+        del options
+        return False
+
     def start(self, request: Request) -> list[Instance]:
         """Start one process an instance, in a session of its own.
 

@@ -109,6 +109,11 @@ class QemuProvisioner:
         del by_role
         return "linux-64"
 
+    def is_interruptible(self, options: Options) -> bool:
+        """Return False: nobody else has a claim on this machine."""
+        del options
+        return False
+
     def start(self, request: Request) -> list[Instance]:
         """Start every instance, or none.
 

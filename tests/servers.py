@@ -5,6 +5,7 @@ Import the fixtures where they are needed: `from tests.servers import s3_bucket,
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -13,12 +14,13 @@ import signal
 import socket
 import subprocess
 import sysconfig
+import tempfile
 import time
 import urllib.request
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -26,10 +28,37 @@ from botocore.config import Config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from mypy_boto3_s3 import S3Client
 
 START_SECONDS = 60
+ROLE = "arn:aws:iam::000000000000:role/team"
+KMS = {
+    "default_provider": "local",
+    "providers": {"local": {"type": "local", "enableOnDemandCreate": True}},
+}
+_STATEMENT = {"Effect": "Allow", "Action": ["s3:*"], "Resource": ["*"]}
+_TRUST = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": ["sts:AssumeRole"]}
+IAM = {
+    "sts": {
+        "tokenDuration": "2s",
+        "maxSessionLength": "12h",
+        "issuer": "seaweedfs-sts",
+        "signingKey": base64.b64encode(b"the signing key of these tests..").decode(),
+    },
+    "policy": {"defaultEffect": "Deny", "storeType": "memory"},
+    "policies": [{"name": "all", "document": {"Version": "2012-10-17", "Statement": [_STATEMENT]}}],
+    "roles": [
+        {
+            "roleName": "team",
+            "roleArn": ROLE,
+            "trustPolicy": {"Version": "2012-10-17", "Statement": [_TRUST]},
+            "attachedPolicies": ["all"],
+        }
+    ],
+}
+"""Sessions, which an identity of the file above opens with `AssumeRole`."""
 _PORTS = ("master", "volume", "filer", "s3")
 
 
@@ -42,17 +71,49 @@ class Identity:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Session(Identity):
+    """Credentials that end."""
+
+    token: str
+    end: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class S3Server:
     """Where the server listens, and who may do what there."""
 
     endpoint: str
     admin: Identity
     reader: Identity
+    blind: Identity
+    """May read and write, and may not list."""
+
+    def open_session(self, seconds: int | None = None) -> Session:
+        """Return credentials of a session; it ends after two seconds, or from 900 on."""
+        sts = boto3.client(
+            "sts",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=self.admin.access_key,
+            aws_secret_access_key=self.admin.secret_key,
+        )
+        # The server's own length is shorter than what a request may ask for.
+        asked: Any = {"DurationSeconds": seconds} if seconds else {}
+        answer = sts.assume_role(RoleArn=ROLE, RoleSessionName="session", **asked)
+        found = answer["Credentials"]
+        return Session(
+            access_key=found["AccessKeyId"],
+            secret_key=found["SecretAccessKey"],
+            token=found["SessionToken"],
+            end=found["Expiration"],
+        )
 
     def environment(self, identity: Identity | None = None) -> dict[str, str]:
         """Return the variables with which boto3 finds this server and nothing else."""
         who = identity or self.admin
+        token = {"AWS_SESSION_TOKEN": who.token} if isinstance(who, Session) else {}
         return {
+            **token,
             "AWS_ACCESS_KEY_ID": who.access_key,
             "AWS_SECRET_ACCESS_KEY": who.secret_key,
             "AWS_ENDPOINT_URL_S3": self.endpoint,
@@ -81,16 +142,14 @@ def run_s3_server(folder: Path) -> Iterator[S3Server]:
     weed = shutil.which("weed") or str(Path(sysconfig.get_path("scripts")) / "weed")
     admin = Identity(access_key="admin-key", secret_key="admin-secret")
     reader = Identity(access_key="reader-key", secret_key="reader-secret")
-    (folder / "s3.json").write_text(
-        json.dumps(
-            {
-                "identities": [
-                    _identity("admin", admin, ["Admin", "Read", "Write", "List", "Tagging"]),
-                    _identity("reader", reader, ["Read", "List"]),
-                ]
-            }
-        )
-    )
+    blind = Identity(access_key="blind-key", secret_key="blind-secret")
+    identities = [
+        _identity("admin", admin, ["Admin", "Read", "Write", "List", "Tagging"]),
+        _identity("reader", reader, ["Read", "List"]),
+        _identity("blind", blind, ["Read", "Write"]),
+    ]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities, "kms": KMS}))
+    (folder / "iam.json").write_text(json.dumps(IAM))
     (folder / "data").mkdir()
     ports = _find_ports(2 * len(_PORTS))
     arguments = [weed, "server", f"-dir={folder}/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
@@ -99,7 +158,7 @@ def run_s3_server(folder: Path) -> Iterator[S3Server]:
     arguments += ["-filer", "-s3", f"-s3.config={folder}/s3.json", "-s3.port.iceberg=0"]
     # Every bucket takes seven volumes of its own.
     arguments += ["-s3.port.lance=0", "-master.volumeSizeLimitMB=64", "-volume.max=10000"]
-    arguments += ["-s3.autoCreateBucket=false"]
+    arguments += ["-s3.autoCreateBucket=false", f"-s3.iam.config={folder}/iam.json"]
     endpoint = f"http://127.0.0.1:{ports[2 * _PORTS.index('s3')]}"
     with (folder / "weed.log").open("wb") as log:
         # In a folder of its own: weed reads security.toml and the like from the current one.
@@ -108,7 +167,7 @@ def run_s3_server(folder: Path) -> Iterator[S3Server]:
         )
     try:
         _await(process, endpoint + "/healthz", folder / "weed.log")
-        yield S3Server(endpoint=endpoint, admin=admin, reader=reader)
+        yield S3Server(endpoint=endpoint, admin=admin, reader=reader, blind=blind)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -140,6 +199,15 @@ def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
             break
         time.sleep(0.1)
     pytest.fail(f"weed did not start:\n{log.read_text(errors='replace')[-4000:]}")
+
+
+@contextlib.contextmanager
+def run_moto_server() -> Iterator[str]:
+    """Run EC2, IAM, SSM and STS on loopback, with the images that distributions publish."""
+    from tests.ec2 import run_ec2_server
+
+    with tempfile.TemporaryDirectory() as folder, run_ec2_server(Path(folder)) as front:
+        yield front.ec2.endpoint
 
 
 @pytest.fixture(scope="session")

@@ -130,7 +130,8 @@ def read_documents(host: Host) -> None:
     Raises:
         AgentError: the manifest is of an unknown version, or not the one that was promised.
     """
-    host.grants, host.config = host.read_json("grants"), host.read_json("config")
+    host.read_grants()
+    host.config = host.read_json("config")
     host.digest, manifest = host.config["digest"], host.read_json("manifest")
     if "manifest" in host.grants and _digest(manifest) != host.digest:
         manifest = json.loads(fetch.read(host.grants["manifest"]["get"]))

@@ -28,6 +28,7 @@ def explain(host: Host, what: str, as_json: bool) -> int:
     active = os.path.basename(os.path.realpath(link)) if os.path.exists(link) else None
     document = {"active": active, "status": status, "result": result}
     document["command"] = _read(state + "/command.json")
+    document["notices"] = _read(state + "/notices.json")
     if what == "why":
         document["events"] = _events(state + "/events.jsonl")
     if as_json:
@@ -60,6 +61,8 @@ def _status(document: Any) -> List[str]:
         lines.append("outcome: %s" % result["outcome"])
         if result.get("source"):
             lines[-1] += ", from " + result["source"]
+    for notice, at in sorted((document["notices"] or {}).items()):
+        lines.append("notice:  %s at %s" % (notice, at))
     if document["command"]:
         lines.append("command: ended with %d" % document["command"]["exit_code"])
     return lines

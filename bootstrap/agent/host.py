@@ -61,6 +61,14 @@ class Host:
         for folder in (self.envs, self.state, self.run):
             os.makedirs(folder, 0o755, exist_ok=True)
 
+    def read_grants(self) -> None:
+        """Read what this launch may do in the bucket, and with whose signature."""
+        self.grants = self.read_json("grants")
+        if "auth" in self.grants:
+            from . import aws
+
+            aws.sign_requests(self.grants)
+
     def read_json(self, name: str) -> Any:
         """Return a document of the state folder, empty where there is none."""
         return json.loads(find_text(self.state + "/" + name + ".json") or "{}")
@@ -139,7 +147,7 @@ class Host:
             self.children.append(pid)
             return
         try:
-            key = "%s/%s.json" % (self.instance, event)
+            key = "%s/%013d-%s.json" % (self.instance, 1000 * time.time(), event)
             fetch.post(self.grants["report"], key, json.dumps(document).encode())
         except Exception as error:
             self.journal("stage", "report: %s" % error, WARNING)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import signal
 import time
-from typing import Any, Dict
+from typing import Any, Dict, Iterator
 
-from . import fetch, pack, wire
+from . import fetch, pack, renew, wire
 from .host import WARNING, Host
 from .wire import AgentError
 
@@ -23,11 +25,13 @@ def publish(host: Host) -> int:
         base = wire.base_digest(host.manifest)
         tree = "%s/publish-%s" % (host.opt, base[7:])
         if not os.path.isdir(tree):
+            renew.renew(host)
             return wire.READY
         start, code = time.monotonic(), wire.READY
         fields: Dict[str, Any] = {"stage": "publish"}
         try:
-            fields["bytes"] = _publish(host, tree, base)
+            with _stopped_cleanly():
+                fields["bytes"] = _publish(host, tree, base)
             _remove(host, tree)
         except (AgentError, OSError, LookupError) as error:
             code, fields["error"] = wire.DEGRADED, str(error) or repr(error)
@@ -40,6 +44,25 @@ def publish(host: Host) -> int:
         host.show("ready")
         host.wait_for_reports()
         return code
+
+
+@contextlib.contextmanager
+def _stopped_cleanly() -> Iterator[None]:
+    """Let SIGTERM end the work as an error does: files go, workers too, and it is told why."""
+    owner = os.getpid()
+
+    def stop(number: int, _: Any) -> None:
+        if os.getpid() != owner:
+            # A worker: its parent is told as well.
+            os._exit(1)
+        signal.signal(number, signal.SIG_IGN)
+        raise AgentError("interrupted: this machine was told to stop publishing")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _remove(host: Host, tree: str) -> None:
@@ -67,8 +90,8 @@ def _publish(host: Host, tree: str, base: str) -> int:
     def done(raw: int, total: int) -> None:
         host.show("publish", raw, total)
 
-    index = pack.write_archive(tree, output, base, done=done)
     try:
+        index = pack.write_archive(tree, output, base, done=done)
         if index["size"] > SINGLE_PUT:
             raise AgentError("the archive has %(size)d bytes, one PUT takes 5 GiB" % index)
         with open(output, "rb") as stream:
@@ -78,7 +101,8 @@ def _publish(host: Host, tree: str, base: str) -> int:
         _put(index_put, json.dumps(index).encode(), {})
         return int(index["size"])
     finally:
-        os.unlink(output)
+        if os.path.exists(output):
+            os.unlink(output)
 
 
 def _put(grant: Dict[str, Any], body: object, headers: "dict[str, str]") -> bool:

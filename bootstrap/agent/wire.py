@@ -26,6 +26,7 @@ KINDS = (
     "published",
     "publish-failed",
     "command-ended",
+    "notice",
 )
 MESSAGE_IDS = {kind: "5d2f5a4c0e6b4a5f9a6c1f0b7f3f1a%02x" % (1 + i) for i, kind in enumerate(KINDS)}
 

@@ -16,7 +16,9 @@ from bootstrap.errors import EnvbootError, Exit, UsageError
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COMMANDS = {
+    "aws": "Work with EC2 beside launches",
     "completion": "Print the completion script of a shell",
+    "doctor": "Try what launches need in the bucket, and explain what fails",
     "export": "Write the exact packages of an environment for another tool",
     "launch": "Run a command in your environment, on one or many machines",
     "ls": "List the instances that were started from here",

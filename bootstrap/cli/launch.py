@@ -56,6 +56,13 @@ _OPTIONS = (
         "  [default: half an hour to be ready; the command as long as it likes]",
     ),
     click.option(
+        "--expires",
+        default="24h",
+        show_default=True,
+        metavar="DURATION",
+        help="How long signed URLs live: `90s`, `15m`, `24h`, at most `7d`.",
+    ),
+    click.option(
         "--keep", is_flag=True, help="Leave the instances, whatever happens, for a look inside."
     ),
     click.option("--fresh", is_flag=True, help="Lock again, whatever was kept."),
@@ -63,6 +70,21 @@ _OPTIONS = (
         "--json", "as_json", is_flag=True, help="Print the outcome as JSON, output included."
     ),
 )
+_CLOUD_OPTIONS = (
+    click.option(
+        "--auth",
+        type=click.Choice(["urls", "role"]),
+        default="urls",
+        show_default=True,
+        help="How instances may use the bucket: by signed URLs, or by their own role.",
+    ),
+    click.option(
+        "--on-interruption",
+        metavar="COMMAND",
+        help="A shell command for when the platform is about to take an instance back.",
+    ),
+)
+"""Of provisioners whose instances can have a role."""
 
 
 class Launchers(click.Group):
@@ -109,7 +131,8 @@ def make_command(provisioner: Provisioner, function: Any) -> click.Command:
     made = click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND…]")(
         made
     )
-    for option in reversed(_OPTIONS):
+    common = _OPTIONS + (_CLOUD_OPTIONS if provisioner.role else ())
+    for option in reversed(common):
         made = option(made)
     for own_option in reversed(provisioner.options):
         made = _to_click(own_option)(made)
@@ -157,15 +180,19 @@ def launch_on(
     variables: tuple[str, ...],
     parts: tuple[str, ...],
     timeout: float | None,
+    expires: str,
     keep: bool,
     fresh: bool,
     as_json: bool,
+    auth: str = "urls",
+    on_interruption: str | None = None,
 ) -> None:
     """Launch on one provisioner, and print what became of it."""
-    from bootstrap.cli.arguments import parse_variable, read_part
+    from bootstrap.cli.arguments import parse_duration, parse_variable, read_part
     from bootstrap.cli.screen import Screen
     from bootstrap.launch import Order, launch
     from bootstrap.outcomes import raise_command_failures
+    from bootstrap.publish import Auth
     from bootstrap.required import starts_dask
     from bootstrap.store import open_store
     from bootstrap.userdata import LaunchPath
@@ -189,6 +216,9 @@ def launch_on(
         parts=tuple(read_part(spec) for spec in parts),
         options=options,
         timeout=timeout,
+        seconds=parse_duration(expires),
+        auth=Auth(auth),
+        hook=on_interruption,
         fresh=fresh,
         keep=keep,
     )

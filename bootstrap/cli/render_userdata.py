@@ -7,13 +7,20 @@ import os
 import re
 import secrets
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from bootstrap.cli import console
-from bootstrap.cli.arguments import parse_variable, read_manifest, read_part, selects_environment
+from bootstrap.cli.arguments import (
+    parse_duration,
+    parse_variable,
+    read_manifest,
+    read_part,
+    selects_environment,
+)
 from bootstrap.errors import RenderError, UsageError
 from bootstrap.selection import Selection
 from bootstrap.userdata import Document, LaunchPath, render
@@ -22,8 +29,8 @@ if TYPE_CHECKING:
     from bootstrap.config import Settings
     from bootstrap.manifest import Manifest
 
-LONGEST = 7 * 86400
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_EC2 = (LaunchPath.EC2.value, LaunchPath.EC2_BASE64.value)
 
 
 @click.command("render-userdata")
@@ -32,7 +39,20 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @click.option(
     "--store",
     metavar="URL",
-    help="The bucket, as in `s3://bucket/prefix`; the guest gets signed URLs.",
+    help="The bucket, as in `s3://bucket/prefix`.",
+)
+@click.option(
+    "--auth",
+    type=click.Choice(("urls", "role")),
+    default="urls",
+    show_default=True,
+    help="How the guest asks the bucket: by signed URLs, which end, or as its own role.",
+)
+@click.option(
+    "--launch",
+    metavar="NAME",
+    help="What the guest's reports are kept under."
+    "  [default: a new name; with `--auth role` `env-` and the environment]",
 )
 @click.option(
     "--for",
@@ -50,6 +70,11 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     metavar="DURATION",
     help="How long signed URLs live: `90s`, `15m`, `24h`, at most `7d`.",
 )
+@click.option(
+    "--on-interruption",
+    metavar="COMMAND",
+    help="Let the guest look for EC2's notices of interruption, and run this in a shell at each.",
+)
 @click.option("--env", "variables", multiple=True, metavar="K=V", help="Set for the command.")
 @click.option("-o", "--output", type=click.Path(), help="Write here rather than to stdout.")
 @click.option("--explain", is_flag=True, help="Show on stderr what each part costs.")
@@ -60,9 +85,12 @@ def command(
     selection: Selection,
     manifest: str | None,
     store: str | None,
+    auth: Literal["urls", "role"],
+    launch: str | None,
     path: str,
     parts: tuple[str, ...],
     expires: str,
+    on_interruption: str | None,
     variables: tuple[str, ...],
     output: str | None,
     words: tuple[str, ...],
@@ -78,11 +106,17 @@ def command(
     if manifest and selection != Selection():
         raise UsageError("Cannot take `--manifest` and choose an environment too")
     seconds = parse_duration(expires)
+    _check(path, launch=launch, watch=on_interruption is not None)
     extra = [read_part(spec) for spec in parts]
     environment = dict(parse_variable(variable) for variable in variables)
     settings = read_settings(Path.cwd())
     store = store or settings.store
-    if store and store.startswith("file:"):
+    if auth == "role" and not store:
+        raise UsageError(
+            "Cannot use `--auth role` without a bucket",
+            hint="Give one: `--store s3://bucket/prefix`",
+        )
+    if auth == "urls" and store and store.startswith("file:"):
         raise UsageError(
             f"Cannot sign URLs that outlive this command in `{store}`",
             hint="Give a bucket that machines can reach, as in `--store s3://bucket/prefix`",
@@ -104,8 +138,12 @@ def command(
             hint="Give a bucket for it: `--store s3://bucket/prefix`"
             + ("" if found.layer.projects else ", or leave it here: `--no-loose`"),
         )
-    grants = _publish(found, layer, store, seconds) if store else None
-    if not store:
+    asked = datetime.now(timezone.utc) + timedelta(seconds=seconds)
+    grants = None
+    if store:
+        launch = launch or _name_launch(found, auth)
+        grants = _publish(found, layer, store, auth=auth, launch=launch, seconds=seconds)
+    else:
         _refuse_private(found)
     document = render(
         found,
@@ -114,15 +152,49 @@ def command(
         command=words,
         environment=environment,
         parts=extra,
+        watch=on_interruption is not None,
+        hook=on_interruption,
     )
+    used = auth if grants else None
     if explain:
-        click.echo(render_table(document), err=True)
-    if grants:
-        click.echo(f"Signed URLs live until {grants['expires']}", err=True)
+        click.echo(render_table(document, used), err=True)
+    if grants and "expires" in grants:
+        click.echo(_tell_end(grants["expires"], asked, expires), err=True)
     if as_json:
-        console.print_json(to_json(document, path))
+        console.print_json(to_json(document, path, used))
     else:
         _write(document, output)
+
+
+def _check(path: str, *, launch: str | None, watch: bool) -> None:
+    """Refuse what no document for this launch path can hold."""
+    if launch is not None and not _NAME.fullmatch(launch):
+        raise UsageError(
+            f"Expected a name of letters, digits, `.`, `_` and `-` for `--launch`, found `{launch}`"
+        )
+    if watch and path not in _EC2:
+        raise UsageError(
+            f"Cannot watch for notices on launch path `{path}`, which is not of EC2",
+            hint="Use `--for ec2` or `--for ec2-base64`, or leave out `--on-interruption`",
+        )
+
+
+def _name_launch(manifest: Manifest, auth: str) -> str:
+    """Return the launch's name: with a role the same environment gives the same document."""
+    if auth == "role":
+        return f"env-{manifest.environment_digest.removeprefix('sha256:')[:12]}"
+    return secrets.token_hex(4)
+
+
+def _tell_end(expires: str, asked: datetime, words: str) -> str:
+    """Say until when signed URLs live, and what cut them short."""
+    text = f"Signed URLs live until {expires}"
+    end = datetime.fromisoformat(expires.replace("Z", "+00:00"))
+    # The store's clock was read a little later, and it counts whole seconds.
+    if end < asked - timedelta(seconds=2):
+        text += f", when the credentials that signed them end: not for the {words} that were asked"
+        text += " for\nhint: Sign with longer-lived credentials, or use `--auth role`"
+    return text
 
 
 def _refuse_private(manifest: Manifest) -> None:
@@ -138,16 +210,8 @@ def _refuse_private(manifest: Manifest) -> None:
         )
 
 
-def parse_duration(text: str) -> int:
-    """Return seconds of `90s`, `15m`, `24h` or `7d`; raises `UsageError`."""
-    found = re.fullmatch(r"(\d+)([smhd])", text)
-    if not found or not 0 < (seconds := int(found[1]) * _UNITS[found[2]]) <= LONGEST:
-        raise UsageError(f"Expected a duration of at most `7d`, such as `24h`, found `{text}`")
-    return seconds
-
-
-def render_table(document: Document) -> str:
-    """Return what each part costs, each rung that was looked at, and the limit."""
+def render_table(document: Document, auth: str | None = None) -> str:
+    """Return what each part costs, each rung that was looked at, the limit, and who signs."""
     limit = "none" if document.limit is None else f"{document.limit:,}"
     rows = [("PART", "RAW", "COUNTS")]
     rows += [(cost.part, f"{cost.raw:,}", f"{cost.counted:,}") for cost in document.costs]
@@ -156,16 +220,17 @@ def render_table(document: Document) -> str:
     for attempt in document.attempts:
         note = "chosen" if attempt.rung is document.rung else attempt.note
         size = "-" if attempt.size is None else f"{attempt.size:,}"
-        rungs.append((attempt.rung.value, size, note))
-    return "\n".join(
-        [*_columns(rows, right=(1, 2)), "", *_columns(rungs, right=(1,)), "", f"limit  {limit}"]
-    )
+        name = attempt.rung.value.replace("signed URL", "role" if auth == "role" else "signed URL")
+        rungs.append((name, size, note))
+    lines = [*_columns(rows, right=(1, 2)), "", *_columns(rungs, right=(1,)), ""]
+    return "\n".join([*lines, *([f"auth   {auth}"] if auth else []), f"limit  {limit}"])
 
 
-def to_json(document: Document, path: str) -> dict[str, Any]:
+def to_json(document: Document, path: str, auth: str | None) -> dict[str, Any]:
     """Return the stable JSON of `--json`; the document itself is base64 in `document`."""
     return {
         "for": path,
+        "auth": auth,
         "rung": document.rung.name.lower(),
         "encoding": document.encoding,
         "size": document.size,
@@ -222,7 +287,15 @@ def _prepare(
     return prepared.manifest, prepared.layer_path, prepared.command
 
 
-def _publish(manifest: Manifest, layer: Path | None, url: str, seconds: int) -> dict[str, Any]:
+def _publish(
+    manifest: Manifest,
+    layer: Path | None,
+    url: str,
+    *,
+    auth: Literal["urls", "role"],
+    launch: str,
+    seconds: int,
+) -> dict[str, Any]:
     from bootstrap.config import cache_folder
     from bootstrap.publish import publish
     from bootstrap.store import open_store
@@ -232,11 +305,12 @@ def _publish(manifest: Manifest, layer: Path | None, url: str, seconds: int) -> 
             manifest,
             layer,
             store,
-            launch=secrets.token_hex(4),
+            launch=launch,
             seconds=seconds,
             cache=cache_folder(),
             environment=os.environ,
             progress=progress,
+            auth=auth,
         )
 
 

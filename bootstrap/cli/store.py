@@ -1,14 +1,17 @@
-"""`envboot store`: look into a bucket, tidy it, serve a folder as one."""
+"""`envboot store`: set a bucket up, look into it, tidy it, serve a folder as one."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from bootstrap.cli import console
-from bootstrap.errors import name_some
+from bootstrap.config import read_settings
+from bootstrap.errors import StoreError, UsageError, name_some
 from bootstrap.store import open_store
 
 if TYPE_CHECKING:
@@ -18,6 +21,93 @@ if TYPE_CHECKING:
 @click.group()
 def command() -> None:
     """Work with the bucket."""
+
+
+def _read_life(ctx: click.Context, parameter: click.Parameter, value: str) -> int | None:
+    del ctx, parameter
+    if value == "never":
+        return None
+    if value.isdecimal() and int(value) > 0:
+        return int(value)
+    raise UsageError(f"Expected `--base-life` as a number of days or `never`, found `{value}`")
+
+
+@command.command()
+@click.argument("url")
+@click.option("--region", help="Where a new bucket is made.  [default: as boto3 finds it]")
+@click.option(
+    "--kms-key",
+    metavar="KEY",
+    help="Encrypt with this KMS key by default.  [default: `tool.envboot.s3.kms-key`, else AES256]",
+)
+@click.option(
+    "--tls-only/--no-tls-only",
+    default=None,
+    help="Deny requests without TLS.  [default: where the endpoint has TLS]",
+)
+@click.option(
+    "--base-life",
+    metavar="DAYS",
+    default="90",
+    show_default=True,
+    callback=_read_life,
+    help="Remove bases that were not used for so long, or `never`.",
+)
+@click.option(
+    "--layer-life",
+    metavar="DAYS",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Remove layers after so long.",
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would change.")
+@click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document.")
+def init(
+    *,
+    url: str,
+    region: str | None,
+    kms_key: str | None,
+    tls_only: bool | None,
+    base_life: int | None,
+    layer_life: int,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Make the bucket URL (`s3://bucket/prefix`), if there is none, and set it up.
+
+    Private, encrypted, and what nobody needs any more goes by itself. What is right already, and
+    rules of others, stay as they are.
+    """
+    from bootstrap.store.bucket import Wanted, ensure_bucket
+    from bootstrap.store.s3_connection import Connection
+
+    settings = read_settings(Path.cwd()).s3
+    wanted = Wanted(
+        region=region or settings.region,
+        kms_key=kms_key or settings.kms_key,
+        tls_only=tls_only,
+        base_days=base_life,
+        layer_days=layer_life,
+    )
+    steps = []
+    for step in ensure_bucket(Connection(url, settings), wanted, dry_run=dry_run):
+        steps.append(step)
+        if not as_json:
+            click.echo(f"{step.name:<13}  {step.outcome:<13}  {step.detail}")
+    failed = [step for step in steps if step.outcome == "failed"]
+    if as_json:
+        console.print_json([asdict(step) for step in steps])
+    elif not failed and not any(step.outcome.endswith(("changed", "change")) for step in steps):
+        click.echo("\nNothing to change")
+    if failed:
+        hints = list(dict.fromkeys(step.hint for step in failed if step.hint))
+        hints = [*hints[:1], *(hint.removeprefix("Allow this identity ") for hint in hints[1:])]
+        raise StoreError(
+            f"Failed to set up `{url}`: {name_some([step.name for step in failed])}",
+            causes=tuple(f"{step.name}: {step.detail}" for step in failed),
+            hint=", ".join(hints) or None,
+        )
 
 
 @command.command()
@@ -45,7 +135,7 @@ def serve(url: str, port: int) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document.")
 def ls(url: str, as_json: bool) -> None:
     """List the objects in the bucket URL: age, size and key."""
-    with open_store(url) as store:
+    with open_store(url, settings=read_settings(Path.cwd()).s3) as store:
         found = list(store.list(""))
     if not found:
         # In S3 a prefix that was never used is an empty one.
@@ -67,7 +157,7 @@ def ls(url: str, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def rm(url: str, keys: tuple[str, ...], yes: bool) -> None:
     """Remove objects from the bucket URL; one that is not there is no error."""
-    with open_store(url) as store:
+    with open_store(url, settings=read_settings(Path.cwd()).s3) as store:
         if not yes:
             click.confirm(f"Remove {name_some(list(keys))} from `{url}`?", abort=True, err=True)
         for key in keys:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from bootstrap.config import S3Settings
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stat:
@@ -59,6 +61,19 @@ class RoleAccess:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expiry:
+    """When a URL signed now really ends (UTC), and what ends it.
+
+    Where `known` is false, credentials of a session sign whose end nobody tells: the URL may end
+    earlier.
+    """
+
+    end: datetime
+    limited_by: Literal["request", "seven days", "credentials"]
+    known: bool = True
+
+
 class Store(Protocol):
     """What every kind of bucket can do. Keys are relative to the store's root.
 
@@ -85,6 +100,11 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
 
+    def renew(self, key: str) -> None:
+        """Make an object count as new again, where it is older than a day and the bucket expires
+        what is old.
+        """
+
     def list(self, prefix: str) -> Iterator[Stat]:
         """Yield the objects below a key prefix, in the order of their keys."""
 
@@ -100,15 +120,21 @@ class Store(Protocol):
     def expiry(self, seconds: int) -> datetime:
         """Return when a URL signed now for `seconds` really ends (UTC)."""
 
+    def limits(self, seconds: int) -> Expiry:
+        """Return the same, and what limits it."""
+
     def role_access(self) -> RoleAccess | None:
         """Return how an instance asks with its own role, None where the store knows no roles."""
 
 
-def open_store(url: str, *, guest_loopback: str = "127.0.0.1") -> AbstractContextManager[Store]:
+def open_store(
+    url: str, *, guest_loopback: str = "127.0.0.1", settings: S3Settings | None = None
+) -> AbstractContextManager[Store]:
     """Open the bucket behind `file:///folder` or `s3://bucket/prefix`.
 
     `guest_loopback` is the name by which a guest reaches this machine's loopback: it stands
-    in the URLs that the embedded server of `file://` signs.
+    in the URLs that the embedded server of `file://` signs. `settings` are the project's own
+    for `s3://`, which come before the environment's.
     """
     scheme = urlsplit(url).scheme
     if scheme == "file":
@@ -118,7 +144,7 @@ def open_store(url: str, *, guest_loopback: str = "127.0.0.1") -> AbstractContex
     if scheme == "s3":
         from bootstrap.store.s3 import S3Store
 
-        return S3Store(url)
+        return S3Store(url, settings=settings)
     raise UsageError(
         f"Expected a store URL such as `file:///folder` or `s3://bucket/prefix`, found `{url}`"
     )

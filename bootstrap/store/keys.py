@@ -1,11 +1,26 @@
-"""Which keys a store accepts, the same for every kind of bucket. Pure."""
+"""Which keys a store accepts, and which objects are old: the same for every kind of bucket."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
 from bootstrap.errors import StoreError
+
+if TYPE_CHECKING:
+    from bootstrap.store import Stat
 
 RESERVED = ".envboot-"
 """Names that begin so are the local store's own: its signing key and unfinished files."""
+
+
+RENEWED = timedelta(days=1)
+"""An object of at most this age is not renewed: lifecycle rules count in days."""
+
+
+def is_old(found: Stat) -> bool:
+    """Tell whether an object is to be renewed when it is used."""
+    return datetime.now(timezone.utc) - found.modified > RENEWED
 
 
 def find_fault(key: str) -> str | None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from bootstrap.errors import StoreError, UsageError
-from bootstrap.store import SignedPost, SignedPut
+from bootstrap.store import Expiry, SignedPost, SignedPut
 from bootstrap.store.folder import CHUNK, Folder
-from bootstrap.store.keys import check_key
+from bootstrap.store.keys import check_key, is_old
 from bootstrap.store.server import MAX_FORM, Server
 from bootstrap.store.signing import Policy, Signer
 
@@ -104,6 +104,16 @@ class LocalStore:
         with self._explained("remove", key):
             self._folder.delete(check_key(key, self.url))
 
+    def renew(self, key: str) -> None:
+        """Make an object count as new again, where it is older than a day.
+
+        A folder expires nothing by itself; this is for whoever tidies one by the files' age.
+        """
+        with self._explained("renew", key):
+            found = self._folder.find(check_key(key, self.url))
+            if found and is_old(found):
+                self._folder.touch(key)
+
     def list(self, prefix: str) -> Iterator[Stat]:
         """Yield the objects below a key prefix, in the order of their keys."""
         with self._explained("list", prefix):
@@ -138,7 +148,12 @@ class LocalStore:
 
     def expiry(self, seconds: int) -> datetime:
         """Return when a URL signed now for `seconds` really ends (UTC)."""
-        return datetime.now(timezone.utc).replace(microsecond=0) + timedelta(seconds=seconds)
+        return self.limits(seconds).end
+
+    def limits(self, seconds: int) -> Expiry:
+        """Return the same, and what limits it: the request, always."""
+        now = datetime.now(timezone.utc).replace(microsecond=0)
+        return Expiry(end=now + timedelta(seconds=seconds), limited_by="request")
 
     def role_access(self) -> None:
         """Return None: nobody gives this machine's guests a role."""

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import time
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
-from bootstrap.errors import StoreError, UsageError
-from bootstrap.store import RoleAccess, SignedPost, SignedPut, Stat
-from bootstrap.store.keys import check_key
-from bootstrap.store.s3_errors import explain
+from bootstrap.errors import StoreError
+from bootstrap.store import Expiry, RoleAccess, SignedPost, SignedPut, Stat
+from bootstrap.store.keys import check_key, is_old
+from bootstrap.store.lifecycle import find_expiry
+from bootstrap.store.s3_connection import Connection
+from bootstrap.store.s3_errors import REFUSED, UNSUPPORTED, code
+from bootstrap.store.upload import Upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,52 +24,38 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from typing_extensions import Self
 
+    from bootstrap.config import S3Settings
+
 MAX_SINGLE_PUT = 5 * 1024**3
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html"""
 
 MAX_SECONDS = 7 * 24 * 3600
 """A SigV4 URL lives at most 7 days; S3 refuses a longer one only when it is used."""
 
-CHUNK = 1 << 20
-"""Bytes between two reports of progress."""
-
 _RACES = 5
+
+_ENCRYPTION = {
+    "ServerSideEncryption": "x-amz-server-side-encryption",
+    "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
+}
+"""boto3's names, and the headers that a guest sends."""
 
 
 class S3Store:
-    """`s3://bucket/prefix`, with the credentials, region and endpoint that boto3 finds.
+    """`s3://bucket/prefix`, with the credentials, region and endpoint that boto3 finds."""
 
-    With a session token whose expiry is unknown (from the environment), signed URLs may end
-    earlier than `expiry` says: S3 does not tell.
-    """
+    def __init__(self, url: str, *, settings: S3Settings | None = None):
+        self.connection = Connection(url, settings)
+        self.url = self.connection.url
+        self._bucket = self.connection.bucket
+        self._root = self.connection.root
+        self._explained = self.connection.explained
+        self._lifecycle: list[Any] | None = None
 
-    def __init__(self, url: str):
-        parts = urlsplit(url)
-        if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment:
-            raise UsageError(f"Expected a bucket such as `s3://bucket/prefix`, found `{url}`")
-        self.url = url.rstrip("/")
-        self._bucket = parts.netloc
-        self._root = parts.path.strip("/") + "/" if parts.path.strip("/") else ""
-        self._located = False
-        with self._explained("open"):
-            self._session = boto3.session.Session()
-            self._client = self._connect(None)
-
-    def _connect(self, region: str | None) -> S3Client:
-        # Checksums in trailers are unknown to many services that speak S3, and would become
-        # part of what a presigned PUT demands; SigV4 signs the payload's sha256 anyway.
-        config = Config(
-            signature_version="s3v4",
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            retries={"mode": "standard", "total_max_attempts": 4},
-            connect_timeout=10,
-            tcp_keepalive=True,
-            max_pool_connections=32,
-        )
-        client = self._session.client("s3", region_name=region, config=config)
-        client.meta.events.register("before-send.s3.PutObject", _mark_sending)
-        return client
+    @property
+    def _client(self) -> S3Client:
+        # The connection makes another one when it has found the bucket's region.
+        return self.connection.client
 
     def __enter__(self) -> Self:
         return self
@@ -90,16 +74,25 @@ class S3Store:
             try:
                 found = self._client.head_object(Bucket=self._bucket, Key=self._name(key))
             except ClientError as error:
-                if _code(error) not in ("404", "NoSuchKey"):
+                if code(error) in ("400", "403"):
+                    self._ask_why(key)
+                if code(error) not in ("404", "NoSuchKey"):
                     raise
                 # A HEAD has no body that could tell a missing bucket from a missing object.
-                self._locate()
+                self.connection.locate()
                 return None
         return Stat(
             key=key,
             size=found["ContentLength"],
             modified=found["LastModified"].astimezone(timezone.utc),
         )
+
+    def _ask_why(self, key: str) -> None:
+        """Ask again for what HEAD refused: only the answer to a GET has a reason."""
+        answer = self._client.get_object(
+            Bucket=self._bucket, Key=self._name(key), Range="bytes=0-0"
+        )
+        answer["Body"].close()
 
     def read(self, key: str) -> bytes | None:
         """Return a whole small object, None where there is none."""
@@ -132,10 +125,10 @@ class S3Store:
                 if created and progress:
                     progress(size)
                 return created
-            with _Body(data, progress) as body:
+            with Upload(data, progress) as body:
                 return self._put(key, body)
 
-    def _put(self, key: str, body: bytes | _Body) -> bool:
+    def _put(self, key: str, body: bytes | Upload) -> bool:
         for attempt in range(_RACES):
             created = self._put_once(key, body)
             if created is not None:
@@ -147,19 +140,23 @@ class S3Store:
             hint="Try again in a minute",
         )
 
-    def _put_once(self, key: str, body: bytes | _Body) -> bool | None:
-        if isinstance(body, _Body):
+    def _put_once(self, key: str, body: bytes | Upload) -> bool | None:
+        if isinstance(body, Upload):
             body.seek(0)
             body.sending = False
         try:
             self._client.put_object(
-                Bucket=self._bucket, Key=self._name(key), Body=body, IfNoneMatch="*"
+                Bucket=self._bucket,
+                Key=self._name(key),
+                Body=body,
+                IfNoneMatch="*",
+                **self._encryption(),
             )
         except ClientError as error:
-            if _code(error) in ("PreconditionFailed", "412"):
+            if code(error) in ("PreconditionFailed", "412"):
                 return False
             # Another upload of the same key is under way; it may still fail.
-            if _code(error) in ("ConditionalRequestConflict", "409"):
+            if code(error) in ("ConditionalRequestConflict", "409"):
                 return None
             raise
         return True
@@ -168,6 +165,71 @@ class S3Store:
         """Remove an object; one that is not there is no error."""
         with self._explained("remove", key):
             self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
+
+    def renew(self, key: str) -> None:
+        """Make an object count as new again, where it is older than a day and the bucket expires
+        what is old.
+
+        Raises:
+            StoreError: also where the identity may not read and write the object.
+        """
+        with self._explained("renew", key):
+            found = self.find(key)
+            if found and is_old(found) and self._expires(key):
+                self.copy_in_place(key)
+
+    def copy_in_place(self, key: str) -> None:
+        """Copy an object onto itself inside the service, so that its age begins anew.
+
+        What somebody else writes or removes meanwhile stays so.
+        """
+        with self._explained("renew", key):
+            name = self._name(key)
+            head: Any = self._client.head_object(Bucket=self._bucket, Key=name)
+            same = {
+                member: head[member]
+                for member in (*_ENCRYPTION, "ContentType", "Metadata", "StorageClass")
+                if head.get(member)
+            }
+            try:
+                self._client.copy_object(
+                    Bucket=self._bucket,
+                    Key=name,
+                    CopySource={"Bucket": self._bucket, "Key": name},
+                    CopySourceIfMatch=head["ETag"],
+                    # S3 refuses a copy onto itself that changes nothing.
+                    MetadataDirective="REPLACE",
+                    **{**same, **self._encryption()},
+                )
+            except ClientError as error:
+                if code(error) not in ("PreconditionFailed", "412", "NoSuchKey", "404"):
+                    raise
+
+    def _expires(self, key: str) -> bool:
+        """Tell whether the bucket's rules remove an object by its age.
+
+        An identity that may not see the rules renews: that does no harm.
+        """
+        if self._lifecycle is None:
+            try:
+                self._lifecycle = self._client.get_bucket_lifecycle_configuration(
+                    Bucket=self._bucket
+                )["Rules"]
+            except ClientError as error:
+                if code(error) == "NoSuchLifecycleConfiguration" or code(error) in UNSUPPORTED:
+                    self._lifecycle = []
+                elif code(error) in REFUSED:
+                    return True
+                else:
+                    raise
+        return find_expiry(self._lifecycle, self._root + key) is not None
+
+    def _encryption(self) -> dict[str, Any]:
+        key = self.connection.settings.kms_key
+        return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key} if key else {}
+
+    def _encryption_headers(self) -> dict[str, str]:
+        return {_ENCRYPTION[member]: value for member, value in self._encryption().items()}
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """Yield the objects below a key prefix, in the order of their keys."""
@@ -190,18 +252,23 @@ class S3Store:
 
     def sign_put(self, key: str, seconds: int) -> SignedPut:
         """Return a create-only upload of one object."""
-        url = self._presign("put_object", key, seconds, IfNoneMatch="*")
-        return SignedPut(url=url, headers={"If-None-Match": "*"})
+        url = self._presign("put_object", key, seconds, IfNoneMatch="*", **self._encryption())
+        return SignedPut(url=url, headers={"If-None-Match": "*", **self._encryption_headers()})
 
     def sign_post(self, prefix: str, seconds: int, max_bytes: int) -> SignedPost:
         """Return a form upload for any key below `prefix`, each of at most `max_bytes`."""
         name = self._name(prefix + "name").removesuffix("name")
+        extra = self._encryption_headers()
         with self._explained("sign a form for", prefix):
-            self._locate()
+            self.connection.locate()
             form = self._client.generate_presigned_post(
                 self._bucket,
                 name + "${filename}",
-                Conditions=[["content-length-range", 0, max_bytes]],
+                Fields=dict(extra),
+                Conditions=[
+                    ["content-length-range", 0, max_bytes],
+                    *({field: value} for field, value in extra.items()),
+                ],
                 ExpiresIn=min(seconds, MAX_SECONDS),
             )
         fields = {field: value for field, value in form["fields"].items() if field != "key"}
@@ -212,91 +279,45 @@ class S3Store:
 
         The smallest of the request, 7 days and, where it is known, the credentials' own end.
         """
+        return self.limits(seconds).end
+
+    def limits(self, seconds: int) -> Expiry:
+        """Return the same, and what limits it."""
         now = datetime.now(timezone.utc).replace(microsecond=0)
         end = now + timedelta(seconds=min(seconds, MAX_SECONDS))
-        with self._explained("sign for"):
-            credentials = self._session.get_credentials()
-            if credentials:
-                # Refreshes what is about to expire, as signing itself does.
-                credentials.get_frozen_credentials()
-        # botocore has no public name for it.
-        own: datetime | None = getattr(credentials, "_expiry_time", None)
-        return min(end, own.astimezone(timezone.utc)) if own else end
+        own, is_session = self.connection.session_end()
+        if own and own < end:
+            return Expiry(end=own.astimezone(timezone.utc), limited_by="credentials")
+        return Expiry(
+            end=end,
+            limited_by="request" if seconds <= MAX_SECONDS else "seven days",
+            known=own is not None or not is_session,
+        )
 
     def role_access(self) -> RoleAccess:
         """Return how an instance asks with its own role: where objects are, and the region."""
         with self._explained("find"):
-            self._locate()
+            self.connection.locate()
             # A presigned URL without its query: path style or virtual host, as boto3 decides.
             signed = self._client.generate_presigned_url(
                 "get_object", Params={"Bucket": self._bucket, "Key": self._root + "name"}
             )
         url = signed.partition("?")[0].removesuffix("name")
-        return RoleAccess(kind="aws", url=url, region=self._client.meta.region_name)
+        return RoleAccess(
+            kind="aws",
+            url=url,
+            region=self._client.meta.region_name,
+            headers=self._encryption_headers(),
+        )
 
     def _presign(self, method: str, key: str, seconds: int, **extra: str) -> str:
         with self._explained("sign", key):
-            self._locate()
+            self.connection.locate()
             return self._client.generate_presigned_url(
                 method,
                 Params={"Bucket": self._bucket, "Key": self._name(key), **extra},
                 ExpiresIn=min(seconds, MAX_SECONDS),
             )
 
-    def _locate(self) -> None:
-        """Make sure, once, that the bucket exists and that signatures name its own region.
-
-        boto3 follows S3 to the right region for requests of its own; a guest's would fail.
-        """
-        if self._located:
-            return
-        try:
-            answer: Any = self._client.head_bucket(Bucket=self._bucket)
-        except ClientError as error:
-            # 403: the identity may lack s3:ListBucket and be able to read all the same.
-            if _code(error) not in ("403", "AccessDenied", "301", "400"):
-                raise
-            answer = error.response
-        headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
-        region = headers.get("x-amz-bucket-region")
-        if region and region != self._client.meta.region_name:
-            self._client = self._connect(region)
-        self._located = True
-
     def _name(self, key: str) -> str:
         return self._root + check_key(key, self.url)
-
-    @contextlib.contextmanager
-    def _explained(self, action: str, key: str = "") -> Iterator[None]:
-        try:
-            yield
-        except (BotoCoreError, ClientError, OSError, ValueError) as error:
-            target = f"{self.url}/{key}" if key else self.url
-            raise explain(error, f"Failed to {action} `{target}`", self._bucket) from error
-
-
-def _code(error: ClientError) -> str:
-    return error.response.get("Error", {}).get("Code", "")
-
-
-class _Body(io.FileIO):
-    """A file on its way. botocore reads it twice, to hash it and to send it: only that counts."""
-
-    def __init__(self, path: Path, progress: Callable[[int], None] | None):
-        super().__init__(path)
-        self.sending = False
-        self._progress = progress
-        self._told = 0
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        data = super().read(size) or b""
-        at = self.tell()
-        if self.sending and self._progress and (not data or abs(at - self._told) >= CHUNK):
-            self._told = at
-            self._progress(at)
-        return data
-
-
-def _mark_sending(request: Any, **_: Any) -> None:
-    if isinstance(request.body, _Body):
-        request.body.sending = True

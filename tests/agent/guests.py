@@ -20,7 +20,7 @@ from uv import find_uv_bin
 from bootstrap import payload
 from bootstrap.agent.pack import write_layer
 from bootstrap.manifest import Base, Layer, Manifest, Project, Python, Tool, Wheel
-from bootstrap.publish import publish
+from bootstrap.publish import Auth, publish
 from tests.agent import trees
 from tests.index import make_wheel, write_simple
 
@@ -121,11 +121,19 @@ def make_launch(
     manifest: Manifest | None = None,
     layer: Path | None = None,
     seconds: int = 600,
+    auth: Auth = Auth.URLS,
 ) -> Launch:
     """Publish as the client does; the manifest travels in user-data."""
     manifest = manifest or make_manifest(parts)
     grants = publish(
-        manifest, layer, store, launch="launch", seconds=seconds, cache=cache, environment={}
+        manifest,
+        layer,
+        store,
+        launch="launch",
+        seconds=seconds,
+        cache=cache,
+        environment={},
+        auth=auth,
     )
     del grants["manifest"]
     return Launch(

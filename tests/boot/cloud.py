@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import boto3
 
 from tests.boot.machine import BootError, Report, Spec, boot
+from tests.ec2 import REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from mypy_boto3_ec2 import EC2Client
 
-REGION = "eu-central-1"
 LONGEST = 240
 """Seconds after which a machine that is not terminated has hung."""
 

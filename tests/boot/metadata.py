@@ -30,6 +30,9 @@ class MetadataServer:
         role: name and credentials document of the instance's role, None for no role.
         require_token: answer 401 to IMDSv1, as `HttpTokens=required` does. (cloud-init
             inside a container asks by IMDSv1 only.)
+
+    `tree` may be changed while it serves: a role, a notice. `refusal` is a status to answer
+    everything with, 403 as `HttpEndpoint=disabled` does.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class MetadataServer:
         self.tree = _leaves(instance, role)
         self.user_data = user_data
         self.require_token = require_token
+        self.refusal: int | None = None
         self.tokens: set[str] = set()
         self.requests: list[tuple[str, str]] = []
         handler = type("Handler", (_Handler,), {"service": self})
@@ -102,6 +106,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         self.service.requests.append(("PUT", self.path))
+        if self.service.refusal:
+            self._answer(self.service.refusal, b"")
+            return
         seconds = self.headers.get("X-aws-ec2-metadata-token-ttl-seconds", "")
         if not seconds.isdigit() or not 1 <= int(seconds) <= 21600:
             self._answer(400, b"")
@@ -112,6 +119,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.service.requests.append(("GET", self.path))
+        if self.service.refusal:
+            self._answer(self.service.refusal, b"")
+            return
         token = self.headers.get("X-aws-ec2-metadata-token")
         wrong = token is not None and token not in self.service.tokens
         if wrong or (token is None and self.service.require_token):

@@ -11,8 +11,7 @@ import os
 import subprocess
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -20,11 +19,14 @@ from urllib.parse import urlsplit
 import boto3
 import pytest
 
-from tests.boot.cloud import REGION, Cloud, boot_in_nspawn, open_cloud
+from tests.agent.gate import Gate
+from tests.agent.proxy import running
+from tests.boot.cloud import Cloud, boot_in_nspawn, open_cloud
 from tests.boot.environment import make_environment
 from tests.channel import ensure_channel
+from tests.ec2 import REGION, run_ec2_server
 from tests.index import serve_folder
-from tests.servers import run_moto_server, run_s3_server
+from tests.servers import run_s3_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +56,7 @@ class Account:
     folder: Path
     prefix: Path
     variables: dict[str, str]
+    gate: Gate
     cloud: Cloud
     reports: dict[str, Report]
 
@@ -72,6 +75,14 @@ class Account:
         assert done.returncode == code, done.stdout + done.stderr
         return done
 
+    def use_session(self) -> None:
+        """Let the user be signed in for an hour, and the bucket know roles."""
+        keys = self.gate.issue(3600)
+        self.variables["AWS_ACCESS_KEY_ID"] = keys["AccessKeyId"]
+        self.variables["AWS_SECRET_ACCESS_KEY"] = keys["SecretAccessKey"]
+        self.variables["AWS_SESSION_TOKEN"] = keys["Token"]
+        self.variables["AWS_ENDPOINT_URL_S3"] = f"http://127.0.0.1:{self.gate.server_port}"
+
     def launch(self, *words: str) -> dict[str, Any]:
         """Launch on EC2 and return the outcome."""
         options = ["--python", str(self.prefix), "--store", STORE, "--image", "ubuntu", "--json"]
@@ -88,41 +99,37 @@ def account(root: Path, tmp_path: Path) -> Iterator[Account]:
         channel = stack.enter_context(serve_folder(ensure_channel().folder))
         (tmp_path / "weed").mkdir()
         s3 = stack.enter_context(run_s3_server(tmp_path / "weed"))
-        api = stack.enter_context(run_moto_server())
+        gate = stack.enter_context(running(Gate(s3.endpoint, s3.admin)))
+        (tmp_path / "moto").mkdir()
+        ec2 = stack.enter_context(run_ec2_server(tmp_path / "moto")).fresh()
         s3.client().create_bucket(Bucket=BUCKET)
         variables = {
             **os.environ,
             **s3.environment(),
-            "AWS_ENDPOINT_URL": api,
-            "AWS_REGION": REGION,
-            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ENDPOINT_URL": ec2.endpoint,
             "ENVBOOT_CACHE_DIR": str(tmp_path / "cache"),
             "ENVBOOT_STATE_DIR": str(tmp_path / "state"),
             "MAMBA_ROOT_PREFIX": str(tmp_path / "mamba"),
             "PYTHONPATH": str(Path(__file__).parents[2]),
         }
-        make_role(api)
-
-        def credentials() -> dict[str, str]:
-            end = datetime.now(timezone.utc) + timedelta(hours=1)
-            return {
-                "Code": "Success",
-                "Type": "AWS-HMAC",
-                "AccessKeyId": s3.admin.access_key,
-                "SecretAccessKey": s3.admin.secret_key,
-                "Token": "",
-                "Expiration": f"{end:%Y-%m-%dT%H:%M:%SZ}",
-            }
+        make_role(ec2.upstream)
 
         def run(words: list[str]) -> None:
             subprocess.run(words, env=variables, cwd=tmp_path, check=True)
 
         prefix = make_environment(tmp_path, channel, run)
-        ports = tuple(urlsplit(url).port or 80 for url in (channel, s3.endpoint))
-        booter = boot_in_nspawn(root, tmp_path / "machines", ports, credentials, reports)
-        cloud = stack.enter_context(open_cloud(api, booter))
+        ports = (urlsplit(channel).port or 80, urlsplit(s3.endpoint).port or 80, gate.server_port)
+        booter = boot_in_nspawn(
+            root, tmp_path / "machines", ports, lambda: gate.issue(3600), reports
+        )
+        cloud = stack.enter_context(open_cloud(ec2.upstream, booter))
         yield Account(
-            folder=tmp_path, prefix=prefix, variables=variables, cloud=cloud, reports=reports
+            folder=tmp_path,
+            prefix=prefix,
+            variables=variables,
+            gate=gate,
+            cloud=cloud,
+            reports=reports,
         )
 
 
@@ -148,6 +155,8 @@ def test_a_launch_installs_and_publishes_the_next_fetches_and_is_seen_and_ended_
     account: Account, auth: str
 ) -> None:
     access = AUTHS[auth]
+    if auth == "role":
+        account.use_session()
     first = account.launch(*access, "--", "python", "-c", CODE)
     (instance,) = first["instances"]
     assert (instance["outcome"], instance["source"]) == ("ready", "install")
@@ -167,13 +176,7 @@ def test_a_launch_installs_and_publishes_the_next_fetches_and_is_seen_and_ended_
 
     # From another machine, which has nothing but credentials and the bucket's name.
     elsewhere = {**account.variables, "ENVBOOT_STATE_DIR": str(account.folder / "elsewhere")}
-    other = Account(
-        folder=account.folder,
-        prefix=account.prefix,
-        variables=elsewhere,
-        cloud=account.cloud,
-        reports=account.reports,
-    )
+    other = replace(account, variables=elsewhere)
     where = [second["launch"], "--store", STORE]
     waited = json.loads(other.run("wait", *where, "--json").stdout)
     assert {each["name"] for each in waited["instances"]} == names

@@ -18,11 +18,14 @@ from tests.agent.guests import MODULES, Parts, make_layer, make_manifest, make_p
 from tests.agent.trees import write
 from tests.index import serve_folder
 from tests.layer.projects import write_project
+from tests.servers import s3_bucket, s3_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bootstrap.manifest import Manifest
+
+__all__ = ["s3_bucket", "s3_server"]
 
 PROGRAM = "import alpha, mine; print(alpha.NAME, mine.NAME)"
 

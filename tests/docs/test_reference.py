@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import subprocess
 import sys
@@ -13,7 +14,14 @@ import pytest
 
 from bootstrap import errors
 from bootstrap.agent import wire
-from bootstrap.config import CHANNELS, GLIBC, LOOSE_LIMIT, Settings, parse_settings
+from bootstrap.config import (
+    CHANNELS,
+    GLIBC,
+    LOOSE_LIMIT,
+    S3Settings,
+    Settings,
+    parse_settings,
+)
 from bootstrap.errors import EnvbootError, Exit, UsageError
 from bootstrap.manifest import Manifest, Tool
 from bootstrap.parts import PREFIXES, TYPES
@@ -32,6 +40,7 @@ from tests.docs.pages import (
 
 if TYPE_CHECKING:
     from tests.docs.conftest import Machines, Project
+    from tests.servers import S3Server
 
 
 def rows(title: str) -> dict[str, str]:
@@ -82,7 +91,8 @@ def test_the_variables_are_those_of_the_code() -> None:
 
 def test_the_settings_are_those_of_the_code() -> None:
     fields = Settings.__dataclass_fields__
-    wanted = {name.replace("_", "-") for name in fields if name != "tools"}
+    wanted = {name.replace("_", "-") for name in fields if name not in ("s3", "tools")}
+    wanted |= {f"s3.{name.replace('_', '-')}" for name in S3Settings.__dataclass_fields__}
     wanted |= {f"tools.<tool>.{name}" for name in Tool.__dataclass_fields__}
     table = rows("Settings")
     assert set(table) == wanted
@@ -95,7 +105,7 @@ def test_the_example_of_settings_is_accepted_and_uses_every_one() -> None:
     (text,) = find_blocks(read_section(REFERENCE, "Settings"), "toml")
     settings = parse_settings(text)
     assert settings.tools
-    for name in Settings.__dataclass_fields__:
+    for name in (*Settings.__dataclass_fields__, *S3Settings.__dataclass_fields__):
         assert name.replace("_", "-") in text
     with pytest.raises(UsageError):
         parse_settings(f"{text}\nunknown = 1\n")
@@ -234,6 +244,21 @@ class TestJson:
         assert launches
         found = project.json("store", "ls", f"file://{project.folder}/bucket", "--json")
         assert_same("`envboot store ls --json`", found)
+
+    def test_store_init(self, s3_server: S3Server, s3_bucket: str, project: Project) -> None:
+        variables = project.variables | s3_server.environment()
+        there = dataclasses.replace(project, variables=variables)
+        found = there.json("store", "init", f"s3://{s3_bucket}/team", "--json")
+        assert_same("`envboot store init --json`", found)
+        outcomes = rows("`envboot store init --json`")["[].outcome"]
+        assert all(f"`{step['outcome']}`" in outcomes for step in found)
+        lines = read_section(REFERENCE, "Setting a bucket up").splitlines()
+        named = [line.split(" | ")[0] for line in lines if line.startswith("| ")]
+        assert named[1:] == [f"| {step['name']}" for step in found]
+
+    def test_doctor(self, project: Project) -> None:
+        found = project.json("doctor", "--store", f"file://{project.folder}/bucket", "--json")
+        assert_same("`envboot doctor --json`", found)
 
     def test_render_userdata(self, tmp_path: Path) -> None:
         # In a folder without settings, so without a bucket.

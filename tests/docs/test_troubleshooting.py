@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bootstrap.store.s3_errors import CODES, REFUSED
 from tests.docs import sources
 from tests.docs.conftest import PROGRAM
 from tests.docs.pages import ROOT, TROUBLESHOOTING, read_rows
@@ -56,6 +57,10 @@ def test_every_message_of_these_errors_is_explained(names: tuple[str, ...], belo
     wanted = {text for text in sources.find_raised(*names, below=below) if re.search("[a-z]", text)}
     assert wanted
     assert wanted - {message.strip() for message in MESSAGES} == set()
+
+
+def test_every_code_of_s3_that_has_a_hint_is_explained() -> None:
+    assert set(tables("code")) == CODES.keys() | REFUSED - {"AllAccessDisabled"}
 
 
 def test_every_refusal_of_the_start_script_is_explained() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.agent.main import TAIL
+from bootstrap.agent.run import TAIL
 from bootstrap.errors import StoreError
 from bootstrap.manifest import Base, Manifest, Python, Tool, Wheel
 from bootstrap.publish import MAX_REPORT, ORPHANED, Keys, publish, read_reports
@@ -152,12 +152,22 @@ def test_a_report_may_be_as_large_as_the_largest_tail_of_output() -> None:
     assert len(worst) + 1000 < MAX_REPORT
 
 
-def test_reports_are_read_once_and_grouped_by_instance(store: LocalStore) -> None:
-    store.create("reports/one/one-0/started.json", b'{"a": 1}')
-    store.create("reports/one/one-1/result.json", b'{"b": 2}')
-    store.create("reports/other/other-0/result.json", b"not read")
+def test_reports_are_read_once_and_the_newest_of_each_event_counts(store: LocalStore) -> None:
+    def report(instance: str, at: int, event: str, text: bytes, launch: str = "one") -> str:
+        key = f"reports/{launch}/{instance}/{at:013}-{event}.json"
+        store.create(key, text)
+        return key
+
+    store.create("reports/one/launch.json", b'{"no": "instance"}')
+    first = report("one-0", 1, "started", b'{"a": 1}')
+    report("one-1", 9, "result", b'{"b": 2}')
+    report("one-1", 8, "result", b'{"b": 1}')
+    report("one-1", 11, "output", b'{"text": "second"}')
+    report("one-1", 10, "output", b'{"text": "first"}')
+    report("other-0", 1, "result", b"not read", launch="other")
     known: dict[str, Any] = {}
-    wanted = {"one-0": {"started": {"a": 1}}, "one-1": {"result": {"b": 2}}}
+    output = [{"text": "first"}, {"text": "second"}]
+    wanted = {"one-0": {"started": {"a": 1}}, "one-1": {"result": {"b": 2}, "output": output}}
     assert read_reports(store, "one", known) == wanted
-    store.delete("reports/one/one-0/started.json")
+    store.delete(first)
     assert read_reports(store, "one", known) == wanted

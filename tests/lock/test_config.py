@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.config import Settings, cache_folder, find_tool, parse_settings, read_settings
+from bootstrap.config import (
+    S3Settings,
+    Settings,
+    cache_folder,
+    find_tool,
+    parse_settings,
+    read_settings,
+)
 from bootstrap.errors import UsageError
 from bootstrap.manifest import PLATFORMS
 
@@ -38,6 +45,17 @@ def test_every_key_is_read() -> None:
     assert find_tool("micromamba", "linux-64", settings).version.startswith("2.")
 
 
+def test_where_an_s3_bucket_is_is_read() -> None:
+    settings = parse_settings(
+        '[tool.envboot.s3]\nendpoint-url = "https://minio.test:9000/path"\nregion = "eu-west-1"\n'
+        'kms-key = "arn:aws:kms:eu-west-1:111122223333:alias/team_1"\n'
+    )
+    assert settings.s3.endpoint_url == "https://minio.test:9000/path"
+    assert settings.s3.region == "eu-west-1"
+    assert settings.s3.kms_key == "arn:aws:kms:eu-west-1:111122223333:alias/team_1"
+    assert parse_settings("[tool.envboot.s3]\n").s3 == S3Settings()
+
+
 def test_without_a_table_the_defaults_hold() -> None:
     assert parse_settings("[tool.other]\nglibc = 3\n") == Settings()
     assert Settings().channels == ("conda-forge",)
@@ -62,6 +80,14 @@ def test_without_a_table_the_defaults_hold() -> None:
         ('[tool.envboot]\nloose-limit = "1 GB"', "tool.envboot.loose-limit"),
         ("[tool.envboot]\nloose-limit = 0", "tool.envboot.loose-limit"),
         ("[tool.envboot]\nloose-limit = true", "tool.envboot.loose-limit"),
+        ("[tool.envboot]\ns3 = 1", "tool.envboot.s3"),
+        ("[tool.envboot.s3]\nendpoint = 1", "tool.envboot.s3.endpoint"),
+        ('[tool.envboot.s3]\nendpoint-url = "minio.test"', "tool.envboot.s3.endpoint-url"),
+        ('[tool.envboot.s3]\nendpoint-url = "https://a:b@c"', "tool.envboot.s3.endpoint-url"),
+        ('[tool.envboot.s3]\nregion = "EU West"', "tool.envboot.s3.region"),
+        ('[tool.envboot.s3]\nregion = ""', "tool.envboot.s3.region"),
+        ('[tool.envboot.s3]\nkms-key = "a key"', "tool.envboot.s3.kms-key"),
+        ("[tool.envboot.s3]\nkms-key = true", "tool.envboot.s3.kms-key"),
         ("[tool]\nenvboot = 1", "tool.envboot"),
         ("[[tool]]\nenvboot = 1", "tool"),
     ],

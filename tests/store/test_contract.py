@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bootstrap.errors import StoreError
-from bootstrap.store import Store, open_store
+from bootstrap.store import Store, keys, open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,6 +156,7 @@ def test_a_key_that_could_leave_the_bucket_is_refused(store: Store, key: str) ->
         lambda: store.read(key),
         lambda: store.create(key, b"x"),
         lambda: store.delete(key),
+        lambda: store.renew(key),
         lambda: store.sign_get(key, 60),
         lambda: store.sign_put(key, 60),
         lambda: store.sign_post(key + "/", 60, 10),
@@ -175,3 +176,26 @@ def test_an_expiry_is_what_was_asked_for(store: Store) -> None:
     left = (end - datetime.now(timezone.utc)).total_seconds()
     assert 3590 < left <= 3600
     assert end.utcoffset() == timedelta(0)
+
+
+def test_renewing_an_object_leaves_its_content(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "RENEWED", timedelta(seconds=-1))
+    store.create("base/key", b"some bytes")
+    store.renew("base/key")
+    assert store.read("base/key") == b"some bytes"
+
+
+def test_renewing_what_is_not_there_makes_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "RENEWED", timedelta(seconds=-1))
+    store.renew("base/missing")
+    assert list(store.list("")) == []
+
+
+def test_an_expiry_says_what_limits_it(store: Store) -> None:
+    limit = store.limits(3600)
+    assert (limit.limited_by, limit.known) == ("request", True)
+    assert abs(limit.end - store.expiry(3600)) <= timedelta(seconds=1)

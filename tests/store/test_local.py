@@ -348,3 +348,15 @@ def test_foreign_and_unfinished_files_are_not_listed(tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe")
         assert [each.key for each in store.list("")] == ["a/key"]
         assert store.find("pipe") is None
+
+
+def test_only_what_is_older_than_a_day_is_made_new(tmp_path: Path) -> None:
+    store = LocalStore(f"file://{tmp_path}")
+    now = time.time()
+    for key, age in (("old", 2 * 86400), ("young", 3600)):
+        store.create(key, b"x")
+        os.utime(tmp_path / key, (now - age, now - age))
+        store.renew(key)
+    ages = {stat.key: now - stat.modified.timestamp() for stat in store.list("")}
+    assert ages["old"] < 60
+    assert 3500 < ages["young"] < 3700

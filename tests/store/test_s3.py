@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
@@ -18,12 +12,14 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import pytest
 
+from bootstrap.cli import cli, run
+from bootstrap.config import S3Settings
 from bootstrap.errors import StoreError, UsageError
 from bootstrap.store import Store, open_store
 from bootstrap.store.s3 import MAX_SINGLE_PUT
+from tests.store.guest import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.servers import S3Server
@@ -58,29 +54,6 @@ def failure(url: str, method: Method) -> StoreError:
     return caught.value
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    """A service that has regions, and checks no signature."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/"):
-                break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.mark.parametrize("url", ["s3://", "s3:///prefix", "s3://bucket/a?b", "s3://bucket/a#b"])
 def test_a_url_without_a_bucket_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="Expected a bucket"):
@@ -103,19 +76,22 @@ def test_a_missing_bucket_is_named(s3_bucket: str, method: Method) -> None:
     assert error.hint
 
 
-@pytest.mark.parametrize("method", [METHODS["create"], METHODS["delete"]])
+@pytest.mark.parametrize(
+    ("method", "action"), [("create", "s3:PutObject"), ("delete", "s3:DeleteObject")]
+)
 def test_a_refusal_names_what_is_missing(
     s3_bucket: str,
     s3_server: S3Server,
     monkeypatch: pytest.MonkeyPatch,
-    method: Method,
+    method: str,
+    action: str,
 ) -> None:
     for name, value in s3_server.environment(s3_server.reader).items():
         monkeypatch.setenv(name, value)
-    error = failure(f"s3://{s3_bucket}", method)
-    assert error.message.endswith(f"`s3://{s3_bucket}/key`")
+    error = failure(f"s3://{s3_bucket}/root", METHODS[method])
+    assert error.message.endswith(f"`s3://{s3_bucket}/root/key`")
     assert error.causes[0].startswith("AccessDenied: ")
-    assert "s3:PutObject" in str(error.hint)
+    assert f"Allow this identity `{action}` on `arn:aws:s3:::{s3_bucket}/root/*`" in str(error.hint)
 
 
 def test_a_reader_may_read(s3: Store, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,3 +208,39 @@ def test_more_than_one_upload_carries_is_refused_unread(s3: Store, tmp_path: Pat
         s3.create("key", large)
     assert "s3://" in caught.value.message
     assert caught.value.hint
+
+
+def test_the_projects_own_place_of_the_bucket_comes_before_the_environments(
+    s3_bucket: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    settings = S3Settings(endpoint_url=s3_server.endpoint, region="eu-west-3")
+    with open_store(f"s3://{s3_bucket}", settings=settings) as store:
+        store.create("key", b"x")
+        url = store.sign_get("key", 60)
+        assert ask("GET", url).body == b"x"
+        access = store.role_access()
+    assert url.startswith(s3_server.endpoint)
+    assert "%2Feu-west-3%2Fs3%2F" in url
+    assert access
+    assert access.region == "eu-west-3"
+
+
+def test_commands_read_the_projects_place_of_the_bucket(
+    s3_bucket: str,
+    s3_server: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with open_store(f"s3://{s3_bucket}") as store:
+        store.create("key", b"x")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    text = f'[tool.envboot.s3]\nendpoint-url = "{s3_server.endpoint}"\n'
+    (tmp_path / "pyproject.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert run(cli, ["store", "ls", f"s3://{s3_bucket}"], "envboot") == 0
+    assert capsys.readouterr().out.endswith("  key\n")
+    assert run(cli, ["store", "rm", "--yes", f"s3://{s3_bucket}", "key"], "envboot") == 0
+    assert s3_server.client().list_objects_v2(Bucket=s3_bucket)["KeyCount"] == 0

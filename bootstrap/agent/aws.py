@@ -1,0 +1,262 @@
+"""Requests signed as the machine's own role: IMDSv2 for the credentials, SigV4 for the bucket."""
+
+from __future__ import annotations
+
+import calendar
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import random
+import socket
+import time
+from email.utils import mktime_tz, parsedate_tz
+from typing import Any, Callable, Dict, List, Optional, Tuple
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+from . import fetch
+from .wire import AgentError, without_query
+
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
+TOKEN_LIFE = 21600  # seconds, the longest
+TRIES = 5
+# EC2 has the next credentials ready at least five minutes before these end.
+EARLY = 600
+ROLE = "iam/security-credentials/"
+STALE = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired")
+Answer = Tuple[int, bytes, Any]
+
+
+class Metadata:
+    """The instance metadata service, version 2. Its token goes nowhere else."""
+
+    def __init__(self) -> None:
+        self.url = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or "http://169.254.169.254"
+        self.token = ""
+
+    def find(self, path: str) -> str:
+        """Return one value below `meta-data/`, empty where there is none.
+
+        Raises:
+            AgentError: the service cannot be asked, in words that say why.
+        """
+        status, text = 401, ""
+        for _ in range(2):
+            if not self.token:
+                header = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_LIFE)}
+                status, self.token = self._ask("PUT", "api/token", header)
+                if status == 403:
+                    raise self._failure("is turned off (HTTP 403)")
+                if status != 200:
+                    raise self._failure("gives no token (HTTP %d)" % status)
+            header = {"X-aws-ec2-metadata-token": self.token}
+            status, text = self._ask("GET", "meta-data/" + path, header)
+            if status != 401:
+                break
+            # The token is of before a reboot or a move.
+            self.token = ""
+        if status not in (200, 404):
+            raise self._failure("answers HTTP %d" % status)
+        return text if status == 200 else ""
+
+    def _ask(self, method: str, path: str, headers: Dict[str, str]) -> Tuple[int, str]:
+        # By hand: neither a proxy nor a redirect may ever see the token.
+        link = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=2)
+        connected = False
+        try:
+            link.connect()
+            connected = True
+            link.request(method, "/latest/" + path, headers=headers)
+            answer = link.getresponse()
+            text = answer.read().decode(errors="replace")
+            return answer.status, text if answer.status == 200 else ""
+        except (OSError, http.client.HTTPException) as error:
+            if connected and method == "PUT" and isinstance(error, socket.timeout):
+                # The packets with the token travel only so many hops.
+                text = "lets no token get here: its hop limit keeps containers out"
+                raise self._failure(text) from error
+            raise self._failure("cannot be reached (%r)" % error) from error
+        finally:
+            link.close()
+
+    def _failure(self, text: str) -> AgentError:
+        return AgentError("the metadata service at %s %s" % (self.url, text))
+
+
+class Role:
+    """The credentials of the machine's role, kept until shortly before their end."""
+
+    def __init__(self) -> None:
+        self.metadata = Metadata()
+        self.name = ""
+        self.keys: Dict[str, str] = {}
+        self.until = 0.0
+        self.tries = TRIES
+
+    def read(self, now: float) -> Dict[str, str]:
+        """Return the credentials; the role may not be there yet while the machine boots.
+
+        Raises:
+            AgentError: there are none.
+        """
+        for attempt in range(self.tries):
+            if now < self.until:
+                break
+            try:
+                self._renew(now)
+            except AgentError:
+                if self.keys:
+                    # Still good, or refused by the bucket in its own words; asked for again soon.
+                    self.until = now + 60
+                elif attempt + 1 >= self.tries:
+                    self.tries = 1
+                    raise
+                else:
+                    time.sleep(0.3 * 2**attempt * (0.5 + random.random()))
+        return self.keys
+
+    def _renew(self, now: float) -> None:
+        self.name = self.metadata.find(ROLE).split("\n")[0]
+        if not self.name:
+            raise AgentError("this machine has no role: it was started without instance profile")
+        text = self.metadata.find(ROLE + quote(self.name)) or "{}"
+        try:
+            keys = json.loads(text)
+            end = calendar.timegm(time.strptime(keys["Expiration"], "%Y-%m-%dT%H:%M:%SZ"))
+            self.keys = {name: keys[name] for name in ("AccessKeyId", "SecretAccessKey", "Token")}
+        except (ValueError, KeyError, TypeError) as error:
+            # An instance profile whose role was removed, or does not trust EC2.
+            words = (self.name, text[:300])
+            raise AgentError("the role %s has no credentials: %s" % words) from error
+        # A clock that is ahead must not ask with every request.
+        self.until, self.tries = max(end - EARLY, now + 60), TRIES
+
+
+def sign(
+    method: str, url: str, headers: Dict[str, str], keys: Dict[str, str], region: str, now: float
+) -> Dict[str, str]:
+    """Return the headers of a request to S3, signed: all those given, and what SigV4 adds.
+
+    The body is not signed, which S3 takes over TLS (UNSIGNED-PAYLOAD): an archive would have to
+    be read twice. https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+    """
+    parts, stamp = urlsplit(url), time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    signed = {
+        **headers,
+        "Host": parts.netloc,
+        "X-Amz-Content-Sha256": "UNSIGNED-PAYLOAD",
+        "X-Amz-Date": stamp,
+        "X-Amz-Security-Token": keys["Token"],
+    }
+    lines = sorted((name.lower(), " ".join(signed[name].split())) for name in signed)
+    names = ";".join(name for name, _ in lines)
+    pairs = [pair.partition("=") for pair in parts.query.split("&") if pair]
+    query = sorted((_encode(name, ""), _encode(value, "")) for name, _, value in pairs)
+    request = [
+        method,
+        _encode(parts.path, "/") or "/",
+        "&".join("%s=%s" % pair for pair in query),
+        "".join("%s:%s\n" % line for line in lines),
+        names,
+        "UNSIGNED-PAYLOAD",
+    ]
+    scope = "%s/%s/s3/aws4_request" % (stamp[:8], region)
+    digest = hashlib.sha256("\n".join(request).encode()).hexdigest()
+    key = ("AWS4" + keys["SecretAccessKey"]).encode()
+    for part in [*scope.split("/"), "\n".join(["AWS4-HMAC-SHA256", stamp, scope, digest])]:
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    signed["Authorization"] = (
+        "AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%s"
+        % (*(keys["AccessKeyId"], scope, names, key.hex()),)
+    )
+    return signed
+
+
+def _encode(text: str, safe: str) -> str:
+    """Return what may be percent-encoded in the one way that signatures are made of."""
+    return quote(unquote_to_bytes(text), safe=safe)
+
+
+class Signer:
+    """Stands in for `fetch.exchange`: signs what goes to the bucket, and nothing else."""
+
+    def __init__(self, grants: Dict[str, Any], exchange: Callable[..., Answer]) -> None:
+        self.url, self.region = grants["auth"]["url"], grants["auth"]["region"]
+        self.exchange = exchange
+        others = [grants[name]["get"] for name in ("manifest", "layer", "agent") if name in grants]
+        self.others: List[str] = [*others, *grants.get("tools", {}).values()]
+        self.role = Role()
+        # Seconds by which the bucket's clock is ahead of this machine's.
+        self.ahead = 0.0
+
+    def __call__(self, method: str, url: str, body: Any, headers: Dict[str, str]) -> Answer:
+        """Send one request and return its answer.
+
+        Raises:
+            AgentError: there are no credentials, or the role may not do this.
+        """
+        if not url.startswith(self.url):
+            return self.exchange(method, url, body, headers)
+        if hasattr(body, "seek"):
+            # Of a large upload that is refused half-way nobody reads the answer.
+            self._ask("GET", url, None, {"Range": "bytes=0-0"})
+            body.seek(0)
+        status, data, answer = self._ask(method, url, body, headers)
+        if status == 412 and "/reports/" in url:
+            # Ours, from a try whose answer was lost: nobody else has that name.
+            status = 200
+        if _find_code(status, data) == "AccessDenied":
+            if method != "GET" or not url.endswith("/index.json") or not self._reads_beside(url):
+                words = (self.role.name, method, without_query(url))
+                failure = AgentError("forbidden: the role %s may not %s %s" % words)
+                failure.reason = "forbidden"
+                raise failure
+            status = 404
+        return status, data, answer
+
+    def _ask(self, method: str, url: str, body: Any, headers: Dict[str, str]) -> Answer:
+        """Send a request, again where its credentials or its time were those of before."""
+        found: Optional[Answer] = None
+        for _ in range(3):
+            now = time.time() + self.ahead
+            keys = self.role.read(now)
+            signed = sign(method, url, headers, keys, self.region, now)
+            if found and hasattr(body, "seek"):
+                body.seek(0)
+            found = self.exchange(method, url, body, signed)
+            code, date = _find_code(found[0], found[1]), parsedate_tz(found[2]["Date"] or "")
+            if code in STALE:
+                self.role.until = 0
+            elif code == "RequestTimeTooSkewed" and date:
+                self.ahead = mktime_tz(date) - time.time()
+            else:
+                break
+        assert found
+        return found
+
+    def _reads_beside(self, url: str) -> bool:
+        """Tell an index that is missing from one that the role may not read.
+
+        S3 denies a missing key to whoever may not list the bucket. The base's manifest lies
+        beside the index and was there before it: who may read that one may read the other.
+        Where it is gone too (bases end, environments do not), it is one of the other keys of
+        this environment that says whether the role reads this bucket at all.
+        """
+        beside = url.replace("/index.json", "/manifest.json")
+        return any(
+            self._ask("GET", key, None, {"Range": "bytes=0-0"})[0] < 300
+            for key in [beside, *self.others]
+        )
+
+
+def _find_code(status: int, data: bytes) -> str:
+    """Return the code of S3's error document, empty where there is none."""
+    text = data[:4000].decode(errors="replace") if status in (400, 403) else ""
+    return text.partition("<Code>")[2].partition("</Code>")[0]
+
+
+def sign_requests(grants: Dict[str, Any]) -> None:
+    """Let every request below the URL of `auth` be signed from now on."""
+    if not isinstance(fetch.exchange, Signer):
+        fetch.exchange = Signer(grants, fetch.exchange)

@@ -1,0 +1,119 @@
+"""Runs the user's command in the environment, and tells what it prints while it does."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import select
+import subprocess
+import time
+from typing import Any, Dict, Optional, Tuple
+
+from .boot import read_documents
+from .host import INFO, WARNING, Host, write_json
+
+TAIL = 256 << 10
+# Of output that goes up while the command runs: the newest bytes of one report, and the
+# pause in seconds before the first one and, at last, between two.
+NEWEST = 64 << 10
+FIRST, LONGEST = 2.0, 15.0
+
+
+def main(host: Host) -> int:
+    """Run the user's command in the environment, unprivileged, and report how it ended."""
+    read_documents(host)
+    command, start = host.config.get("command"), time.monotonic()
+    if not command:
+        return 0
+    prefix, environ = find_environ(host)
+    # Packages may come with scripts that activation sources (GDAL_DATA, PROJ_DATA, …).
+    script = 'for f in "$0"/etc/conda/activate.d/*.sh; do [ ! -e "$f" ] || . "$f"; done; exec "$@"'
+    # By its whole path: PATH is the user's.
+    shell = "/bin/bash"
+    if not os.path.exists(shell):
+        shell = "/bin/sh"
+    # NUL stands for the prefix, which the client may not know.
+    command = [shell, "-c", script, prefix, *(word.replace("\0", prefix) for word in command)]
+    process = subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **find_user(host)
+    )
+    # What `local` prints can be read where it is.
+    output = Output(None if host.root else host)
+    while process.stdout and output.pass_on(process.stdout.fileno()):
+        pass
+    code = process.wait()
+    report: Dict[str, Any] = {"exit_code": code, "ms": int(1000 * (time.monotonic() - start))}
+    text = "run: %s ended with %d" % (command[4], code)
+    host.journal("command-ended", text, WARNING if code else INFO, stage="run", ms=report["ms"])
+    write_json(host.state + "/command.json", report)
+    report["output"] = output.tail.decode(errors="replace")
+    report["offset"], report["end"] = output.total - len(output.tail), output.total
+    host.report("command", report)
+    host.wait_for_reports()
+    return code if code >= 0 else 128 - code
+
+
+def find_environ(host: Host) -> Tuple[str, Dict[str, str]]:
+    """Return the prefix, and the variables of what runs in the environment."""
+    environ = {**os.environ, **host.config.get("environment", {})}
+    base = host.manifest.get("base", {})
+    prefix = base["prefix"] if base.get("conda") else host.link
+    environ["PATH"] = prefix + "/bin:" + environ.get("PATH", "/usr/bin:/bin")
+    environ["CONDA_PREFIX" if base.get("conda") else "VIRTUAL_ENV"] = prefix
+    return prefix, environ
+
+
+def find_user(host: Host) -> Dict[str, Any]:
+    """Return by whom the user's programs are run, as `subprocess` takes it."""
+    if os.getuid() or host.root:
+        return {}
+    return {"user": "envboot", "group": "envboot", "extra_groups": []}
+
+
+class Output:
+    """What the command prints: passed on at once, and from time to time, where there is a host,
+    into the bucket."""
+
+    def __init__(self, host: Optional[Host]) -> None:
+        self.host = host
+        self.tail = b""
+        self.total = self.sent = 0
+        self.pause, self.due = FIRST, 0.0
+
+    def pass_on(self, descriptor: int) -> bool:
+        """Wait for output or until it is time to report some; False at its end."""
+        wait = max(0.0, self.due - time.monotonic()) if self.due else None
+        if not select.select([descriptor], [], [], wait)[0]:
+            self._upload()
+            return True
+        block = os.read(descriptor, 65536)
+        os.write(1, block)
+        self.tail = (self.tail + block)[-TAIL:]
+        self.total += len(block)
+        if self.host and not self.due:
+            self.due = time.monotonic() + self.pause
+        elif self.due and time.monotonic() >= self.due:
+            self._upload()
+        return bool(block)
+
+    def _upload(self) -> None:
+        """Report what is new, unless the report before is still on its way."""
+        host, now = self.host, time.monotonic()
+        assert host
+        host.children[:] = [pid for pid in host.children if not os.waitpid(pid, os.WNOHANG)[0]]
+        if self.total == self.sent:
+            # Quiet: whatever comes next is news.
+            self.pause, self.due = FIRST, 0.0
+            return
+        self.due = now + self.pause
+        if host.children:
+            return
+        self.pause = min(LONGEST, 1.5 * self.pause)
+        self.due = now + self.pause
+        data = self.tail[-min(NEWEST, self.total - self.sent) :]
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        document = {"offset": self.total - len(data), "text": decoder.decode(data)}
+        # The rest of a character comes with the next report.
+        self.sent = document["end"] = self.total - len(decoder.getstate()[0])
+        if document["text"]:
+            host.report("output", document)

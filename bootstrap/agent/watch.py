@@ -1,0 +1,97 @@
+"""Notices of the cloud: a spot machine that is taken back, one that is likely to be."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from typing import Any, Dict, List, Tuple
+
+from .aws import Metadata
+from .host import WARNING, Host, write_json
+from .run import find_environ, find_user
+from .wire import AgentError
+
+# EC2 asks to look every five seconds: two minutes are left after the first notice.
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
+PAUSE = 5
+INTERRUPTION = "spot-interruption"
+NOTICES = {
+    INTERRUPTION: "spot/instance-action",
+    "rebalance": "events/recommendations/rebalance",
+}
+Running = List[Tuple["subprocess.Popen[bytes]", Dict[str, Any]]]
+
+
+def main(host: Host) -> int:
+    """Look for notices until this is stopped; each runs the user's hook once."""
+    # The grants and the config only: `boot` may be fetching the manifest right now.
+    host.read_grants()
+    host.config = host.read_json("config")
+    host.digest = host.config["digest"]
+    metadata, trouble = Metadata(), ""
+    running: Running = []
+    host.notify("watching for notices")
+    while True:
+        try:
+            for kind, path in NOTICES.items():
+                text = metadata.find(path)
+                if text:
+                    _take(host, kind, json.loads(text), running)
+            trouble = ""
+        except (AgentError, ValueError) as error:
+            if trouble != str(error):
+                trouble = str(error)
+                print("watch:", trouble, flush=True)
+        end = time.monotonic() + PAUSE
+        while time.monotonic() < end:
+            time.sleep(0.2)
+            running = [hook for hook in running if not _is_over(host, *hook)]
+            host.children[:] = [pid for pid in host.children if not os.waitpid(pid, os.WNOHANG)[0]]
+
+
+def _take(host: Host, kind: str, found: Dict[str, str], running: Running) -> None:
+    """Tell of a notice, and act on it, unless that has been done already."""
+    notice = {"notice": kind, "time": found.get("time") or found.get("noticeTime", "")}
+    if "action" in found:
+        notice["action"] = found["action"]
+    seen = host.read_json("notices")
+    if seen.get(kind) == notice["time"]:
+        return
+    # First: a hook that brings the machine down must not run again when it is back.
+    write_json(host.state + "/notices.json", {**seen, kind: notice["time"]})
+    text = "notice: %(notice)s at %(time)s" % notice
+    _tell(host, text, notice)
+    host.notify(text)
+    if kind == INTERRUPTION and not host.root:
+        stop = ["systemctl", "stop", "--no-block", "envboot-publish.service"]
+        subprocess.run(stop, check=False)
+    hook = host.config.get("watch", {}).get("hook")
+    if hook:
+        host.manifest = host.read_json("manifest")
+        _, environ = find_environ(host)
+        environ.update(ENVBOOT_NOTICE=kind, ENVBOOT_NOTICE_TIME=notice["time"])
+        command = ["/bin/sh", "-c", hook]
+        try:
+            process = subprocess.Popen(command, env=environ, **find_user(host))
+        except (OSError, LookupError, subprocess.SubprocessError) as error:
+            _tell(host, "notice: the hook does not start: %s" % error, {**notice, "exit_code": 127})
+        else:
+            running.append((process, notice))
+
+
+def _is_over(host: Host, process: "subprocess.Popen[bytes]", notice: Dict[str, Any]) -> bool:
+    """Report the end of a hook, once there is one."""
+    code = process.poll()
+    if code is not None:
+        _tell(host, "notice: the hook ended with %d" % code, {**notice, "exit_code": code})
+    return code is not None
+
+
+def _tell(host: Host, text: str, notice: Dict[str, Any]) -> None:
+    # Only `time` is taken: of the record itself.
+    fields = {("notice_time" if name == "time" else name): notice[name] for name in notice}
+    host.journal("notice", text, WARNING, stage="watch", **fields)
+    print(text, flush=True)
+    host.report("notice", notice)

@@ -1,0 +1,68 @@
+"""How much disk an environment may need on a machine. Pure but for the table in the package."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bootstrap.manifest import Manifest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MB = 10**6
+PACKED = 0.5
+"""A pessimist's ratio of what is packed to what it unpacks to: CUDA's libraries reach it."""
+LAYER = 300 * MB
+"""For code of the user's own, whose guard (`loose-limit`) is 100 MB, packed and unpacked."""
+
+
+def estimate_room(manifest: Manifest, index: Mapping[str, Any] | None = None) -> int:
+    """Return how many bytes of disk an environment may need beside the image's own.
+
+    That is the environment, what it was downloaded as, and the archive while it is published;
+    the kept copy is hard links. `index` is that of the published archive, which tells all;
+    without it a table of large packages must do.
+    """
+    if index is not None:
+        unpacked, packed = int(index["raw"]), int(index["size"])
+    else:
+        unpacked = sum(_find_size(name) for name in _names(manifest)) * MB
+        packed = int(unpacked * PACKED)
+    return unpacked + 2 * packed + (LAYER if manifest.layer else 0)
+
+
+def _names(manifest: Manifest) -> Iterator[str]:
+    for wheel in manifest.base.wheels:
+        yield wheel.name
+    for package in manifest.base.conda:
+        # `name-version-build.conda`, where only the name has dashes (conda's file names).
+        file = unquote(urlsplit(package.url).path).rpartition("/")[2]
+        yield file.rsplit("-", 2)[0]
+
+
+def _find_size(name: str) -> int:
+    exact, beginnings, default = _read_table()
+    if name in exact:
+        return exact[name]
+    return next((size for start, size in beginnings if name.startswith(start)), default)
+
+
+@cache
+def _read_table() -> tuple[dict[str, int], list[tuple[str, int]], int]:
+    """Return sizes in MB: by name, by a name's beginning (the longest first), and of all else."""
+    text = resources.files("bootstrap.templates").joinpath("package-sizes.toml").read_text("utf-8")
+    table = tomllib.loads(text)
+    packages: dict[str, int] = table["packages"]
+    exact = {name: size for name, size in packages.items() if not name.endswith("*")}
+    beginnings = [(name[:-1], size) for name, size in packages.items() if name.endswith("*")]
+    beginnings.sort(key=lambda item: -len(item[0]))
+    return exact, beginnings, int(table["default"])

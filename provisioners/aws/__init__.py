@@ -1,0 +1,380 @@
+"""Instances on Amazon EC2. boto3 is imported when AWS is first asked."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from bootstrap.errors import EnvbootError, ProvisionError
+from provisioners import State, defer_interrupts, state_folder
+from provisioners.aws.options import OPTIONS, Fault, raise_faults, read_wish
+from provisioners.aws.records import FRESH, Records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from bootstrap.doctor import Check
+    from provisioners import Instance, Options, Request
+    from provisioners.aws.clients import Clients
+    from provisioners.aws.fleet import Fleet
+    from provisioners.aws.records import Record
+    from provisioners.aws.request import Plan
+
+SETTLE = 12.0
+"""Seconds within which EC2 shows what it has started, and knows its id ("Eventual consistency")."""
+NEW = 120.0
+"""Seconds for which an instance that EC2 does not show counts as one about to run."""
+UNANSWERED = 86_400.0
+"""Seconds for which the record of a launch is kept whose account is not known."""
+
+
+class AwsProvisioner:
+    """Machines of EC2 in the region, and with the credentials, that boto3 finds.
+
+    An instance's name is its id. Each is tagged `envboot:launch`, by which it is found from
+    anywhere; the launches of this machine are recorded in `<state folder>/aws/`.
+    """
+
+    name = "aws"
+    render_for = "ec2"
+    guest_loopback = None
+    host_python = False
+    role = "aws"
+    options = OPTIONS
+
+    def __init__(self, state: Path | None = None) -> None:
+        self._records = Records((state or state_folder()) / "aws")
+        self._clients: dict[str | None, Clients] = {}
+        self._plans: dict[object, Plan] = {}
+        self._fleets: dict[str, Fleet] = {}
+        self._started: dict[str, float] = {}
+
+    def check(self, options: Options, *, by_role: bool = False) -> str | None:
+        """Refuse what could never start; returns the platform of the instance type.
+
+        Raises:
+            ProvisionError: everything that is wrong, at once; or AWS refuses to tell.
+        """
+        return self.find_plan(options, by_role=by_role).platform
+
+    def find_plan(self, options: Options, *, by_role: bool = False) -> Plan:
+        """Look up what the options ask for; asks AWS once.
+
+        Raises:
+            ProvisionError: as `check` does.
+        """
+        wish, faults = read_wish(options)
+        if by_role and not wish.profile:
+            faults.append(
+                Fault(
+                    message="Expected an instance profile, whose role the machines sign with, "
+                    "found none",
+                    hint="Name one with `--instance-profile`, or let them have signed URLs: "
+                    "`--auth urls`",
+                )
+            )
+        key = (wish, by_role)
+        if key not in self._plans or faults:
+            from provisioners.aws.lookup import look_up
+
+            try:
+                clients = self.find_clients(wish.region)
+            except ProvisionError as error:
+                if faults:
+                    raise_faults([*faults, Fault(message=error.message, hint=error.hint)])
+                raise
+            self._plans[key] = look_up(clients, wish, known=faults)
+        return self._plans[key]
+
+    def find_clients(self, region: str | None = None) -> Clients:
+        """Return the services of a region, by default the configured one."""
+        if region not in self._clients:
+            from provisioners.aws.clients import Clients
+
+            self._clients[region] = Clients(region)
+        return self._clients[region]
+
+    def is_interruptible(self, options: Options) -> bool:
+        """Whether these are spot instances, which EC2 takes back with two minutes' notice."""
+        wish, _ = read_wish(options)
+        return wish.spot
+
+    def start(self, request: Request) -> list[Instance]:
+        """Start every instance, or none.
+
+        Raises:
+            ProvisionError: EC2 refused; or what it started could not be ended again, by id.
+        """
+        from provisioners.aws.fleet import Fleet
+        from provisioners.aws.machines import to_instance
+        from provisioners.aws.request import find_root_size
+
+        plan = self.find_plan(request.options)
+        find_root_size(plan, request.room)
+        clients = self.find_clients(plan.wish.region)
+        # Before the first call: whatever ends this process, what it started can be found.
+        self._records.write(request.launch, plan.region)
+        fleet = self._fleets[request.launch] = Fleet(clients, plan, request)
+        try:
+            fleet.start()
+            self._records.write(request.launch, plan.region, fleet.account)
+        except BaseException as error:
+            with defer_interrupts():
+                self._undo(fleet, clients, request.launch, error)
+            raise
+        now = time.monotonic()
+        self._started.update(dict.fromkeys(fleet.started, now))
+        return [
+            to_instance(found, launch=request.launch, region=plan.region)
+            for found in fleet.started.values()
+        ]
+
+    def _undo(self, fleet: Fleet, clients: Clients, launch: str, why: BaseException) -> None:
+        """End all that a launch has started, and what it may have started unanswered."""
+        now = time.monotonic()
+        self._started.update(dict.fromkeys(fleet.started, now))
+        told: tuple[str, ...] = (f"Ended because of: {why!r}",)
+        if isinstance(why, EnvbootError):
+            told = (f"Ended because of: {why.message}", *why.causes)
+        try:
+            self._end(clients, fleet.started)
+            if fleet.unknown:
+                self._end(clients, self._await_unknown(fleet, clients, launch))
+        except ProvisionError as error:
+            causes = (*error.causes, *told)
+            raise ProvisionError(error.message, causes=causes, hint=error.hint) from why
+        fleet.started.clear()
+        self._records.remove(launch)
+
+    def _await_unknown(self, fleet: Fleet, clients: Clients, launch: str) -> set[str]:
+        """Return the ids of what a call has started whose answer did not arrive."""
+        from provisioners.aws.errors import FAULTS
+        from provisioners.aws.machines import find_tagged
+
+        end = time.monotonic() + SETTLE
+        while True:
+            try:
+                found = find_tagged(clients.ec2, [launch]).get(launch, [])
+            except FAULTS as error:
+                told = clients.explain(
+                    error, f"Cannot tell what launch `{launch}` has started: EC2 does not answer"
+                )
+                hint = f"End it when it does: `envboot terminate {launch}`"
+                raise ProvisionError(told.message, causes=told.causes, hint=hint) from error
+            new = {item["InstanceId"] for item in found} - fleet.started.keys()
+            if len(new) >= fleet.unknown or time.monotonic() > end:
+                self._started.update(dict.fromkeys(new, time.monotonic()))
+                return new
+            time.sleep(1)
+
+    def states(self, instances: Sequence[Instance]) -> dict[str, State]:
+        """Return how each instance is, in EC2's own words.
+
+        Raises:
+            ProvisionError: AWS refuses to tell.
+        """
+        from provisioners.aws.errors import FAULTS
+        from provisioners.aws.machines import find_by_id, to_state
+
+        states = {}
+        for region, names in self._by_region(instances).items():
+            clients = self.find_clients(region)
+            try:
+                found = find_by_id(clients.ec2, names)
+            except FAULTS as error:
+                message = f"Failed to ask EC2 for {len(names)} instances"
+                raise clients.explain(error, message) from error
+            for name in names:
+                if name in found:
+                    states[name] = to_state(found[name])
+                elif self._is_new(name):
+                    states[name] = State(alive=True, word="pending")
+                else:
+                    states[name] = State(alive=False, word="terminated")
+        return states
+
+    def console(self, instance: Instance) -> str:
+        """Return what the instance printed so far; EC2 has it some seconds late.
+
+        Raises:
+            ProvisionError: AWS refuses to tell.
+        """
+        from provisioners.aws.errors import FAULTS
+        from provisioners.aws.machines import read_console
+
+        clients = self.find_clients(instance.details.get("region"))
+        try:
+            return read_console(clients.ec2, instance.name)
+        except FAULTS as error:
+            message = f"Failed to read the console of `{instance.name}`"
+            raise clients.explain(error, message) from error
+
+    def instances(self, launch: str | None = None) -> list[Instance]:
+        """Return the instances of a launch, or of all that were made from this machine.
+
+        Raises:
+            ProvisionError: AWS refuses to tell.
+        """
+        if launch is None:
+            records = self._records.all()
+        elif record := self._records.find(launch):
+            records = [record]
+        else:
+            return self._find_elsewhere(launch)
+        by_region: dict[str, list[Record]] = {}
+        for record in records:
+            by_region.setdefault(record.region, []).append(record)
+        found = []
+        for region, launches in by_region.items():
+            clients = self.find_clients(region)
+            names = [record.launch for record in launches]
+            seen = self._look(clients, names)
+            found += [instance for name in names for instance in seen[name]]
+            self._forget(clients, [record for record in launches if not seen[record.launch]])
+        return found
+
+    def _look(self, clients: Clients, launches: Sequence[str]) -> dict[str, list[Instance]]:
+        """Return what EC2 shows of launches, and what it does not show yet."""
+        from provisioners.aws.errors import FAULTS
+        from provisioners.aws.machines import find_tagged, to_instance
+
+        try:
+            found = find_tagged(clients.ec2, launches)
+        except FAULTS as error:
+            message = f"Failed to ask EC2 in `{clients.region}` for instances"
+            raise clients.explain(error, message) from error
+        seen = {}
+        for launch in launches:
+            fleet = self._fleets.get(launch)
+            known = {item["InstanceId"]: item for item in found.get(launch, ())}
+            fresh = dict(fleet.started) if fleet else {}
+            shown = {name: item for name, item in fresh.items() if self._is_new(name)} | known
+            seen[launch] = [
+                to_instance(item, launch=launch, region=clients.region) for item in shown.values()
+            ]
+        return seen
+
+    def _find_elsewhere(self, launch: str) -> list[Instance]:
+        """Return the instances of a launch that another machine made, where AWS is set up."""
+        try:
+            return self._look(self.find_clients(), [launch])[launch]
+        except ProvisionError as error:
+            from botocore.exceptions import NoCredentialsError
+
+            if error.__cause__ is None or isinstance(error.__cause__, NoCredentialsError):
+                return []
+            raise
+
+    def _forget(self, clients: Clients, records: Iterable[Record]) -> None:
+        """Remove the records of launches that have ended, as far as this account can tell."""
+        from provisioners.aws.errors import FAULTS
+
+        old = [record for record in records if record.age > FRESH]
+        if not old:
+            return
+        try:
+            account = clients.sts.get_caller_identity()["Account"]
+        except FAULTS:
+            return
+        for record in old:
+            if record.account == account or (not record.account and record.age > UNANSWERED):
+                self._records.remove(record.launch)
+
+    def terminate(self, instances: Sequence[Instance], *, keep: bool = False) -> None:
+        """End the instances, whose disks go with them.
+
+        `keep` changes nothing: a disk without its machine would only cost.
+
+        Raises:
+            ProvisionError: some could not be ended; it names every one of them.
+        """
+        del keep
+        failures: list[ProvisionError] = []
+        for region, names in self._by_region(instances).items():
+            clients = self.find_clients(region)
+            try:
+                self._end(clients, names)
+            except ProvisionError as error:
+                failures.append(error)
+                continue
+            launches = {item.launch for item in instances if item.name in set(names)}
+            self._drop_ended(clients, launches, set(names))
+        if len(failures) == 1:
+            raise failures[0]
+        if failures:
+            raise ProvisionError(
+                f"Failed to end instances in {len(failures)} regions",
+                causes=tuple(cause for error in failures for cause in error.causes),
+                hint="; ".join(error.hint for error in failures if error.hint),
+            )
+
+    def _end(self, clients: Clients, names: Iterable[str]) -> None:
+        """End instances of one region.
+
+        Raises:
+            ProvisionError: some could not be; it names them, and the command to do it by hand.
+        """
+        from provisioners.aws.machines import end
+
+        wanted = list(dict.fromkeys(names))
+        done = end(clients.ec2, wanted)
+        deadline = time.monotonic() + SETTLE
+        # EC2 may not know yet what it has just started.
+        while (late := sorted(filter(self._is_new, done.unknown))) and (
+            time.monotonic() < deadline
+        ):
+            time.sleep(1)
+            again = end(clients.ec2, late)
+            done.failed |= again.failed
+            done.unknown = again.unknown
+        failed = done.failed | dict.fromkeys(late, "EC2 does not know it yet")
+        for name in wanted:
+            if name not in failed:
+                self._started.pop(name, None)
+        if not failed:
+            return
+        reasons: dict[str, list[str]] = {}
+        for name, reason in failed.items():
+            reasons.setdefault(reason, []).append(f"`{name}`")
+        region, ids = clients.region, " ".join(failed)
+        raise ProvisionError(
+            f"Failed to end {len(failed)} of {len(wanted)} instances on EC2, which cost on",
+            causes=tuple(f"{', '.join(ids)}: {reason}" for reason, ids in reasons.items()),
+            hint="End them by hand: "
+            f"`aws ec2 terminate-instances --region {region} --instance-ids {ids}`",
+        )
+
+    def _drop_ended(self, clients: Clients, launches: set[str], ended: set[str]) -> None:
+        """Remove the records of launches that have no other instances left."""
+        for launch in launches:
+            fleet = self._fleets.get(launch)
+            if fleet:
+                for name in ended & fleet.started.keys():
+                    del fleet.started[name]
+            try:
+                rest = {item.name for item in self._look(clients, [launch])[launch]}
+            except ProvisionError:
+                continue
+            if not rest - ended:
+                self._records.remove(launch)
+
+    def doctor(self, options: Options) -> Iterator[Check]:
+        """Check everything that a launch with these options asks of AWS; starts nothing."""
+        from provisioners.aws.doctor import check_aws
+
+        return check_aws(self, options)
+
+    def _by_region(self, instances: Sequence[Instance]) -> dict[str | None, list[str]]:
+        found: dict[str | None, list[str]] = {}
+        for instance in instances:
+            region = instance.details.get("region")
+            if region is None and (record := self._records.find(instance.launch)):
+                region = record.region
+            found.setdefault(region, []).append(instance.name)
+        return found
+
+    def _is_new(self, name: str) -> bool:
+        """Whether an instance was started a moment ago, so that EC2 may not show it yet."""
+        started = self._started.get(name)
+        return started is not None and time.monotonic() - started < NEW

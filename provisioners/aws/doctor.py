@@ -1,0 +1,179 @@
+"""What stands in the way of a launch on EC2, found by trying; nothing is started."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from bootstrap.doctor import Check
+from bootstrap.errors import ProvisionError, name_some
+from provisioners.aws.errors import DENIED, FAULTS, find_action, find_code, tell
+from provisioners.aws.lookup import find_parameter
+from provisioners.aws.options import IMAGES, read_wish
+from provisioners.aws.quotas import find_quota
+from provisioners.aws.request import Attempt, compose_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from provisioners import Options
+    from provisioners.aws import AwsProvisioner
+    from provisioners.aws.clients import Clients
+    from provisioners.aws.options import Wish
+    from provisioners.aws.request import Plan
+
+NOBODY = "i-00000000000000000"
+"""An instance that is nobody's: what may be done to it is told before whether it is there."""
+ALLOWED = ("DryRunOperation", "InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed")
+
+
+def check_aws(provisioner: AwsProvisioner, options: Options) -> Iterator[Check]:
+    """Check everything that a launch with these options asks of AWS, in its order."""
+    wish, _ = read_wish(options)
+    try:
+        clients = provisioner.find_clients(wish.region)
+        who = clients.sts.get_caller_identity()["Arn"]
+    except ProvisionError as error:
+        yield _failed("aws region", error)
+        return
+    except FAULTS as error:
+        yield _failed("aws identity", clients.explain(error, "AWS does not know who asks"))
+        return
+    yield Check(name="aws region", status="ok", detail=f"`{clients.region}`")
+    yield Check(name="aws identity", status="ok", detail=f"`{who}`")
+    yield _check_lookups(clients, wish)
+    try:
+        plan = provisioner.find_plan(options)
+    except ProvisionError as error:
+        yield _failed("aws options", error)
+        return
+    kind, image = plan.wish.instance_type, plan.image.id
+    detail = f"`{kind}` ({plan.platform}) with `{image}` in {len(plan.places)} subnets"
+    yield Check(name="aws options", status="ok", detail=detail)
+    yield _check_start(clients, plan)
+    yield _check_on_nobody(clients, "aws terminate", clients.ec2.terminate_instances)
+    yield _check_on_nobody(clients, "aws console", clients.ec2.get_console_output)
+    yield _check_quota(clients, plan)
+
+
+def _failed(name: str, error: ProvisionError) -> Check:
+    detail = ": ".join((error.message, *error.causes))
+    return Check(name=name, status="failed", detail=detail, hint=error.hint)
+
+
+def _check_lookups(clients: Clients, wish: Wish) -> Check:
+    """Try each question that comes before a start."""
+    name, denied, others = "aws look-ups", [], []
+    questions = _questions(clients, wish)
+    for action, ask in questions.items():
+        error = _try(ask)
+        if error and find_code(error) in DENIED:
+            denied.append(action)
+        elif error and not isinstance(error, ClientError):
+            others.append(tell(error))
+    if denied:
+        return Check(
+            name=name,
+            status="failed",
+            detail=f"May not {name_some(denied, most=len(denied))}",
+            hint="Allow them to this identity; docs/aws.md has the whole policy",
+        )
+    if others:
+        return Check(name=name, status="failed", detail=others[0])
+    return Check(name=name, status="ok", detail=f"May {name_some(list(questions))}")
+
+
+def _try(ask: Callable[[], Any]) -> Exception | None:
+    try:
+        ask()
+    except FAULTS as error:
+        return error
+    return None
+
+
+def _questions(clients: Clients, wish: Wish) -> dict[str, Callable[[], Any]]:
+    ec2 = clients.ec2
+    asked: dict[str, Callable[[], Any]] = {
+        "ec2:DescribeInstanceTypes": lambda: ec2.describe_instance_types(MaxResults=5),
+        "ec2:DescribeInstanceTypeOfferings": lambda: ec2.describe_instance_type_offerings(
+            MaxResults=5
+        ),
+        "ec2:DescribeImages": lambda: ec2.describe_images(Owners=["self"], MaxResults=5),
+        "ec2:DescribeSubnets": lambda: ec2.describe_subnets(MaxResults=5),
+        "ec2:DescribeInstances": lambda: ec2.describe_instances(MaxResults=5),
+    }
+    if wish.image in IMAGES or wish.image.startswith("/"):
+        found = find_parameter(wish.image, "linux-64") if wish.image in IMAGES else wish.image
+        asked["ssm:GetParameter"] = lambda: clients.ssm.get_parameter(Name=found)
+    if wish.groups:
+        asked["ec2:DescribeSecurityGroups"] = lambda: ec2.describe_security_groups(MaxResults=5)
+    return asked
+
+
+def _check_start(clients: Clients, plan: Plan) -> Check:
+    """Ask for one instance without having it started; `iam:PassRole` is tried along."""
+    market = "spot" if plan.wish.spot else "on-demand"
+    attempt = Attempt(place=plan.places[0], market=market, least=1, most=1, number=1)
+    launch = f"doctor-{secrets.token_hex(4)}"
+    arguments = compose_run(plan, attempt, launch=launch, user_data=b"#!/bin/sh\n", room=0)
+    name = "aws start"
+    try:
+        clients.ec2.run_instances(**arguments, DryRun=True)
+    except FAULTS as error:
+        if find_code(error) == "DryRunOperation":
+            role = f" with the role of `{plan.wish.profile}`" if plan.wish.profile else ""
+            detail = f"May `ec2:RunInstances` {market}, tagged{role}"
+            return Check(name=name, status="ok", detail=detail)
+        return _failed(name, clients.explain(error, "EC2 would start none"))
+    return Check(name=name, status="ok", detail="May `ec2:RunInstances`")
+
+
+def _check_on_nobody(clients: Clients, name: str, ask: Callable[..., Any]) -> Check:
+    single = name == "aws console"
+    action = "ec2:GetConsoleOutput" if single else "ec2:TerminateInstances"
+    target = {"InstanceId": NOBODY} if single else {"InstanceIds": [NOBODY]}
+    try:
+        ask(**target, DryRun=True)
+    except FAULTS as error:
+        code = find_code(error)
+        if code in ALLOWED:
+            return Check(name=name, status="ok", detail=f"May `{action}`")
+        if code in DENIED and isinstance(error, ClientError):
+            named = find_action(error) or action
+            return Check(
+                name=name,
+                status="warning",
+                detail=f"May not `{named}` an instance that is nobody's: right where the policy "
+                "is about tags, else nothing that is launched can be ended or shown",
+                hint=f"Allow `{action}` to this identity; docs/aws.md has the whole policy",
+            )
+        return _failed(name, clients.explain(error, f"`{action}` could not be tried"))
+    return Check(name=name, status="ok", detail=f"May `{action}`")
+
+
+def _check_quota(clients: Clients, plan: Plan) -> Check:
+    """Compare the account's quota with what one instance takes of it."""
+    market = "spot" if plan.wish.spot else "on-demand"
+    quota, name = find_quota(plan.wish.instance_type, market), "aws quota"
+    if quota.code is None:
+        return Check(name=name, status="skipped", detail=f"`{quota.name}` has no code")
+    try:
+        found = clients.quotas.get_service_quota(ServiceCode="ec2", QuotaCode=quota.code)
+        value = int(found["Quota"]["Value"])
+        kinds: Any = clients.ec2.describe_instance_types
+        types = kinds(InstanceTypes=[plan.wish.instance_type])["InstanceTypes"]
+    except FAULTS as error:
+        told = clients.explain(error, "x").causes[0]
+        return Check(name=name, status="skipped", detail=f"`{quota.name}` is not told: {told}")
+    each = types[0]["VCpuInfo"]["DefaultVCpus"]
+    detail = f"`{quota.name}` ({quota.code}) is {value} vCPUs, for {value // each} instances"
+    if value < each:
+        return Check(
+            name=name,
+            status="failed",
+            detail=detail,
+            hint="Ask for more at `https://console.aws.amazon.com/servicequotas`",
+        )
+    return Check(name=name, status="ok", detail=detail)

@@ -1,0 +1,170 @@
+"""Starting instances: every one of them or none, wherever there is room, and never one twice."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bootstrap.errors import ProvisionError
+from provisioners import defer_interrupts
+from provisioners.aws import errors
+from provisioners.aws.quotas import find_quota
+from provisioners.aws.request import Attempt, compose_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from provisioners import Request
+    from provisioners.aws.clients import Clients
+    from provisioners.aws.request import Plan
+
+BATCH = 100
+"""Instances of one call: EC2 asks for several smaller ones (API Reference, RunInstances)."""
+PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Seconds between two tries of one call: a new instance profile is known within about ten."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    """Why an attempt started nothing."""
+
+    attempt: Attempt
+    error: Exception
+
+    @property
+    def code(self) -> str:
+        """The service's word for it."""
+        return errors.find_code(self.error)
+
+
+class Fleet:
+    """The instances of one launch while they are being started.
+
+    `started` has what EC2 said of each, by id. `unknown` is how many more the last call may
+    have started without an answer.
+    """
+
+    def __init__(
+        self,
+        clients: Clients,
+        plan: Plan,
+        request: Request,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._clients = clients
+        self._plan = plan
+        self._request = request
+        self._sleep = sleep
+        self._number = 0
+        self.started: dict[str, Any] = {}
+        self.account: str | None = None
+        self.unknown = 0
+
+    def start(self) -> None:
+        """Start all that are missing.
+
+        Spot instances of any zone are preferred to on-demand ones, and those of one zone to
+        those of several, whose traffic costs.
+
+        Raises:
+            ProvisionError: not all could be started; those that could run.
+        """
+        refusals: list[Refusal] = []
+        for market in self._markets():
+            for least, place in self._tries():
+                while self._missing:
+                    most = self._missing if self._plan.together else min(self._missing, BATCH)
+                    self._number += 1
+                    attempt = Attempt(
+                        place=place,
+                        market=market,
+                        least=least or most,
+                        most=most,
+                        number=self._number,
+                    )
+                    refusal = self._ask(attempt)
+                    if refusal:
+                        refusals.append(refusal)
+                        break
+                if refusals and refusals[-1].code in errors.EXHAUSTED:
+                    break
+            if not self._missing:
+                return
+        raise self._explain(refusals)
+
+    @property
+    def _missing(self) -> int:
+        return self._request.count - len(self.started)
+
+    def _markets(self) -> Iterator[str]:
+        if self._plan.wish.spot:
+            yield "spot"
+        if self._plan.wish.on_demand:
+            yield "on-demand"
+
+    def _tries(self) -> Iterator[tuple[int, Any]]:
+        """Yield each place, first for all that are missing, then for as many as it has."""
+        for place in self._plan.places:
+            yield 0, place
+        if self._request.count > 1 and not self._plan.together:
+            for place in self._plan.places:
+                yield 1, place
+
+    def _ask(self, attempt: Attempt) -> Refusal | None:
+        """Make one call until it is answered; returns why another place should be asked."""
+        arguments = compose_run(
+            self._plan,
+            attempt,
+            launch=self._request.launch,
+            user_data=self._request.user_data,
+            room=self._request.room,
+        )
+        for pause in (*PAUSES, None):
+            error = self._call(arguments, attempt)
+            if error is None:
+                return None
+            code = errors.find_code(error)
+            if code in errors.CAPACITY | errors.EXHAUSTED:
+                return Refusal(attempt=attempt, error=error)
+            again = errors.is_busy(error) or errors.has_unknown_profile(error)
+            if pause is None or not again:
+                raise self._explain([Refusal(attempt=attempt, error=error)]) from error
+            self._sleep(pause)
+        raise AssertionError
+
+    def _call(self, arguments: dict[str, Any], attempt: Attempt) -> Exception | None:
+        with defer_interrupts():
+            before, self.unknown = self.unknown, attempt.most
+            try:
+                answer = self._clients.starting.run_instances(**arguments)
+            except errors.FAULTS as error:
+                # A call that was lost before is still open while nothing has been said of it.
+                if not errors.is_lost(error) and not (before and errors.is_busy(error)):
+                    self.unknown = 0
+                return error
+            self.unknown = 0
+            self.account = answer.get("OwnerId")
+            self.started.update((item["InstanceId"], item) for item in answer["Instances"])
+        return None
+
+    def _explain(self, refusals: list[Refusal]) -> ProvisionError:
+        """Return one error for all refusals: each place and market once, with its reason."""
+        many = self._request.count
+        message = f"Failed to start {many} `{self._plan.wish.instance_type}` on EC2"
+        if self.started:
+            message += f": only {len(self.started)} could be had"
+        last = refusals[-1]
+        told = self._clients.explain(last.error, message)
+        reasons: dict[str, None] = {}
+        for refusal in refusals:
+            where = f"`{refusal.attempt.place.zone}`, {refusal.attempt.market}"
+            reasons[f"{where}: {errors.tell(refusal.error)}"] = None
+        causes = [*reasons, *told.causes[1:]]
+        hint = told.hint
+        if last.code in ("VcpuLimitExceeded", "MaxSpotInstanceCountExceeded"):
+            quota = find_quota(self._plan.wish.instance_type, last.attempt.market)
+            code = f" ({quota.code})" if quota.code else ""
+            causes.append(f"The quota is `{quota.name}`{code} in `{self._plan.region}`, in vCPUs")
+        return ProvisionError(message, causes=tuple(causes), hint=hint)

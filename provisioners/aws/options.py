@@ -1,0 +1,251 @@
+"""What the user may set for EC2, and everything that can be told wrong without asking AWS. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bootstrap.errors import ProvisionError
+from provisioners import Option
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from provisioners import Options
+
+INSTANCE_TYPE = "m6i.large"
+IMAGES = ("ubuntu", "ubuntu-22.04", "debian", "amazon-linux")
+LARGEST_ROOT = 16_384
+"""GiB that every region takes for a gp3 volume (EBS User Guide, "General Purpose SSD")."""
+MOST_TAGS = 50
+"""Tags that a resource takes (EC2 User Guide, "Tag restrictions")."""
+OURS = ("Name", "envboot:launch")
+"""The tags that each instance gets, whatever the user's are."""
+
+OPTIONS = (
+    Option(
+        name="instance-type",
+        metavar="TYPE",
+        help=f"The machines, such as `c7g.4xlarge`.  [default: {INSTANCE_TYPE}]",
+    ),
+    Option(
+        name="image",
+        metavar="IMAGE",
+        help="`ubuntu` (24.04), `ubuntu-22.04`, `debian` (12), `amazon-linux` (2023), an `ami-…`, "
+        "or a parameter of Systems Manager that holds one.  [default: ubuntu]",
+    ),
+    Option(name="region", metavar="REGION", help="The region.  [default: as the AWS CLI's]"),
+    Option(
+        name="zone",
+        kind="list",
+        metavar="ZONE",
+        help="Only in this availability zone; repeat it for more.  [default: any]",
+    ),
+    Option(
+        name="subnet",
+        kind="list",
+        metavar="ID",
+        help="In this subnet; repeat it for more, mostly in other zones."
+        "  [default: those of the default VPC]",
+    ),
+    Option(
+        name="security-group",
+        kind="list",
+        metavar="GROUP",
+        help="In this group, by id or name; repeat it for more.  [default: the VPC's default]",
+    ),
+    Option(
+        name="public-ip",
+        choices=("yes", "no"),
+        help="Whether instances get a public address.  [default: as the subnet says]",
+    ),
+    Option(name="instance-profile", metavar="NAME", help="The instances' role, by name or ARN."),
+    Option(name="key", metavar="NAME", help="An EC2 key pair, for SSH. envboot needs none."),
+    Option(
+        name="root-size",
+        kind="number",
+        metavar="GIB",
+        help="The disk.  [default: the image's, and what the environment needs]",
+    ),
+    Option(name="spot", kind="flag", help="Spot instances; on-demand where there are none."),
+    Option(name="spot-only", kind="flag", help="Spot instances or none."),
+    Option(
+        name="max-price",
+        metavar="USD",
+        help="The most that a spot instance may cost an hour.  [default: as on-demand]",
+    ),
+    Option(name="placement", metavar="GROUP", help="A placement group."),
+    Option(
+        name="tag",
+        kind="list",
+        metavar="K=V",
+        help="A tag of instances, disks and interfaces; repeat it for more.",
+    ),
+)
+
+_IDS = {"subnet": re.compile(r"subnet-[0-9a-f]{8,}"), "zone": re.compile(r"[a-z0-9-]+\d[a-z]")}
+_TYPE = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
+_PRICE = re.compile(r"\d+(\.\d+)?")
+_PROFILE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:instance-profile/\S+|[\w+=,.@-]{1,128}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """One thing that is wrong with a wish, and the way out."""
+
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wish:
+    """What the user wants of EC2, as read from the options."""
+
+    instance_type: str = INSTANCE_TYPE
+    image: str = IMAGES[0]
+    region: str | None = None
+    zones: tuple[str, ...] = ()
+    subnets: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    public_ip: bool | None = None
+    profile: str | None = None
+    key: str | None = None
+    root_size: int | None = None
+    spot: bool = False
+    on_demand: bool = True
+    max_price: str | None = None
+    placement: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+def read_wish(options: Options) -> tuple[Wish, list[Fault]]:
+    """Read the options; faults are all that is wrong with them."""
+    faults: list[Fault] = []
+    spot_only = _text(options, "spot-only") == "true"
+    spot = _text(options, "spot") == "true"
+    wish = Wish(
+        instance_type=_text(options, "instance-type") or INSTANCE_TYPE,
+        image=_text(options, "image") or IMAGES[0],
+        region=_text(options, "region"),
+        zones=_list(options, "zone"),
+        subnets=_list(options, "subnet"),
+        groups=_list(options, "security-group"),
+        public_ip={"yes": True, "no": False}.get(_text(options, "public-ip") or ""),
+        profile=_text(options, "instance-profile"),
+        key=_text(options, "key"),
+        root_size=_read_size(_text(options, "root-size"), faults),
+        spot=spot or spot_only,
+        on_demand=not spot_only,
+        max_price=_text(options, "max-price"),
+        placement=_text(options, "placement"),
+        tags=_read_tags(_list(options, "tag"), faults),
+    )
+    _check_words(options, wish, faults)
+    return wish, faults
+
+
+def raise_faults(faults: Sequence[Fault]) -> None:
+    """Raise `ProvisionError` for all faults at once; one alone keeps its own words."""
+    if not faults:
+        return
+    first, *rest = faults
+    if not rest:
+        raise ProvisionError(first.message, hint=first.hint)
+    hints = list(dict.fromkeys(fault.hint for fault in faults if fault.hint))
+    raise ProvisionError(
+        f"Cannot launch on EC2, for {len(faults)} reasons",
+        causes=tuple(fault.message for fault in faults),
+        hint="; ".join(hints) or None,
+    )
+
+
+def _text(options: Mapping[str, object], name: str) -> str | None:
+    value = options.get(name)
+    return str(value) if value else None
+
+
+def _list(options: Options, name: str) -> tuple[str, ...]:
+    value = options.get(name) or ()
+    return tuple(dict.fromkeys((value,) if isinstance(value, str) else value))
+
+
+def _check_words(options: Options, wish: Wish, faults: list[Fault]) -> None:
+    if not _TYPE.fullmatch(wish.instance_type):
+        faults.append(
+            Fault(
+                message=f"Expected an instance type, such as `m6i.large`, found "
+                f"`{wish.instance_type}`"
+            )
+        )
+    if wish.image not in IMAGES and not wish.image.startswith(("ami-", "/")):
+        known = ", ".join(f"`{name}`" for name in IMAGES)
+        faults.append(
+            Fault(
+                message=f"Unknown image `{wish.image}`",
+                hint=f"Images are {known}, an `ami-…`, or a parameter `/…` that holds one",
+            )
+        )
+    for name, values in (("subnet", wish.subnets), ("zone", wish.zones)):
+        faults += [
+            Fault(message=f"Expected a {name}, such as `{example}`, found `{value}`")
+            for value in values
+            if not _IDS[name].fullmatch(value)
+            for example in [{"subnet": "subnet-0123456789abcdef0", "zone": "us-east-1a"}[name]]
+        ]
+    if _text(options, "public-ip") not in (None, "yes", "no"):
+        faults.append(
+            Fault(message=f"Expected `public-ip` as `yes` or `no`, found `{options['public-ip']}`")
+        )
+    if wish.profile and not _PROFILE.fullmatch(wish.profile):
+        faults.append(
+            Fault(
+                message=f"Expected an instance profile's name or ARN, found `{wish.profile}`",
+                hint="`aws iam list-instance-profiles` lists them; a role's ARN is another thing",
+            )
+        )
+    if wish.max_price and not (_PRICE.fullmatch(wish.max_price) and float(wish.max_price) > 0):
+        faults.append(
+            Fault(
+                message=f"Expected `max-price` in USD an hour, such as `0.25`, found "
+                f"`{wish.max_price}`"
+            )
+        )
+    if wish.max_price and not wish.spot:
+        faults.append(Fault(message="Cannot take `max-price` without `spot`", hint="Add `--spot`"))
+
+
+def _read_size(text: str | None, faults: list[Fault]) -> int | None:
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit() and 0 < int(text) <= LARGEST_ROOT:
+        return int(text)
+    faults.append(
+        Fault(message=f"Expected `root-size` as GiB from 1 to {LARGEST_ROOT:,}, found `{text}`")
+    )
+    return None
+
+
+def _read_tags(texts: Sequence[str], faults: list[Fault]) -> tuple[tuple[str, str], ...]:
+    """Read tags by the rules of the EC2 User Guide, "Tag restrictions"."""
+    tags: dict[str, str] = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator or not 0 < len(key) <= 128 or len(value) > 256:
+            faults.append(
+                Fault(
+                    message=f"Expected a tag as `KEY=VALUE`, found `{text}`",
+                    hint="A key has at most 128 characters, a value 256",
+                )
+            )
+        elif key.lower().startswith(("aws:", "envboot:")):
+            faults.append(Fault(message=f"Cannot set the tag `{key}`, which is reserved"))
+        elif key in tags:
+            faults.append(Fault(message=f"Cannot set the tag `{key}` twice"))
+        else:
+            tags[key] = value
+    if len(tags.keys() | set(OURS)) > MOST_TAGS:
+        faults.append(
+            Fault(message=f"Expected at most {MOST_TAGS - len(OURS)} tags, found {len(tags)}")
+        )
+    return tuple(tags.items())

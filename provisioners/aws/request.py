@@ -1,0 +1,190 @@
+"""What EC2 is asked for: the members of RunInstances and of a launch template's data. Pure."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bootstrap.errors import ProvisionError
+
+if TYPE_CHECKING:
+    from provisioners.aws.options import Wish
+
+SMALLEST_ROOT = 8
+GIB = 1 << 30
+TAG = "envboot:launch"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Image:
+    """An image: its id, its root device's name and the GiB that its snapshot needs."""
+
+    id: str
+    root_device: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where instances may be: a subnet, and the zone that it is in."""
+
+    subnet: str
+    zone: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """A wish, looked up in its region.
+
+    `platform` is the machines'; `places` are where their type is offered, the preferred first;
+    `groups` are ids. With `together` a placement group wants all instances in one zone.
+    """
+
+    wish: Wish
+    region: str
+    platform: str
+    image: Image
+    places: tuple[Place, ...]
+    groups: tuple[str, ...] = ()
+    together: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One call of RunInstances, which starts from `least` to `most` instances or none."""
+
+    place: Place
+    market: str
+    least: int
+    most: int
+    number: int
+
+
+def find_root_size(plan: Plan, room: int) -> int:
+    """Return the GiB of the root volume for an environment that may need `room` bytes.
+
+    Raises:
+        ProvisionError: what the user wants is smaller than the image.
+    """
+    wanted = plan.wish.root_size
+    if wanted is None:
+        return max(SMALLEST_ROOT, plan.image.size + -(-room // GIB))
+    if wanted < plan.image.size:
+        raise ProvisionError(
+            f"Expected `root-size` of at least {plan.image.size} GiB, which the image "
+            f"`{plan.image.id}` needs, found {wanted}"
+        )
+    return wanted
+
+
+def compose_run(
+    plan: Plan, attempt: Attempt, *, launch: str, user_data: bytes, room: int
+) -> dict[str, Any]:
+    """Return the arguments of one RunInstances.
+
+    The token makes EC2 answer a repeated call with what the first one started (EC2 API
+    Reference, "Ensuring idempotency"; at most 64 ASCII characters). boto3 encodes user-data.
+    """
+    token = hashlib.sha256(f"{launch}/{attempt.number}".encode()).hexdigest()
+    return {
+        **_compose(plan, launch, room=room, market=attempt.market, subnet=attempt.place.subnet),
+        "MinCount": attempt.least,
+        "MaxCount": attempt.most,
+        "ClientToken": token,
+        "UserData": user_data,
+    }
+
+
+def compose_template(plan: Plan, *, name: str, user_data: str, room: int) -> dict[str, Any]:
+    """Return a launch template's data; `user_data` is base64 already.
+
+    Whoever launches from it chooses among several subnets or zones: a template has one or none.
+    """
+    wish = plan.wish
+    only = plan.places[0].subnet if len(plan.places) == 1 and wish.subnets else None
+    market = "spot" if wish.spot else "on-demand"
+    data = _compose(plan, name, room=room, market=market, subnet=only)
+    # A template has no member for the subnet but that of its interface.
+    if only and "NetworkInterfaces" not in data:
+        del data["SubnetId"]
+        groups = {"Groups": data.pop("SecurityGroupIds")} if plan.groups else {}
+        data["NetworkInterfaces"] = [_interface(only, groups)]
+    if not wish.subnets and len(wish.zones) == 1:
+        data.setdefault("Placement", {})["AvailabilityZone"] = wish.zones[0]
+    return {**data, "UserData": user_data}
+
+
+def encode_user_data(payload: bytes, encoding: str | None) -> str:
+    """Return what a template's `UserData` must be: base64, once."""
+    return payload.decode("ascii") if encoding == "base64" else base64.b64encode(payload).decode()
+
+
+def _compose(
+    plan: Plan, launch: str, *, room: int, market: str, subnet: str | None
+) -> dict[str, Any]:
+    """Return what instances and templates have in common."""
+    wish = plan.wish
+    disk = {
+        "VolumeSize": find_root_size(plan, room),
+        "VolumeType": "gp3",
+        "Encrypted": True,
+        "DeleteOnTermination": True,
+    }
+    data: dict[str, Any] = {
+        "ImageId": plan.image.id,
+        "InstanceType": wish.instance_type,
+        "BlockDeviceMappings": [{"DeviceName": plan.image.root_device, "Ebs": disk}],
+        # With one hop the answer cannot reach containers; version 1 would answer any request
+        # that a process can be made to send.
+        "MetadataOptions": {
+            "HttpEndpoint": "enabled",
+            "HttpTokens": "required",
+            "HttpPutResponseHopLimit": 1,
+            "InstanceMetadataTags": "disabled",
+        },
+        # `shutdown` inside a machine ends its costs too.
+        "InstanceInitiatedShutdownBehavior": "terminate",
+        "TagSpecifications": _tags(wish, launch, market),
+    }
+    if wish.profile:
+        member = "Arn" if wish.profile.startswith("arn:") else "Name"
+        data["IamInstanceProfile"] = {member: wish.profile}
+    if wish.key:
+        data["KeyName"] = wish.key
+    if wish.placement:
+        data["Placement"] = {"GroupName": wish.placement}
+    if market == "spot":
+        price = {"MaxPrice": wish.max_price} if wish.max_price else {}
+        data["InstanceMarketOptions"] = {
+            "MarketType": "spot",
+            "SpotOptions": {
+                "SpotInstanceType": "one-time",
+                "InstanceInterruptionBehavior": "terminate",
+                **price,
+            },
+        }
+    if wish.public_ip is not None:
+        groups = {"Groups": list(plan.groups)} if plan.groups else {}
+        public = {"AssociatePublicIpAddress": wish.public_ip}
+        data["NetworkInterfaces"] = [_interface(subnet, {**groups, **public})]
+        return data
+    if plan.groups:
+        data["SecurityGroupIds"] = list(plan.groups)
+    if subnet:
+        data["SubnetId"] = subnet
+    return data
+
+
+def _interface(subnet: str | None, rest: dict[str, Any]) -> dict[str, Any]:
+    place = {"SubnetId": subnet} if subnet else {}
+    return {"DeviceIndex": 0, "DeleteOnTermination": True, **place, **rest}
+
+
+def _tags(wish: Wish, launch: str, market: str) -> list[dict[str, Any]]:
+    tags = {"Name": f"envboot-{launch}", **dict(wish.tags), TAG: launch}
+    pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
+    kinds = ["instance", "volume", "network-interface"]
+    kinds += ["spot-instances-request"] if market == "spot" else []
+    return [{"ResourceType": kind, "Tags": pairs} for kind in kinds]

@@ -1,0 +1,128 @@
+"""`status`, `wait`, `logs` and `why`: a launch while it runs, when it is over, from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.launch.workspace import ENVBOOT, PROGRAM, Workspace, wait_for
+
+if TYPE_CHECKING:
+    import subprocess
+
+pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
+
+
+def show(workspace: Workspace, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = workspace.run(ENVBOOT, *words)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def status(workspace: Workspace, *words: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(show(workspace, "status", "--json", *words).stdout)
+    return document
+
+
+def test_a_kept_instance_is_seen_waited_for_and_explained(warm: Workspace) -> None:
+    launch = warm.launch_json("--count", "2")["launch"]
+    document = status(warm)
+    assert (document["launch"], document["provisioner"], document["count"]) == (launch, "local", 2)
+    assert [each["name"] for each in document["instances"]] == [f"{launch}-0", f"{launch}-1"]
+    assert {each["stage"] for each in document["instances"]} == {"ready"}
+    assert {each["source"] for each in document["instances"]} == {"archive"}
+    table = show(warm, "status", launch).stdout.splitlines()
+    assert table[0] == f"launch {launch}: 2 instances of `local`"
+    assert re.match(rf"{launch}-1 +idle +ready +archive +\d\.\d\d s +-$", table[-1])
+    assert show(warm, "wait", launch, "--for", "ready").stdout.splitlines() == table
+    story = show(warm, "why", launch, f"{launch}-1").stdout
+    assert f"{launch}-0" not in story
+    assert "The environment is ready (" in story
+    assert "from archive" in story
+
+
+def test_the_output_of_a_launch_that_is_over_is_in_the_bucket(warm: Workspace) -> None:
+    launch = warm.launch_json("--count", "2", "--", "python", "-c", PROGRAM)["launch"]
+    assert warm.leftovers() == []
+    logs = show(warm, "logs", launch).stdout
+    assert sorted(logs.splitlines()) == [
+        f"[{launch}-0] 1 tiny-one",
+        f"[{launch}-1] 1 tiny-one",
+    ]
+    assert show(warm, "logs", launch, f"{launch}-1").stdout == "1 tiny-one\n"
+    assert show(warm, "terminate", launch).stderr == f"nothing of {launch} is left\n"
+
+
+def test_a_failed_command_is_told_by_its_code_and_its_meaning(warm: Workspace) -> None:
+    warm.launch("--", "no-such-program")
+    done = show(warm, "wait", code=17)
+    assert "ended with 127" in done.stderr
+    story = show(warm, "why").stdout
+    assert "command  ended with 127 after" in story
+    assert "neither in the environment nor on the instance's PATH" in story
+
+
+def test_a_launch_is_seen_from_elsewhere_by_its_bucket(warm: Workspace) -> None:
+    launch = warm.launch_json("--", "echo", "hello")["launch"]
+    url = f"file://{warm.state}/store"
+    elsewhere = {"ENVBOOT_STATE_DIR": str(warm.folder / "elsewhere")}
+    done = warm.run(ENVBOOT, "status", launch, "--store", url, **elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert f"{launch}-0" in done.stdout
+    assert warm.run(ENVBOOT, "logs", launch, "--store", url, **elsewhere).stdout == "hello\n"
+
+
+def test_a_launcher_that_was_killed_leaves_a_launch_that_can_be_followed_and_ended(
+    warm: Workspace,
+) -> None:
+    script = "echo first; sleep 2; echo last; sleep 60"
+    client = warm.start(*warm.command("--", "sh", "-c", script))
+    try:
+        wait_for(lambda: "first" in show(warm, "logs").stdout)
+    finally:
+        client.send_signal(signal.SIGKILL)
+        client.communicate()
+    [row] = json.loads(show(warm, "ls", "--json").stdout)
+    assert (row["state"], row["provisioner"]) == ("running", "local")
+    wait_for(lambda: "last" in show(warm, "logs", row["launch"]).stdout)
+    done = show(warm, "wait", "--timeout", "0.5", code=17)
+    assert "The command was still running after 0.5 s" in done.stderr
+    assert show(warm, "terminate", row["launch"]).stderr == f"ended {row['name']}\n"
+    assert warm.survivors() == []
+
+
+def test_an_instance_that_cannot_come_up_is_waited_for_no_longer(warm: Workspace) -> None:
+    (warm.index / "tiny_two-1.0-py3-none-any.whl").rename(warm.folder / "away.whl")
+    try:
+        store = f"file://{warm.folder}/empty"
+        done = warm.launch("--keep", "--store", store)
+        assert done.returncode == 16
+        again = show(warm, "wait", code=16)
+        assert "install: uv failed" in again.stderr
+        assert "error    install: uv failed" in show(warm, "why").stdout
+    finally:
+        (warm.folder / "away.whl").rename(warm.index / "tiny_two-1.0-py3-none-any.whl")
+
+
+@pytest.mark.parametrize("word", ["status", "wait", "logs", "why", "terminate"])
+def test_an_unknown_launch_is_told_with_the_bucket_that_was_asked(
+    warm: Workspace, word: str
+) -> None:
+    done = show(warm, word, "20200101-000000-abcd", code=2)
+    assert "Unknown launch `20200101-000000-abcd` in `file://" in done.stderr
+
+
+def test_an_unknown_instance_is_told_with_those_that_there_are(warm: Workspace) -> None:
+    launch = warm.launch_json()["launch"]
+    done = show(warm, "logs", launch, "nothing", code=2)
+    assert "Unknown instance `nothing`" in done.stderr
+    assert f"The launch has `{launch}-0`" in done.stderr
+
+
+def test_without_any_launch_the_way_to_name_one_is_told(fresh: Workspace) -> None:
+    done = show(fresh, "status", code=2)
+    assert "none was made from here" in done.stderr
