@@ -1,8 +1,8 @@
 """`envboot terraform-external`: user-data that Terraform renders in its plan.
 
 The protocol of Terraform's `external` data source: one JSON object of texts on stdin, one on
-stdout, and where it fails a message on stderr and exit code 1
-(https://registry.terraform.io/providers/hashicorp/external/latest/docs/data-sources/external).
+stdout, and where it fails a message on stderr and an exit code that is not 0 (the documentation
+of provider hashicorp/external, "External Program Protocol").
 """
 
 from __future__ import annotations
