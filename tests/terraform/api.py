@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import sys
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.responses import ActionResult
-from moto.ec2.models import EC2Backend
+from moto.ec2.models.launch_templates import LaunchTemplate, LaunchTemplateVersion
+from moto.ec2.utils import parse_user_data
 from moto.server import main
-
-if TYPE_CHECKING:
-    from moto.ec2.models.launch_templates import LaunchTemplate
 
 
 def start_instance_refresh(self: AutoScalingResponse) -> ActionResult:
@@ -33,19 +31,21 @@ def describe_instance_refreshes(self: AutoScalingResponse) -> ActionResult:
     return ActionResult({"InstanceRefreshes": []})
 
 
-def create_launch_template(self: EC2Backend, *args: Any, **kwargs: Any) -> LaunchTemplate:
-    """Make a template whose data has not its own tags: EC2 does not return them there."""
-    template = _create_launch_template(self, *args, **kwargs)
-    data = template.versions[0].data
+def create_version(
+    self: LaunchTemplate, data: dict[str, Any], description: str
+) -> LaunchTemplateVersion:
+    """Keep a version as EC2 does: without the template's own tags, and ready to be launched."""
     tags = data.get("TagSpecifications", [])
     data["TagSpecifications"] = [each for each in tags if each["ResourceType"] != "launch-template"]
-    return template
+    if isinstance(data.get("UserData"), str):
+        data["UserData"] = parse_user_data(data["UserData"])
+    return _create_version(self, data, description)
 
 
-_create_launch_template = EC2Backend.create_launch_template
+_create_version = LaunchTemplate.create_version
 
 if __name__ == "__main__":
     AutoScalingResponse.start_instance_refresh = start_instance_refresh  # type: ignore[attr-defined]
     AutoScalingResponse.describe_instance_refreshes = describe_instance_refreshes  # type: ignore[attr-defined]
-    EC2Backend.create_launch_template = create_launch_template  # type: ignore[method-assign]
+    LaunchTemplate.create_version = create_version  # type: ignore[method-assign]
     main(sys.argv[1:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +16,9 @@ from tests.terraform.hcl import (
     show,
     without_comments,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FILES = {"README.md", "main.tf", "outputs.tf", "variables.tf", "versions.tf"}
 SNAKE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
