@@ -7,6 +7,7 @@ import re
 import sys
 from dataclasses import dataclass, field
 from importlib import resources
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ class Settings:
     is not conda's; `glibc` is the oldest that a guest may have; `store` is the default bucket.
     `exclude` are patterns of loose code that stays here, as in `.gitignore`, and `include` those
     of what goes with it though it is no code; `loose_limit` is how many MB (10^6 bytes) may travel.
-    `torch_index` is a mirror of PyTorch's indexes; `s3` is for buckets of `s3://`.
+    `torch_index` is a mirror of PyTorch's indexes; `s3` is for buckets of `s3://`;
+    `provisioners` are tables of their own options by name, which they read themselves.
     `require` names packages that no environment may lack; `ignore` and `add` come before what
     the command line says.
     """
@@ -66,6 +68,7 @@ class Settings:
     loose_limit: int = LOOSE_LIMIT
     torch_index: str | None = None
     s3: S3Settings = field(default_factory=S3Settings)
+    provisioners: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def read_settings(folder: Path) -> Settings:
@@ -109,6 +112,10 @@ def parse_settings(text: str) -> Settings:
         loose_limit=_parse_limit(rest.pop("loose-limit", LOOSE_LIMIT), f"{path}.loose-limit"),
         torch_index=_text(rest, "torch-index", path) if "torch-index" in rest else None,
         s3=_parse_s3(rest.pop("s3", {}), f"{path}.s3"),
+        provisioners={
+            name: _table(rest.pop(name), f"{path}.{name}")
+            for name in entry_points(group="envboot.provisioners").names & rest.keys()
+        },
     )
     known = ("add", "channels", "exclude", "glibc", "ignore", "include", "loose-limit", "require")
     _refuse_unknown(rest, path, (*known, "s3", "store", "tools", "torch-index"))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Protocol
 
-from bootstrap.errors import UsageError, name_some
+from bootstrap.errors import EnvbootError, UsageError, name_some
 from bootstrap.fleet import Fleet, Goal, Looker, wait
 from bootstrap.launches import Record, write_record
 from bootstrap.outcomes import raise_failures
 from bootstrap.prepare import Prepared, prepare
-from bootstrap.publish import Auth, Keys, publish
+from bootstrap.publish import Auth, publish, read_index
 from bootstrap.room import estimate_room
 from bootstrap.selection import Selection
 from bootstrap.userdata import LaunchPath, render
@@ -24,11 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bootstrap.config import Settings
-    from bootstrap.manifest import Manifest
     from bootstrap.outcomes import Outcome
     from bootstrap.parts import Part
     from bootstrap.scan.document import Problem
-    from bootstrap.store import Store
+    from bootstrap.store import Expiry, Store
     from provisioners import Instance, Options, Provisioner
 
 
@@ -60,13 +58,17 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Launched:
-    """A finished launch: client steps in seconds, and every instance's outcome."""
+    """A finished launch: client steps in seconds, and every instance's outcome.
+
+    `expiry` is that of the signed URLs, None where instances asked as their role.
+    """
 
     launch: str
     prepared: Prepared
     steps: dict[str, float]
     outcomes: tuple[Outcome, ...]
     kept: bool
+    expiry: Expiry | None
 
 
 class Watcher(Looker, Protocol):
@@ -131,6 +133,7 @@ def launch(
         },
         auth=order.auth,
     )
+    expiry = store.limits(order.seconds) if order.auth is Auth.URLS else None
     clock.begin("render")
     document = render(
         prepared.manifest,
@@ -142,16 +145,6 @@ def launch(
         watch=bool(order.hook) or provisioner.is_interruptible(order.options),
         hook=order.hook,
     )
-    from provisioners import Request
-
-    request = Request(
-        launch=name,
-        count=order.count,
-        user_data=document.payload,
-        fixed_prefix=prepared.manifest.base.python.source == "conda",
-        room=_find_room(store, prepared.manifest) if provisioner.guest_loopback is None else 0,
-        options=order.options,
-    )
     keep = order.keep or not order.command
     fleet = Fleet(
         launch=name,
@@ -159,6 +152,18 @@ def launch(
         provisioner=provisioner,
         count=order.count,
         command=bool(order.command),
+    )
+    from provisioners import Request
+
+    request = Request(
+        launch=name,
+        count=order.count,
+        user_data=document.payload,
+        fixed_prefix=prepared.manifest.base.python.source == "conda",
+        room=estimate_room(prepared.manifest, read_index(store, prepared.manifest))
+        if fleet.is_remote
+        else 0,
+        options=order.options,
     )
     # Before anything starts: whatever becomes of this process, others can find what it started.
     write_record(state, Record(launch=name, provisioner=provisioner.name, store=store.url))
@@ -174,13 +179,13 @@ def launch(
         if not keep:
             watcher.step("end")
             provisioner.terminate(instances)
-    except BaseException:
+    except BaseException as error:
         # Also when the interrupt came while they were being ended.
         watcher.step("end")
-        if instances is None:
-            # It came before `start` could return them.
+        if instances is None and not isinstance(error, EnvbootError):
+            # It came before `start` could return them; a `start` that fails has ended its own.
             instances = provisioner.instances(name)
-        if not (order.keep and fleet.is_remote):
+        if instances and not (order.keep and fleet.is_remote):
             provisioner.terminate(instances, keep=order.keep)
         raise
     return Launched(
@@ -189,6 +194,7 @@ def launch(
         steps=clock.steps,
         outcomes=tuple(outcomes),
         kept=keep,
+        expiry=expiry,
     )
 
 
@@ -199,22 +205,8 @@ def _place(provisioner: Provisioner, order: Order) -> Selection:
             f"Cannot launch by role: instances of `{provisioner.name}` have none",
             hint="Leave `--auth` out",
         )
-    there = provisioner.check(order.options, by_role=order.auth is Auth.ROLE)
-    if there is None:
-        return order.selection
-    if order.selection.platform not in (None, there):
-        raise UsageError(
-            f"Cannot launch for `{order.selection.platform}`: these instances of "
-            f"`{provisioner.name}` are `{there}`",
-            hint="Leave `--platform` out, or choose other instances",
-        )
-    return replace(order.selection, platform=there)
-
-
-def _find_room(store: Store, manifest: Manifest) -> int:
-    """Return how many bytes of disk a machine may need: told by the archive, else guessed."""
-    index = store.read(f"{Keys(manifest).base}/index.json")
-    return estimate_room(manifest, json.loads(index) if index else None)
+    platform = provisioner.check(order.options, by_role=order.auth is Auth.ROLE)
+    return order.selection.placed(platform)
 
 
 def _hint(outcomes: list[Outcome], *, keep: bool) -> str:

@@ -20,7 +20,7 @@ from bootstrap import payload
 from bootstrap.agent import wire
 from bootstrap.errors import StoreError, UsageError
 from bootstrap.indexes.packages import PrivatePackage, find_private, pack_private
-from bootstrap.store import SignedPut
+from bootstrap.store import DAY, SignedPut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -72,8 +72,9 @@ def publish(
             what was pinned.
         LockError: a private conda package cannot be fetched.
     """
-    keys = Keys(manifest, Auth(auth))
-    grant = _as_role(store, launch) if keys.auth is Auth.ROLE else None
+    by_role = Auth(auth) is Auth.ROLE
+    keys = Keys(manifest, lasting=by_role or seconds > DAY)
+    grant = _as_role(store, launch) if by_role else None
     private = find_private(manifest.base.conda, environment)
     layer_data = layer or _find_layer(store, keys)
     document, base = manifest.to_bytes(), wire.canonical({"base": manifest.to_dict()["base"]})
@@ -120,19 +121,18 @@ def publish(
 class Keys:
     """Where an environment's objects are in the bucket.
 
-    A layer that signed URLs lead to lives as long as they do; what roles read lives for months
-    beside its environment, which the bucket keeps.
+    A layer is kept for a day, as long as most signed URLs live. With `lasting` the document lives
+    longer: then it is beside its environment, which the bucket keeps.
     """
 
-    def __init__(self, manifest: Manifest, auth: Auth = Auth.URLS) -> None:
-        self.auth = auth
+    def __init__(self, manifest: Manifest, *, lasting: bool = False) -> None:
         self.base = f"base/{manifest.base_digest.removeprefix('sha256:')}"
         self.packages = f"packages/{manifest.base_digest.removeprefix('sha256:')}.tar"
         stem = f"environments/{manifest.environment_digest.removeprefix('sha256:')}"
         self.environment = f"{stem}.json"
         layer = manifest.layer
         short = f"layers/{layer.digest.removeprefix('sha256:')}.tar.zst" if layer else None
-        self.layer = f"{stem}.tar.zst" if layer and auth is Auth.ROLE else short
+        self.layer = f"{stem}.tar.zst" if layer and lasting else short
         self.short_layer = short
 
 
@@ -211,7 +211,7 @@ def _put_layer(
 ) -> None:
     if not store.create(key, data, progress):
         # One that is there already must live as long as this launch, too.
-        store.renew(key)
+        store.renew(key, older=0)
 
 
 def _tend(store: Store, keys: Keys) -> None:
@@ -279,6 +279,16 @@ def _download(name: str, tool: Tool) -> bytes:
             causes=(f"Fetched from `{shown}`",),
         )
     return data
+
+
+def read_index(store: Store, manifest: Manifest) -> dict[str, Any] | None:
+    """Return the index of the published archive, None where there is none that can be read."""
+    data = store.read(f"{Keys(manifest).base}/index.json")
+    try:
+        found = json.loads(data) if data else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and {"raw", "size"} <= found.keys() else None
 
 
 def read_reports(store: Store, launch: str, known: dict[str, Any]) -> dict[str, dict[str, Any]]:

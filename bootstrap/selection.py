@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from bootstrap.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,3 +33,19 @@ class Selection:
     platform: str | None = None
     cuda: str | None = None
     loose: bool = True
+
+    def placed(self, platform: str | None) -> Selection:
+        """Return the same for machines of one platform; None leaves the choice to the user.
+
+        Raises:
+            UsageError: the user wants another one.
+        """
+        if platform is None:
+            return self
+        if self.platform not in (None, platform):
+            raise UsageError(
+                f"Cannot make machines of `{self.platform}`: those that were asked for are "
+                f"`{platform}`",
+                hint="Leave `--platform` out, or ask for other machines",
+            )
+        return replace(self, platform=platform)

@@ -25,7 +25,7 @@ Options: TypeAlias = "Mapping[str, str | tuple[str, ...]]"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Option:
-    """One option of `envboot launch <provisioner>`, and key of `[tool.envboot.<provisioner>]`.
+    """One option of a provisioner's launches, and key of its table of settings.
 
     A `flag` that is set has the value `true`, a `number` its digits. A `list` may be repeated.
     """

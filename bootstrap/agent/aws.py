@@ -47,9 +47,12 @@ class Metadata:
                 header = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_LIFE)}
                 status, self.token = self._ask("PUT", "api/token", header)
                 if status == 403:
-                    raise self._failure("is turned off (HTTP 403)")
+                    raise AgentError(
+                        "the metadata service at %s is turned off (HTTP 403)" % self.url
+                    )
                 if status != 200:
-                    raise self._failure("gives no token (HTTP %d)" % status)
+                    words = (self.url, status)
+                    raise AgentError("the metadata service at %s gives no token (HTTP %d)" % words)
             header = {"X-aws-ec2-metadata-token": self.token}
             status, text = self._ask("GET", "meta-data/" + path, header)
             if status != 401:
@@ -57,7 +60,7 @@ class Metadata:
             # The token is of before a reboot or a move.
             self.token = ""
         if status not in (200, 404):
-            raise self._failure("answers HTTP %d" % status)
+            raise AgentError("the metadata service at %s answers HTTP %d" % (self.url, status))
         return text if status == 200 else ""
 
     def _ask(self, method: str, path: str, headers: Dict[str, str]) -> Tuple[int, str]:
@@ -74,14 +77,14 @@ class Metadata:
         except (OSError, http.client.HTTPException) as error:
             if connected and method == "PUT" and isinstance(error, socket.timeout):
                 # The packets with the token travel only so many hops.
-                text = "lets no token get here: its hop limit keeps containers out"
-                raise self._failure(text) from error
-            raise self._failure("cannot be reached (%r)" % error) from error
+                raise AgentError(
+                    "the metadata service at %s lets no token get here: its hop limit keeps"
+                    " containers out" % self.url
+                ) from error
+            words = (self.url, error)
+            raise AgentError("the metadata service at %s cannot be reached (%r)" % words) from error
         finally:
             link.close()
-
-    def _failure(self, text: str) -> AgentError:
-        return AgentError("the metadata service at %s %s" % (self.url, text))
 
 
 class Role:

@@ -71,7 +71,7 @@ def _take(host: Host, kind: str, found: Dict[str, str], running: Running) -> Non
     if hook:
         host.manifest = host.read_json("manifest")
         _, environ = find_environ(host)
-        environ.update(ENVBOOT_NOTICE=kind, ENVBOOT_NOTICE_TIME=notice["time"])
+        environ.update({"ENVBOOT_NOTICE": kind, "ENVBOOT_NOTICE_TIME": notice["time"]})
         command = ["/bin/sh", "-c", hook]
         try:
             process = subprocess.Popen(command, env=environ, **find_user(host))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +12,13 @@ import click
 
 from bootstrap.cli import console
 from bootstrap.cli.arguments import parse_variable, read_part, selects_environment
-from bootstrap.cli.launch import _parameter, _to_click
+from bootstrap.cli.own_options import add_settings, takes_own_options
 from bootstrap.errors import UsageError
 from provisioners.aws.options import OPTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bootstrap.manifest import Manifest
+    from bootstrap.prepare import Prepared
     from bootstrap.selection import Selection
     from bootstrap.store import Store
     from provisioners import Options
@@ -28,22 +27,6 @@ if TYPE_CHECKING:
 @click.group()
 def command() -> None:
     """Work with EC2 beside launches."""
-
-
-def takes_ec2_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command every option of `launch aws`, as one `options`."""
-
-    def wrapped(**given: Any) -> None:
-        own = {option.name: given.pop(_parameter(option)) for option in OPTIONS}
-        function(options={name: value for name, value in own.items() if value}, **given)
-
-    wrapped.__name__, wrapped.__doc__ = function.__name__, function.__doc__
-    made: Any = wrapped
-    made.__click_params__ = getattr(function, "__click_params__", [])
-    for option in reversed(OPTIONS):
-        made = _to_click(option)(made)
-    result: Callable[..., None] = made
-    return result
 
 
 @command.command("launch-template")
@@ -66,7 +49,7 @@ def takes_ec2_options(function: Callable[..., None]) -> Callable[..., None]:
     help="Let machines look for EC2's notices of interruption, and run this in a shell at each.",
 )
 @click.option("--fresh", is_flag=True, help="Lock again, whatever was kept.")
-@takes_ec2_options
+@takes_own_options(OPTIONS)
 @click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document.")
 def launch_template(
     *,
@@ -90,34 +73,25 @@ def launch_template(
     """
     from bootstrap.config import cache_folder, read_settings
     from bootstrap.prepare import prepare
-    from bootstrap.publish import Auth, publish
+    from bootstrap.publish import read_index
     from bootstrap.required import starts_dask
     from bootstrap.room import estimate_room
     from bootstrap.store import open_store
     from bootstrap.userdata import LaunchPath, render
     from provisioners.aws import AwsProvisioner
 
-    if auth == "urls":
-        raise UsageError(
-            "Cannot write signed URLs into a launch template: they end within seven days",
-            hint="Let machines ask as their role: `--auth role --instance-profile NAME`",
-        )
     settings = read_settings(Path.cwd())
-    url = store or settings.store
-    if not url or url.startswith("file:"):
-        raise UsageError(
-            f"Expected a bucket that machines can reach, found {f'`{url}`' if url else 'none'}",
-            hint="Give one, as in `--store s3://bucket/prefix`",
-        )
+    url = _check(auth, store or settings.store)
     extra = [read_part(spec) for spec in parts]
     environment = dict(parse_variable(text) for text in variables)
     provisioner = AwsProvisioner()
     from provisioners.aws.templates import check_name, put_template
 
     check_name(name)
+    options = add_settings(provisioner.name, OPTIONS, options, settings)
     plan = provisioner.find_plan(options, by_role=True)
     prepared = prepare(
-        _place(selection, plan.platform),
+        selection.placed(plan.platform),
         host_python=False,
         settings=settings,
         cache=cache_folder(),
@@ -129,20 +103,9 @@ def launch_template(
     console.print_notes(prepared.notes)
     manifest = prepared.manifest
     launch = name_launch(name, manifest)
-    with open_store(url) as bucket, console.task("Published to the bucket") as progress:
-        grants = publish(
-            manifest,
-            prepared.layer_path,
-            bucket,
-            launch=launch,
-            seconds=0,
-            cache=cache_folder(),
-            environment=os.environ,
-            progress=progress,
-            about={"provisioner": "aws", "command": list(words)},
-            auth=Auth.ROLE,
-        )
-        room = estimate_room(manifest, _read_index(bucket, manifest))
+    with open_store(url, settings=settings.s3) as bucket:
+        grants = _publish(bucket, prepared, launch, words)
+        room = estimate_room(manifest, read_index(bucket, manifest))
     document = render(
         manifest,
         launch_path=LaunchPath.EC2_BASE64,
@@ -158,47 +121,50 @@ def launch_template(
     user_data = encode_user_data(document.payload, document.encoding)
     data = compose_template(plan, name=launch, user_data=user_data, room=room)
     made = put_template(provisioner.find_clients(plan.wish.region), name, data)
-    if as_json:
-        console.print_json(
-            {
-                "id": made.id,
-                "name": made.name,
-                "version": made.version,
-                "made": made.made,
-                "launch": launch,
-                "region": plan.region,
-                "environment": manifest.environment_digest,
-            }
-        )
+    if not as_json:
+        click.echo(f"{made.id}  version {made.version}{'' if made.made else ', unchanged'}")
         return
-    click.echo(f"{made.id}  version {made.version}{'' if made.made else ', unchanged'}")
+    told = {"launch": launch, "region": plan.region, "environment": manifest.environment_digest}
+    console.print_json({**asdict(made), **told})
+
+
+def _check(auth: str, url: str | None) -> str:
+    """Return the bucket's URL; refuse what would not outlive this command."""
+    if auth == "urls":
+        raise UsageError(
+            "Cannot write signed URLs into a launch template: they end within seven days",
+            hint="Let machines ask as their role: `--auth role --instance-profile NAME`",
+        )
+    if not url or url.startswith("file:"):
+        raise UsageError(
+            f"Expected a bucket that machines can reach, found {f'`{url}`' if url else 'none'}",
+            hint="Give one, as in `--store s3://bucket/prefix`",
+        )
+    return url
+
+
+def _publish(
+    bucket: Store, prepared: Prepared, launch: str, words: tuple[str, ...]
+) -> dict[str, Any]:
+    from bootstrap.config import cache_folder
+    from bootstrap.publish import Auth, publish
+
+    with console.task("Published to the bucket") as progress:
+        return publish(
+            prepared.manifest,
+            prepared.layer_path,
+            bucket,
+            launch=launch,
+            seconds=0,  # Nothing is signed.
+            cache=cache_folder(),
+            environment=os.environ,
+            progress=progress,
+            about={"provisioner": "aws", "command": list(words)},
+            auth=Auth.ROLE,
+        )
 
 
 def name_launch(name: str, manifest: Manifest) -> str:
     """Return what reports and tags of a template's machines have: the same for the same content."""
     digest = manifest.environment_digest.removeprefix("sha256:")
     return f"{re.sub(r'[^A-Za-z0-9._-]', '-', name)}-{digest[:8]}"
-
-
-def _place(selection: Selection, platform: str) -> Selection:
-    """Return the selection for machines of a platform, unless the user wants another one."""
-    from dataclasses import replace
-
-    if selection.platform not in (None, platform):
-        raise UsageError(
-            f"Cannot make a template for `{selection.platform}`: the instance type is `{platform}`",
-            hint="Leave `--platform` out, or choose another `--instance-type`",
-        )
-    return replace(selection, platform=platform)
-
-
-def _read_index(bucket: Store, manifest: Manifest) -> dict[str, Any] | None:
-    """Return the index of the published archive, where there is one."""
-    from bootstrap.publish import Keys
-
-    data = bucket.read(f"{Keys(manifest).base}/index.json")
-    try:
-        found = json.loads(data) if data else None
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) and {"raw", "size"} <= found.keys() else None

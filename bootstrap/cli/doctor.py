@@ -5,24 +5,39 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from bootstrap.cli import console
+from bootstrap.cli.launch import default_store
+from bootstrap.cli.own_options import add_settings, read_own_options
 from bootstrap.config import read_settings
 from bootstrap.doctor import Check, check_store
 from bootstrap.errors import StoreError, name_some
-from provisioners import load_provisioner, provisioner_names, state_folder
+from provisioners import load_provisioner, provisioner_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bootstrap.config import Settings
+    from provisioners import Options, Provisioner
+
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": None}
 
 
-@click.command("doctor")
+class Doctor(click.Command):
+    """A command that leaves the options of a provisioner to that one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read our own options; whatever else there is belongs to the provisioner."""
+        ctx.ignore_unknown_options = True
+        return super().parse_args(ctx, args)
+
+
+@click.command("doctor", cls=Doctor)
 @click.argument("provisioner", required=False, type=click.Choice(provisioner_names()))
+@click.argument("own", nargs=-1, type=click.UNPROCESSED, metavar="[ITS OPTIONS]")
 @click.option(
     "--store",
     metavar="URL",
@@ -30,19 +45,25 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": None
     "  [default: `tool.envboot.store`, else a folder of this user]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document.")
-def command(*, provisioner: str | None, store: str | None, as_json: bool) -> None:
+def command(
+    *, provisioner: str | None, own: tuple[str, ...], store: str | None, as_json: bool
+) -> None:
     """Try every permission that launches need in the bucket, and explain what fails.
 
-    What is written for that is removed again. With PROVISIONER its platform is checked too.
+    What is written for that is removed again. With PROVISIONER its platform is checked too, for
+    a launch with the same options of its own: `envboot doctor aws --instance-type m6i.large`.
     """
     settings = read_settings(Path.cwd())
-    # The one character of a path that means something else in such a URL.
-    folder = str(state_folder() / "store").replace("%", "%25")
-    url = store or settings.store or f"file://{folder}"
+    made = load_provisioner(provisioner) if provisioner else None
+    known = made.options if made else ()
+    options = read_own_options(provisioner or "doctor", known, list(own))
+    if made:
+        options = add_settings(made.name, known, options, settings)
+    url = store or default_store(settings)
     checks = []
     if not as_json:
         click.echo(f"{url}\n")
-    for check in _check(url, provisioner, settings):
+    for check in _check(url, settings, made, options):
         checks.append(check)
         if not as_json:
             _print(check)
@@ -61,14 +82,17 @@ def command(*, provisioner: str | None, store: str | None, as_json: bool) -> Non
         raise StoreError(f"Expected every check to pass, failed: {name_some(failed)}")
 
 
-def _check(url: str, provisioner: str | None, settings: Any) -> Iterator[Check]:
+def _check(
+    url: str, settings: Settings, provisioner: Provisioner | None, options: Options
+) -> Iterator[Check]:
     yield from check_store(url, settings.s3, lambda: datetime.now(timezone.utc))
     if provisioner:
-        doctor = getattr(load_provisioner(provisioner), "doctor", None)
+        doctor = getattr(provisioner, "doctor", None)
         if doctor:
-            yield from doctor({})
+            yield from doctor(options)
         else:
-            yield Check(name=provisioner, status="skipped", detail="It has nothing to check")
+            words = "It has nothing to check"
+            yield Check(name=provisioner.name, status="skipped", detail=words)
 
 
 def _print(check: Check) -> None:

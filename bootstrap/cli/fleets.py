@@ -61,8 +61,9 @@ def open_fleet(launch: str | None, store: str | None) -> Iterator[Fleet]:
         )
     record = next((r for r in reversed(records) if launch in (None, r.launch)), None)
     name = launch or records[-1].launch
-    url = store or (record.store if record else default_store(read_settings(Path.cwd())))
-    with open_store(url) as bucket:
+    settings = read_settings(Path.cwd())
+    url = store or (record.store if record else default_store(settings))
+    with open_store(url, settings=settings.s3) as bucket:
         known = read_record(bucket, name)
         if record is None and known is None:
             raise UsageError(

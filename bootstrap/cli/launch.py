@@ -10,6 +10,7 @@ import click
 
 from bootstrap.cli import console, timings
 from bootstrap.cli.arguments import selects_environment
+from bootstrap.cli.own_options import add_settings, takes_own_options
 from bootstrap.config import cache_folder, read_settings
 from bootstrap.errors import UsageError
 from provisioners import load_provisioner, provisioner_names, state_folder
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from bootstrap.config import Settings
     from bootstrap.launch import Launched
     from bootstrap.selection import Selection
-    from provisioners import Option, Options, Provisioner
+    from provisioners import Options, Provisioner
 
 _DOES = """\
 With no command the instances come up and stay. With one they are ended when it has ended; its
@@ -102,7 +103,7 @@ class Launchers(click.Group):
             UsageError: none of that name is installed.
         """
         del ctx
-        return make_command(load_provisioner(cmd_name), launch_on)
+        return make_command(load_provisioner(cmd_name))
 
 
 @click.group(
@@ -119,14 +120,12 @@ def command() -> None:
     """
 
 
-def make_command(provisioner: Provisioner, function: Any) -> click.Command:
+def make_command(provisioner: Provisioner) -> click.Command:
     """Return a command with the options that all launches have, and those of the provisioner."""
 
     def callback(**given: Any) -> None:
-        own = {option.name: given.pop(_parameter(option)) for option in provisioner.options}
-        function(provisioner, {name: value for name, value in own.items() if value}, **given)
+        launch_on(provisioner, **given)
 
-    callback.__doc__ = f"Run a command in your environment on `{provisioner.name}`.\n\n{_DOES}"
     made: Any = callback
     made = click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND…]")(
         made
@@ -134,32 +133,9 @@ def make_command(provisioner: Provisioner, function: Any) -> click.Command:
     common = _OPTIONS + (_CLOUD_OPTIONS if provisioner.role else ())
     for option in reversed(common):
         made = option(made)
-    for own_option in reversed(provisioner.options):
-        made = _to_click(own_option)(made)
-    return click.command(provisioner.name, help=callback.__doc__)(made)
-
-
-def _parameter(option: Option) -> str:
-    return f"own_{option.name.replace('-', '_')}"
-
-
-def _to_click(option: Option) -> Any:
-    names = (f"--{option.name}", _parameter(option))
-    if option.kind == "flag":
-        return click.option(
-            *names, is_flag=True, callback=lambda *a: "true" if a[2] else None, help=option.help
-        )
-    kind: Any = click.Choice(option.choices) if option.choices else None
-    if option.kind == "number":
-        kind = click.IntRange(min=1)
-    return click.option(
-        *names,
-        type=kind,
-        multiple=option.kind == "list",
-        metavar=option.metavar or ("N" if option.kind == "number" else None),
-        callback=lambda *a: a[2] if isinstance(a[2], tuple) else a[2] and str(a[2]),
-        help=option.help,
-    )
+    made = takes_own_options(provisioner.options)(made)
+    words = f"Run a command in your environment on `{provisioner.name}`.\n\n{_DOES}"
+    return click.command(provisioner.name, help=words)(made)
 
 
 def default_store(settings: Settings) -> str:
@@ -171,8 +147,8 @@ def default_store(settings: Settings) -> str:
 
 def launch_on(
     provisioner: Provisioner,
-    options: Options,
     *,
+    options: Options,
     command: tuple[str, ...],
     count: int,
     store: str | None,
@@ -214,7 +190,7 @@ def launch_on(
         environment=dict(parse_variable(text) for text in variables),
         dask=starts_dask(command),
         parts=tuple(read_part(spec) for spec in parts),
-        options=options,
+        options=add_settings(provisioner.name, provisioner.options, options, settings),
         timeout=timeout,
         seconds=parse_duration(expires),
         auth=Auth(auth),
@@ -223,7 +199,8 @@ def launch_on(
         keep=keep,
     )
     loopback = provisioner.guest_loopback or "127.0.0.1"
-    with open_store(url, guest_loopback=loopback) as bucket, Screen(as_json) as screen:
+    opened = open_store(url, guest_loopback=loopback, settings=settings.s3)
+    with opened as bucket, Screen(as_json) as screen:
         launched = launch(
             provisioner,
             bucket,

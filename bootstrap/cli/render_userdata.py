@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import sys
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,8 +25,9 @@ from bootstrap.selection import Selection
 from bootstrap.userdata import Document, LaunchPath, render
 
 if TYPE_CHECKING:
-    from bootstrap.config import Settings
+    from bootstrap.config import S3Settings, Settings
     from bootstrap.manifest import Manifest
+    from bootstrap.store import Expiry
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _EC2 = (LaunchPath.EC2.value, LaunchPath.EC2_BASE64.value, LaunchPath.TERRAFORM.value)
@@ -133,11 +133,12 @@ def command(
             hint="Give a bucket for it: `--store s3://bucket/prefix`"
             + ("" if found.layer.projects else ", or leave it here: `--no-loose`"),
         )
-    asked = datetime.now(timezone.utc) + timedelta(seconds=seconds)
-    grants = None
+    grants = expiry = None
     if store:
         launch = launch or name_launch(found, auth)
-        grants = _publish(found, layer, store, auth=auth, launch=launch, seconds=seconds)
+        grants, expiry = _publish(
+            found, layer, store, settings.s3, auth=auth, launch=launch, seconds=seconds
+        )
     else:
         _refuse_private(found)
     document = render(
@@ -153,8 +154,10 @@ def command(
     used = auth if grants else None
     if explain:
         click.echo(render_table(document, used), err=True)
-    if grants and "expires" in grants:
-        click.echo(_tell_end(grants["expires"], asked, expires), err=True)
+    if expiry:
+        click.echo(f"Signed URLs live {expiry}", err=True)
+        if expiry.is_short:
+            click.echo("\nhint: Let machines ask as their role: `--auth role`", err=True)
     if as_json:
         console.print_json(to_json(document, path, used, found))
     else:
@@ -202,17 +205,6 @@ def name_launch(manifest: Manifest, auth: str) -> str:
     if auth == "role":
         return f"env-{manifest.environment_digest.removeprefix('sha256:')[:12]}"
     return secrets.token_hex(4)
-
-
-def _tell_end(expires: str, asked: datetime, words: str) -> str:
-    """Say until when signed URLs live, and what cut them short."""
-    text = f"Signed URLs live until {expires}"
-    end = datetime.fromisoformat(expires.replace("Z", "+00:00"))
-    # The store's clock was read a little later, and it counts whole seconds.
-    if end < asked - timedelta(seconds=2):
-        text += f", when the credentials that signed them end: not for the {words} that were asked"
-        text += " for\nhint: Sign with longer-lived credentials, or use `--auth role`"
-    return text
 
 
 def _refuse_private(manifest: Manifest) -> None:
@@ -310,17 +302,19 @@ def _publish(
     manifest: Manifest,
     layer: Path | None,
     url: str,
+    s3: S3Settings,
     *,
     auth: Literal["urls", "role"],
     launch: str,
     seconds: int,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Expiry | None]:
     from bootstrap.config import cache_folder
     from bootstrap.publish import publish
     from bootstrap.store import open_store
 
-    with open_store(url) as store, console.task("Published to the bucket") as progress:
-        return publish(
+    opened = open_store(url, settings=s3)
+    with opened as store, console.task("Published to the bucket") as progress:
+        grants = publish(
             manifest,
             layer,
             store,
@@ -331,6 +325,7 @@ def _publish(
             progress=progress,
             auth=auth,
         )
+        return grants, store.limits(seconds) if auth == "urls" else None
 
 
 def _write(document: Document, output: str | None) -> None:

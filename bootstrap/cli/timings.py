@@ -39,6 +39,7 @@ def to_document(launched: Launched) -> dict[str, Any]:
         "launch": launched.launch,
         "environment": launched.prepared.manifest.environment_digest,
         "base": launched.prepared.manifest.base_digest,
+        "expires": f"{launched.expiry.end:%Y-%m-%dT%H:%M:%SZ}" if launched.expiry else None,
         "steps": {name: round(value, 4) for name, value in launched.steps.items()},
         "instances": [
             {
@@ -96,4 +97,6 @@ def render(launched: Launched) -> str:
         f"  went wrong: {error['stage']}: {error['error']}"
         for error in [error for outcome in outcomes for error in errors(outcome)][:10]
     ]
+    if launched.expiry and launched.expiry.is_short:
+        lines += ["", f"  signed URLs live {launched.expiry}"]
     return "\n".join(line.rstrip() for line in lines)

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from bootstrap.config import S3Settings
 
 
+DAY = 24 * 3600
+"""Seconds for which a bucket keeps a layer at least (`envboot store init`), and after which what
+is used counts as old."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stat:
     """One object: its key below the store's root, size in bytes, last change (UTC)."""
@@ -73,6 +78,20 @@ class Expiry:
     limited_by: Literal["request", "seven days", "credentials"]
     known: bool = True
 
+    def __str__(self) -> str:
+        """Say until when, and why no longer."""
+        text = f"until {self.end:%Y-%m-%dT%H:%M:%SZ}"
+        if self.limited_by == "seven days":
+            text += ", seven days, the longest there is"
+        if self.limited_by == "credentials":
+            text += ", when the credentials that signed them end"
+        return text if self.known else f"{text}, or until the session that signed them ends"
+
+    @property
+    def is_short(self) -> bool:
+        """Whether they may end before the time that was asked for."""
+        return self.limited_by != "request" or not self.known
+
 
 class Store(Protocol):
     """What every kind of bucket can do. Keys are relative to the store's root.
@@ -100,9 +119,9 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
 
-    def renew(self, key: str) -> None:
-        """Make an object count as new again, where it is older than a day and the bucket expires
-        what is old.
+    def renew(self, key: str, *, older: int = DAY) -> None:
+        """Make an object count as new again, where it is older than so many seconds and
+        the bucket expires what is old.
         """
 
     def list(self, prefix: str) -> Iterator[Stat]:

@@ -29,6 +29,9 @@ ABSENT = frozenset(
     )
 )
 """Codes that say that a setting was never made."""
+FOREIGN_REGION = frozenset(
+    ("IllegalLocationConstraintException", "InvalidLocationConstraint", "InvalidRegion")
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,12 +155,16 @@ class _Steps:
     def _create(self) -> None:
         connection = self._connection
         region = connection.region
-        # us-east-1 is the one region that must not be named; services that speak S3 have their own.
-        named = region != "us-east-1" and (connection.is_aws or self._wanted.region)
-        extra: dict[str, Any] = (
-            {"CreateBucketConfiguration": {"LocationConstraint": region}} if named else {}
-        )
-        connection.client.create_bucket(Bucket=connection.bucket, **extra)
+        named: Any = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        try:
+            # The one region that must not be named.
+            extra = {} if region == "us-east-1" else named
+            connection.client.create_bucket(Bucket=connection.bucket, **extra)
+        except ClientError as error:
+            # A service that speaks S3 has regions of its own, and boto3's may be of Amazon.
+            if code(error) not in FOREIGN_REGION or connection.is_aws or self._wanted.region:
+                raise
+            connection.client.create_bucket(Bucket=connection.bucket)
         connection.client.get_waiter("bucket_exists").wait(
             Bucket=connection.bucket, WaiterConfig={"Delay": 1, "MaxAttempts": 20}
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from bootstrap.errors import StoreError
@@ -14,13 +14,9 @@ RESERVED = ".envboot-"
 """Names that begin so are the local store's own: its signing key and unfinished files."""
 
 
-RENEWED = timedelta(days=1)
-"""An object of at most this age is not renewed: lifecycle rules count in days."""
-
-
-def is_old(found: Stat) -> bool:
-    """Tell whether an object is to be renewed when it is used."""
-    return datetime.now(timezone.utc) - found.modified > RENEWED
+def is_old(found: Stat, seconds: int) -> bool:
+    """Tell whether an object was last written longer ago than that."""
+    return (datetime.now(timezone.utc) - found.modified).total_seconds() > seconds
 
 
 def find_fault(key: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from bootstrap.errors import StoreError, UsageError
-from bootstrap.store import Expiry, SignedPost, SignedPut
+from bootstrap.store import DAY, Expiry, SignedPost, SignedPut
 from bootstrap.store.folder import CHUNK, Folder
 from bootstrap.store.keys import check_key, is_old
 from bootstrap.store.server import MAX_FORM, Server
@@ -104,14 +104,14 @@ class LocalStore:
         with self._explained("remove", key):
             self._folder.delete(check_key(key, self.url))
 
-    def renew(self, key: str) -> None:
-        """Make an object count as new again, where it is older than a day.
+    def renew(self, key: str, *, older: int = DAY) -> None:
+        """Make an object count as new again, where it is older than so many seconds.
 
         A folder expires nothing by itself; this is for whoever tidies one by the files' age.
         """
         with self._explained("renew", key):
             found = self._folder.find(check_key(key, self.url))
-            if found and is_old(found):
+            if found and is_old(found, older):
                 self._folder.touch(key)
 
     def list(self, prefix: str) -> Iterator[Stat]:

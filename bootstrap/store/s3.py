@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from bootstrap.errors import StoreError
-from bootstrap.store import Expiry, RoleAccess, SignedPost, SignedPut, Stat
+from bootstrap.store import DAY, Expiry, RoleAccess, SignedPost, SignedPut, Stat
 from bootstrap.store.keys import check_key, is_old
 from bootstrap.store.lifecycle import find_expiry
 from bootstrap.store.s3_connection import Connection
@@ -166,16 +166,16 @@ class S3Store:
         with self._explained("remove", key):
             self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
 
-    def renew(self, key: str) -> None:
-        """Make an object count as new again, where it is older than a day and the bucket expires
-        what is old.
+    def renew(self, key: str, *, older: int = DAY) -> None:
+        """Make an object count as new again, where it is older than so many seconds and
+        the bucket expires what is old.
 
         Raises:
             StoreError: also where the identity may not read and write the object.
         """
         with self._explained("renew", key):
             found = self.find(key)
-            if found and is_old(found) and self._expires(key):
+            if found and is_old(found, older) and self._expires(key):
                 self.copy_in_place(key)
 
     def copy_in_place(self, key: str) -> None:

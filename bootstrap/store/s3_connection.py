@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -43,7 +44,8 @@ class Connection:
         with self.explained("open"):
             self.session = boto3.session.Session()
             self.session.events.register("before-send.s3.PutObject", mark_sending)
-            self.client = self._connect(self.settings.region)
+            # The AWS CLI and all other SDKs read `AWS_REGION`; botocore knows its older name only.
+            self.client = self._connect(self.settings.region or os.environ.get("AWS_REGION"))
 
     def _connect(self, region: str | None, attempts: int = ATTEMPTS) -> S3Client:
         # Checksums in trailers are unknown to many services that speak S3, and would become

@@ -115,16 +115,16 @@ class AwsProvisioner:
         clients = self.find_clients(plan.wish.region)
         # Before the first call: whatever ends this process, what it started can be found.
         self._records.write(request.launch, plan.region)
-        fleet = self._fleets[request.launch] = Fleet(clients, plan, request)
+        fleet = self._fleets[request.launch] = Fleet(clients, plan, request, self._started)
         try:
             fleet.start()
+            if fleet.unknown:
+                self._end(clients, self._await_unknown(fleet, clients, request.launch))
             self._records.write(request.launch, plan.region, fleet.account)
         except BaseException as error:
             with defer_interrupts():
                 self._undo(fleet, clients, request.launch, error)
             raise
-        now = time.monotonic()
-        self._started.update(dict.fromkeys(fleet.started, now))
         return [
             to_instance(found, launch=request.launch, region=plan.region)
             for found in fleet.started.values()
@@ -132,8 +132,6 @@ class AwsProvisioner:
 
     def _undo(self, fleet: Fleet, clients: Clients, launch: str, why: BaseException) -> None:
         """End all that a launch has started, and what it may have started unanswered."""
-        now = time.monotonic()
-        self._started.update(dict.fromkeys(fleet.started, now))
         told: tuple[str, ...] = (f"Ended because of: {why!r}",)
         if isinstance(why, EnvbootError):
             told = (f"Ended because of: {why.message}", *why.causes)

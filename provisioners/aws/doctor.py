@@ -94,12 +94,13 @@ def _try(ask: Callable[[], Any]) -> Exception | None:
 
 
 def _questions(clients: Clients, wish: Wish) -> dict[str, Callable[[], Any]]:
-    ec2 = clients.ec2
+    ec2, kind = clients.ec2, wish.instance_type
+    types: Callable[..., Any] = ec2.describe_instance_types
+    offerings: Callable[..., Any] = ec2.describe_instance_type_offerings
+    only = [{"Name": "instance-type", "Values": [kind]}]
     asked: dict[str, Callable[[], Any]] = {
-        "ec2:DescribeInstanceTypes": lambda: ec2.describe_instance_types(MaxResults=5),
-        "ec2:DescribeInstanceTypeOfferings": lambda: ec2.describe_instance_type_offerings(
-            MaxResults=5
-        ),
+        "ec2:DescribeInstanceTypes": lambda: types(InstanceTypes=[kind]),
+        "ec2:DescribeInstanceTypeOfferings": lambda: offerings(Filters=only),
         "ec2:DescribeImages": lambda: ec2.describe_images(Owners=["self"], MaxResults=5),
         "ec2:DescribeSubnets": lambda: ec2.describe_subnets(MaxResults=5),
         "ec2:DescribeInstances": lambda: ec2.describe_instances(MaxResults=5),

@@ -13,7 +13,7 @@ from provisioners.aws.quotas import find_quota
 from provisioners.aws.request import Attempt, compose_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from provisioners import Request
     from provisioners.aws.clients import Clients
@@ -41,8 +41,8 @@ class Refusal:
 class Fleet:
     """The instances of one launch while they are being started.
 
-    `started` has what EC2 said of each, by id. `unknown` is how many more the last call may
-    have started without an answer.
+    `started` has what EC2 said of each, by id, `since` when that was. `unknown` is how many more
+    calls may have started whose answer did not arrive.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class Fleet:
         clients: Clients,
         plan: Plan,
         request: Request,
-        *,
-        sleep: Callable[[float], None] = time.sleep,
+        since: dict[str, float],
     ) -> None:
         self._clients = clients
         self._plan = plan
         self._request = request
-        self._sleep = sleep
+        self._since = since
+        self._lost = 0
         self._number = 0
         self.started: dict[str, Any] = {}
         self.account: str | None = None
@@ -127,26 +127,28 @@ class Fleet:
                 return None
             code = errors.find_code(error)
             if code in errors.CAPACITY | errors.EXHAUSTED:
+                self._lost = self.unknown
                 return Refusal(attempt=attempt, error=error)
             again = errors.is_busy(error) or errors.has_unknown_profile(error)
             if pause is None or not again:
                 raise self._explain([Refusal(attempt=attempt, error=error)]) from error
-            self._sleep(pause)
+            time.sleep(pause)
         raise AssertionError
 
     def _call(self, arguments: dict[str, Any], attempt: Attempt) -> Exception | None:
         with defer_interrupts():
-            before, self.unknown = self.unknown, attempt.most
+            # Until it is answered, and what an earlier call of the same token did, if that is open.
+            before, self.unknown = self.unknown, self._lost + attempt.most
             try:
                 answer = self._clients.starting.run_instances(**arguments)
             except errors.FAULTS as error:
-                # A call that was lost before is still open while nothing has been said of it.
-                if not errors.is_lost(error) and not (before and errors.is_busy(error)):
-                    self.unknown = 0
+                if not errors.is_lost(error):
+                    self.unknown = before
                 return error
-            self.unknown = 0
+            self.unknown = self._lost
             self.account = answer.get("OwnerId")
             self.started.update((item["InstanceId"], item) for item in answer["Instances"])
+            self._since.update(dict.fromkeys(self.started, time.monotonic()))
         return None
 
     def _explain(self, refusals: list[Refusal]) -> ProvisionError:

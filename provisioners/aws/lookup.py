@@ -88,6 +88,8 @@ def look_up(clients: Clients, wish: Wish, *, known: Sequence[Fault] = ()) -> Pla
 def _find_platform(clients: Clients, wish: Wish, faults: list[Fault]) -> str | None:
     """Return the platform of an instance type, None where that is a fault."""
     kind = wish.instance_type
+    if "instance-type" in wish.malformed:
+        return None
     try:
         found = clients.ec2.describe_instance_types(InstanceTypes=[kind])  # type: ignore[list-item]
     except ClientError as error:
@@ -221,7 +223,9 @@ def _find_network(clients: Clients, wish: Wish, faults: list[Fault]) -> _Network
 
     Subnets are tried in the order that the user gave, those of the default VPC by their zones.
     """
-    found = _find_subnets(clients, wish, faults)
+    found = None
+    if not wish.malformed & {"subnet", "zone"}:
+        found = _find_subnets(clients, wish, faults)
     if found is None:
         return _Network()
     networks = {subnet["VpcId"] for subnet in found}
@@ -243,7 +247,7 @@ def _find_network(clients: Clients, wish: Wish, faults: list[Fault]) -> _Network
                 )
             )
     offered = _find_zones(clients, wish.instance_type)
-    # An unknown type is offered nowhere, which is said already.
+    # An unknown type is offered nowhere, which is said already; some clouds do not tell at all.
     if places and offered and not any(place.zone in offered for place in places):
         faults.append(
             Fault(
@@ -252,7 +256,8 @@ def _find_network(clients: Clients, wish: Wish, faults: list[Fault]) -> _Network
                 hint=f"It is in {name_some(sorted(offered))}",
             )
         )
-    return _Network(places=tuple(place for place in places if place.zone in offered), groups=groups)
+    chosen = (place for place in places if not offered or place.zone in offered)
+    return _Network(places=tuple(chosen), groups=groups)
 
 
 def _find_subnets(clients: Clients, wish: Wish, faults: list[Fault]) -> list[Any] | None:
@@ -364,7 +369,7 @@ def _find_strategy(clients: Clients, wish: Wish, faults: list[Fault]) -> str | N
 
 def _check_profile(clients: Clients, wish: Wish, faults: list[Fault]) -> None:
     """Check the instance profile, where this identity may look; else RunInstances does."""
-    if not wish.profile:
+    if not wish.profile or "instance-profile" in wish.malformed:
         return
     name = wish.profile.rpartition("/")[2]
     look: Callable[..., Any] = clients.iam.get_instance_profile

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bootstrap.errors import ProvisionError
 from provisioners import Option
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from provisioners import Options
 
@@ -84,7 +84,10 @@ OPTIONS = (
     ),
 )
 
-_IDS = {"subnet": re.compile(r"subnet-[0-9a-f]{8,}"), "zone": re.compile(r"[a-z0-9-]+\d[a-z]")}
+_IDS = {
+    "subnet": (re.compile(r"subnet-[0-9a-f]{8,}"), "subnet-0123456789abcdef0"),
+    "zone": (re.compile(r"[a-z0-9-]+\d[a-z]"), "us-east-1a"),
+}
 _TYPE = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
 _PRICE = re.compile(r"\d+(\.\d+)?")
 _PROFILE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:instance-profile/\S+|[\w+=,.@-]{1,128}")
@@ -100,7 +103,10 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wish:
-    """What the user wants of EC2, as read from the options."""
+    """What the user wants of EC2, as read from the options.
+
+    `malformed` names the options that there is no use in looking up.
+    """
 
     instance_type: str = INSTANCE_TYPE
     image: str = IMAGES[0]
@@ -117,6 +123,7 @@ class Wish:
     max_price: str | None = None
     placement: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
+    malformed: frozenset[str] = frozenset()
 
 
 def read_wish(options: Options) -> tuple[Wish, list[Fault]]:
@@ -141,8 +148,8 @@ def read_wish(options: Options) -> tuple[Wish, list[Fault]]:
         placement=_text(options, "placement"),
         tags=_read_tags(_list(options, "tag"), faults),
     )
-    _check_words(options, wish, faults)
-    return wish, faults
+    malformed = frozenset(_check_words(options, wish, faults))
+    return replace(wish, malformed=malformed), faults
 
 
 def raise_faults(faults: Sequence[Fault]) -> None:
@@ -170,8 +177,10 @@ def _list(options: Options, name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((value,) if isinstance(value, str) else value))
 
 
-def _check_words(options: Options, wish: Wish, faults: list[Fault]) -> None:
+def _check_words(options: Options, wish: Wish, faults: list[Fault]) -> Iterator[str]:
+    """Add what is wrong with single words; yields the options that cannot be looked up."""
     if not _TYPE.fullmatch(wish.instance_type):
+        yield "instance-type"
         faults.append(
             Fault(
                 message=f"Expected an instance type, such as `m6i.large`, found "
@@ -187,17 +196,18 @@ def _check_words(options: Options, wish: Wish, faults: list[Fault]) -> None:
             )
         )
     for name, values in (("subnet", wish.subnets), ("zone", wish.zones)):
-        faults += [
-            Fault(message=f"Expected a {name}, such as `{example}`, found `{value}`")
-            for value in values
-            if not _IDS[name].fullmatch(value)
-            for example in [{"subnet": "subnet-0123456789abcdef0", "zone": "us-east-1a"}[name]]
-        ]
+        pattern, example = _IDS[name]
+        for value in values:
+            if not pattern.fullmatch(value):
+                yield name
+                text = f"Expected a {name}, such as `{example}`, found `{value}`"
+                faults.append(Fault(message=text))
     if _text(options, "public-ip") not in (None, "yes", "no"):
         faults.append(
             Fault(message=f"Expected `public-ip` as `yes` or `no`, found `{options['public-ip']}`")
         )
     if wish.profile and not _PROFILE.fullmatch(wish.profile):
+        yield "instance-profile"
         faults.append(
             Fault(
                 message=f"Expected an instance profile's name or ARN, found `{wish.profile}`",

@@ -11,6 +11,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from email.utils import formatdate, parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -43,16 +44,19 @@ class Gate(Proxy):
     """Stands before an S3 server and lets roles in.
 
     `may` says of method and key whether the policy allows it, `may_list` whether a missing key
-    is told from one that is denied.
+    is told from one that is denied. `age` is by how many seconds objects look older than they are.
+    `hasty` refuses before the body was read, and hangs up, as services do with large uploads.
     """
 
-    def __init__(self, endpoint: str, identity: Identity) -> None:
-        super().__init__(urlsplit(endpoint).port or 80, GateHandler)
+    def __init__(self, endpoint: str, identity: Identity, *, host: str = "127.0.0.1") -> None:
+        super().__init__(urlsplit(endpoint).port or 80, GateHandler, host=host)
         self.netloc = urlsplit(endpoint).netloc
         self.identity = identity
         self.sessions: dict[str, Session] = {}
         self.may: Callable[[str, str], bool] = lambda method, key: bool(method and key)
         self.may_list = True
+        self.age = 0.0
+        self.hasty = False
         self.refused: list[str] = []
 
     def issue(self, seconds: float) -> dict[str, str]:
@@ -78,6 +82,15 @@ class GateHandler(Handler):
     """Checks one request as S3 does."""
 
     server: Gate
+
+    def _pass(self) -> None:
+        refusal = self._check() if self.server.hasty else None
+        if refusal and int(self.headers.get("Content-Length", 0)) > 100_000:
+            self.server.refused.append(f"hasty {refusal[1]}")
+            self._answer(refusal[0], f"<Error><Code>{refusal[1]}</Code></Error>".encode())
+            self.close_connection = True
+            return
+        super()._pass()
 
     def admit(self, headers: dict[str, str]) -> tuple[int, bytes] | None:
         """Refuse what S3 would refuse; sign anew what passes."""
@@ -105,6 +118,14 @@ class GateHandler(Handler):
             self.server.refused.append("AccessDenied")
             return 403, b"<Error><Code>AccessDenied</Code></Error>"
         return status, data
+
+    def _answer(
+        self, status: int, body: bytes, *, cut: bool = False, headers: dict[str, str] | None = None
+    ) -> None:
+        if headers and "Last-Modified" in headers:
+            modified = parsedate_to_datetime(headers["Last-Modified"]).timestamp()
+            headers["Last-Modified"] = formatdate(modified - self.server.age, usegmt=True)
+        super()._answer(status, body, cut=cut, headers=headers)
 
     def _check(self) -> tuple[int, str] | None:
         """Return the status and code of S3's refusal."""

@@ -32,9 +32,14 @@ class Proxy(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(
-        self, port: int, handler: type[Handler] | None = None, *, keeps_host: bool = False
+        self,
+        port: int,
+        handler: type[Handler] | None = None,
+        *,
+        keeps_host: bool = False,
+        host: str = "127.0.0.1",
     ) -> None:
-        super().__init__(("127.0.0.1", 0), handler or Handler)
+        super().__init__((host, 0), handler or Handler)
         self.upstream = port
         self.keeps_host = keeps_host
         self.faults: list[list[Any]] = []

@@ -115,7 +115,7 @@ def test_an_archive_that_was_lost_is_put_back_under_its_index(
     assert_next_hits(new_guest, launch, one)
 
 
-@pytest.mark.parametrize("what", [500, "hang up"])
+@pytest.mark.parametrize("what", [500, 503, "hang up"])
 @pytest.mark.parametrize("name", ["env.tar.zst", "index.json"])
 def test_a_fault_while_publishing_is_waited_out(
     launch: Launch, new_guest: NewGuest, proxy: Proxy, what: int | str, name: str

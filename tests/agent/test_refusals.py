@@ -115,7 +115,7 @@ def edit(**changes: Any) -> Callable[[dict[str, Any]], Any]:
         (edit(frames=[[0, -1, 1, "", ""]], size=-1), ""),
         (edit(frames=[[0, 1, 1 << 62, "", ""]], size=1), "corrupt"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "change",
 )
 def test_a_damaged_index_is_refused(
     hit: Launch,

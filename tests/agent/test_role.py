@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from bootstrap.store.s3 import S3Store
 from tests.agent.gate import Gate
 from tests.agent.guests import SITE, Guest, Launch, Parts, make_launch, make_layer, make_manifest
 from tests.agent.proxy import running
-from tests.boot.metadata import MetadataServer
+from tests.boot.metadata import serve_metadata
 from tests.servers import s3_bucket, s3_server  # noqa: F401 - fixtures
 from tests.userdata.conftest import find_python
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.boot.metadata import MetadataServer
     from tests.servers import S3Server
 
     NewGuest = Callable[[str, Launch], Guest]
@@ -60,18 +61,6 @@ class Cloud:
     def asked_for_role(self) -> int:
         """How often credentials were fetched."""
         return sum(path == f"/latest/{ROLE_PATH}" for _, path in self.metadata.requests)
-
-
-@contextlib.contextmanager
-def serve_metadata() -> Iterator[tuple[MetadataServer, str]]:
-    """Run a metadata service of version 2 only on loopback; gives its endpoint too."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server = MetadataServer(listener, instance="i-0", user_data=b"", require_token=True)
-    try:
-        yield server, endpoint
-    finally:
-        server.close()
 
 
 @pytest.fixture
@@ -247,6 +236,17 @@ def test_a_clock_that_is_off_by_an_hour_works(
     assert read_reports(cloud.store, "launch", {})["second"].keys() == {"started", "result"}
 
 
+def test_a_large_upload_is_not_begun_with_a_clock_that_is_off(
+    cloud: Cloud, launch: Launch, new_guest: NewGuest, tmp_path: Path
+) -> None:
+    guest = new_guest("guest", launch)
+    assert_comes_from(guest, "install")
+    shift_clock(guest, tmp_path, 3600)
+    cloud.gate.hasty = True
+    assert guest.publish() == wire.READY
+    assert "hasty RequestTimeTooSkewed" not in cloud.gate.refused
+
+
 def test_a_machine_without_a_role_says_so_and_installs(
     cloud: Cloud, launch: Launch, new_guest: NewGuest
 ) -> None:
@@ -340,6 +340,14 @@ def test_a_base_that_has_ended_is_a_plain_miss_for_who_may_not_list(
     assert_comes_from(new_guest("first", launch), "install")
 
 
+def test_a_role_that_reads_bases_only_tells_a_missing_index_too(
+    cloud: Cloud, launch: Launch, new_guest: NewGuest
+) -> None:
+    cloud.gate.may_list = False
+    cloud.gate.may = lambda method, key: method == "PUT" or "/base/" in key
+    assert_comes_from(new_guest("first", launch), "install")
+
+
 def test_a_role_that_may_not_read_is_told_and_the_machine_installs(
     cloud: Cloud, launch: Launch, new_guest: NewGuest
 ) -> None:
@@ -388,9 +396,13 @@ def test_an_answer_to_a_report_that_was_lost_is_no_fault(
     assert read_reports(cloud.store, "launch", {})["guest"]["result"] == guest.result
 
 
-def test_of_two_publishers_at_once_both_are_content(
-    cloud: Cloud, launch: Launch, new_guest: NewGuest
+@pytest.mark.parametrize("auth", list(Auth), ids=lambda auth: auth.value)
+def test_of_several_publishers_at_once_all_are_content(
+    parts: Parts, cloud: Cloud, new_guest: NewGuest, tmp_path: Path, auth: Auth
 ) -> None:
+    launch = make_launch(parts, cloud.store, tmp_path / "cache", auth=auth)
+    if auth is Auth.ROLE:
+        launch = by_role(cloud, launch)
     guests = [new_guest(name, launch) for name in ("one", "two", "three")]
     for guest in guests:
         assert_comes_from(guest, "install")
@@ -402,11 +414,61 @@ def test_of_two_publishers_at_once_both_are_content(
     assert_comes_from(new_guest("next", launch), "archive")
 
 
-def test_the_rare_modules_are_fetched_as_the_role(
+def modified(cloud: Cloud, launch: Launch) -> dict[str, object]:
+    """When each of a base's objects was last written."""
+    found = cloud.store.list(f"{launch.base_key}/")
+    return {stat.key.rpartition("/")[2]: stat.modified for stat in found}
+
+
+def test_a_base_in_use_is_renewed_once_a_day(
+    cloud: Cloud, launch: Launch, new_guest: NewGuest
+) -> None:
+    first, second = new_guest("first", launch), new_guest("second", launch)
+    assert_comes_from(first, "install")
+    assert first.publish() == wire.READY
+    assert_comes_from(second, "archive")
+    before = modified(cloud, launch)
+    assert second.publish() == wire.READY
+    assert modified(cloud, launch) == before, "it is not a day old"
+    cloud.gate.age = 86_500
+    time.sleep(1.1)
+    start = len(cloud.gate.requests)
+    assert second.publish() == wire.READY
+    after = modified(cloud, launch)
+    assert all(after[name] > before[name] for name in before)  # type: ignore[operator]
+    puts = [each.rpartition("/")[2] for each in cloud.gate.requests[start:] if each[:3] == "PUT"]
+    assert puts == ["index.json", "env.tar.zst", "manifest.json"]
+    assert second.events[-1]["MESSAGE"] == "renew: done"
+    cloud.gate.age = 0
+    third = new_guest("third", launch)
+    assert_comes_from(third, "archive")
+    assert third.code() == first.code()
+
+
+def test_who_may_not_write_renews_nothing_and_says_so_quietly(
+    cloud: Cloud, launch: Launch, new_guest: NewGuest
+) -> None:
+    first, second = new_guest("first", launch), new_guest("second", launch)
+    assert_comes_from(first, "install")
+    assert first.publish() == wire.READY
+    assert_comes_from(second, "archive")
+    cloud.gate.age = 86_500
+    cloud.gate.may = lambda method, key: method == "GET" or "/reports/" in key
+    assert second.publish() == wire.READY
+    last = second.events[-1]
+    assert last["MESSAGE"].startswith(f"renew: forbidden: the role {ROLE} may not PUT http")
+    assert last["PRIORITY"] == 6
+
+
+def test_manifest_and_rare_modules_are_fetched_as_the_role(
     cloud: Cloud, launch: Launch, new_guest: NewGuest
 ) -> None:
     launch.config["command"] = ["python", "-c", "import alpha; print(alpha.NAME)"]
     guest = new_guest("guest", launch)
+    key = f"environments/{launch.manifest.environment_digest[7:]}.json"
+    launch.grants["manifest"] = {"get": launch.grants["auth"]["url"] + key}
+    guest.give(launch)
+    (guest.state / "manifest.json").unlink()
     for name in ("explain", "pack", "publish", "renew", "run", "watch"):
         (guest.lib / f"agent/{name}.py").unlink()
     assert guest.boot() == wire.READY

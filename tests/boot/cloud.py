@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import socket
+import subprocess
 import time
 from dataclasses import dataclass, field
 from threading import Event, Thread
@@ -15,7 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import boto3
 
-from tests.boot.machine import BootError, Report, Spec, boot
+from provisioners.image import kernel_beside
+from provisioners.qemu import can_accelerate, compose_command, find_format, make_overlay
+from tests.boot.machine import BootError, Spec, boot
+from tests.boot.metadata import ADDRESS, MAC, MetadataServer
 from tests.ec2 import REGION
 
 if TYPE_CHECKING:
@@ -59,7 +64,7 @@ class Cloud:
         """Return every instance as the API describes it."""
         pages = self.client.get_paginator("describe_instances").paginate()
         return {
-            instance["InstanceId"]: instance
+            instance["InstanceId"]: instance | {"ReservationId": reservation["ReservationId"]}
             for page in pages
             for reservation in page["Reservations"]
             for instance in reservation["Instances"]
@@ -73,7 +78,7 @@ class Cloud:
         answer = self.client.describe_instance_attribute(InstanceId=instance, Attribute="userData")
         user_data = base64.b64decode(answer["UserData"]["Value"])
         self.user_data[instance] = user_data
-        role = description.get("IamInstanceProfile", {}).get("Arn", "").rpartition("/")[2] or None
+        role = self._find_role(description["ReservationId"])
         ended = Event()
 
         def run() -> None:
@@ -85,6 +90,15 @@ class Cloud:
         thread = Thread(target=run, name=instance)
         self._threads[instance] = thread, ended
         thread.start()
+
+    def _find_role(self, reservation: str) -> str | None:
+        """Return the name of what all of a call have; moto gives it to the first alone."""
+        found = self.describe().values()
+        same = [each for each in found if each["ReservationId"] == reservation]
+        profiles = [
+            each["IamInstanceProfile"]["Arn"] for each in same if "IamInstanceProfile" in each
+        ]
+        return profiles[0].rpartition("/")[2] if profiles else None
 
     def close(self) -> None:
         """End every machine."""
@@ -115,11 +129,7 @@ def open_cloud(endpoint: str, booter: Booter) -> Iterator[Cloud]:
 
 
 def boot_in_nspawn(
-    root: Path,
-    folder: Path,
-    ports: tuple[int, ...],
-    credentials: Callable[[], dict[str, str]],
-    reports: dict[str, Report],
+    root: Path, folder: Path, ports: tuple[int, ...], credentials: Callable[[], dict[str, str]]
 ) -> Booter:
     """Return a booter of containers whose own EC2 datasource finds everything."""
 
@@ -132,11 +142,73 @@ def boot_in_nspawn(
             role=(role, credentials()) if role else None,
         )
         with boot(instance, spec, root=root, folder=folder / instance) as machine:
-            deadline = time.monotonic() + LONGEST
-            while machine.process.poll() is None and not ended.wait(0.1):
-                if time.monotonic() > deadline:
-                    raise BootError(f"{instance} hangs\n{machine.console()[-4000:]}")
+            _attend(instance, machine.process, folder / instance / "console.txt", ended)
             if machine.process.poll() is not None:
-                reports[instance] = machine.wait(1)
+                machine.wait(1)
 
     return run
+
+
+def boot_in_qemu(image: Path, folder: Path, credentials: Callable[[], dict[str, str]]) -> Booter:
+    """Return a booter of one virtual machine at a time, which takes itself for EC2's.
+
+    It must run in a network of its own: the guest reaches every port of its loopback at the
+    metadata service's address, and IMDSv2, without which there is nothing, on port 80.
+    """
+
+    def run(instance: str, user_data: bytes, *, role: str | None, ended: Event) -> None:
+        here = folder / instance
+        here.mkdir(parents=True)
+        make_overlay(image, find_format(image), here / "disk.qcow2")
+        service = MetadataServer(
+            socket.create_server(("127.0.0.1", 80), backlog=64),
+            instance=instance,
+            user_data=user_data,
+            role=(role, credentials()) if role else None,
+            require_token=True,
+        )
+        with contextlib.closing(service), (here / "qemu.log").open("wb") as log:
+            process = subprocess.Popen(_qemu(image, here), stdout=log, stderr=log)
+            try:
+                _attend(instance, process, here / "console.txt", ended)
+            finally:
+                process.kill()
+                process.wait()
+
+    return run
+
+
+def _qemu(image: Path, folder: Path) -> list[str]:
+    """Return a command line as `launch qemu` has, but for what EC2's machines say of themselves."""
+    command = compose_command(
+        folder,
+        seed="",
+        memory="2048",
+        cpus="2",
+        accelerate=can_accelerate(),
+        kernel=kernel_beside(image),
+    )
+    at = command.index("-smbios")
+    del command[at : at + 2]
+    # cloud-init's `ds-identify` knows EC2 by vendor, serial and UUID (DataSourceEc2.py).
+    uuid = "ec2b3f4a-0000-4000-8000-000000000001"
+    product = f"manufacturer=Amazon EC2,product=m6i.large,uuid={uuid},serial={uuid}"
+    command += ["-smbios", "type=0,vendor=Amazon EC2", "-smbios", f"type=1,{product}"]
+    network = f"user,id=net,net=169.254.0.0/16,host={ADDRESS},dhcpstart=169.254.0.15"
+    command[command.index("-netdev") + 1] = network
+    device = command.index("-device")
+    command[device + 1] += f",mac={MAC}"
+    return command
+
+
+def _attend(instance: str, process: subprocess.Popen[bytes], console: Path, ended: Event) -> None:
+    """Stay with a machine until it ends or is terminated.
+
+    Raises:
+        BootError: it does neither.
+    """
+    deadline = time.monotonic() + LONGEST
+    while process.poll() is None and not ended.wait(0.1):
+        if time.monotonic() > deadline:
+            text = console.read_text(errors="replace")
+            raise BootError(f"{instance} hangs\n{text[-4000:]}")

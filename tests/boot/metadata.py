@@ -6,14 +6,16 @@ keeps every request's method and path, so a test can tell who asked for what, an
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
+import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import socket
+    from collections.abc import Iterator
 
 ADDRESS = "169.254.169.254"
 REGION = "eu-central-1"
@@ -76,6 +78,18 @@ class MetadataServer:
         below = [leaf.removeprefix(folder) for leaf in self.tree if leaf.startswith(folder)]
         entries = {name.partition("/")[0] + ("/" if "/" in name else "") for name in below}
         return "\n".join(sorted(entries)).encode() if entries else None
+
+
+@contextlib.contextmanager
+def serve_metadata() -> Iterator[tuple[MetadataServer, str]]:
+    """Run the service of a machine without a role on loopback, IMDSv2 only; its endpoint too."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server = MetadataServer(listener, instance="i-0", user_data=b"", require_token=True)
+    try:
+        yield server, endpoint
+    finally:
+        server.close()
 
 
 def _leaves(instance: str, role: tuple[str, dict[str, str]] | None) -> dict[str, str]:

@@ -16,6 +16,7 @@ from bootstrap.store.local import LocalStore
 from bootstrap.userdata import LaunchPath, render
 from tests.agent.guests import MODULES, Parts, make_layer, make_manifest, make_parts
 from tests.agent.trees import write
+from tests.boot.metadata import serve_metadata
 from tests.index import serve_folder
 from tests.layer.projects import write_project
 from tests.servers import s3_bucket, s3_server
@@ -78,6 +79,29 @@ class Machines:
         )
 
 
+def give_notice(root: Path) -> None:
+    """Let a machine see that it is taken back, and wait until its hook has ended."""
+    with serve_metadata() as (metadata, endpoint):
+        notice = {"action": "terminate", "time": "2026-01-01T00:00:00Z"}
+        metadata.tree["meta-data/spot/instance-action"] = json.dumps(notice)
+        process = subprocess.Popen(
+            [str(root / "usr/local/bin/envboot-agent"), "watch"],
+            env={
+                "PATH": os.environ["PATH"],
+                "ENVBOOT_ROOT": str(root),
+                "AWS_EC2_METADATA_SERVICE_ENDPOINT": endpoint,
+            },
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout
+        for line in process.stdout:
+            if "the hook ended" in line:
+                break
+        process.terminate()
+        process.wait()
+
+
 @pytest.fixture(scope="session")
 def machines(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Machines:
     """Boot real machines, a folder each, from rendered user-data."""
@@ -98,7 +122,12 @@ def machines(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Machines
                 environment={},
             )
             document = render(
-                what, launch_path=LaunchPath.LOCAL, grants=grants, command=["echo", "done"]
+                what,
+                launch_path=LaunchPath.LOCAL,
+                grants=grants,
+                command=["echo", "done"],
+                watch=True,
+                hook="true",
             )
             root = folder / name
             write(folder, f"{name}.sh", document.payload)
@@ -118,7 +147,9 @@ def machines(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Machines
             assert done.returncode == 0, done.stderr
             state = root / "var/lib/envboot"
             seen.results.append(json.loads((state / "result.json").read_text()))
-            lines = (state / "events.jsonl").read_text().splitlines()
+
+        def note(name: str) -> None:
+            lines = (folder / name / "var/lib/envboot/events.jsonl").read_text().splitlines()
             seen.records += [json.loads(line) for line in lines]
 
         boot("first", manifest, layer)
@@ -126,6 +157,9 @@ def machines(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Machines
         archive = next(seen.bucket.glob("base/*/env.tar.zst"))
         archive.write_bytes(archive.read_bytes()[::-1])
         boot("second", manifest, layer)
+        give_notice(folder / "second")
+        for name in ("first", "second"):
+            note(name)
     assert [result["source"] for result in seen.results] == ["install", "archive", "install"]
     return seen
 
@@ -183,7 +217,7 @@ def project(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="session")
 def launches(project: Project) -> Iterator[list[dict[str, Any]]]:
-    """Return what `envboot launch --json` prints: on a miss, then on a damaged archive."""
+    """Return what `envboot launch local --json` prints: on a miss, then on a damaged archive."""
     words = ["launch", "local", "--python", "venv", "--keep", "--json", "--", "python", "-c"]
     first = project.json(*words, PROGRAM)
     archive = next(project.folder.glob("bucket/base/*/env.tar.zst"))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-MODULES = sorted([*ROOT.glob("bootstrap/**/*.py"), *ROOT.glob("provisioners/*.py")])
+MODULES = sorted([*ROOT.glob("bootstrap/**/*.py"), *ROOT.glob("provisioners/**/*.py")])
 TEMPLATES = sorted(path for path in ROOT.glob("templates/*") if path.is_file())
 GAP = "…"
 _FIELD = re.compile(r"%(\(\w+\))?[0-9.]*[sdrx]|\$\{[^}]*\}")

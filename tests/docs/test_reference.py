@@ -89,11 +89,16 @@ def test_the_variables_are_those_of_the_code() -> None:
     assert read | written == sources.find_variables()
 
 
+DETAILS = {"type": "m6i.large"}
+GROUPS = {"provisioners", "s3", "tools"}
+
+
 def test_the_settings_are_those_of_the_code() -> None:
     fields = Settings.__dataclass_fields__
-    wanted = {name.replace("_", "-") for name in fields if name not in ("s3", "tools")}
+    wanted = {name.replace("_", "-") for name in fields if name not in GROUPS}
     wanted |= {f"s3.{name.replace('_', '-')}" for name in S3Settings.__dataclass_fields__}
     wanted |= {f"tools.<tool>.{name}" for name in Tool.__dataclass_fields__}
+    wanted.add("<provisioner>.<option>")
     table = rows("Settings")
     assert set(table) == wanted
     assert f"`{json.dumps(CHANNELS)}`" in table["channels"]
@@ -105,8 +110,9 @@ def test_the_example_of_settings_is_accepted_and_uses_every_one() -> None:
     (text,) = find_blocks(read_section(REFERENCE, "Settings"), "toml")
     settings = parse_settings(text)
     assert settings.tools
+    assert settings.provisioners
     for name in (*Settings.__dataclass_fields__, *S3Settings.__dataclass_fields__):
-        assert name.replace("_", "-") in text
+        assert name.replace("_", "-") in text or name == "provisioners"
     with pytest.raises(UsageError):
         parse_settings(f"{text}\nunknown = 1\n")
 
@@ -157,6 +163,16 @@ def test_the_message_ids_are_those_of_the_code_and_the_catalog() -> None:
     assert ids == set(table)
 
 
+def test_the_reports_are_those_of_the_code() -> None:
+    found = set()
+    for path in (ROOT / "bootstrap/agent").glob("*.py"):
+        for node in ast.walk(sources.parse(path)):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "report":
+                assert isinstance(node.args[0], ast.Constant)
+                found.add(node.args[0].value)
+    assert set(rows("Reports")) == found
+
+
 @pytest.mark.subprocess
 @pytest.mark.sockets
 class TestMachines:
@@ -166,7 +182,7 @@ class TestMachines:
         text, _, _ = read_section(REFERENCE, "Journal").partition("| message id |")
         assert set(read_rows(text)) == set().union(*machines.records)
         stages = {record["ENVBOOT_STAGE"] for record in machines.records}
-        assert stages - set(rows("Stages")) == {"run"}
+        assert stages - set(rows("Stages")) == {"run", "watch"}
 
     def test_the_bucket_has_the_keys_that_are_there(self, machines: Machines) -> None:
         assert compare(rows("Bucket"), machines.keys()) == ([], [])
@@ -210,7 +226,7 @@ class TestJson:
         assert_same("`envboot lock`: the manifest", found, known=known)
 
     def test_launch(self, launches: list[dict[str, Any]]) -> None:
-        title = "`envboot launch --json`"
+        title = "`envboot launch local --json`"
         assert_same(title, *launches)
         table = rows(title)
         for step in launches[0]["steps"]:
@@ -232,9 +248,15 @@ class TestJson:
         # This project names a bucket of its own.
         assert compare(documented, seen | {"store/any"}) == ([], [])
 
+    def test_status(self, launches: list[dict[str, Any]], project: Project) -> None:
+        found = [project.json("status", each["launch"], "--json") for each in launches]
+        # Only clouds have them.
+        cloud = {"instances": [{"notice": {"notice": "spot-interruption"}, "details": DETAILS}]}
+        assert_same("`envboot status --json`", *found, cloud)
+
     def test_ls(self, launches: list[dict[str, Any]], project: Project) -> None:
         assert len(project.json("ls", "--json")) == len(launches)
-        assert_same("`envboot ls --json`", project.json("ls", "--json"))
+        assert_same("`envboot ls --json`", project.json("ls", "--json"), [{"details": DETAILS}])
 
     def test_plan(self, project: Project) -> None:
         words = ("plan", "--python", "venv", "--host-python", "--ignore", "mine", "--json")

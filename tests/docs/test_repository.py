@@ -81,7 +81,7 @@ def find_fault(words: list[str]) -> str | None:
         return next((f"no command {name}" for name in names if name not in known), None)
     if program == "render-userdata":
         rest = ["render-userdata", *rest]
-    if rest == ["…"]:
+    if rest[-1:] == ["…"] and len(rest) < 3:
         return None
     try:
         command, context, rest = find_command(rest)

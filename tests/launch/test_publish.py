@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bootstrap.agent.run import TAIL
-from bootstrap.errors import StoreError
+from bootstrap.errors import StoreError, UsageError
 from bootstrap.manifest import Base, Manifest, Python, Tool, Wheel
 from bootstrap.publish import MAX_REPORT, ORPHANED, Keys, publish, read_reports
+from bootstrap.store import DAY
 from bootstrap.store.local import LocalStore
 from tests.index import serve_folder
 
@@ -152,22 +153,61 @@ def test_a_report_may_be_as_large_as_the_largest_tail_of_output() -> None:
     assert len(worst) + 1000 < MAX_REPORT
 
 
-def test_reports_are_read_once_and_the_newest_of_each_event_counts(store: LocalStore) -> None:
-    def report(instance: str, at: int, event: str, text: bytes, launch: str = "one") -> str:
-        key = f"reports/{launch}/{instance}/{at:013}-{event}.json"
-        store.create(key, text)
-        return key
-
-    store.create("reports/one/launch.json", b'{"no": "instance"}')
-    first = report("one-0", 1, "started", b'{"a": 1}')
-    report("one-1", 9, "result", b'{"b": 2}')
-    report("one-1", 8, "result", b'{"b": 1}')
-    report("one-1", 11, "output", b'{"text": "second"}')
-    report("one-1", 10, "output", b'{"text": "first"}')
-    report("other-0", 1, "result", b"not read", launch="other")
+def test_of_each_event_the_newest_report_counts_and_output_is_kept_in_order(
+    store: LocalStore,
+) -> None:
+    for name, text in {
+        "one-0/1764000000001-started": '{"a": 1}',
+        "one-0/1764000000009-started": '{"a": 2}',
+        "one-0/1764000000007-output": '{"offset": 5, "text": "b"}',
+        "one-0/1764000000003-output": '{"offset": 0, "text": "a"}',
+        "one-1/1764000000003-result": '{"b": 2}',
+        "one-1/unfinished": "not a report",
+    }.items():
+        store.create(f"reports/one/{name}.json", text.encode())
+    store.create("reports/one/launch.json", b"not read")
+    store.create("reports/other/other-0/1764000000003-result.json", b"not read")
     known: dict[str, Any] = {}
-    output = [{"text": "first"}, {"text": "second"}]
-    wanted = {"one-0": {"started": {"a": 1}}, "one-1": {"result": {"b": 2}, "output": output}}
+    outputs = [{"offset": 0, "text": "a"}, {"offset": 5, "text": "b"}]
+    wanted = {"one-0": {"started": {"a": 2}, "output": outputs}, "one-1": {"result": {"b": 2}}}
     assert read_reports(store, "one", known) == wanted
-    store.delete(first)
+    store.delete("reports/one/one-0/1764000000009-started.json")
     assert read_reports(store, "one", known) == wanted
+
+
+class Renewing(LocalStore):
+    """A bucket that notes what is renewed."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.renewed: list[str] = []
+
+    def renew(self, key: str, *, older: int = DAY) -> None:
+        self.renewed.append(key)
+
+
+def test_a_base_that_is_whole_is_renewed_the_index_first(tmp_path: Path) -> None:
+    keys = Keys(make_manifest())
+    with Renewing(f"file://{tmp_path}/renewing") as store:
+        put(make_manifest(), store, tmp_path / "cache")
+        assert store.renewed == []
+        for name in ("env.tar.zst", "index.json"):
+            store.create(f"{keys.base}/{name}", b"{}")
+        put(make_manifest(), store, tmp_path / "cache")
+    names = ("index.json", "env.tar.zst", "manifest.json")
+    assert store.renewed == [f"{keys.base}/{name}" for name in names]
+
+
+def test_a_bucket_without_roles_refuses_them(store: LocalStore, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"Bucket `file:///.*` knows no roles"):
+        publish(
+            make_manifest(),
+            None,
+            store,
+            launch="launch",
+            seconds=600,
+            cache=tmp_path / "cache",
+            environment={},
+            auth="role",
+        )
+    assert list(store.list("")) == []

@@ -137,4 +137,7 @@ def test_a_platform_that_a_provisioner_cannot_be_is_refused_before_anything_is_s
     (other,) = {"linux-64", "linux-aarch64"} - {PLATFORM}
     words = ["launch", "local", "--platform", other, "--python", "/none", "--", "true"]
     assert run(cli, words, "envboot") == 2
-    assert f"Cannot launch for `{other}`: instances of `local` are" in capsys.readouterr().err
+    assert (
+        f"Cannot make machines of `{other}`: those that were asked for are"
+        in capsys.readouterr().err
+    )

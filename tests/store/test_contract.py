@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bootstrap.errors import StoreError
-from bootstrap.store import Store, keys, open_store
+from bootstrap.store import Store, open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,20 +178,14 @@ def test_an_expiry_is_what_was_asked_for(store: Store) -> None:
     assert end.utcoffset() == timedelta(0)
 
 
-def test_renewing_an_object_leaves_its_content(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keys, "RENEWED", timedelta(seconds=-1))
+def test_renewing_an_object_leaves_its_content(store: Store) -> None:
     store.create("base/key", b"some bytes")
-    store.renew("base/key")
+    store.renew("base/key", older=-1)
     assert store.read("base/key") == b"some bytes"
 
 
-def test_renewing_what_is_not_there_makes_nothing(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keys, "RENEWED", timedelta(seconds=-1))
-    store.renew("base/missing")
+def test_renewing_what_is_not_there_makes_nothing(store: Store) -> None:
+    store.renew("base/missing", older=-1)
     assert list(store.list("")) == []
 
 

@@ -19,6 +19,7 @@ from bootstrap.errors import Exit
 from bootstrap.store import SignedPut
 from bootstrap.store.s3 import S3Store
 from bootstrap.store.s3_connection import Connection
+from provisioners import Option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -353,13 +354,32 @@ def test_settings_of_the_bucket_are_looked_at(
 def test_a_provisioner_adds_its_own_checks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    given: list[Any] = []
+
     class Cloud:
+        name = "cloud"
+        options = (
+            Option(name="instance-type", help="x"),
+            Option(name="root-size", help="x", kind="number"),
+            Option(name="spot", help="x", kind="flag"),
+            Option(name="spot-only", help="x", kind="flag"),
+            Option(name="subnet", help="x", kind="list"),
+        )
+
         def doctor(self, options: Any) -> Iterator[Check]:
+            given.append(options)
             yield Check(name="quota", status="failed", detail="No machine is left", hint="Ask")
 
     monkeypatch.setattr(doctor, "load_provisioner", lambda name: Cloud())
-    words = ["doctor", "qemu", "--store", f"file://{tmp_path}/bucket"]
+    words = ["doctor", "qemu", "--instance-type", "m6i.large", "--spot", "--subnet", "one"]
+    words += ["--store", f"file://{tmp_path}/bucket", "--subnet=two", "--root-size", "30"]
     assert run(cli, words, "envboot") == Exit.STORE
     seen = capsys.readouterr()
     assert "failed   quota              No machine is left\n" in seen.out
     assert seen.err.endswith("failed: `quota`\n")
+    assert given == [
+        {"instance-type": "m6i.large", "root-size": "30", "spot": "true", "subnet": ("one", "two")}
+    ]
+    for wrong in (["--zone", "a"], ["--root-size", "0"], ["one"]):
+        assert run(cli, ["doctor", "qemu", *wrong], "envboot") == Exit.USAGE
+    assert run(cli, ["doctor", "--zone", "a"], "envboot") == Exit.USAGE

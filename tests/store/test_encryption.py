@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from bootstrap.config import S3Settings
-from bootstrap.store import keys, open_store
+from bootstrap.store import open_store
 from bootstrap.store.s3 import S3Store
 from tests.store.guest import ask, post
 
@@ -146,20 +145,18 @@ class TestRenew:
         return made
 
     def test_a_day_old_object_is_copied_and_a_new_one_is_not(
-        self, store: S3Store, copies: list[str], monkeypatch: pytest.MonkeyPatch
+        self, store: S3Store, copies: list[str]
     ) -> None:
         store.renew("base/one")
         assert copies == []
-        monkeypatch.setattr(keys, "RENEWED", timedelta(seconds=-1))
-        store.renew("base/one")
-        store.renew("base/missing")
+        store.renew("base/one", older=-1)
+        store.renew("base/missing", older=-1)
         assert copies == ["base/one"]
 
     def test_what_the_bucket_keeps_for_ever_is_not_copied(
-        self, store: S3Store, copies: list[str], monkeypatch: pytest.MonkeyPatch
+        self, store: S3Store, copies: list[str]
     ) -> None:
-        monkeypatch.setattr(keys, "RENEWED", timedelta(seconds=-1))
-        store.renew("tools/one")
+        store.renew("tools/one", older=-1)
         assert copies == []
 
     def test_it_counts_as_new(self, store: S3Store, s3_server: S3Server, s3_bucket: str) -> None:
@@ -181,7 +178,9 @@ class TestRenew:
         events = store.connection.client.meta.events
 
         def replace(**_: Any) -> None:
-            client.put_object(Bucket=s3_bucket, Key="team/one/base/one", Body=b"another's")
+            client.put_object(
+                Bucket=s3_bucket, Key="team/one/base/one", Body=b"another's", ContentType="text/x"
+            )
 
         def remove(**_: Any) -> None:
             client.delete_object(Bucket=s3_bucket, Key="team/one/base/one")
@@ -190,6 +189,9 @@ class TestRenew:
             events.register_first("before-call.s3.CopyObject", meanwhile)
             store.copy_in_place("base/one")
             assert store.read("base/one") == left
+            if left:
+                found = client.head_object(Bucket=s3_bucket, Key="team/one/base/one")
+                assert found["ContentType"] == "text/x"
             events.unregister("before-call.s3.CopyObject", meanwhile)
 
     def test_who_may_not_see_the_rules_renews(
@@ -197,11 +199,9 @@ class TestRenew:
         store: S3Store,
         copies: list[str],
         proxy: Proxy,
-        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(keys, "RENEWED", timedelta(seconds=-1))
         proxy.strike(r"GET /[\w-]+$", 1, "403 AccessDenied")
         with open_store(store.url) as blind:
-            blind.renew("tools/one")
+            blind.renew("tools/one", older=-1)
         assert proxy.faults[0][1] == 0
         assert copies == ["tools/one"]

@@ -205,6 +205,36 @@ def test_where_there_is_tls_it_is_demanded_unless_told_not_to(
     assert outcomes(capsys, url)["TLS only"] == "changed"
 
 
+def test_a_new_bucket_is_where_boto3_says(
+    bucket: str,
+    client: S3Client,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "eu-north-1")
+    outcomes(capsys, f"s3://{bucket}")
+    assert client.get_bucket_location(Bucket=bucket)["LocationConstraint"] == "eu-north-1"
+
+
+def test_a_service_that_has_other_regions_than_amazon_chooses_itself(
+    s3_bucket: str,
+    s3_server: S3Server,
+    proxy: Proxy,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "eu-north-1")
+    proxy.strike(r"PUT /[\w-]+$", 1, "400 InvalidLocationConstraint")
+    assert outcomes(capsys, f"s3://{s3_bucket}-new")["bucket"] == "changed"
+    proxy.strike(r"PUT /[\w-]+$", 1, "400 InvalidLocationConstraint")
+    assert init(f"s3://{s3_bucket}-other", "--region", "eu-north-1") == Exit.STORE
+    assert "InvalidLocationConstraint" in capsys.readouterr().err
+
+
 def test_a_bucket_in_another_region_cannot_be_moved(
     bucket: str,
     client: S3Client,

@@ -150,6 +150,15 @@ def test_an_endpoint_that_is_no_url_is_told(
     assert "AWS_ENDPOINT_URL" in str(caught.value.hint)
 
 
+def test_the_region_is_named_as_every_sdk_but_boto3_names_it(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_REGION", "eu-west-3")
+    with open_store(f"s3://{s3_bucket}") as store:
+        assert "eu-west-3" in store.sign_get("key", 60)
+
+
 @pytest.mark.parametrize("sign", SIGNATURES.values(), ids=SIGNATURES)
 def test_signatures_name_the_region_of_the_bucket(
     moto: str, s3_bucket: str, monkeypatch: pytest.MonkeyPatch, sign: Method

@@ -102,6 +102,28 @@ def make_grants(manifest: Manifest, *, url_size: int = 412) -> dict[str, Any]:
     }
 
 
+def make_role_grants(manifest: Manifest) -> dict[str, Any]:
+    """Grants as a launch has them whose guests ask with their role."""
+    url = "https://team-envs.s3.eu-central-1.amazonaws.com/"
+    base = f"{url}base/{manifest.base_digest.partition(':')[2]}"
+    headers = {"If-None-Match": "*"}
+    environment = f"{url}environments/{manifest.environment_digest.partition(':')[2]}"
+    names = {"archive": "env.tar.zst", "index": "index.json"}
+    return {
+        "grants_version": 1,
+        "launch": "env-0123456789ab",
+        "auth": {"kind": "aws", "region": "eu-central-1", "url": url, "bucket": "team-envs"},
+        **{
+            kind: {"get": f"{base}/{name}", "put": {"url": f"{base}/{name}", "headers": headers}}
+            for kind, name in names.items()
+        },
+        "manifest": {"get": f"{environment}.json"},
+        "report": {"url": f"{url}reports/env-0123456789ab/", "headers": headers},
+        "tools": {sha("uv"): f"{url}tools/{sha('uv')}/uv"},
+        "agent": {"get": f"{url}tools/{sha('agent')}/agent.zip", "sha256": sha("agent")},
+    }
+
+
 def find_python(version: str) -> str:
     """Return an interpreter of that minor version, or skip the test."""
     candidates = [shutil.which(f"python{version}")]

@@ -99,7 +99,7 @@ def test_json_holds_the_document_and_its_costs(manifest: str, tmp_path: Path) ->
     done = envboot("--manifest", manifest, "--for", "ec2-base64", "--json", cwd=tmp_path)
     document = json.loads(done.stdout)
     assert set(document) == {
-        *("for", "rung", "encoding", "size", "limit", "costs", "rungs", "document")
+        *("for", "auth", "rung", "encoding", "size", "limit", "costs", "rungs", "document")
     }
     assert (document["for"], document["rung"], document["encoding"]) == (
         *("ec2-base64", "gzip", "base64"),
@@ -151,12 +151,27 @@ def test_a_layer_without_a_bucket_is_refused(tmp_path: Path) -> None:
         (["--part", "absent.yaml"], "Cannot read part `absent.yaml`"),
         (["--env", "1A=b"], "Expected `--env NAME=VALUE`, found `1A=b`"),
         (["--store", "file:///b"], "Cannot sign URLs that outlive this command in `file:///b`"),
+        (["--auth", "role"], "Cannot use `--auth role` without a bucket"),
+        (
+            ["--auth", "role", "--store", "file:///nowhere/b"],
+            "Bucket `file:///nowhere/b` knows no roles",
+        ),
+        (
+            ["--launch", "a/b"],
+            "Expected a name of letters, digits, `.`, `_` and `-` for `--launch`, found `a/b`",
+        ),
+        (
+            ["--for", "gce", "--on-interruption", "true"],
+            "Cannot watch for notices on launch path `gce`, which is not of EC2",
+        ),
         (["--expires", "8d"], "Expected a duration of at most `7d`, such as `24h`, found `8d`"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_done(
-    words: list[str], message: str, tmp_path: Path
+    words: list[str], message: str, manifest: str, tmp_path: Path
 ) -> None:
+    if "--auth" in words:
+        words = [*words, "--manifest", manifest]
     done = envboot(*words, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (Exit.USAGE, "")
     assert done.stderr.splitlines()[0] == f"error: {message}"
@@ -211,6 +226,68 @@ def test_with_a_bucket_the_document_grants_what_was_put_there(
         assert answer.read() == bare.to_bytes()
     with urllib.request.urlopen(grants["agent"]["get"]) as answer:
         assert (grants["agent"]["sha256"], answer.read()) == agent_zip()
+
+
+@pytest.mark.sockets
+def test_with_a_role_the_document_is_the_same_each_time_and_holds_no_secret(
+    s3_bucket: str,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    whole = make_manifest(400)
+    bare = replace(whole, base=replace(whole.base, tools={}))
+    (tmp_path / "m.json").write_bytes(bare.to_bytes())
+    store = f"s3://{s3_bucket}/team"
+    words = ("--manifest", "m.json", "--store", store, "--auth", "role", "--on-interruption", "a b")
+    done = envboot(*words, "--explain", "-o", "out", cwd=tmp_path)
+    assert (done.returncode, done.stderr.splitlines()[-2:]) == (
+        *(0, ["auth   role", "limit  16,384"]),
+    ), done.stderr
+    assert "manifest by role " in done.stderr
+    shown = [json.loads(envboot(*words, "--json", cwd=tmp_path).stdout) for _ in range(2)]
+    assert shown[0] == shown[1]
+    assert shown[0]["auth"] == "role"
+    assert (shown[0]["rung"], shown[0]["size"]) <= ("manifest", 16_384)
+    script = gzip.decompress(base64.b64decode(shown[0]["document"])).decode()
+    grants = json.loads(script.partition("grants.json\n")[2].partition("\n")[0])
+    assert "expires" not in grants
+    assert grants["launch"] == f"env-{bare.environment_digest[7:19]}"
+    assert grants["report"]["url"].endswith(f"/team/reports/{grants['launch']}/")
+    assert not re.search("Signature|Credential|admin", json.dumps(grants))
+    assert '"watch":{"hook":"a b"}' in script
+    assert "envboot-watch.service\n[Unit]" in script
+    other = json.loads(envboot(*words, "--launch", "nightly", "--json", cwd=tmp_path).stdout)
+    assert other["document"] != shown[0]["document"]
+
+
+@pytest.mark.sockets
+def test_signed_urls_that_their_credentials_cut_short_are_told(
+    s3_bucket: str,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bare = replace(make_manifest(3), base=replace(make_manifest(3).base, tools={}))
+    (tmp_path / "m.json").write_bytes(bare.to_bytes())
+    end = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(hours=2)
+    keys = {
+        "Version": 1,
+        "AccessKeyId": os.environ["AWS_ACCESS_KEY_ID"],
+        "SecretAccessKey": os.environ["AWS_SECRET_ACCESS_KEY"],
+        "Expiration": end.isoformat(),
+    }
+    (tmp_path / "keys.json").write_text(json.dumps(keys))
+    (tmp_path / "config").write_text(
+        f"[default]\ncredential_process = cat {tmp_path / 'keys.json'}\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    words = ("--manifest", "m.json", "--store", f"s3://{s3_bucket}", "-o", "out")
+    short = envboot(*words, "--expires", "1h", cwd=tmp_path)
+    assert short.returncode == 0, short.stderr
+    assert re.search(r"^Signed URLs live until \S+Z$", short.stderr, re.MULTILINE)
+    long = envboot(*words, "--expires", "24h", cwd=tmp_path)
+    until = f"Signed URLs live until {end:%Y-%m-%dT%H:%M:%SZ}, when the credentials that signed"
+    assert f"{until} them end\n\nhint: Let machines ask as their role" in long.stderr
 
 
 @pytest.mark.sockets

@@ -15,8 +15,14 @@ from bootstrap.agent import wire
 if TYPE_CHECKING:
     from pathlib import Path
 
-UNITS = ("envboot.service", "envboot-publish.service", "envboot-run.service", "envboot.target")
-FIELDS = {"STAGE", "DIGEST", "BYTES", "MS", "SOURCE", "ERROR"}
+UNITS = (
+    "envboot.service",
+    "envboot-publish.service",
+    "envboot-run.service",
+    "envboot-watch.service",
+    "envboot.target",
+)
+FIELDS = {"STAGE", "DIGEST", "BYTES", "MS", "SOURCE", "ERROR", "NOTICE", "NOTICE_TIME"}
 
 
 def entries() -> dict[str, str]:

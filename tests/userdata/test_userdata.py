@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bootstrap.errors import RenderError
 from bootstrap.parts import parse_part
 from bootstrap.userdata import LaunchPath, Rung, render
-from tests.userdata.conftest import make_grants, make_manifest, sha
+from tests.userdata.conftest import make_grants, make_manifest, make_role_grants, sha
 
 SMALL = {"__main__.py": "print('agent')\n"}
 COMMAND = ("python", "train.py")
@@ -40,6 +40,20 @@ def test_documents_are_pinned(golden: Golden, path: LaunchPath) -> None:
         agent=SMALL,
     )
     golden(f"userdata-{path.value}.txt", document.payload)
+
+
+def test_a_document_of_a_role_is_pinned(golden: Golden) -> None:
+    manifest = make_manifest(3)
+    document = render(
+        manifest,
+        launch_path=LaunchPath.EC2,
+        grants=make_role_grants(manifest),
+        agent={**SMALL, "agent/aws.py": "# signs\n", "agent/watch.py": "# looks\n"},
+        watch=True,
+        hook="checkpoint",
+    )
+    assert document.rung is Rung.PLAIN
+    golden("userdata-role.txt", document.payload)
 
 
 def test_a_document_that_fetches_everything_is_pinned(golden: Golden) -> None:
@@ -70,6 +84,58 @@ def test_ec2_takes_the_first_rung_that_fits(packages: int, url_size: int, rung: 
     )
     assert document.rung is rung
     assert len(document.payload) == document.size <= document.limit == 16_384  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("watch", [False, True])
+@pytest.mark.parametrize(
+    ("packages", "rung"), [(20, Rung.EXTRAS), (60, Rung.MANIFEST), (400, Rung.MANIFEST)]
+)
+def test_a_document_of_a_role_fits_ec2_too(packages: int, rung: Rung, watch: bool) -> None:
+    manifest = make_manifest(packages)
+    document = render(
+        manifest,
+        launch_path=LaunchPath.EC2,
+        grants=make_role_grants(manifest),
+        command=COMMAND,
+        watch=watch,
+        hook="/usr/local/bin/checkpoint --now" if watch else None,
+    )
+    assert document.rung is rung
+    # A hook, variables and parts want room, too.
+    assert len(document.payload) <= 16_384 - (3_072 if rung is Rung.MANIFEST else 0)
+
+
+def test_what_a_role_signs_with_travels_only_where_there_is_one() -> None:
+    manifest = make_manifest(60)
+    role, urls = make_role_grants(manifest), make_grants(manifest)
+    for grants, watch, wanted in (
+        *((role, False, True), (role, True, True)),
+        *((urls, False, False), (urls, True, False)),
+    ):
+        document = render(
+            manifest, launch_path=LaunchPath.EC2, grants=grants, command=COMMAND, watch=watch
+        )
+        text = gzip.decompress(document.payload).decode()
+        assert document.rung in (Rung.EXTRAS, Rung.MANIFEST)
+        assert ("/lib/agent/aws.py\n" in text) == wanted
+        assert "/lib/agent/watch.py\n" not in text
+        assert ("/envboot-watch.service\n[Unit]" in text) == watch
+        assert ("/lib/agent/run.py\n" in text) == (document.rung is Rung.EXTRAS)
+    bare = render(manifest, launch_path=LaunchPath.LOCAL, watch=True).payload.decode()
+    assert "/lib/agent/aws.py\n" in bare
+    assert "/lib/agent/watch.py\n" in bare
+    assert "agent/watch.py" not in render(manifest, launch_path=LaunchPath.LOCAL).payload.decode()
+
+
+def test_a_role_cannot_fetch_the_agent_that_would_sign_for_it() -> None:
+    manifest = make_manifest(400)
+    noise = {"__main__.py": "".join(f"# {sha(i)}\n" for i in range(600))}
+    with pytest.raises(RenderError) as caught:
+        render(manifest, launch_path=LaunchPath.EC2, grants=make_role_grants(manifest), agent=noise)
+    note = "only the agent itself can ask as the machine's role"
+    assert f"{Rung.AGENT.value}: {note}" in caught.value.causes
+    assert f"{Rung.BOTH.value}: {note}" in caught.value.causes
+    assert "--store" not in str(caught.value.hint)
 
 
 def test_without_a_bucket_60_packages_fit_ec2_with_all_that_a_machine_needs() -> None:

@@ -83,6 +83,7 @@ def test_while_instances_are_being_started(ec2: Ec2, tmp_path: Path, times: int)
     interrupt(process)
     # The call was under way, and was waited for.
     assert len(ec2.tokens) == times
+    assert not ec2.actions("DescribeInstances")
     assert ec2.alive(LAUNCH) == []
     assert not list(tmp_path.glob("aws/*"))
 

@@ -187,8 +187,10 @@ def test_everything_that_is_wrong_is_said_at_once(ec2: Ec2, aws: AwsProvisioner)
     error = refuse(
         aws, by_role=True, instance_type="m6i.lagre", tag=("x",), key="k", subnet=("subnet-0",)
     )
-    assert error.message == "Cannot launch on EC2, for 6 reasons"
-    assert len(error.causes) == 6
+    assert error.message == "Cannot launch on EC2, for 5 reasons"
+    assert len(error.causes) == 5
+    error = refuse(aws, instance_type="large", instance_profile="arn:x", zone=("nowhere",))
+    assert len(error.causes) == 3
 
 
 @pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION"])

@@ -298,6 +298,16 @@ class TestAnswers:
         (ended,) = ec2.actions("TerminateInstances")
         assert "InstanceId.3" in ended
 
+    def test_one_that_was_lost_and_then_refused_may_have_started_all_the_same(
+        self, ec2: Ec2, aws: AwsProvisioner, no_pauses: None
+    ) -> None:
+        ec2.strike("RunInstances", "lose the answer", times=1)
+        ec2.strike("RunInstances", "InsufficientInstanceCapacity", status=500, times=1)
+        made = aws.start(make_request(count=2))
+        assert {instance.details["zone"] for instance in made} == {"us-east-1b"}
+        alive = {found["InstanceId"] for found in ec2.alive(LAUNCH)}
+        assert alive == {instance.name for instance in made}
+
     def test_nothing_is_looked_for_where_nothing_can_have_started(
         self, ec2: Ec2, aws: AwsProvisioner
     ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from bootstrap.errors import ProvisionError
 from provisioners.aws.request import compose_template, encode_user_data
 from provisioners.aws.templates import check_name, put_template
+from tests.docs.pages import REFERENCE, read_rows, read_section
 from tests.launch.test_conda import open_conda_workspace
 from tests.launch.workspace import ENVBOOT
 from tests.provisioners.aws.plans import USER_DATA
@@ -157,6 +158,8 @@ class TestCommand:
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
         assert (told["name"], told["version"], told["made"]) == (NAME, 1, True)
+        title = "`envboot aws launch-template --json`"
+        assert set(read_rows(read_section(REFERENCE, title))) == set(told)
         held = read(ec2)
         tags = {tag["Key"]: tag["Value"] for tag in held["TagSpecifications"][0]["Tags"]}
         assert tags["envboot:launch"] == told["launch"]

@@ -1,0 +1,89 @@
+"""The whole way with a role: EC2's datasource, IMDSv2, an S3 server, the command's output."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bootstrap.publish import publish, read_reports
+from bootstrap.store.s3 import S3Store
+from bootstrap.userdata import LaunchPath, Rung, render
+from tests.agent.gate import Gate
+from tests.agent.proxy import running
+from tests.boot.conftest import root  # noqa: F401 - a fixture
+from tests.boot.environment import open_bench
+from tests.boot.machine import Spec, boot
+from tests.servers import s3_bucket, s3_server  # noqa: F401 - fixtures
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.servers import S3Server
+
+pytestmark = [pytest.mark.boot, pytest.mark.subprocess, pytest.mark.sockets]
+PROGRAM = """
+import getpass, numpy, time
+print(getpass.getuser(), numpy.__version__, flush=True)
+time.sleep(4)
+print("done")
+"""
+
+
+def test_a_booted_machine_asks_as_its_role_and_reports_while_it_works(
+    root: Path,  # noqa: F811
+    tmp_path: Path,
+    s3_bucket: str,  # noqa: F811
+    s3_server: S3Server,  # noqa: F811
+) -> None:
+    gate = Gate(s3_server.endpoint, s3_server.admin)
+    with (
+        open_bench(tmp_path / "bench") as bench,
+        S3Store(f"s3://{s3_bucket}/team") as store,
+        running(gate),
+    ):
+        manifest = bench.manifest(tiny=1)
+        grants = publish(
+            manifest,
+            None,
+            store,
+            launch="role",
+            seconds=3600,
+            cache=tmp_path / "cache",
+            environment={},
+            auth="role",
+        )
+        document = render(
+            manifest,
+            launch_path=LaunchPath.EC2,
+            grants=gate.redirect(grants),
+            command=["python", "-c", PROGRAM],
+        )
+        assert document.rung in (Rung.EXTRAS, Rung.MANIFEST)
+        text = gzip.decompress(document.payload).decode()
+        assert not any(session.token in text for session in gate.sessions.values())
+        channel, index, _ = bench.ports({**grants, "manifest": {"get": "http://h"}})
+        for name, source in (("role-one", "install"), ("role-two", "archive")):
+            spec = Spec(
+                user_data=document.payload,
+                datasource="ec2",
+                ports=(channel, index, gate.server_address[1]),
+                files=bench.mirror,
+                role=("envboot-guest", gate.issue(3600)),
+            )
+            with boot(name, spec, root=root, folder=tmp_path / name) as machine:
+                report = machine.wait(150)
+            reports = read_reports(store, "role", {})[f"i-{name}"]
+            result = json.loads(report.text("/var/lib/envboot/result.json"))
+            assert (result["outcome"], result["source"]) == ("ready", source), report.console
+            assert reports["result"] == result
+            assert reports["command"]["exit_code"] == 0
+            printed = reports["command"]["output"]
+            first, last = printed.splitlines()
+            assert first.split()[0] == "envboot"
+            assert last == "done"
+            assert reports["output"][0]["text"] == f"{first}\n"
+            assert ("publish" in reports) == (source == "install")
+        assert gate.refused == []
