@@ -94,8 +94,12 @@ class Workplace:
 
     def envboot(self, *words: str, query: str | None = None) -> str:
         """Run `envboot` there and return what it prints."""
+        return self.run(*ENVBOOT, *words, query=query)
+
+    def run(self, *words: str, query: str | None = None) -> str:
+        """Run a program there, as `envboot` runs, and return what it prints."""
         done = subprocess.run(
-            [*ENVBOOT, *words],
+            words,
             input=query,
             env=self.rendering,
             cwd=self.folder,
