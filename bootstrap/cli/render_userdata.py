@@ -113,7 +113,9 @@ def command(
     store = store or settings.store
     if auth == "role" and not store:
         raise UsageError(
-            "Cannot let machines ask as their role without a bucket",
+            "Cannot use `--for terraform` without a bucket"
+            if path == LaunchPath.TERRAFORM.value
+            else "Cannot use `--auth role` without a bucket",
             hint="Give one: `--store s3://bucket/prefix`",
         )
     if auth == "urls" and store and store.startswith("file:"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,7 +22,10 @@ from tests.servers import run_s3_server
 from tests.terraform.cloud import make_client, open_workplace, run_api
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from tests.servers import S3Server
 
 pytestmark = [
     pytest.mark.boot,
@@ -56,8 +60,8 @@ def test_the_template_boots_a_machine_that_is_ready_by_its_role(root: Path, tmp_
         prefix = make_environment(place.folder, channel, lambda words: place.run(*words))
 
         place.envboot("lock", "--python", str(prefix), "-o", "manifest.json")
-        words = ("--for", "terraform", "--store", f"s3://{BUCKET}/envboot")
-        words += ("--manifest", "manifest.json", "-o", "user-data.b64")
+        words = ["--for", "terraform", "--store", f"s3://{BUCKET}/envboot"]
+        words += ["--manifest", "manifest.json", "-o", "user-data.b64"]
         place.envboot("render-userdata", *words, "--", "python", "-c", CODE)
         manifest = parse_manifest((place.folder / "manifest.json").read_bytes())
         place.terraform.run("init", "-no-color")
@@ -69,8 +73,10 @@ def test_the_template_boots_a_machine_that_is_ready_by_its_role(root: Path, tmp_
         options = [word for name, value in given.items() for word in ("-var", f"{name}={value}")]
         place.terraform.run("apply", "-auto-approve", "-no-color", *options)
 
-        ec2 = make_client(api, "ec2")
-        (version,) = ec2.describe_launch_template_versions(
+        # From now on the bucket does for roles what the module's policy says, and nothing else.
+        policy = make_client(api, "iam").get_role_policy(RoleName="notebook", PolicyName="envboot")
+        gate.may = make_judge(policy["PolicyDocument"]["Statement"])
+        (version,) = make_client(api, "ec2").describe_launch_template_versions(
             LaunchTemplateName="notebook", Versions=["$Default"]
         )["LaunchTemplateVersions"]
         data = version["LaunchTemplateData"]
@@ -86,12 +92,37 @@ def test_the_template_boots_a_machine_that_is_ready_by_its_role(root: Path, tmp_
         result = json.loads(report.text("/var/lib/envboot/result.json"))
         assert (result["outcome"], result["source"], result["errors"]) == ("ready", "install", [])
         assert result["environment"] == manifest.environment_digest
-        launch = f"env-{manifest.environment_digest.removeprefix('sha256:')[:12]}"
-        listed = s3.client().list_objects_v2(Bucket=BUCKET, Prefix=f"envboot/reports/{launch}/")
-        keys_there = {each["Key"].rpartition("/")[2] for each in listed["Contents"]}
-        assert any(key.endswith("-command.json") or "command" in key for key in keys_there)
-        output = [
-            s3.client().get_object(Bucket=BUCKET, Key=each["Key"])["Body"].read().decode()
-            for each in listed["Contents"]
+        # The example's machine may report, and not publish.
+        assert list_keys(s3, "envboot/base/") == [f"{manifest.base_digest[7:]}/manifest.json"]
+        launch = f"env-{manifest.environment_digest[7:19]}"
+        reports = f"envboot/reports/{launch}/"
+        texts = [
+            s3.client().get_object(Bucket=BUCKET, Key=reports + key)["Body"].read().decode()
+            for key in list_keys(s3, reports)
         ]
-        assert any("ran in /opt/envboot/env as root: False" in text for text in output)
+        assert any("ran in /opt/envboot/env as root: False" in text for text in texts)
+
+
+def list_keys(s3: S3Server, prefix: str) -> list[str]:
+    """Return the keys below a prefix, without it."""
+    listed = s3.client().list_objects_v2(Bucket=BUCKET, Prefix=prefix)
+    return [each["Key"].removeprefix(prefix) for each in listed.get("Contents", ())]
+
+
+def make_judge(statements: list[dict[str, Any]]) -> Callable[[str, str], bool]:
+    """Return what the policy says of a method and a path on the bucket's service."""
+    actions = {"GET": "s3:GetObject", "PUT": "s3:PutObject"}
+
+    def may(method: str, path: str) -> bool:
+        resource = f"arn:aws:s3:::{path.lstrip('/')}"
+        return any(
+            actions.get(method) == each["Action"]
+            and any(fnmatchcase(resource, wanted) for wanted in _listed(each["Resource"]))
+            for each in statements
+        )
+
+    return may
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value

@@ -17,7 +17,9 @@ MODULE = ROOT / "modules/gcp"
 @pytest.mark.subprocess
 def test_variables_and_metadata_are_evaluated(tmp_path: Path) -> None:
     shutil.copy(MODULE / "variables.tf", tmp_path)
-    found = re.search(r"^locals \{\n.*?^\}\n", (MODULE / "main.tf").read_text(), re.DOTALL | re.M)
+    found = re.search(
+        r"^locals \{\n.*?^\}\n", (MODULE / "main.tf").read_text(), re.DOTALL | re.MULTILINE
+    )
     assert found
     output = 'output "metadata" {\n  value = local.metadata\n}\n'
     (tmp_path / "main.tf").write_text(found[0] + output)

@@ -1,5 +1,5 @@
 output "store_url" {
-  description = "The store for `render-userdata --store` and `[tool.envboot] store`; known once the bucket is there."
+  description = "The store, as `--store` and `[tool.envboot]` take it; known once the bucket is there."
   value       = "s3://${var.create_bucket ? aws_s3_bucket.this[0].id : var.bucket_name}${var.key_prefix == "" ? "" : "/${var.key_prefix}"}"
 
   # Nobody should publish before the bucket is closed and encrypted.
@@ -28,7 +28,7 @@ output "role_arn" {
 }
 
 output "instance_profile_name" {
-  description = "Name of the instance profile, as `envboot launch aws --instance-profile` takes it."
+  description = "Name of the instance profile, as `--instance-profile` of `envboot launch aws` takes it."
   value       = aws_iam_instance_profile.this.name
 }
 
