@@ -63,7 +63,7 @@ resource "google_storage_bucket" "this" {
 
     condition {
       age            = 1
-      matches_prefix = [local.root]
+      matches_prefix = local.root == "" ? null : [local.root]
     }
   }
 }
