@@ -44,7 +44,7 @@ bench: $(STAMP)
 	$(BIN)/python -m tests.bench
 
 golden: $(STAMP)
-	$(BIN)/python -m pytest -q --update-golden tests/userdata tests/test_manifest.py tests/launch tests/docs
+	$(BIN)/python -m pytest -q --update-golden tests/userdata tests/test_manifest.py tests/launch tests/docs tests/terraform/test_readme.py
 
 # Root on Debian gets what is missing; elsewhere the tests say what they lack.
 apt:

@@ -36,6 +36,7 @@ class LaunchPath(Enum):
 
     EC2 = "ec2"
     EC2_BASE64 = "ec2-base64"
+    TERRAFORM = "terraform"
     GCE = "gce"
     GCE_STARTUP_SCRIPT = "gce-startup-script"
     NOCLOUD = "nocloud"
@@ -51,6 +52,7 @@ class LaunchPath(Enum):
 _RULES = {
     LaunchPath.EC2: Rules(limit=16_384),
     LaunchPath.EC2_BASE64: Rules(limit=16_384, base64="always"),
+    LaunchPath.TERRAFORM: Rules(limit=16_384, base64="always"),
     LaunchPath.GCE: Rules(limit=262_144, limit_encoded=True, base64="gzip"),
     LaunchPath.GCE_STARTUP_SCRIPT: Rules(limit=262_144, gzip=False, mime=False),
     LaunchPath.NOCLOUD: Rules(),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bootstrap.store import Expiry
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_EC2 = (LaunchPath.EC2.value, LaunchPath.EC2_BASE64.value)
+_EC2 = (LaunchPath.EC2.value, LaunchPath.EC2_BASE64.value, LaunchPath.TERRAFORM.value)
 
 
 @click.command("render-userdata")
@@ -44,9 +44,8 @@ _EC2 = (LaunchPath.EC2.value, LaunchPath.EC2_BASE64.value)
 @click.option(
     "--auth",
     type=click.Choice(("urls", "role")),
-    default="urls",
-    show_default=True,
-    help="How the guest asks the bucket: by signed URLs, which end, or as its own role.",
+    help="How the guest asks the bucket: by signed URLs, which end, or as its own role."
+    "  [default: urls; `role` with `--for terraform`]",
 )
 @click.option(
     "--launch",
@@ -85,7 +84,7 @@ def command(
     selection: Selection,
     manifest: str | None,
     store: str | None,
-    auth: Literal["urls", "role"],
+    auth: Literal["urls", "role"] | None,
     launch: str | None,
     path: str,
     parts: tuple[str, ...],
@@ -107,13 +106,16 @@ def command(
         raise UsageError("Cannot take `--manifest` and choose an environment too")
     seconds = parse_duration(expires)
     _check(path, launch=launch, watch=on_interruption is not None)
+    auth = _choose_auth(path, auth)
     extra = [read_part(spec) for spec in parts]
     environment = dict(parse_variable(variable) for variable in variables)
     settings = read_settings(Path.cwd())
     store = store or settings.store
     if auth == "role" and not store:
         raise UsageError(
-            "Cannot use `--auth role` without a bucket",
+            "Cannot use `--for terraform` without a bucket"
+            if path == LaunchPath.TERRAFORM.value
+            else "Cannot use `--auth role` without a bucket",
             hint="Give one: `--store s3://bucket/prefix`",
         )
     if auth == "urls" and store and store.startswith("file:"):
@@ -122,15 +124,10 @@ def command(
             hint="Give a bucket that machines can reach, as in `--store s3://bucket/prefix`",
         )
     if manifest:
-        found, layer = _read_manifest(manifest)
+        found, layer = find_manifest(manifest)
     else:
         found, layer, words = _prepare(selection, settings, path, words)
-    if found.base.python.source == "host" and path != LaunchPath.LOCAL.value:
-        raise RenderError(
-            f"Cannot render for `{path}`: the manifest names this machine's own interpreter",
-            causes=(f"`{found.base.python.executable}`",),
-            hint="Lock without `--host-python`, so that the interpreter comes from a conda channel",
-        )
+    refuse_host(found, path)
     if found.layer and not store:
         names = ", ".join(f"`{project.name}`" for project in found.layer.projects) or "loose code"
         raise RenderError(
@@ -140,7 +137,7 @@ def command(
         )
     grants = expiry = None
     if store:
-        launch = launch or _name_launch(found, auth)
+        launch = launch or name_launch(found, auth)
         grants, expiry = _publish(
             found, layer, store, settings.s3, auth=auth, launch=launch, seconds=seconds
         )
@@ -164,7 +161,7 @@ def command(
         if expiry.is_short:
             click.echo("\nhint: Let machines ask as their role: `--auth role`", err=True)
     if as_json:
-        console.print_json(to_json(document, path, used))
+        console.print_json(to_json(document, path, used, found))
     else:
         _write(document, output)
 
@@ -178,11 +175,34 @@ def _check(path: str, *, launch: str | None, watch: bool) -> None:
     if watch and path not in _EC2:
         raise UsageError(
             f"Cannot watch for notices on launch path `{path}`, which is not of EC2",
-            hint="Use `--for ec2` or `--for ec2-base64`, or leave out `--on-interruption`",
+            hint="Use `--for ec2`, `--for ec2-base64` or `--for terraform`, "
+            "or leave out `--on-interruption`",
         )
 
 
-def _name_launch(manifest: Manifest, auth: str) -> str:
+def refuse_host(manifest: Manifest, path: str) -> None:
+    """Refuse an environment of this machine's own interpreter, which no other machine has."""
+    if manifest.base.python.source == "host" and path != LaunchPath.LOCAL.value:
+        raise RenderError(
+            f"Cannot render for `{path}`: the manifest names this machine's own interpreter",
+            causes=(f"`{manifest.base.python.executable}`",),
+            hint="Lock without `--host-python`, so that the interpreter comes from a conda channel",
+        )
+
+
+def _choose_auth(path: str, auth: Literal["urls", "role"] | None) -> Literal["urls", "role"]:
+    """Return how guests ask: what terraform keeps must not end, nor change from plan to plan."""
+    if path != LaunchPath.TERRAFORM.value:
+        return auth or "urls"
+    if auth == "urls":
+        raise UsageError(
+            "Cannot put signed URLs into what terraform keeps: they end, and change with each plan",
+            hint="Leave out `--auth`: machines ask as their role",
+        )
+    return "role"
+
+
+def name_launch(manifest: Manifest, auth: str) -> str:
     """Return the launch's name: with a role the same environment gives the same document."""
     if auth == "role":
         return f"env-{manifest.environment_digest.removeprefix('sha256:')[:12]}"
@@ -218,11 +238,12 @@ def render_table(document: Document, auth: str | None = None) -> str:
     return "\n".join([*lines, *([f"auth   {auth}"] if auth else []), f"limit  {limit}"])
 
 
-def to_json(document: Document, path: str, auth: str | None) -> dict[str, Any]:
+def to_json(document: Document, path: str, auth: str | None, manifest: Manifest) -> dict[str, Any]:
     """Return the stable JSON of `--json`; the document itself is base64 in `document`."""
     return {
         "for": path,
         "auth": auth,
+        "environment": manifest.environment_digest,
         "rung": document.rung.name.lower(),
         "encoding": document.encoding,
         "size": document.size,
@@ -250,7 +271,7 @@ def _columns(rows: list[tuple[str, str, str]], *, right: tuple[int, ...]) -> lis
     ]
 
 
-def _read_manifest(path: str) -> tuple[Manifest, Path | None]:
+def find_manifest(path: str) -> tuple[Manifest, Path | None]:
     """Read a manifest, and find its layer where it was locked on this machine."""
     from bootstrap.config import cache_folder
     from bootstrap.layer import find_archive

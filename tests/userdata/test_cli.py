@@ -99,7 +99,8 @@ def test_json_holds_the_document_and_its_costs(manifest: str, tmp_path: Path) ->
     done = envboot("--manifest", manifest, "--for", "ec2-base64", "--json", cwd=tmp_path)
     document = json.loads(done.stdout)
     assert set(document) == {
-        *("for", "auth", "rung", "encoding", "size", "limit", "costs", "rungs", "document")
+        *("for", "auth", "environment", "rung", "encoding", "size", "limit", "costs", "rungs"),
+        "document",
     }
     assert (document["for"], document["rung"], document["encoding"]) == (
         *("ec2-base64", "gzip", "base64"),
@@ -152,6 +153,11 @@ def test_a_layer_without_a_bucket_is_refused(tmp_path: Path) -> None:
         (["--env", "1A=b"], "Expected `--env NAME=VALUE`, found `1A=b`"),
         (["--store", "file:///b"], "Cannot sign URLs that outlive this command in `file:///b`"),
         (["--auth", "role"], "Cannot use `--auth role` without a bucket"),
+        (["--for", "terraform"], "Cannot use `--for terraform` without a bucket"),
+        (
+            ["--for", "terraform", "--auth", "urls"],
+            "Cannot put signed URLs into what terraform keeps: they end, and change with each plan",
+        ),
         (
             ["--auth", "role", "--store", "file:///nowhere/b"],
             "Bucket `file:///nowhere/b` knows no roles",

@@ -209,6 +209,7 @@ def test_each_path_gets_its_own_encoding() -> None:
     assert {path.value: (d.rung.name, d.encoding) for path, d in found.items()} == {
         "ec2": ("GZIP", None),
         "ec2-base64": ("GZIP", "base64"),
+        "terraform": ("GZIP", "base64"),
         "gce": ("PLAIN", None),
         "gce-startup-script": ("PLAIN", None),
         "nocloud": ("PLAIN", None),

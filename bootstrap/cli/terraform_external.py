@@ -1,0 +1,213 @@
+"""`envboot terraform-external`: user-data that Terraform renders in its plan.
+
+The protocol of Terraform's `external` data source: one JSON object of texts on stdin, one on
+stdout, and where it fails a message on stderr and an exit code that is not 0 (the documentation
+of provider hashicorp/external, "External Program Protocol").
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from bootstrap.cli.arguments import read_part
+from bootstrap.cli.render_userdata import find_manifest, name_launch, refuse_host
+from bootstrap.errors import EnvbootError, StoreError, UsageError, name_some
+from bootstrap.userdata import LaunchPath, render
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bootstrap.manifest import Manifest
+    from bootstrap.store import Store
+
+KEYS = ("store", "manifest", "environment", "command", "env", "parts", "on_interruption")
+_DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Query:
+    """What a plan asks for: exactly one of `manifest`, a file, and `environment`, a digest."""
+
+    store: str
+    manifest: str | None
+    environment: str | None
+    command: tuple[str, ...]
+    env: dict[str, str]
+    parts: tuple[str, ...]
+    on_interruption: str | None
+
+
+@click.command("terraform-external")
+def command() -> None:
+    """Render user-data for Terraform's `external` data source: JSON on stdin, JSON on stdout.
+
+    The query has `store` and one of `manifest`, a file, and `environment`, a digest that is in the
+    bucket; `command` (words, or a JSON list), `env` (a JSON object), `parts` (a JSON list of
+    [TYPE:]FILE) and `on_interruption` may be there. Machines ask the bucket as their role, so that
+    nothing in the document ends, and the same query gives the same document.
+    """
+    try:
+        answer = answer_query(parse_query(sys.stdin.read()), os.environ)
+    except EnvbootError as error:
+        fail(error)
+    click.echo(json.dumps(answer, sort_keys=True))
+
+
+def fail(error: EnvbootError) -> NoReturn:
+    """Tell an error in one line, which Terraform shows as it is, and end with 1."""
+    text = ": ".join([error.message, *error.causes])
+    hint = f" (hint: {error.hint})" if error.hint else ""
+    click.echo(f"error: {text}{hint}".replace("\n", " "), err=True)
+    raise click.exceptions.Exit(1)
+
+
+def parse_query(text: str) -> Query:
+    """Read what Terraform writes; raises UsageError."""
+    found = _parse_json("the query", text)
+    if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
+        raise UsageError("Expected a JSON object of texts on stdin, as Terraform writes it")
+    # Terraform cannot leave a key out: what is empty is not there.
+    query: dict[str, str] = {name: value for name, value in found.items() if value}
+    unknown = sorted(query.keys() - set(KEYS))
+    if unknown:
+        raise UsageError(
+            f"Expected no {name_some(unknown)} in the query", hint=f"Known are {name_some([*KEYS])}"
+        )
+    if "store" not in query:
+        raise UsageError("Expected `store` in the query, found nothing")
+    if ("manifest" in query) == ("environment" in query):
+        raise UsageError("Expected one of `manifest` and `environment` in the query")
+    environment = query.get("environment")
+    if environment and not _DIGEST.fullmatch(environment):
+        raise UsageError(f"Expected `environment` as `sha256:…`, found `{environment}`")
+    return Query(
+        store=query["store"],
+        manifest=query.get("manifest"),
+        environment=environment,
+        command=_parse_command(query.get("command", "")),
+        env=_parse_env(query.get("env", "{}")),
+        parts=_parse_list("parts", query.get("parts", "[]")),
+        on_interruption=query.get("on_interruption"),
+    )
+
+
+def answer_query(query: Query, environment: Mapping[str, str]) -> dict[str, str]:
+    """Put what machines need into the bucket and return the document, and what is in it.
+
+    `environment` leads to the logins of conda's channels.
+
+    Raises:
+        EnvbootError: as `render-userdata`.
+    """
+    from bootstrap.config import cache_folder, read_settings
+    from bootstrap.publish import Auth, publish
+    from bootstrap.store import open_store
+
+    settings = read_settings(Path.cwd())
+    parts = [read_part(spec) for spec in query.parts]
+    with open_store(query.store, settings=settings.s3) as store:
+        layer = None
+        if query.manifest:
+            manifest, layer = find_manifest(query.manifest)
+        else:
+            manifest = fetch_manifest(store, query.environment or "")
+        refuse_host(manifest, LaunchPath.TERRAFORM.value)
+        launch = name_launch(manifest, Auth.ROLE.value)
+        grants = publish(
+            manifest,
+            layer,
+            store,
+            launch=launch,
+            seconds=0,
+            cache=cache_folder(),
+            environment=environment,
+            auth=Auth.ROLE,
+        )
+    document = render(
+        manifest,
+        launch_path=LaunchPath.TERRAFORM,
+        grants=grants,
+        command=query.command,
+        environment=query.env,
+        parts=parts,
+        watch=query.on_interruption is not None,
+        hook=query.on_interruption,
+    )
+    return {
+        "user_data_base64": document.payload.decode("ascii"),
+        "environment_digest": manifest.environment_digest,
+        "base_digest": manifest.base_digest,
+        "launch": launch,
+    }
+
+
+def fetch_manifest(store: Store, digest: str) -> Manifest:
+    """Read the manifest of an environment that was rendered or launched before.
+
+    Raises:
+        StoreError: the bucket has none of that digest.
+    """
+    from bootstrap.manifest import parse_manifest
+
+    found = _DIGEST.fullmatch(digest)
+    assert found
+    key = f"environments/{found[1]}.json"
+    data = store.read(key)
+    if data is None:
+        raise StoreError(
+            f"Environment `{digest}` was not found in `{store.url}`",
+            hint="Put it there with `envboot render-userdata --for terraform --store URL`, "
+            "or give `manifest`",
+        )
+    manifest = parse_manifest(data)
+    if manifest.environment_digest != f"sha256:{found[1]}":
+        raise StoreError(
+            f"Expected environment `{digest}` at `{key}`, found `{manifest.environment_digest}`"
+        )
+    return manifest
+
+
+def _parse_json(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"Expected {name} in JSON, found `{text:.60}`") from error
+
+
+def _parse_command(text: str) -> tuple[str, ...]:
+    """Read a JSON list, or words as a shell splits them."""
+    if text.startswith("["):
+        return _parse_list("command", text)
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise UsageError(
+            f"Cannot split `command` into words: `{text}`", causes=(str(error),)
+        ) from error
+
+
+def _parse_list(name: str, text: str) -> tuple[str, ...]:
+    found = _parse_json(f"`{name}`", text)
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise UsageError(f"Expected `{name}` as a JSON list of texts, found `{text:.60}`")
+    return tuple(found)
+
+
+def _parse_env(text: str) -> dict[str, str]:
+    found = _parse_json("`env`", text)
+    if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
+        raise UsageError(f"Expected `env` as a JSON object of texts, found `{text:.60}`")
+    wrong = sorted(name for name in found if not _NAME.fullmatch(name))
+    if wrong:
+        raise UsageError(f"Expected names of variables in `env`, found {name_some(wrong)}")
+    return found

@@ -1,0 +1,92 @@
+data "aws_iam_policy_document" "trust" {
+  statement {
+    actions = ["sts:AssumeRole"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["ec2.amazonaws.com"]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "guest" {
+  statement {
+    sid       = "Read"
+    actions   = ["s3:GetObject"]
+    resources = [for folder in ["base", "environments", "layers", "packages", "tools"] : "${local.bucket_arn}/${local.root}${folder}/*"]
+  }
+
+  # With this S3 may say that a key is missing, where it would say that it is forbidden.
+  statement {
+    sid       = "TellMissing"
+    actions   = ["s3:ListBucket"]
+    resources = [local.bucket_arn]
+
+    condition {
+      test     = "StringLike"
+      variable = "s3:prefix"
+      values   = ["${local.root}*"]
+    }
+  }
+
+  statement {
+    sid       = "Create"
+    actions   = ["s3:PutObject"]
+    resources = [for folder in concat(["reports"], var.allow_publish ? ["base"] : []) : "${local.bucket_arn}/${local.root}${folder}/*"]
+
+    # Only with `If-None-Match`: what is there cannot be overwritten.
+    condition {
+      test     = "Null"
+      variable = "s3:if-none-match"
+      values   = ["false"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.allow_renew ? [true] : []
+
+    # A copy of an object onto itself takes no condition.
+    content {
+      sid       = "Renew"
+      actions   = ["s3:PutObject"]
+      resources = ["${local.bucket_arn}/${local.root}base/*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.kms_key_arn == null ? [] : [var.kms_key_arn]
+
+    content {
+      sid       = "UseKey"
+      actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+      resources = [statement.value]
+    }
+  }
+}
+
+resource "aws_iam_role" "this" {
+  name                 = var.name
+  description          = "What machines of ${var.name} may do: fetch their environment, and report"
+  assume_role_policy   = data.aws_iam_policy_document.trust.json
+  permissions_boundary = var.permissions_boundary_arn
+  tags                 = local.tags
+}
+
+resource "aws_iam_role_policy" "this" {
+  name   = "envboot"
+  role   = aws_iam_role.this.id
+  policy = data.aws_iam_policy_document.guest.json
+}
+
+resource "aws_iam_role_policy_attachment" "additional" {
+  for_each = var.additional_policy_arns
+
+  role       = aws_iam_role.this.name
+  policy_arn = each.value
+}
+
+resource "aws_iam_instance_profile" "this" {
+  name = var.name
+  role = aws_iam_role.this.name
+  tags = local.tags
+}

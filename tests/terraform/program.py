@@ -1,0 +1,89 @@
+"""The real Terraform with the real AWS provider, wherever this machine has them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+SECONDS = 300
+
+
+def give_up(reason: str) -> NoReturn:
+    """Skip; where everything must run, fail."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@cache
+def find_terraform() -> str | None:
+    """Return the program's path."""
+    return shutil.which("terraform")
+
+
+@cache
+def find_mirror() -> Path | None:
+    """Return the folder of a file system mirror that has the AWS provider, wherever it is.
+
+    Below it are `<registry>/hashicorp/aws/<version>/<platform>/terraform-provider-aws_…`.
+    """
+    words = ["find", "/", "-xdev", "-name", ".terraform", "-prune", "-o"]
+    words += ["-name", "terraform-provider-aws_v*", "-print"]
+    found = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+    for line in sorted(found.splitlines(), reverse=True):
+        path = Path(line)
+        if path.parts[-5:-3] == ("hashicorp", "aws"):
+            return path.parents[5]
+    return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terraform:
+    """Terraform in one folder, with nothing of the user's own settings."""
+
+    program: str
+    folder: Path
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *words: str, codes: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[str]:
+        """Run a command; it must end with one of `codes`."""
+        home = {"PATH": os.environ["PATH"], "HOME": str(self.folder)}
+        done = subprocess.run(
+            [self.program, *words],
+            env={**home, **self.variables},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        assert done.returncode in codes, f"{words}\n{done.stdout}\n{done.stderr}"
+        return done
+
+
+def make_terraform(folder: Path, variables: dict[str, str] | None = None) -> Terraform:
+    """Return Terraform in that folder, or end the test with what is missing."""
+    program = find_terraform()
+    if not program:
+        give_up("terraform is not on PATH")
+    settings = {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", "TF_INPUT": "0"}
+    return Terraform(program=program, folder=folder, variables={**settings, **(variables or {})})
+
+
+def make_terraform_with_aws(folder: Path, variables: dict[str, str] | None = None) -> Terraform:
+    """Return Terraform in that folder, which finds the AWS provider on this machine."""
+    mirror = find_mirror()
+    if not mirror:
+        give_up("the provider hashicorp/aws is nowhere on this machine")
+    file = folder / "terraform.rc"
+    file.write_text(
+        f'provider_installation {{\n  filesystem_mirror {{\n    path = "{mirror}"\n  }}\n}}\n'
+    )
+    return make_terraform(folder, {"TF_CLI_CONFIG_FILE": str(file), **(variables or {})})
