@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from bootstrap.doctor import Check
     from provisioners import Instance, Options, Request
     from provisioners.aws.clients import Clients
-    from provisioners.aws.fleet import Fleet
     from provisioners.aws.records import Record
     from provisioners.aws.request import Plan
+    from provisioners.aws.starting import Start
 
 SETTLE = 12.0
 """Seconds within which EC2 shows what it has started, and knows its id ("Eventual consistency")."""
@@ -47,7 +47,7 @@ class AwsProvisioner:
         self._records = Records((state or state_folder()) / "aws")
         self._clients: dict[str | None, Clients] = {}
         self._plans: dict[object, Plan] = {}
-        self._fleets: dict[str, Fleet] = {}
+        self._starts: dict[str, Start] = {}
         self._started: dict[str, float] = {}
 
     def check(self, options: Options, *, by_role: bool = False) -> str | None:
@@ -106,46 +106,46 @@ class AwsProvisioner:
         Raises:
             ProvisionError: EC2 refused; or what it started could not be ended again, by id.
         """
-        from provisioners.aws.fleet import Fleet
         from provisioners.aws.machines import to_instance
         from provisioners.aws.request import find_root_size
+        from provisioners.aws.starting import Start
 
         plan = self.find_plan(request.options)
         find_root_size(plan, request.room)
         clients = self.find_clients(plan.wish.region)
         # Before the first call: whatever ends this process, what it started can be found.
         self._records.write(request.launch, plan.region)
-        fleet = self._fleets[request.launch] = Fleet(clients, plan, request, self._started)
+        start = self._starts[request.launch] = Start(clients, plan, request, self._started)
         try:
-            fleet.start()
-            if fleet.unknown:
-                self._end(clients, self._await_unknown(fleet, clients, request.launch))
-            self._records.write(request.launch, plan.region, fleet.account)
+            start.run()
+            if start.unknown:
+                self._end(clients, self._await_unknown(start, clients, request.launch))
+            self._records.write(request.launch, plan.region, start.account)
         except BaseException as error:
             with defer_interrupts():
-                self._undo(fleet, clients, request.launch, error)
+                self._undo(start, clients, request.launch, error)
             raise
         return [
             to_instance(found, launch=request.launch, region=plan.region)
-            for found in fleet.started.values()
+            for found in start.started.values()
         ]
 
-    def _undo(self, fleet: Fleet, clients: Clients, launch: str, why: BaseException) -> None:
+    def _undo(self, start: Start, clients: Clients, launch: str, why: BaseException) -> None:
         """End all that a launch has started, and what it may have started unanswered."""
         told: tuple[str, ...] = (f"Ended because of: {why!r}",)
         if isinstance(why, EnvbootError):
             told = (f"Ended because of: {why.message}", *why.causes)
         try:
-            self._end(clients, fleet.started)
-            if fleet.unknown:
-                self._end(clients, self._await_unknown(fleet, clients, launch))
+            self._end(clients, start.started)
+            if start.unknown:
+                self._end(clients, self._await_unknown(start, clients, launch))
         except ProvisionError as error:
             causes = (*error.causes, *told)
             raise ProvisionError(error.message, causes=causes, hint=error.hint) from why
-        fleet.started.clear()
+        start.started.clear()
         self._records.remove(launch)
 
-    def _await_unknown(self, fleet: Fleet, clients: Clients, launch: str) -> set[str]:
+    def _await_unknown(self, start: Start, clients: Clients, launch: str) -> set[str]:
         """Return the ids of what a call has started whose answer did not arrive."""
         from provisioners.aws.errors import FAULTS
         from provisioners.aws.machines import find_tagged
@@ -160,8 +160,8 @@ class AwsProvisioner:
                 )
                 hint = f"End it when it does: `envboot terminate {launch}`"
                 raise ProvisionError(told.message, causes=told.causes, hint=hint) from error
-            new = {item["InstanceId"] for item in found} - fleet.started.keys()
-            if len(new) >= fleet.unknown or time.monotonic() > end:
+            new = {item["InstanceId"] for item in found} - start.started.keys()
+            if len(new) >= start.unknown or time.monotonic() > end:
                 self._started.update(dict.fromkeys(new, time.monotonic()))
                 return new
             time.sleep(1)
@@ -244,9 +244,9 @@ class AwsProvisioner:
             raise clients.explain(error, message) from error
         seen = {}
         for launch in launches:
-            fleet = self._fleets.get(launch)
+            start = self._starts.get(launch)
             known = {item["InstanceId"]: item for item in found.get(launch, ())}
-            fresh = dict(fleet.started) if fleet else {}
+            fresh = dict(start.started) if start else {}
             shown = {name: item for name, item in fresh.items() if self._is_new(name)} | known
             seen[launch] = [
                 to_instance(item, launch=launch, region=clients.region) for item in shown.values()
@@ -349,10 +349,10 @@ class AwsProvisioner:
     def _drop_ended(self, clients: Clients, launches: set[str], ended: set[str]) -> None:
         """Remove the records of launches that have no other instances left."""
         for launch in launches:
-            fleet = self._fleets.get(launch)
-            if fleet:
-                for name in ended & fleet.started.keys():
-                    del fleet.started[name]
+            start = self._starts.get(launch)
+            if start:
+                for name in ended & start.started.keys():
+                    del start.started[name]
             try:
                 rest = {item.name for item in self._look(clients, [launch])[launch]}
             except ProvisionError:

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from bootstrap.manifest import parse_manifest
-from tests.agent.role.gate import Gate
 from tests.agent.proxy import running
+from tests.agent.role.gate import Gate
 from tests.boot.environment import make_environment
 from tests.boot.machine import Spec, boot
 from tests.channel import ensure_channel

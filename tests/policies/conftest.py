@@ -39,7 +39,7 @@ def world(
     monkeypatch.setattr(Connection, "is_aws", property(lambda _: True))
     monkeypatch.setattr(Connection, "is_encrypted", property(lambda _: True))
     monkeypatch.setattr("provisioners.aws.SETTLE", 2.0)
-    monkeypatch.setattr("provisioners.aws.fleet.PAUSES", (0.0,))
+    monkeypatch.setattr("provisioners.aws.starting.PAUSES", (0.0,))
     monkeypatch.setattr("botocore.session.create_loader", lambda *_: LOADER)
     account = gate.account
     account.differences.clear()

@@ -21,4 +21,4 @@ def aws(tmp_path: Path) -> AwsProvisioner:
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask again at once."""
-    monkeypatch.setattr("provisioners.aws.fleet.PAUSES", (0.0,) * 5)
+    monkeypatch.setattr("provisioners.aws.starting.PAUSES", (0.0,) * 5)

@@ -38,8 +38,8 @@ class Refusal:
         return errors.find_code(self.error)
 
 
-class Fleet:
-    """The instances of one launch while they are being started.
+class Start:
+    """One launch while its instances are being started.
 
     `started` has what EC2 said of each, by id, `since` when that was. `unknown` is how many more
     calls may have started whose answer did not arrive.
@@ -62,7 +62,7 @@ class Fleet:
         self.account: str | None = None
         self.unknown = 0
 
-    def start(self) -> None:
+    def run(self) -> None:
         """Start all that are missing.
 
         Spot instances of any zone are preferred to on-demand ones, and those of one zone to
