@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from typing import TYPE_CHECKING
 
 import botocore.session
@@ -23,6 +24,8 @@ from tests.policies.documents import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.policies.documents import Document
 
 LARGEST = 6144
@@ -103,6 +106,42 @@ def test_every_statement_is_told_on_the_page() -> None:
     told = set(re.findall(r"`(Optional\w+)`", page))
     sids = {each["Sid"] for name in NAMES for each in read_policy(name)["Statement"]}
     assert told == {sid for sid in sids if sid.startswith("Optional")}
+
+
+@pytest.mark.subprocess
+def test_the_command_on_the_page_fills_all_files_in(tmp_path: Path) -> None:
+    page = (ROOT / "docs/aws.md").read_text("utf-8")
+    found = re.search(r"^```sh\n(mkdir policies\n.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert found
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    subprocess.run(["bash", "-euc", found[1]], cwd=tmp_path, check=True)
+    values = {
+        "BUCKET": "team-envs",
+        "PREFIX": "envboot",
+        "ACCOUNT": "111122223333",
+        "REGION": "eu-west-1",
+        "ROLE": "envboot-machine",
+        "KEY": "0a1b2c3d",
+    }
+    files = {file.stem: json.loads(file.read_text()) for file in tmp_path.glob("policies/*")}
+    assert files == {name: read_policy(name, values) for name in (*NAMES, "trust")}
+
+
+def test_a_bucket_without_a_prefix_wants_it_taken_out() -> None:
+    text = read_text("client").replace("PREFIX/", "")
+    document = json.loads(text)
+    lists = Need(
+        action="s3:ListBucket",
+        resource="arn:aws:s3:::BUCKET",
+        context={"s3:prefix": "reports/launch/"},
+    )
+    writes = Need(
+        action="s3:PutObject",
+        resource="arn:aws:s3:::BUCKET/layers/0.tar.zst",
+        context={"s3:if-none-match": "*"},
+    )
+    assert may(document, lists)
+    assert may(document, writes)
 
 
 def test_the_role_is_for_ec2_alone() -> None:
