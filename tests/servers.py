@@ -42,7 +42,7 @@ _STATEMENT = {"Effect": "Allow", "Action": ["s3:*"], "Resource": ["*"]}
 _TRUST = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": ["sts:AssumeRole"]}
 IAM = {
     "sts": {
-        "tokenDuration": "2s",
+        "tokenDuration": "6s",
         "maxSessionLength": "12h",
         "issuer": "seaweedfs-sts",
         "signingKey": base64.b64encode(b"the signing key of these tests..").decode(),
@@ -89,7 +89,7 @@ class S3Server:
     """May read and write, and may not list."""
 
     def open_session(self, seconds: int | None = None) -> Session:
-        """Return credentials of a session; it ends after two seconds, or from 900 on."""
+        """Return credentials of a session; it ends after six seconds, or from 900 on."""
         sts = boto3.client(
             "sts",
             endpoint_url=self.endpoint,

@@ -44,7 +44,7 @@ class Account:
     gate: Gate
     cloud: Cloud
     loopback: str
-    timeout: float = 120
+    timeout: float = 240
 
     def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run `envboot …`; it must end with `code`."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_ec2 import EC2Client
 
-LONGEST = 240
+LONGEST = 600
 """Seconds after which a machine that is not terminated has hung."""
 
 

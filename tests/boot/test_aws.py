@@ -105,7 +105,7 @@ def test_a_real_kernel_finds_ec2_by_itself_and_its_role_by_imdsv2(tmp_path: Path
             lambda ports, role: boot_in_qemu(image, folder / "machines", role),
             loopback=ADDRESS,
         ) as opened:
-            account = replace(opened, timeout=240)
+            account = replace(opened, timeout=600)
             account.use_session()
             (instance,) = account.launch(*BY_ROLE, "--", "python", "-c", CODE)["instances"]
             assert (instance["outcome"], instance["source"]) == ("ready", "install")
