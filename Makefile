@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Processes that share the tests out; a file's tests stay together.
+JOBS ?= 2
 # Real boots and real file systems want Debian packages; `make test` installs what is missing.
 APT := $(shell cat .ci/apt-packages 2>/dev/null)
 
@@ -38,7 +40,8 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 test: $(STAMP) apt lint types
-	$(BIN)/python -m pytest -q
+	@# In the order of the folders: what takes longest would come last otherwise.
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench
