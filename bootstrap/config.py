@@ -118,7 +118,8 @@ def parse_settings(text: str) -> Settings:
         },
     )
     known = ("add", "channels", "exclude", "glibc", "ignore", "include", "loose-limit", "require")
-    _refuse_unknown(rest, path, (*known, "s3", "store", "tools", "torch-index"))
+    made = sorted(entry_points(group="envboot.provisioners").names)
+    _refuse_unknown(rest, path, (*known, "s3", "store", "tools", "torch-index", *made))
     return settings
 
 

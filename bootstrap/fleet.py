@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bootstrap.errors import CommandError, EnvbootError, GuestError, name_some
+from bootstrap.errors import CommandError, EnvbootError, GuestError, StoreError, name_some
 from bootstrap.outcomes import Outcome, find_reason
 from bootstrap.publish import read_reports
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from bootstrap.store import Store
     from provisioners import Instance, Provisioner, State
@@ -48,7 +50,7 @@ class Fleet:
     """One launch: where it reports, and who makes its instances, where that is known.
 
     `count` is how many instances there should be, `command` whether they run one, `about` what
-    the bucket has on the launch.
+    the bucket has on the launch, `end` why and when it was over, None while it is not.
     """
 
     launch: str
@@ -57,6 +59,7 @@ class Fleet:
     count: int = 0
     command: bool = False
     about: dict[str, Any] = field(default_factory=dict)
+    end: dict[str, str] | None = None
     _instances: dict[str, Instance] = field(default_factory=dict)
     _known: dict[str, Any] = field(default_factory=dict)
     _states: dict[str, State] = field(default_factory=dict)
@@ -79,29 +82,56 @@ class Fleet:
             ProvisionError: the platform does not answer.
         """
         # Asked first: what an instance reported before it ended is in the bucket by then.
-        self._ask()
+        self._ask(self._instances.values())
         reports = read_reports(self.store, self.launch, self._known)
         from provisioners import Instance
 
-        for name in reports:
-            self._instances.setdefault(name, Instance(name=name, launch=self.launch))
+        new = {
+            name: Instance(name=name, launch=self.launch)
+            for name in reports
+            if name not in self._instances
+        }
+        self._instances |= new
+        self._ask(new.values(), now=True)
         return [
             Outcome(
                 instance=instance,
                 reports=reports.get(name, {}),
-                state=self._states.get(name),
+                state=self._states.get(name) or self._ended(),
             )
             for name, instance in self._instances.items()
         ]
 
-    def _ask(self) -> None:
+    def _ask(self, instances: Iterable[Instance], *, now: bool = False) -> None:
         """Ask for the instances' states; a cloud at most every few seconds."""
-        if self.provisioner is None or not self._instances:
+        asked = list(instances)
+        if self.provisioner is None or not asked:
             return
-        if self.is_remote and time.monotonic() - self._asked < REMOTE_LONGEST:
+        if not now and self.is_remote and time.monotonic() - self._asked < REMOTE_LONGEST:
             return
-        self._states = self.provisioner.states(list(self._instances.values()))
+        self._states |= self.provisioner.states(asked)
         self._asked = time.monotonic()
+
+    def _ended(self) -> State | None:
+        """Return the state of what nobody can be asked about, once the launch is over."""
+        if not self.end:
+            return None
+        from provisioners import State
+
+        return State(alive=False, word="ended")
+
+
+def write_end(store: Store, launch: str, why: str) -> None:
+    """Leave a note in the bucket that a launch is over, and why; best effort, the first counts."""
+    document = {"why": why, "time": f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"}
+    with contextlib.suppress(StoreError):
+        store.create(f"reports/{launch}/ended.json", json.dumps(document).encode())
+
+
+def read_end(store: Store, launch: str) -> dict[str, str] | None:
+    """Return why and when a launch was over, None while it is not known to be."""
+    data = store.read(f"reports/{launch}/ended.json")
+    return json.loads(data) if data else None
 
 
 def read_record(store: Store, launch: str) -> dict[str, Any] | None:
@@ -132,7 +162,9 @@ def wait(fleet: Fleet, goal: Goal, *, timeout: float | None, looker: Looker) -> 
         looker.progress(outcomes)
         late = [outcome for outcome in outcomes if not _is_there(outcome, goal, fleet)]
         consoles.check(late)
-        if not late and len(outcomes) >= max(fleet.count, 1):
+        if not late and (len(outcomes) >= max(fleet.count, 1) or fleet.end):
+            if not outcomes:
+                raise GuestError(f"No instance of `{fleet.launch}` reported; {tell_end(fleet)}")
             return outcomes
         if time.monotonic() - start > (READY if timeout is None else timeout):
             if timeout is None:
@@ -141,6 +173,11 @@ def wait(fleet: Fleet, goal: Goal, *, timeout: float | None, looker: Looker) -> 
                 raise _refuse_late(fleet, late, goal, timeout)
         time.sleep(pause)
         pause = min(longest, pause * 1.1)
+
+
+def tell_end(fleet: Fleet) -> str:
+    """Say why and when a launch was over; empty while it is not."""
+    return f"it is over: {fleet.end['why']}, at {fleet.end['time']}" if fleet.end else ""
 
 
 class Consoles:

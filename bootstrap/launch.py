@@ -9,11 +9,11 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Protocol
 
 from bootstrap.errors import EnvbootError, UsageError, name_some
-from bootstrap.fleet import Fleet, Goal, Looker, wait
+from bootstrap.fleet import Fleet, Goal, Looker, wait, write_end
 from bootstrap.launches import Record, write_record
 from bootstrap.outcomes import raise_failures
 from bootstrap.prepare import Prepared, prepare
-from bootstrap.publish import Auth, publish, read_index
+from bootstrap.publish import Auth, publish, read_index, try_url
 from bootstrap.room import estimate_room
 from bootstrap.selection import Selection
 from bootstrap.userdata import LaunchPath, render
@@ -77,6 +77,12 @@ class Watcher(Looker, Protocol):
     def step(self, name: str) -> None:
         """A step on this machine begins: scan, lock, build, upload, render, start, wait, end."""
 
+    def begins(self, fleet: Fleet) -> None:
+        """Instances are about to be started."""
+
+    def ended(self, fleet: Fleet, instances: Sequence[Instance]) -> None:
+        """What was started was ended, since the launch failed or was interrupted."""
+
     def notes(self, notes: Sequence[Problem]) -> None:
         """What will not arrive as it is, told before anything is uploaded or started."""
 
@@ -134,6 +140,9 @@ def launch(
         auth=order.auth,
     )
     expiry = store.limits(order.seconds) if order.auth is Auth.URLS else None
+    if expiry and provisioner.guest_loopback is None:
+        # What is refused here would be refused on every machine, and they cost.
+        try_url(grants["agent"]["get"], store.url)
     clock.begin("render")
     document = render(
         prepared.manifest,
@@ -169,6 +178,7 @@ def launch(
     write_record(state, Record(launch=name, provisioner=provisioner.name, store=store.url))
     instances: list[Instance] | None = None
     try:
+        watcher.begins(fleet)
         clock.begin("start")
         instances = provisioner.start(request)
         fleet.add(instances)
@@ -179,14 +189,18 @@ def launch(
         if not keep:
             watcher.step("end")
             provisioner.terminate(instances)
+            write_end(store, name, "done")
     except BaseException as error:
         # Also when the interrupt came while they were being ended.
         watcher.step("end")
         if instances is None and not isinstance(error, EnvbootError):
             # It came before `start` could return them; a `start` that fails has ended its own.
             instances = provisioner.instances(name)
-        if instances and not (order.keep and fleet.is_remote):
-            provisioner.terminate(instances, keep=order.keep)
+        if not (order.keep and fleet.is_remote):
+            provisioner.terminate(instances or [], keep=order.keep)
+            watcher.ended(fleet, instances or [])
+            why = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            write_end(store, name, why)
         raise
     return Launched(
         launch=name,

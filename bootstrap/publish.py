@@ -281,6 +281,26 @@ def _download(name: str, tool: Tool) -> bytes:
     return data
 
 
+def try_url(url: str, store: str) -> None:
+    """Read with a signed URL, as machines do: without credentials.
+
+    Raises:
+        StoreError: the bucket refuses it.
+    """
+    request = urllib.request.Request(url, headers={"Range": "bytes=0-0"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            answer.read(1)
+    except (OSError, http.client.HTTPException) as error:
+        body = error.read(4000).decode(errors="replace") if hasattr(error, "read") else ""
+        words = re.findall("<(?:Code|Message)>([^<]*)", body)
+        raise StoreError(
+            f"Cannot let machines use `{store}` by signed URLs: it refuses one",
+            causes=(": ".join([str(error), *words]),),
+            hint="`envboot doctor` tries what machines do; with `--auth role` they need no URLs",
+        ) from error
+
+
 def read_index(store: Store, manifest: Manifest) -> dict[str, Any] | None:
     """Return the index of the published archive, None where there is none that can be read."""
     data = store.read(f"{Keys(manifest).base}/index.json")

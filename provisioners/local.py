@@ -60,9 +60,9 @@ class LocalProvisioner:
 
     name = "local"
     render_for = "local"
-    guest_loopback = "127.0.0.1"
+    guest_loopback: str | None = "127.0.0.1"
     host_python = True
-    role = None
+    role: str | None = None
     options: tuple[Option, ...] = ()
 
     def __init__(self) -> None:

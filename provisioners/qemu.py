@@ -75,9 +75,9 @@ class QemuProvisioner:
 
     name = "qemu"
     render_for = "nocloud"
-    guest_loopback = HOST
+    guest_loopback: str | None = HOST
     host_python = False
-    role = None
+    role: str | None = None
     options = (
         Option(name="image", help="The disk image to boot: qcow2 or raw.", metavar="FILE"),
         Option(name="make-image", help="Make a Debian 12 image if there is none.", kind="flag"),

@@ -120,6 +120,8 @@ def _usage(error: click.UsageError) -> EnvbootError:
         return EnvbootError(message)
     usage = " ".join(error.ctx.get_usage().split()).removeprefix("Usage: ")
     hint = f"Use `{usage}`; more is in `{error.ctx.command_path} --help`"
+    if isinstance(error, click.NoSuchOption) and "[-- COMMAND" in usage:
+        hint += "; options of your own command stand behind `--`"
     return EnvbootError(message, hint=hint)
 
 

@@ -171,6 +171,17 @@ def selects_environment(function: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+class TakesCommand(click.Command):
+    """A command whose `words` are what stands behind `--`, and nothing else."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read our own words first: a missing argument must not be taken from the command."""
+        at = args.index("--") if "--" in args else len(args)
+        rest = super().parse_args(ctx, args[:at])
+        ctx.params["words"] = (*ctx.params["words"], *args[at + 1 :])
+        return rest
+
+
 def read_part(spec: str) -> Part:
     """Read `--part [TYPE:]FILE`; raises UsageError and RenderError."""
     from bootstrap.parts import parse_part

@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bootstrap.cli import console
-from bootstrap.cli.arguments import parse_variable, read_part, selects_environment
-from bootstrap.cli.own_options import add_settings, takes_own_options
+from bootstrap.cli.arguments import (
+    TakesCommand,
+    parse_variable,
+    read_part,
+    selects_environment,
+)
+from bootstrap.cli.own_options import add_settings, own_options, takes_own_options
 from bootstrap.errors import UsageError
 from provisioners.aws.options import OPTIONS
 
@@ -29,7 +34,7 @@ def command() -> None:
     """Work with EC2 beside launches."""
 
 
-@command.command("launch-template")
+@command.command("launch-template", cls=TakesCommand)
 @click.argument("name")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND…]")
 @click.option("--store", metavar="URL", help="The bucket, as in `s3://bucket/prefix`.")
@@ -88,7 +93,12 @@ def launch_template(
     from provisioners.aws.templates import check_name, put_template
 
     check_name(name)
-    options = add_settings(provisioner.name, OPTIONS, options, settings)
+    # A template is by role, whatever the project says of launches.
+    known = own_options(provisioner)
+    own = dict(add_settings(provisioner.name, known, options, settings))
+    own.pop("auth", None)
+    hook = on_interruption or own.pop("on-interruption", None)
+    options = own
     plan = provisioner.find_plan(options, by_role=True)
     prepared = prepare(
         selection.placed(plan.platform),
@@ -113,8 +123,8 @@ def launch_template(
         command=prepared.command,
         environment=environment,
         parts=extra,
-        watch=on_interruption is not None,
-        hook=on_interruption,
+        watch=hook is not None,
+        hook=str(hook) if hook else None,
     )
     from provisioners.aws.request import compose_template, encode_user_data
 

@@ -11,7 +11,7 @@ import click
 
 from bootstrap.cli import console
 from bootstrap.cli.launch import default_store
-from bootstrap.cli.own_options import add_settings, read_own_options
+from bootstrap.cli.own_options import add_settings, own_options, read_own_options
 from bootstrap.config import read_settings
 from bootstrap.doctor import Check, check_store
 from bootstrap.errors import StoreError, name_some
@@ -55,8 +55,8 @@ def command(
     """
     settings = read_settings(Path.cwd())
     made = load_provisioner(provisioner) if provisioner else None
-    known = made.options if made else ()
-    options = read_own_options(provisioner or "doctor", known, list(own))
+    known = own_options(made) if made else ()
+    options = read_own_options(provisioner or "local", known, list(own))
     if made:
         options = add_settings(made.name, known, options, settings)
     url = store or default_store(settings)
@@ -89,7 +89,8 @@ def _check(
     if provisioner:
         doctor = getattr(provisioner, "doctor", None)
         if doctor:
-            yield from doctor(options)
+            own = {k: v for k, v in options.items() if k not in ("auth", "on-interruption")}
+            yield from doctor(own, by_role=options.get("auth") == "role")
         else:
             words = "It has nothing to check"
             yield Check(name=provisioner.name, status="skipped", detail=words)

@@ -49,7 +49,7 @@ def open_fleet(launch: str | None, store: str | None) -> Iterator[Fleet]:
     """
     from bootstrap.cli.launch import default_store
     from bootstrap.config import read_settings
-    from bootstrap.fleet import Fleet, read_record
+    from bootstrap.fleet import Fleet, read_end, read_record
     from bootstrap.store import open_store
 
     records = read_records(state_folder())
@@ -68,7 +68,7 @@ def open_fleet(launch: str | None, store: str | None) -> Iterator[Fleet]:
         if record is None and known is None:
             raise UsageError(
                 f"Unknown launch `{name}` in `{url}`",
-                hint="`envboot ls` lists those from here; `--store URL` names another bucket",
+                hint="`envboot ls --past` lists those from here; `--store URL` is another bucket",
             )
         about: dict[str, Any] = known or {}
         maker = record.provisioner if record else about.get("provisioner")
@@ -80,6 +80,7 @@ def open_fleet(launch: str | None, store: str | None) -> Iterator[Fleet]:
             count=about.get("count", 0),
             command=bool(about.get("command")),
             about=about,
+            end=read_end(bucket, name),
         )
         if provisioner:
             try:

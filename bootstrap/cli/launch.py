@@ -10,7 +10,7 @@ import click
 
 from bootstrap.cli import console, timings
 from bootstrap.cli.arguments import selects_environment
-from bootstrap.cli.own_options import add_settings, takes_own_options
+from bootstrap.cli.own_options import add_settings, own_options, takes_own_options
 from bootstrap.config import cache_folder, read_settings
 from bootstrap.errors import UsageError
 from provisioners import load_provisioner, provisioner_names, state_folder
@@ -71,21 +71,6 @@ _OPTIONS = (
         "--json", "as_json", is_flag=True, help="Print the outcome as JSON, output included."
     ),
 )
-_CLOUD_OPTIONS = (
-    click.option(
-        "--auth",
-        type=click.Choice(["urls", "role"]),
-        default="urls",
-        show_default=True,
-        help="How instances may use the bucket: by signed URLs, or by their own role.",
-    ),
-    click.option(
-        "--on-interruption",
-        metavar="COMMAND",
-        help="A shell command for when the platform is about to take an instance back.",
-    ),
-)
-"""Of provisioners whose instances can have a role."""
 
 
 class Launchers(click.Group):
@@ -130,10 +115,9 @@ def make_command(provisioner: Provisioner) -> click.Command:
     made = click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND…]")(
         made
     )
-    common = _OPTIONS + (_CLOUD_OPTIONS if provisioner.role else ())
-    for option in reversed(common):
+    for option in reversed(_OPTIONS):
         made = option(made)
-    made = takes_own_options(provisioner.options)(made)
+    made = takes_own_options(own_options(provisioner))(made)
     words = f"Run a command in your environment on `{provisioner.name}`.\n\n{_DOES}"
     return click.command(provisioner.name, help=words)(made)
 
@@ -160,8 +144,6 @@ def launch_on(
     keep: bool,
     fresh: bool,
     as_json: bool,
-    auth: str = "urls",
-    on_interruption: str | None = None,
 ) -> None:
     """Launch on one provisioner, and print what became of it."""
     from bootstrap.cli.arguments import parse_duration, parse_variable, read_part
@@ -183,6 +165,8 @@ def launch_on(
             causes=("Its instances cannot reach a folder of this machine",),
             hint="Give a bucket that they can reach, as in `--store s3://bucket/prefix`",
         )
+    own = dict(add_settings(provisioner.name, own_options(provisioner), options, settings))
+    auth, hook = own.pop("auth", "urls"), own.pop("on-interruption", None)
     order = Order(
         selection=selection,
         count=count,
@@ -190,11 +174,11 @@ def launch_on(
         environment=dict(parse_variable(text) for text in variables),
         dask=starts_dask(command),
         parts=tuple(read_part(spec) for spec in parts),
-        options=add_settings(provisioner.name, provisioner.options, options, settings),
+        options=own,
         timeout=timeout,
         seconds=parse_duration(expires),
         auth=Auth(auth),
-        hook=on_interruption,
+        hook=str(hook) if hook else None,
         fresh=fresh,
         keep=keep,
     )
@@ -242,4 +226,5 @@ def _print_kept(launched: Launched) -> None:
         details = "  ".join(instance.details.values())
         place = instance.root / "opt/envboot/env" if instance.root else instance.folder or details
         click.echo(f"kept `{instance.name}`: {place}", err=True)
-    click.echo(f"\nhint: End it with `envboot terminate {launched.launch}`", err=True)
+    what = "it" if len(launched.outcomes) == 1 else "them"
+    click.echo(f"\nhint: End {what} with `envboot terminate {launched.launch}`", err=True)

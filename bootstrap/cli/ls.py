@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -9,7 +10,8 @@ import click
 from bootstrap.cli import console
 from bootstrap.cli.fleets import JSON
 from bootstrap.errors import ProvisionError
-from provisioners import load_provisioner, provisioner_names
+from bootstrap.launches import read_records
+from provisioners import load_provisioner, provisioner_names, state_folder
 
 if TYPE_CHECKING:
     from provisioners import Instance, Provisioner
@@ -29,9 +31,18 @@ def find_instances() -> list[tuple[Provisioner, list[Instance]]]:
 
 
 @click.command("ls")
+@click.option("--past", is_flag=True, help="List the launches of the last 30 days instead.")
 @JSON
-def command(*, as_json: bool) -> None:
+def command(*, past: bool, as_json: bool) -> None:
     """List the instances that were started from here and not ended yet."""
+    if past:
+        records = read_records(state_folder())
+        if as_json:
+            console.print_json([asdict(record) for record in records])
+        elif records:
+            names = [(r.launch, r.provisioner, r.store) for r in records]
+            click.echo("\n".join(console.columns([("LAUNCH", "PROVISIONER", "STORE"), *names])))
+        return
     found = []
     for provisioner, instances in find_instances():
         states = provisioner.states(instances)

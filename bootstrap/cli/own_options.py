@@ -7,12 +7,34 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bootstrap.errors import UsageError, name_some
+from provisioners import Option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bootstrap.config import Settings
-    from provisioners import Option, Options
+    from provisioners import Options, Provisioner
+
+
+CLOUD_OPTIONS = (
+    Option(
+        name="auth",
+        choices=("urls", "role"),
+        help="How instances may use the bucket: by signed URLs, or by their own role."
+        "  [default: urls]",
+    ),
+    Option(
+        name="on-interruption",
+        metavar="COMMAND",
+        help="A shell command for when the platform is about to take an instance back.",
+    ),
+)
+"""Of every provisioner whose instances can have a role, beside its own."""
+
+
+def own_options(provisioner: Provisioner) -> tuple[Option, ...]:
+    """Return all that can be set for one provisioner's launches alone."""
+    return provisioner.options + (CLOUD_OPTIONS if provisioner.role else ())
 
 
 def takes_own_options(options: Sequence[Option]) -> Callable[[Any], Any]:
@@ -46,7 +68,7 @@ def add_settings(
     for name, value in settings.provisioners.get(provisioner, {}).items():
         path = f"tool.envboot.{provisioner}.{name}"
         if name not in known:
-            hint = f"Known are {name_some(sorted(known))}" if known else None
+            hint = f"Known are {name_some(sorted(known), most=len(known))}" if known else None
             raise UsageError(f"Unknown key `{path}`", hint=hint)
         if read := _read(known[name], value, path):
             found[name] = read
@@ -107,5 +129,6 @@ def read_own_options(name: str, options: Sequence[Option], words: list[str]) -> 
     """
     found: list[Options] = []
     reader: Any = takes_own_options(options)(lambda options: found.append(options))
-    click.command(name)(reader).main(words, prog_name=name, standalone_mode=False)
+    program = f"envboot launch {name}"
+    click.command(name)(reader).main(words, prog_name=program, standalone_mode=False)
     return found[0] if found else {}

@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING
 import click
 
 from bootstrap.cli import console
+from bootstrap.errors import name_some
 from bootstrap.outcomes import find_progress
 from bootstrap.output import Output
+
+SILENT = 150
+"""Seconds after which people want to know why an instance says nothing."""
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from typing_extensions import Self
 
+    from bootstrap.fleet import Fleet
     from bootstrap.outcomes import Outcome
     from bootstrap.scan.document import Problem
+    from provisioners import Instance
 
 
 class Screen:
@@ -34,6 +40,7 @@ class Screen:
         self._is_line_open = False
         self._output = Output()
         self._notices: dict[str, object] = {}
+        self._silent: set[str] = set()
         self._stages: dict[str, str] = {}
         self._line = ""
         self._start = time.monotonic()
@@ -49,6 +56,20 @@ class Screen:
     def step(self, name: str) -> None:
         """Show the step that begins on this machine."""
         self._show(name)
+
+    def begins(self, fleet: Fleet) -> None:
+        """Say by which name a launch in a cloud can be looked at."""
+        if fleet.is_remote and fleet.provisioner and not self._quiet:
+            self._show("")
+            made = console.count(fleet.count, "instance")
+            click.echo(f"launch {fleet.launch}: {made} on `{fleet.provisioner.name}`", err=True)
+
+    def ended(self, fleet: Fleet, instances: Sequence[Instance]) -> None:
+        """Say what does not run, and cost, any more."""
+        if fleet.is_remote and not self._quiet:
+            self._show("")
+            names = name_some([instance.name for instance in instances]) or "none had started"
+            click.echo(f"ended the instances of {fleet.launch}: {names}", err=True)
 
     def notes(self, notes: Sequence[Problem]) -> None:
         """Warn of what will not arrive as it is; with `--json` the document has it."""
@@ -67,6 +88,7 @@ class Screen:
         for outcome in outcomes:
             self._print_output(outcome, len(outcomes) > 1)
             self._print_notice(outcome)
+            self._print_silence(outcome)
             stage, done, total = find_progress(outcome)
             text = f"{stage} {done >> 20} of {total >> 20} MB" if total else stage
             texts.append(text)
@@ -95,6 +117,20 @@ class Screen:
             self._show("")
             if not self._quiet:
                 console.print_warning(f"`{name}`: {notice['notice']} at {notice['time']}")
+
+    def _print_silence(self, outcome: Outcome) -> None:
+        """Say once that an instance in a cloud has not reported yet, and what to look at."""
+        name, waited = outcome.instance.name, time.monotonic() - self._start
+        if outcome.reports or outcome.instance.root or outcome.gone or waited < SILENT:
+            return
+        if name not in self._silent and not self._quiet:
+            self._silent.add(name)
+            self._show("")
+            console.print_warning(
+                f"`{name}` has reported nothing for {waited / 60:.0f} minutes: it boots slowly, or "
+                "cannot reach the bucket. `envboot logs --console` shows its console, `envboot "
+                "doctor` tries the bucket"
+            )
 
     def _write(self, data: bytes, label: str) -> None:
         """Write output as it is, or with a label before each line, the last one ended too."""

@@ -8,6 +8,7 @@ import click
 
 from bootstrap.cli import console, timings
 from bootstrap.cli.fleets import JSON, looks_at_launch, open_fleet
+from bootstrap.fleet import tell_end
 from bootstrap.outcomes import describe_end, find_progress
 
 if TYPE_CHECKING:
@@ -38,7 +39,12 @@ def command(*, launch: str | None, store: str | None, as_json: bool) -> None:
 def render(fleet: Fleet, outcomes: Sequence[Outcome]) -> list[str]:
     """Return the table, a line an instance."""
     maker = f" of `{fleet.provisioner.name}`" if fleet.provisioner else ""
-    title = f"launch {fleet.launch}: {console.count(len(outcomes), 'instance')}{maker}"
+    count = console.count(max(fleet.count, len(outcomes)), "instance")
+    title = f"launch {fleet.launch}: {count}{maker}"
+    if len(outcomes) < fleet.count:
+        title += f", {len(outcomes)} seen"
+    if fleet.end:
+        title += f"; {tell_end(fleet)}"
     if not outcomes:
         return [title]
     rows = [HEAD, *(_row(outcome) for outcome in outcomes)]
@@ -69,6 +75,7 @@ def to_document(fleet: Fleet, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "environment": fleet.about.get("environment"),
         "base": fleet.about.get("base"),
         "count": fleet.count,
+        "end": fleet.end,
         "instances": [
             {
                 "name": outcome.instance.name,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import click
 
 from bootstrap.cli.fleets import LAUNCHES, STORE, open_fleet
 from bootstrap.cli.ls import find_instances
-from bootstrap.errors import ProvisionError, UsageError
+from bootstrap.errors import EnvbootError, ProvisionError, UsageError
 
 if TYPE_CHECKING:
     from provisioners import Instance, Provisioner
@@ -34,11 +35,22 @@ def command(launches: tuple[str, ...], *, every: bool, store: str | None) -> Non
             continue
         for instance in instances:
             click.echo(f"ended {instance.name}", err=True)
+        for launch in sorted({instance.launch for instance in instances}):
+            _note(launch, store)
     if len(failures) > 1:
         causes = tuple(cause for each in failures for cause in (each.message, *each.causes))
         raise ProvisionError("Failed to end some instances", causes=causes, hint=failures[0].hint)
     if failures:
         raise failures[0]
+
+
+def _note(launch: str, store: str | None) -> None:
+    """Leave in the bucket that a launch is over, as far as it can be reached."""
+    from bootstrap.fleet import write_end
+
+    with contextlib.suppress(EnvbootError), open_fleet(launch, store) as fleet:
+        if not (fleet.provisioner and fleet.provisioner.instances(launch)):
+            write_end(fleet.store, launch, "terminated")
 
 
 def _find(

@@ -8,6 +8,7 @@ import click
 
 from bootstrap.cli import timings
 from bootstrap.cli.fleets import looks_at_launch, open_fleet
+from bootstrap.fleet import tell_end
 from bootstrap.outcomes import EXIT_CODES, describe_end, find_progress, find_reason
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def command(*, launch: str | None, store: str | None, instances: tuple[str, ...]
     with open_fleet(launch, store) as fleet:
         outcomes = choose(fleet.look(), instances)
         lines = [f"launch {fleet.launch}: {len(outcomes)} of {max(fleet.count, len(outcomes))}"]
+        if fleet.end:
+            lines.append(tell_end(fleet))
         for outcome in outcomes:
             lines += ["", *tell(fleet.provisioner, outcome)]
     click.echo("\n".join(lines))
@@ -65,5 +68,7 @@ def tell(provisioner: Provisioner | None, outcome: Outcome) -> Iterator[str]:
         yield f"  command  {describe_end(command['exit_code'])} after {command['ms'] / 1000:.1f} s"
         if meaning:
             yield f"           {meaning}"
+        if command["exit_code"]:
+            yield f"           `envboot logs {instance.launch} {instance.name}` shows its output"
     if (outcome.failed and not result.get("errors")) or (not result and outcome.gone):
         yield f"  console  {find_reason(provisioner, outcome)}"

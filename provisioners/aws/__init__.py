@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bootstrap.doctor import Check
-    from provisioners import Instance, Options, Request
+    from provisioners import Instance, Option, Options, Request
     from provisioners.aws.clients import Clients
     from provisioners.aws.records import Record
     from provisioners.aws.request import Plan
@@ -38,10 +38,10 @@ class AwsProvisioner:
 
     name = "aws"
     render_for = "ec2"
-    guest_loopback = None
+    guest_loopback: str | None = None
     host_python = False
-    role = "aws"
-    options = OPTIONS
+    role: str | None = "aws"
+    options: tuple[Option, ...] = OPTIONS
 
     def __init__(self, state: Path | None = None) -> None:
         self._records = Records((state or state_folder()) / "aws")
@@ -70,8 +70,7 @@ class AwsProvisioner:
                 Fault(
                     message="Expected an instance profile, whose role the machines sign with, "
                     "found none",
-                    hint="Name one with `--instance-profile`, or let them have signed URLs: "
-                    "`--auth urls`",
+                    hint="Name one with `--instance-profile`",
                 )
             )
         key = (wish, by_role)
@@ -360,11 +359,11 @@ class AwsProvisioner:
             if not rest - ended:
                 self._records.remove(launch)
 
-    def doctor(self, options: Options) -> Iterator[Check]:
+    def doctor(self, options: Options, *, by_role: bool = False) -> Iterator[Check]:
         """Check everything that a launch with these options asks of AWS; starts nothing."""
         from provisioners.aws.doctor import check_aws
 
-        return check_aws(self, options)
+        return check_aws(self, options, by_role=by_role)
 
     def _by_region(self, instances: Sequence[Instance]) -> dict[str | None, list[str]]:
         found: dict[str | None, list[str]] = {}

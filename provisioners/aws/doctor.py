@@ -29,7 +29,9 @@ NOBODY = "i-00000000000000000"
 ALLOWED = ("DryRunOperation", "InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed")
 
 
-def check_aws(provisioner: AwsProvisioner, options: Options) -> Iterator[Check]:
+def check_aws(
+    provisioner: AwsProvisioner, options: Options, *, by_role: bool = False
+) -> Iterator[Check]:
     """Check everything that a launch with these options asks of AWS, in its order."""
     wish, _ = read_wish(options)
     try:
@@ -45,7 +47,7 @@ def check_aws(provisioner: AwsProvisioner, options: Options) -> Iterator[Check]:
     yield Check(name="aws identity", status="ok", detail=f"`{who}`")
     yield _check_lookups(clients, wish)
     try:
-        plan = provisioner.find_plan(options)
+        plan = provisioner.find_plan(options, by_role=by_role)
     except ProvisionError as error:
         yield _failed("aws options", error)
         return
@@ -59,7 +61,7 @@ def check_aws(provisioner: AwsProvisioner, options: Options) -> Iterator[Check]:
 
 
 def _failed(name: str, error: ProvisionError) -> Check:
-    detail = ": ".join((error.message, *error.causes))
+    detail = "; ".join((error.message, *error.causes))
     return Check(name=name, status="failed", detail=detail, hint=error.hint)
 
 

@@ -95,6 +95,30 @@ def test_a_launcher_that_was_killed_leaves_a_launch_that_can_be_followed_and_end
     assert warm.survivors() == []
 
 
+def test_an_interrupted_launch_is_over_and_nobody_waits_for_it(warm: Workspace) -> None:
+    client = warm.start(*warm.command("--", "sh", "-c", "echo begun; sleep 60"))
+    wait_for(lambda: "begun" in show(warm, "logs").stdout)
+    client.send_signal(signal.SIGINT)
+    client.communicate()
+    document = status(warm)
+    assert document["end"]["why"] == "interrupted"
+    assert "; it is over: interrupted, at 20" in show(warm, "status").stdout
+    assert "it is over: interrupted, at 20" in show(warm, "why").stdout
+    done = show(warm, "wait", code=17)
+    assert "ended before the command did" in done.stderr
+    past = json.loads(show(warm, "ls", "--past", "--json").stdout)
+    assert past[-1]["launch"] == document["launch"]
+    assert document["launch"] in show(warm, "ls", "--past").stdout
+
+
+def test_a_launch_of_which_nothing_ever_reported_is_not_waited_for(warm: Workspace) -> None:
+    launch = warm.launch_json("--", "true")["launch"]
+    for file in (warm.state / f"store/reports/{launch}").glob("*/*.json"):
+        file.unlink()
+    done = show(warm, "wait", launch, code=16)
+    assert f"No instance of `{launch}` reported; it is over: done, at 20" in done.stderr
+
+
 def test_an_instance_that_cannot_come_up_is_waited_for_no_longer(warm: Workspace) -> None:
     (warm.index / "tiny_two-1.0-py3-none-any.whl").rename(warm.folder / "away.whl")
     try:

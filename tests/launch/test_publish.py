@@ -15,7 +15,7 @@ import pytest
 from bootstrap.agent.run import TAIL
 from bootstrap.errors import StoreError, UsageError
 from bootstrap.manifest import Base, Manifest, Python, Tool, Wheel
-from bootstrap.publish import MAX_REPORT, ORPHANED, Keys, publish, read_reports
+from bootstrap.publish import MAX_REPORT, ORPHANED, Keys, publish, read_reports, try_url
 from bootstrap.store import DAY
 from bootstrap.store.local import LocalStore
 from tests.index import serve_folder
@@ -211,3 +211,14 @@ def test_a_bucket_without_roles_refuses_them(store: LocalStore, tmp_path: Path) 
             auth="role",
         )
     assert list(store.list("")) == []
+
+
+def test_a_signed_url_that_the_bucket_refuses_is_told_before_any_machine_starts(
+    store: LocalStore,
+) -> None:
+    store.create("key", b"x")
+    try_url(store.sign_get("key", 60), store.url)
+    with pytest.raises(StoreError, match="by signed URLs: it refuses one") as caught:
+        try_url(store.sign_get("key", -1), store.url)
+    assert "AccessDenied: Request has expired" in caught.value.causes[0]
+    assert "Signature" not in caught.value.causes[0]
