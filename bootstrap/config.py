@@ -28,6 +28,10 @@ _GLIBC = re.compile(r"2\.\d+")
 _ENDPOINT = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?")
 _REGION = re.compile(r"[a-z0-9-]+")
 _KMS_KEY = re.compile(r"[A-Za-z0-9:/_.-]+")
+_PROJECT = re.compile(r"[a-z0-9.:-]+")
+_CLOUD_KMS_KEY = re.compile(r"projects/[^/\s]+/locations/[\w-]+/keyRings/[\w-]+/cryptoKeys/[\w-]+")
+_S3 = {"endpoint-url": _ENDPOINT, "region": _REGION, "kms-key": _KMS_KEY}
+_GCS = {"endpoint-url": _ENDPOINT, "project": _PROJECT, "kms-key": _CLOUD_KMS_KEY}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +47,19 @@ class S3Settings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GcsSettings:
+    """Where a `gs://` bucket is, and how its objects are encrypted; None is Google's own choice.
+
+    `project` is where a new bucket is made, `kms_key` the resource name of a Cloud KMS key that
+    encrypts whatever is written.
+    """
+
+    endpoint_url: str | None = None
+    project: str | None = None
+    kms_key: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """What a project asks for.
 
@@ -50,8 +67,8 @@ class Settings:
     is not conda's; `glibc` is the oldest that a guest may have; `store` is the default bucket.
     `exclude` are patterns of loose code that stays here, as in `.gitignore`, and `include` those
     of what goes with it though it is no code; `loose_limit` is how many MB (10^6 bytes) may travel.
-    `torch_index` is a mirror of PyTorch's indexes; `s3` is for buckets of `s3://`;
-    `provisioners` are tables of their own options by name, which they read themselves.
+    `torch_index` is a mirror of PyTorch's indexes; `s3` is for buckets of `s3://`, `gcs` for those
+    of `gs://`; `provisioners` are tables of their own options by name, which they read themselves.
     `require` names packages that no environment may lack; `ignore` and `add` come before what
     the command line says.
     """
@@ -68,6 +85,7 @@ class Settings:
     loose_limit: int = LOOSE_LIMIT
     torch_index: str | None = None
     s3: S3Settings = field(default_factory=S3Settings)
+    gcs: GcsSettings = field(default_factory=GcsSettings)
     provisioners: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -111,15 +129,16 @@ def parse_settings(text: str) -> Settings:
         include=_patterns(rest, "include", path),
         loose_limit=_parse_limit(rest.pop("loose-limit", LOOSE_LIMIT), f"{path}.loose-limit"),
         torch_index=_text(rest, "torch-index", path) if "torch-index" in rest else None,
-        s3=_parse_s3(rest.pop("s3", {}), f"{path}.s3"),
+        s3=S3Settings(**_parse_bucket(rest.pop("s3", {}), f"{path}.s3", _S3)),
+        gcs=GcsSettings(**_parse_bucket(rest.pop("gcs", {}), f"{path}.gcs", _GCS)),
         provisioners={
             name: _table(rest.pop(name), f"{path}.{name}")
             for name in entry_points(group="envboot.provisioners").names & rest.keys()
         },
     )
-    known = ("add", "channels", "exclude", "glibc", "ignore", "include", "loose-limit", "require")
+    known = ("add", "channels", "exclude", "gcs", "glibc", "ignore", "include", "loose-limit")
     made = sorted(entry_points(group="envboot.provisioners").names)
-    _refuse_unknown(rest, path, (*known, "s3", "store", "tools", "torch-index", *made))
+    _refuse_unknown(rest, path, (*known, "require", "s3", "store", "tools", "torch-index", *made))
     return settings
 
 
@@ -139,16 +158,15 @@ def _parse_tools(value: Any, path: str) -> dict[str, Tool]:
     return tools
 
 
-def _parse_s3(value: Any, path: str) -> S3Settings:
+def _parse_bucket(value: Any, path: str, patterns: dict[str, re.Pattern[str]]) -> dict[str, str]:
     rest = _table(value, path)
-    patterns = {"endpoint-url": _ENDPOINT, "region": _REGION, "kms-key": _KMS_KEY}
     found = {
         name.replace("-", "_"): _text(rest, name, path, pattern)
         for name, pattern in patterns.items()
         if name in rest
     }
     _refuse_unknown(rest, path, tuple(patterns))
-    return S3Settings(**found)
+    return found
 
 
 def _parse_channels(value: Any, path: str) -> tuple[str, ...]:

@@ -110,7 +110,7 @@ def launch(
     """
     name = f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     clock = Clock(watcher)
-    selection = _place(provisioner, order)
+    selection = _place(provisioner, store, order)
     prepared = prepare(
         selection,
         host_python=provisioner.host_python,
@@ -146,7 +146,7 @@ def launch(
     clock.begin("render")
     document = render(
         prepared.manifest,
-        launch_path=LaunchPath(provisioner.render_for),
+        launch_path=LaunchPath(provisioner.render_for(order.options)),
         grants=grants,
         command=prepared.command,
         environment=order.environment,
@@ -168,6 +168,7 @@ def launch(
         launch=name,
         count=order.count,
         user_data=document.payload,
+        encoding=document.encoding,
         fixed_prefix=prepared.manifest.base.python.source == "conda",
         room=estimate_room(prepared.manifest, read_index(store, prepared.manifest))
         if fleet.is_remote
@@ -212,12 +213,19 @@ def launch(
     )
 
 
-def _place(provisioner: Provisioner, order: Order) -> Selection:
+def _place(provisioner: Provisioner, store: Store, order: Order) -> Selection:
     """Return the selection for the platform of the instances; refuse what could never start."""
     if order.auth is Auth.ROLE and provisioner.role is None:
         raise UsageError(
             f"Cannot launch by role: instances of `{provisioner.name}` have none",
             hint="Leave `--auth` out",
+        )
+    access = store.role_access() if order.auth is Auth.ROLE else None
+    if access and access.kind != provisioner.role:
+        raise UsageError(
+            f"Cannot launch by role: bucket `{store.url}` does not know those of "
+            f"`{provisioner.name}`",
+            hint="Take a bucket of the same cloud, or signed URLs: `--auth urls`",
         )
     platform = provisioner.check(order.options, by_role=order.auth is Auth.ROLE)
     return order.selection.placed(platform)

@@ -105,7 +105,7 @@ def publish(
         "grants_version": GRANTS_VERSION,
         "launch": launch,
         **grant.common,
-        "archive": grant.both(f"{keys.base}/env.tar.zst"),
+        "archive": grant.both(f"{keys.base}/env.tar.zst", large=True),
         "index": grant.both(f"{keys.base}/index.json"),
         "manifest": {"get": grant.get(keys.environment)},
         "agent": {"get": grant.get(agent_key), "sha256": agent_sha256},
@@ -144,9 +144,12 @@ class _Grant:
     get: Callable[[str], str]
     put: Callable[[str], SignedPut]
 
-    def both(self, key: str) -> dict[str, Any]:
+    def both(self, key: str, *, large: bool = False) -> dict[str, Any]:
         signed = self.put(key)
-        return {"get": self.get(key), "put": {"url": signed.url, "headers": signed.headers}}
+        # Of what may be large the agent is to know how large.
+        most = {"max_bytes": signed.max_bytes} if large and signed.max_bytes else {}
+        put = {"url": signed.url, "headers": signed.headers}
+        return {"get": self.get(key), "put": put, **most}
 
 
 def _by_urls(store: Store, launch: str, seconds: int) -> _Grant:
@@ -170,22 +173,23 @@ def _as_role(store: Store, launch: str) -> _Grant:
         raise UsageError(
             f"Bucket `{store.url}` knows no roles",
             hint="Use signed URLs (`--auth urls`), or a bucket whose cloud gives machines roles, "
-            "as in `s3://bucket/prefix`",
+            "as in `s3://bucket/prefix` or `gs://bucket/prefix`",
         )
-    headers = {"If-None-Match": "*", **access.headers}
     return _Grant(
         common={
             "auth": {
                 "kind": access.kind,
-                "region": access.region,
+                **({"region": access.region} if access.region else {}),
                 "url": access.url,
                 # A copy is asked for by the bucket's name, which not every URL tells.
                 "bucket": urlsplit(store.url).netloc,
             },
-            "report": {"url": f"{access.url}reports/{quote(launch)}/", "headers": headers},
+            "report": {"url": f"{access.url}reports/{quote(launch)}/", "headers": access.headers},
         },
         get=lambda key: access.url + quote(key),
-        put=lambda key: SignedPut(url=access.url + quote(key), headers=headers),
+        put=lambda key: SignedPut(
+            url=access.url + quote(key), headers=access.headers, max_bytes=access.max_bytes
+        ),
     )
 
 

@@ -48,6 +48,16 @@ class LaunchPath(Enum):
         """What this path takes."""
         return _RULES[self]
 
+    @property
+    def is_google(self) -> bool:
+        """Whether such machines have Google's metadata server."""
+        return self in (LaunchPath.GCE, LaunchPath.GCE_STARTUP_SCRIPT)
+
+    @property
+    def notices(self) -> dict[str, str]:
+        """Whose notices such machines look for, in `watch` of config.json; EC2's go unsaid."""
+        return {"kind": "gcp"} if self.is_google else {}
+
 
 _RULES = {
     LaunchPath.EC2: Rules(limit=16_384),
@@ -131,6 +141,7 @@ class _Request:
     parts: Sequence[Part]
     agent: Mapping[str, str]
     rules: Rules
+    path: LaunchPath
 
 
 def render(
@@ -167,10 +178,11 @@ def render(
         grants=grants or {},
         command=command,
         environment=environment or {},
-        watch=({"hook": hook} if hook else {}) if watch else None,
+        watch={**launch_path.notices, **({"hook": hook} if hook else {})} if watch else None,
         parts=parts,
         agent=payload.agent_files() if agent is None else agent,
         rules=rules,
+        path=launch_path,
     )
     attempts: list[Attempt] = []
     smallest: tuple[int, tuple[Cost, ...]] | None = None
@@ -265,9 +277,14 @@ def _collect(request: _Request, rung: Rung) -> list[_File]:
 
 def _find_part(path: str, request: _Request, rung: Rung) -> str | None:
     """Return which part a module of the agent belongs to, None where nothing will need it."""
-    if path in payload.FOR_ROLES and "auth" in request.grants:
+    kind = request.grants.get("auth", {}).get("kind")
+    if path in payload.FOR_ROLES.get(kind, ()):
         return "agent"
-    if path in payload.FOR_ROLES | payload.FOR_NOTICES and request.watch is None:
+    if path in payload.FOR_RENEWING.values() and path != payload.FOR_RENEWING.get(kind):
+        return None
+    notices = (request.watch or {}).get("kind", "aws")
+    needed = payload.FOR_NOTICES | payload.FOR_ROLES[notices] if request.watch is not None else ()
+    if path in payload.OF_CLOUDS and path not in needed:
         return None
     if path in payload.FOR_PUBLISHING and not request.grants:
         return None
@@ -291,6 +308,8 @@ def _compose(request: _Request, rung: Rung) -> list[tuple[str, str]]:
     absent += [] if request.watch is not None else [f"{UNITS}/envboot-watch.service"]
     absent += [] if request.grants else [f"{STATE}/grants.json"]
     absent += [] if by_url else [f"{LIB}/.sha256"]
+    # Of the machine that an image was made of, where that one had no cloud-init.
+    absent += [f"{STATE}/instance"] if request.path is LaunchPath.GCE else []
     end, mark = "END", "=== envboot"
     while any(f"\n{end}\n" in f"\n{file.text}" for file in files):
         end += "_"
@@ -306,6 +325,7 @@ def _compose(request: _Request, rung: Rung) -> list[tuple[str, str]]:
         end=end,
         mark=mark,
         user=bool(request.command or request.watch),
+        ask_id=request.path is LaunchPath.GCE_STARTUP_SCRIPT,
         agent_url=repr(by_url["get"]) if by_url else None,
         agent_sha256=repr(by_url["sha256"]) if by_url else None,
     )

@@ -74,14 +74,16 @@ class State:
 class Request:
     """What to start: the same rendered user-data for every instance.
 
-    `fixed_prefix` says that the environment works at its prefix only (a conda one does). `room`
-    is how many bytes of disk the environment may need, beside the image's own.
+    `encoding` is `base64` where the user-data is such text. `fixed_prefix` says that the
+    environment works at its prefix only (a conda one does). `room` is how many bytes of disk the
+    environment may need, beside the image's own.
     """
 
     launch: str
     count: int
     user_data: bytes
     fixed_prefix: bool
+    encoding: str | None = None
     room: int = 0
     options: Options = field(default_factory=dict)
 
@@ -94,8 +96,6 @@ class Provisioner(Protocol):
     """
 
     name: str
-    render_for: str
-    """The launch path whose limit and encoding the user-data obeys (`bootstrap.userdata`)."""
     guest_loopback: str | None
     """The name by which an instance reaches the loopback of the machine that launches."""
     host_python: bool
@@ -110,6 +110,12 @@ class Provisioner(Protocol):
 
         With `by_role` the instances must have a role. Returns the one platform that such
         instances can be, None where the user has the choice.
+        """
+
+    def render_for(self, options: Options) -> str:
+        """Return the launch path of such instances (`bootstrap.userdata`), without asking anyone.
+
+        It is what the user-data's limit, encoding and parts obey.
         """
 
     def is_interruptible(self, options: Options) -> bool:

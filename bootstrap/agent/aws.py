@@ -13,11 +13,11 @@ import re
 import socket
 import time
 from email.utils import mktime_tz, parsedate_tz
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-from . import fetch
-from .wire import AgentError, without_query
+from .role import Answer, Asker
+from .wire import AgentError
 
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
 TOKEN_LIFE = 21600  # seconds, the longest
@@ -26,7 +26,6 @@ TRIES = 5
 EARLY = 600
 ROLE = "iam/security-credentials/"
 STALE = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired")
-Answer = Tuple[int, bytes, Any]
 
 
 class Metadata:
@@ -182,47 +181,29 @@ def _encode(text: str, safe: str) -> str:
     return quote(unquote_to_bytes(text), safe=safe)
 
 
-class Signer:
-    """Stands in for `fetch.exchange`: signs what goes to the bucket, and nothing else."""
+class Signer(Asker):
+    """Signs what goes to the bucket, and nothing else."""
 
     def __init__(self, grants: Dict[str, Any], exchange: Callable[..., Answer]) -> None:
-        self.url, self.region = grants["auth"]["url"], grants["auth"]["region"]
-        self.exchange = exchange
-        others = [grants[name]["get"] for name in ("manifest", "layer", "agent") if name in grants]
-        self.others: List[str] = [*others, *grants.get("tools", {}).values()]
+        super().__init__(grants, exchange)
+        self.region = grants["auth"]["region"]
         self.role = Role()
         # Seconds by which the bucket's clock is ahead of this machine's.
         self.ahead = 0.0
 
-    def __call__(self, method: str, url: str, body: Any, headers: Dict[str, str]) -> Answer:
-        """Send one request and return its answer.
+    def refuse(self, method: str, url: str, found: Answer) -> AgentError:
+        """Return what the role may not do."""
+        # S3 names the action where another service is asked: the key's `kms:Decrypt`.
+        told = re.findall(r"perform: ([\w:]+)", found[1].decode(errors="replace"))
+        action = told[0] if told else "s3:%sObject" % method.title()
+        words = (self.role.name, method, url, action)
+        return AgentError("forbidden: the role %s may not %s %s (%s)" % words)
 
-        Raises:
-            AgentError: there are no credentials, or the role may not do this.
-        """
-        if not url.startswith(self.url):
-            return self.exchange(method, url, body, headers)
-        if hasattr(body, "seek"):
-            # Of a large upload that is refused half-way nobody reads the answer.
-            self._ask("GET", url, None, {"Range": "bytes=0-0"})
-            body.seek(0)
-        status, data, answer = self._ask(method, url, body, headers)
-        if status == 412 and "/reports/" in url:
-            # Ours, from a try whose answer was lost: nobody else has that name.
-            status = 200
-        if _find_code(status, data) == "AccessDenied":
-            if method != "GET" or not url.endswith("/index.json") or not self._reads_beside(url):
-                # S3 names the action where another service is asked: the key's `kms:Decrypt`.
-                told = re.findall(r"perform: ([\w:]+)", data.decode(errors="replace"))
-                action = told[0] if told else "s3:%sObject" % method.title()
-                words = (self.role.name, method, without_query(url), action)
-                failure = AgentError("forbidden: the role %s may not %s %s (%s)" % words)
-                failure.reason = "forbidden"
-                raise failure
-            status = 404
-        return status, data, answer
+    def is_denied(self, found: Answer) -> bool:
+        """Tell a denial from every other answer."""
+        return _find_code(found) == "AccessDenied"
 
-    def _ask(self, method: str, url: str, body: Any, headers: Dict[str, str]) -> Answer:
+    def ask(self, method: str, url: str, body: Any, headers: Dict[str, str]) -> Answer:
         """Send a request, again where its credentials or its time were those of before."""
         found: Optional[Answer] = None
         for _ in range(3):
@@ -232,7 +213,7 @@ class Signer:
             if found and hasattr(body, "seek"):
                 body.seek(0)
             found = self.exchange(method, url, body, signed)
-            code, date = _find_code(found[0], found[1]), parsedate_tz(found[2]["Date"] or "")
+            code, date = _find_code(found), parsedate_tz(found[2]["Date"] or "")
             if code in STALE:
                 self.role.until = 0
             elif code == "RequestTimeTooSkewed" and date:
@@ -242,28 +223,8 @@ class Signer:
         assert found
         return found
 
-    def _reads_beside(self, url: str) -> bool:
-        """Tell an index that is missing from one that the role may not read.
 
-        S3 denies a missing key to whoever may not list the bucket. The base's manifest lies
-        beside the index and was there before it: who may read that one may read the other.
-        Where it is gone too (bases end, environments do not), it is one of the other keys of
-        this environment that says whether the role reads this bucket at all.
-        """
-        beside = url.replace("/index.json", "/manifest.json")
-        return any(
-            self._ask("GET", key, None, {"Range": "bytes=0-0"})[0] < 300
-            for key in [beside, *self.others]
-        )
-
-
-def _find_code(status: int, data: bytes) -> str:
+def _find_code(found: Answer) -> str:
     """Return the code of S3's error document, empty where there is none."""
-    text = data[:4000].decode(errors="replace") if status in (400, 403) else ""
+    text = found[1][:4000].decode(errors="replace") if found[0] in (400, 403) else ""
     return text.partition("<Code>")[2].partition("</Code>")[0]
-
-
-def sign_requests(grants: Dict[str, Any]) -> None:
-    """Let every request below the URL of `auth` be signed from now on."""
-    if not isinstance(fetch.exchange, Signer):
-        fetch.exchange = Signer(grants, fetch.exchange)

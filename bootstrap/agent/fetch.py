@@ -71,7 +71,7 @@ def send(method: str, url: str, body: Any, headers: Dict[str, str]) -> bytes:
             # S3 answers 403 for a missing key when the caller may not list: read the body.
             if status in (404, 416) or "NoSuchKey" in text:
                 reason = "missing"
-            elif "xpired" in text:
+            elif status == 401 or "xpired" in text:
                 reason = "expired"
             else:
                 reason = "exists" if status == 412 else "forbidden"
@@ -94,7 +94,7 @@ def _send(method: str, url: str, body: Any, headers: Dict[str, str]) -> Tuple[in
     return answer.status, answer.read(), answer.headers
 
 
-# One request and its answer: `aws` puts in its place what signs as the machine's role.
+# One request and its answer: `role` puts in its place what asks as the machine itself.
 exchange = _send
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib
 import json
 import os
 import socket
@@ -55,8 +56,9 @@ class Host:
         self.children: List[int] = []
         self.shown = 0.0
         self.boot_id = find_text("/proc/sys/kernel/random/boot_id")
-        # The name that this machine reports under.
-        name = os.environ.get("ENVBOOT_INSTANCE") or find_text("/var/lib/cloud/data/instance-id")
+        # The name that this machine reports under; a start-up script keeps it where we do.
+        name = os.environ.get("ENVBOOT_INSTANCE") or find_text(self.state + "/instance")
+        name = name or find_text("/var/lib/cloud/data/instance-id")
         self.instance = (name or socket.gethostname()).replace("/", "-")
         for folder in (self.envs, self.state, self.run):
             os.makedirs(folder, 0o755, exist_ok=True)
@@ -65,9 +67,9 @@ class Host:
         """Read what this launch may do in the bucket, and with whose signature."""
         self.grants = self.read_json("grants")
         if "auth" in self.grants:
-            from . import aws
-
-            aws.sign_requests(self.grants)
+            signer = importlib.import_module("." + self.grants["auth"]["kind"], __package__).Signer
+            if not isinstance(fetch.exchange, signer):
+                fetch.exchange = signer(self.grants, fetch.exchange)
 
     def read_json(self, name: str) -> Any:
         """Return a document of the state folder, empty where there is none."""

@@ -15,8 +15,6 @@ from . import fetch, pack, renew, wire
 from .host import WARNING, Host
 from .wire import AgentError
 
-SINGLE_PUT = 5 << 30  # S3's limit for one PUT
-
 
 def publish(host: Host) -> int:
     """Publish the base that `boot` kept; returns the exit code. Safe to repeat and to kill."""
@@ -92,8 +90,9 @@ def _publish(host: Host, tree: str, base: str) -> int:
 
     try:
         index = pack.write_archive(tree, output, base, done=done)
-        if index["size"] > SINGLE_PUT:
-            raise AgentError("the archive has %(size)d bytes, one PUT takes 5 GiB" % index)
+        most = archive.get("max_bytes")
+        if most and index["size"] > most:
+            raise AgentError("the archive has %d bytes, one PUT takes %d" % (index["size"], most))
         with open(output, "rb") as stream:
             length = {"Content-Length": str(index["size"])}
             if not _put(archive["put"], stream, length):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from email.utils import mktime_tz, parsedate_tz
 from typing import Any, Dict
-from urllib.parse import urlsplit
 
 from . import fetch
 from .host import WARNING, Host
@@ -22,17 +22,16 @@ def renew(host: Host) -> None:
     if "auth" not in host.grants or host.read_json("result").get("source") != "archive":
         return
     get, put = host.grants["index"]["get"], host.grants["index"]["put"]
-    headers = {name: value for name, value in put["headers"].items() if name != "If-None-Match"}
     folder = get.rpartition("/")[0]
     # The index first: without it the others are as good as gone.
     for name in ("index.json", "env.tar.zst", "manifest.json"):
         try:
-            if not _renew(folder + "/" + name, host.grants["auth"], headers):
+            if not _renew(folder + "/" + name, host.grants["auth"], put["headers"]):
                 return
         except (AgentError, OSError, LookupError) as error:
-            # Not every role may write; others, or the next launch, will do it.
+            # Not every role may write; others, or the next launch, will do it, or just did.
             text, level = "renew: %s" % error, WARNING
-            if getattr(error, "reason", "") == "forbidden":
+            if getattr(error, "reason", "") in ("forbidden", "exists"):
                 level += 2
             host.journal("stage", text, level, stage="renew", error=str(error))
             return
@@ -48,12 +47,8 @@ def _renew(url: str, auth: Dict[str, Any], headers: Dict[str, str]) -> bool:
         raise AgentError("%s cannot be looked at (HTTP %d)" % (url, status))
     if (mktime_tz(now) if now else time.time()) - mktime_tz(modified) < DAY:
         return False
-    parts = urlsplit(url)
-    source = parts.path[1:]
-    if parts.netloc.startswith(auth["bucket"] + "."):
-        source = auth["bucket"] + parts.path
-    copy = {"x-amz-copy-source": source, "x-amz-metadata-directive": "REPLACE"}
-    data = fetch.send("PUT", url, b"", {**headers, **copy})
+    cloud = importlib.import_module(".%s_copy" % auth["kind"], __package__)
+    data = fetch.send("PUT", url, b"", cloud.make_copy(auth, url, headers, answer))
     if b"<Error>" in data:
         # S3 answers 200 before it copies, and may say otherwise then.
         raise AgentError("%s was not copied: %s" % (url, data[:300].decode(errors="replace")))

@@ -6,9 +6,8 @@ import json
 import os
 import subprocess
 import time
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
-from .aws import Metadata
 from .host import WARNING, Host, write_json
 from .run import find_environ, find_user
 from .wire import AgentError
@@ -21,6 +20,10 @@ NOTICES = {
     INTERRUPTION: "spot/instance-action",
     "rebalance": "events/recommendations/rebalance",
 }
+# Compute Engine takes a Spot machine back thirty seconds after its word, and moves others.
+# https://docs.cloud.google.com/compute/docs/metadata/predefined-metadata-keys
+GOOGLE = {INTERRUPTION: "instance/preempted", "maintenance": "instance/maintenance-event"}
+QUIET = ("", "NONE", "FALSE")
 Running = List[Tuple["subprocess.Popen[bytes]", Dict[str, Any]]]
 
 
@@ -30,15 +33,13 @@ def main(host: Host) -> int:
     host.read_grants()
     host.config = host.read_json("config")
     host.digest = host.config["digest"]
-    metadata, trouble = Metadata(), ""
+    look, trouble = _find_look(host), ""
     running: Running = []
     host.notify("watching for notices")
     while True:
         try:
-            for kind, path in NOTICES.items():
-                text = metadata.find(path)
-                if text:
-                    _take(host, kind, json.loads(text), running)
+            for kind, found in look():
+                _take(host, kind, found, running)
             trouble = ""
         except (AgentError, ValueError) as error:
             if trouble != str(error):
@@ -49,6 +50,40 @@ def main(host: Host) -> int:
             time.sleep(0.2)
             running = [hook for hook in running if not _is_over(host, *hook)]
             host.children[:] = [pid for pid in host.children if not os.waitpid(pid, os.WNOHANG)[0]]
+
+
+def _find_look(host: Host) -> Callable[[], Iterator[Tuple[str, Dict[str, str]]]]:
+    """Return what yields the notices that this machine's cloud gives now."""
+    if host.config.get("watch", {}).get("kind") == "gcp":
+        from . import gcp
+
+        server = gcp.Metadata()
+        return lambda: _look_at_google(host, server)
+    from . import aws
+
+    service = aws.Metadata()
+    return lambda: _look_at_ec2(service)
+
+
+def _look_at_ec2(metadata: Any) -> Iterator[Tuple[str, Dict[str, str]]]:
+    """Yield what EC2 says, with its own time."""
+    for kind, path in NOTICES.items():
+        text = metadata.find(path)
+        if text:
+            yield kind, json.loads(text)
+
+
+def _look_at_google(host: Host, metadata: Any) -> Iterator[Tuple[str, Dict[str, str]]]:
+    """Yield what is not quiet, with the time at which it was first seen: none is told."""
+    for kind, path in GOOGLE.items():
+        word, seen = metadata.find(path).strip().upper(), host.read_json("notices")
+        if word not in QUIET:
+            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            action = "migrate" if word.startswith("MIGRATE") else "terminate"
+            yield kind, {"action": action, "time": seen.get(kind) or now}
+        elif seen.pop(kind, ""):
+            # The next one is another.
+            write_json(host.state + "/notices.json", seen)
 
 
 def _take(host: Host, kind: str, found: Dict[str, str], running: Running) -> None:

@@ -20,6 +20,7 @@ COMMANDS = {
     "completion": "Print the completion script of a shell",
     "doctor": "Try what launches need in the bucket, and explain what fails",
     "export": "Write the exact packages of an environment for another tool",
+    "gcp": "Work with Compute Engine beside launches",
     "launch": "Run a command in your environment, on one or many machines",
     "ls": "List the instances that were started from here",
     "logs": "Print what the command printed on the instances",

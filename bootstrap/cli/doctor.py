@@ -41,7 +41,7 @@ class Doctor(click.Command):
 @click.option(
     "--store",
     metavar="URL",
-    help="The bucket: `s3://bucket/prefix` or `file:///folder`."
+    help="The bucket: `s3://bucket/prefix`, `gs://bucket/prefix` or `file:///folder`."
     "  [default: `tool.envboot.store`, else a folder of this user]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document.")
@@ -85,7 +85,7 @@ def command(
 def _check(
     url: str, settings: Settings, provisioner: Provisioner | None, options: Options
 ) -> Iterator[Check]:
-    yield from check_store(url, settings.s3, lambda: datetime.now(timezone.utc))
+    yield from check_store(url, settings, lambda: datetime.now(timezone.utc))
     if provisioner:
         doctor = getattr(provisioner, "doctor", None)
         if doctor:

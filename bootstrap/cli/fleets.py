@@ -63,7 +63,7 @@ def open_fleet(launch: str | None, store: str | None) -> Iterator[Fleet]:
     name = launch or records[-1].launch
     settings = read_settings(Path.cwd())
     url = store or (record.store if record else default_store(settings))
-    with open_store(url, settings=settings.s3) as bucket:
+    with open_store(url, settings=settings) as bucket:
         known = read_record(bucket, name)
         if record is None and known is None:
             raise UsageError(

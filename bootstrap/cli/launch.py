@@ -37,7 +37,7 @@ _OPTIONS = (
     click.option(
         "--store",
         metavar="URL",
-        help="The bucket: `s3://bucket/prefix` or `file:///folder`."
+        help="The bucket: `s3://bucket/prefix`, `gs://bucket/prefix` or `file:///folder`."
         "  [default: `tool.envboot.store`, else a folder of this user]",
     ),
     selects_environment,
@@ -101,7 +101,8 @@ def command() -> None:
     """Run a command in your environment, on one or many machines.
 
     PROVISIONER makes them: `local` folders of this machine, `qemu` virtual machines on it, `aws`
-    instances of EC2. Each has options of its own: `envboot launch aws --help`.
+    instances of EC2, `gcp` those of Compute Engine. Each has options of its own:
+    `envboot launch aws --help`.
     """
 
 
@@ -156,8 +157,10 @@ def launch_on(
     from bootstrap.userdata import LaunchPath
 
     settings = read_settings(Path.cwd())
+    own = dict(add_settings(provisioner.name, own_options(provisioner), options, settings))
+    auth, hook = own.pop("auth", "urls"), own.pop("on-interruption", None)
     url = store or default_store(settings)
-    if parts and not LaunchPath(provisioner.render_for).rules.mime:
+    if parts and not LaunchPath(provisioner.render_for(own)).rules.mime:
         raise UsageError(f"Provisioner `{provisioner.name}` takes no `--part`")
     if provisioner.guest_loopback is None and url.startswith("file:"):
         raise UsageError(
@@ -165,8 +168,6 @@ def launch_on(
             causes=("Its instances cannot reach a folder of this machine",),
             hint="Give a bucket that they can reach, as in `--store s3://bucket/prefix`",
         )
-    own = dict(add_settings(provisioner.name, own_options(provisioner), options, settings))
-    auth, hook = own.pop("auth", "urls"), own.pop("on-interruption", None)
     order = Order(
         selection=selection,
         count=count,
@@ -183,7 +184,7 @@ def launch_on(
         keep=keep,
     )
     loopback = provisioner.guest_loopback or "127.0.0.1"
-    opened = open_store(url, guest_loopback=loopback, settings=settings.s3)
+    opened = open_store(url, guest_loopback=loopback, settings=settings)
     with opened as bucket, Screen(as_json) as screen:
         launched = launch(
             provisioner,

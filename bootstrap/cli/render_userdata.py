@@ -25,12 +25,12 @@ from bootstrap.selection import Selection
 from bootstrap.userdata import Document, LaunchPath, render
 
 if TYPE_CHECKING:
-    from bootstrap.config import S3Settings, Settings
+    from bootstrap.config import Settings
     from bootstrap.manifest import Manifest
     from bootstrap.store import Expiry
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_EC2 = (LaunchPath.EC2.value, LaunchPath.EC2_BASE64.value, LaunchPath.TERRAFORM.value)
+_WATCHED = ("ec2", "ec2-base64", "terraform", "gce", "gce-startup-script")
 
 
 @click.command("render-userdata")
@@ -72,7 +72,7 @@ _EC2 = (LaunchPath.EC2.value, LaunchPath.EC2_BASE64.value, LaunchPath.TERRAFORM.
 @click.option(
     "--on-interruption",
     metavar="COMMAND",
-    help="Let the guest look for EC2's notices of interruption, and run this in a shell at each.",
+    help="Let the guest look for its cloud's notices, and run this in a shell at each.",
 )
 @click.option("--env", "variables", multiple=True, metavar="K=V", help="Set for the command.")
 @click.option("-o", "--output", type=click.Path(), help="Write here rather than to stdout.")
@@ -139,7 +139,7 @@ def command(
     if store:
         launch = launch or name_launch(found, auth)
         grants, expiry = _publish(
-            found, layer, store, settings.s3, auth=auth, launch=launch, seconds=seconds
+            found, layer, store, settings, auth=auth, launch=launch, seconds=seconds
         )
     else:
         _refuse_private(found)
@@ -172,11 +172,11 @@ def _check(path: str, *, launch: str | None, watch: bool) -> None:
         raise UsageError(
             f"Expected a name of letters, digits, `.`, `_` and `-` for `--launch`, found `{launch}`"
         )
-    if watch and path not in _EC2:
+    if watch and path not in _WATCHED:
         raise UsageError(
-            f"Cannot watch for notices on launch path `{path}`, which is not of EC2",
-            hint="Use `--for ec2`, `--for ec2-base64` or `--for terraform`, "
-            "or leave out `--on-interruption`",
+            f"Cannot watch for notices on launch path `{path}`, which is of no cloud",
+            hint="Use `--for ec2`, `--for terraform` or `--for gce`, or leave out "
+            "`--on-interruption`",
         )
 
 
@@ -304,7 +304,7 @@ def _publish(
     manifest: Manifest,
     layer: Path | None,
     url: str,
-    s3: S3Settings,
+    settings: Settings,
     *,
     auth: Literal["urls", "role"],
     launch: str,
@@ -314,7 +314,7 @@ def _publish(
     from bootstrap.publish import publish
     from bootstrap.store import open_store
 
-    opened = open_store(url, settings=s3)
+    opened = open_store(url, settings=settings)
     with opened as store, console.task("Published to the bucket") as progress:
         grants = publish(
             manifest,

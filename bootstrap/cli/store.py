@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,11 @@ from bootstrap.errors import StoreError, UsageError, name_some
 from bootstrap.store import open_store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bootstrap.config import Settings
     from bootstrap.store import Stat
+    from bootstrap.store.steps import Step
 
 
 @click.group()
@@ -34,11 +38,16 @@ def _read_life(ctx: click.Context, parameter: click.Parameter, value: str) -> in
 
 @command.command()
 @click.argument("url")
-@click.option("--region", help="Where a new bucket is made.  [default: as boto3 finds it]")
+@click.option(
+    "--region",
+    help="Where a new bucket is made, as `eu-central-1` or `europe-west3`."
+    "  [default: as boto3 finds it; Google's `US`]",
+)
 @click.option(
     "--kms-key",
     metavar="KEY",
-    help="Encrypt with this KMS key by default.  [default: `tool.envboot.s3.kms-key`, else AES256]",
+    help="Encrypt with this KMS key by default."
+    "  [default: `kms-key` of `tool.envboot.s3` or `tool.envboot.gcs`]",
 )
 @click.option(
     "--tls-only/--no-tls-only",
@@ -74,24 +83,26 @@ def init(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Make the bucket URL (`s3://bucket/prefix`), if there is none, and set it up.
+    """Make the bucket URL (`s3://bucket/prefix`, `gs://bucket/prefix`), if there is none, and set
+    it up.
 
     Private, encrypted, and what nobody needs any more goes by itself. What is right already, and
     rules of others, stay as they are.
     """
-    from bootstrap.store.bucket import Wanted, ensure_bucket
-    from bootstrap.store.s3_connection import Connection
-
-    settings = read_settings(Path.cwd()).s3
-    wanted = Wanted(
-        region=region or settings.region,
-        kms_key=kms_key or settings.kms_key,
+    settings = read_settings(Path.cwd())
+    order = _Order(
+        url=url,
+        region=region,
+        kms_key=kms_key,
         tls_only=tls_only,
         base_days=base_life,
         layer_days=layer_life,
+        dry_run=dry_run,
     )
     steps = []
-    for step in ensure_bucket(Connection(url, settings), wanted, dry_run=dry_run):
+    for step in (
+        _set_up_gcs(order, settings) if url.startswith("gs:") else _set_up_s3(order, settings)
+    ):
         steps.append(step)
         if not as_json:
             click.echo(f"{step.name:<13}  {step.outcome:<13}  {step.detail}")
@@ -108,6 +119,52 @@ def init(
             causes=tuple(f"{step.name}: {step.detail}" for step in failed),
             hint=", ".join(hints) or None,
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Order:
+    """What `envboot store init` was asked for; None is what settings say."""
+
+    url: str
+    region: str | None
+    kms_key: str | None
+    tls_only: bool | None
+    base_days: int | None
+    layer_days: int
+    dry_run: bool
+
+
+def _set_up_s3(order: _Order, settings: Settings) -> Iterator[Step]:
+    from bootstrap.store.bucket import Wanted, ensure_bucket
+    from bootstrap.store.s3_connection import Connection
+
+    wanted = Wanted(
+        region=order.region or settings.s3.region,
+        kms_key=order.kms_key or settings.s3.kms_key,
+        tls_only=order.tls_only,
+        base_days=order.base_days,
+        layer_days=order.layer_days,
+    )
+    return ensure_bucket(Connection(order.url, settings.s3), wanted, dry_run=order.dry_run)
+
+
+def _set_up_gcs(order: _Order, settings: Settings) -> Iterator[Step]:
+    from bootstrap.store.gcs_bucket import Wanted, ensure_bucket
+    from bootstrap.store.gcs_connection import Connection
+
+    if order.tls_only is not None:
+        raise UsageError(
+            "Cannot use `--tls-only` with a bucket of Cloud Storage",
+            causes=("It has no such setting",),
+            hint="Leave it out: whatever asks there by a `https://` URL has TLS",
+        )
+    wanted = Wanted(
+        location=order.region,
+        kms_key=order.kms_key or settings.gcs.kms_key,
+        base_days=order.base_days,
+        layer_days=order.layer_days,
+    )
+    return ensure_bucket(Connection(order.url, settings.gcs), wanted, dry_run=order.dry_run)
 
 
 @command.command()
@@ -135,7 +192,7 @@ def serve(url: str, port: int) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document.")
 def ls(url: str, as_json: bool) -> None:
     """List the objects in the bucket URL: age, size and key."""
-    with open_store(url, settings=read_settings(Path.cwd()).s3) as store:
+    with open_store(url, settings=read_settings(Path.cwd())) as store:
         found = list(store.list(""))
     if not found:
         # In S3 a prefix that was never used is an empty one.
@@ -157,7 +214,7 @@ def ls(url: str, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def rm(url: str, keys: tuple[str, ...], yes: bool) -> None:
     """Remove objects from the bucket URL; one that is not there is no error."""
-    with open_store(url, settings=read_settings(Path.cwd()).s3) as store:
+    with open_store(url, settings=read_settings(Path.cwd())) as store:
         if not yes:
             click.confirm(f"Remove {name_some(list(keys))} from `{url}`?", abort=True, err=True)
         for key in keys:

@@ -115,7 +115,7 @@ def answer_query(query: Query, environment: Mapping[str, str]) -> dict[str, str]
 
     settings = read_settings(Path.cwd())
     parts = [read_part(spec) for spec in query.parts]
-    with open_store(query.store, settings=settings.s3) as store:
+    with open_store(query.store, settings=settings) as store:
         layer = None
         if query.manifest:
             manifest, layer = find_manifest(query.manifest)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from bootstrap.config import S3Settings
+    from bootstrap.config import Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +26,7 @@ class Check:
     hint: str | None = None
 
 
-def check_store(url: str, settings: S3Settings, now: Callable[[], datetime]) -> Iterator[Check]:
+def check_store(url: str, settings: Settings, now: Callable[[], datetime]) -> Iterator[Check]:
     """Probe a bucket with the identity that launches use; what the probes write is removed.
 
     `now` is this machine's clock.
@@ -37,7 +37,12 @@ def check_store(url: str, settings: S3Settings, now: Callable[[], datetime]) -> 
     if url.startswith("s3:"):
         from bootstrap.doctor.s3 import check_s3
 
-        yield from check_s3(url, settings, now)
+        yield from check_s3(url, settings.s3, now)
+        return
+    if url.startswith("gs:"):
+        from bootstrap.doctor.gcs import check_gcs
+
+        yield from check_gcs(url, settings.gcs, now)
         return
     from bootstrap.doctor.objects import check_objects
     from bootstrap.store import open_store

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from bootstrap.config import S3Settings
+    from bootstrap.config import Settings
 
 
 DAY = 24 * 3600
@@ -33,10 +33,14 @@ class Stat:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignedPut:
-    """A create-only upload: the guest sends exactly these headers with its PUT."""
+    """A create-only upload: the guest sends exactly these headers with its PUT.
+
+    `max_bytes` is what one such upload can carry, None where no archive is that large.
+    """
 
     url: str
     headers: dict[str, str]
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,14 +60,17 @@ class SignedPost:
 class RoleAccess:
     """What an instance must know to ask with its own role, signing each request itself.
 
-    `kind` is who gives the credentials. `url` ends with `/`: an object is at `url` + its key,
-    percent-encoded. `headers` go with every upload (encryption); they name no secret.
+    `kind` is who gives the credentials: the name of the agent's module that asks for them. `url`
+    ends with `/`: an object is at `url` + its key, percent-encoded. `headers` go with every
+    create-only upload (the precondition, encryption); they name no secret. `region` is for
+    signatures that name one. `max_bytes` is what one upload can carry.
     """
 
-    kind: Literal["aws"]
+    kind: Literal["aws", "gcp"]
     url: str
-    region: str
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str]
+    region: str | None = None
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +82,7 @@ class Expiry:
     """
 
     end: datetime
-    limited_by: Literal["request", "seven days", "credentials"]
+    limited_by: Literal["request", "seven days", "twelve hours", "credentials"]
     known: bool = True
 
     def __str__(self) -> str:
@@ -83,6 +90,8 @@ class Expiry:
         text = f"until {self.end:%Y-%m-%dT%H:%M:%SZ}"
         if self.limited_by == "seven days":
             text += ", seven days, the longest there is"
+        if self.limited_by == "twelve hours":
+            text += ", twelve hours, for which a key that Google manages signs"
         if self.limited_by == "credentials":
             text += ", when the credentials that signed them end"
         return text if self.known else f"{text}, or until the session that signed them ends"
@@ -147,13 +156,13 @@ class Store(Protocol):
 
 
 def open_store(
-    url: str, *, guest_loopback: str = "127.0.0.1", settings: S3Settings | None = None
+    url: str, *, guest_loopback: str = "127.0.0.1", settings: Settings | None = None
 ) -> AbstractContextManager[Store]:
-    """Open the bucket behind `file:///folder` or `s3://bucket/prefix`.
+    """Open the bucket behind `file:///folder`, `s3://bucket/prefix` or `gs://bucket/prefix`.
 
     `guest_loopback` is the name by which a guest reaches this machine's loopback: it stands
     in the URLs that the embedded server of `file://` signs. `settings` are the project's own
-    for `s3://`, which come before the environment's.
+    for each cloud, which come before the environment's.
     """
     scheme = urlsplit(url).scheme
     if scheme == "file":
@@ -163,7 +172,12 @@ def open_store(
     if scheme == "s3":
         from bootstrap.store.s3 import S3Store
 
-        return S3Store(url, settings=settings)
+        return S3Store(url, settings=settings.s3 if settings else None)
+    if scheme == "gs":
+        from bootstrap.store.gcs import GcsStore
+
+        return GcsStore(url, settings=settings.gcs if settings else None)
     raise UsageError(
-        f"Expected a store URL such as `file:///folder` or `s3://bucket/prefix`, found `{url}`"
+        "Expected a store URL such as `file:///folder`, `s3://bucket/prefix` or "
+        f"`gs://bucket/prefix`, found `{url}`"
     )

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from bootstrap.store import lifecycle, policy
 from bootstrap.store.s3_errors import UNSUPPORTED, code, explain, partition
+from bootstrap.store.steps import Step, name_days
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,16 +47,6 @@ class Wanted:
     tls_only: bool | None = None
     base_days: int | None = lifecycle.BASE_DAYS
     layer_days: int = lifecycle.LAYER_DAYS
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
-    """One setting of the bucket: what became of it, and what it is now or should be."""
-
-    name: str
-    outcome: Literal["right", "changed", "would change", "not supported", "skipped", "failed"]
-    detail: str
-    hint: str | None = None
 
 
 def ensure_bucket(connection: Connection, wanted: Wanted, *, dry_run: bool) -> Iterator[Step]:
@@ -279,7 +270,7 @@ class _Steps:
                 Bucket=connection.bucket, LifecycleConfiguration={"Rules": merged}, **extra
             )
 
-        words = [f"`{folder}/` {_days(days)}" for folder, days in lives.items()]
+        words = [f"`{folder}/` {name_days(days)}" for folder, days in lives.items()]
         return self._ensure("lifecycle", ", ".join(words), find, write)
 
     def demand_tls(self) -> Step:
@@ -308,9 +299,3 @@ class _Steps:
 def _name_encryption(found: dict[str, Any]) -> str:
     key = found.get("KMSMasterKeyID")
     return f"{found['SSEAlgorithm']} with `{key}`" if key else str(found["SSEAlgorithm"])
-
-
-def _days(days: int | None) -> str:
-    if days is None:
-        return "for ever"
-    return f"{days} day{'' if days == 1 else 's'}"

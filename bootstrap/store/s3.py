@@ -228,6 +228,9 @@ class S3Store:
         key = self.connection.settings.kms_key
         return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key} if key else {}
 
+    def _create_headers(self) -> dict[str, str]:
+        return {"If-None-Match": "*", **self._encryption_headers()}
+
     def _encryption_headers(self) -> dict[str, str]:
         return {_ENCRYPTION[member]: value for member, value in self._encryption().items()}
 
@@ -253,7 +256,7 @@ class S3Store:
     def sign_put(self, key: str, seconds: int) -> SignedPut:
         """Return a create-only upload of one object."""
         url = self._presign("put_object", key, seconds, IfNoneMatch="*", **self._encryption())
-        return SignedPut(url=url, headers={"If-None-Match": "*", **self._encryption_headers()})
+        return SignedPut(url=url, headers=self._create_headers(), max_bytes=MAX_SINGLE_PUT)
 
     def sign_post(self, prefix: str, seconds: int, max_bytes: int) -> SignedPost:
         """Return a form upload for any key below `prefix`, each of at most `max_bytes`."""
@@ -306,8 +309,9 @@ class S3Store:
         return RoleAccess(
             kind="aws",
             url=url,
+            headers=self._create_headers(),
             region=self._client.meta.region_name,
-            headers=self._encryption_headers(),
+            max_bytes=MAX_SINGLE_PUT,
         )
 
     def _presign(self, method: str, key: str, seconds: int, **extra: str) -> str:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from bootstrap.errors import EnvbootError, ProvisionError
 from provisioners import State, defer_interrupts, state_folder
-from provisioners.aws.options import OPTIONS, Fault, raise_faults, read_wish
-from provisioners.aws.records import FRESH, Records
+from provisioners.aws.options import OPTIONS, PLATFORM, read_wish
+from provisioners.faults import Fault, raise_faults
+from provisioners.records import FRESH, Records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from bootstrap.doctor import Check
     from provisioners import Instance, Option, Options, Request
     from provisioners.aws.clients import Clients
-    from provisioners.aws.records import Record
     from provisioners.aws.request import Plan
     from provisioners.aws.starting import Start
+    from provisioners.records import Record
 
 SETTLE = 12.0
 """Seconds within which EC2 shows what it has started, and knows its id ("Eventual consistency")."""
@@ -37,14 +38,13 @@ class AwsProvisioner:
     """
 
     name = "aws"
-    render_for = "ec2"
     guest_loopback: str | None = None
     host_python = False
     role: str | None = "aws"
     options: tuple[Option, ...] = OPTIONS
 
     def __init__(self, state: Path | None = None) -> None:
-        self._records = Records((state or state_folder()) / "aws")
+        self._records = Records((state or state_folder()) / "aws", "region")
         self._clients: dict[str | None, Clients] = {}
         self._plans: dict[object, Plan] = {}
         self._starts: dict[str, Start] = {}
@@ -81,7 +81,8 @@ class AwsProvisioner:
                 clients = self.find_clients(wish.region)
             except ProvisionError as error:
                 if faults:
-                    raise_faults([*faults, Fault(message=error.message, hint=error.hint)])
+                    told = Fault(message=error.message, hint=error.hint)
+                    raise_faults([*faults, told], PLATFORM)
                 raise
             self._plans[key] = look_up(clients, wish, known=faults)
         return self._plans[key]
@@ -93,6 +94,11 @@ class AwsProvisioner:
 
             self._clients[region] = Clients(region)
         return self._clients[region]
+
+    def render_for(self, options: Options) -> str:
+        """Return EC2's launch path: every image has cloud-init."""
+        del options
+        return "ec2"
 
     def is_interruptible(self, options: Options) -> bool:
         """Whether these are spot instances, which EC2 takes back with two minutes' notice."""
@@ -221,7 +227,7 @@ class AwsProvisioner:
             return self._find_elsewhere(launch)
         by_region: dict[str, list[Record]] = {}
         for record in records:
-            by_region.setdefault(record.region, []).append(record)
+            by_region.setdefault(record.place, []).append(record)
         found = []
         for region, launches in by_region.items():
             clients = self.find_clients(region)
@@ -370,7 +376,7 @@ class AwsProvisioner:
         for instance in instances:
             region = instance.details.get("region")
             if region is None and (record := self._records.find(instance.launch)):
-                region = record.region
+                region = record.place
             found.setdefault(region, []).append(instance.name)
         return found
 

@@ -12,8 +12,9 @@ from botocore.exceptions import ClientError
 
 from bootstrap.errors import ProvisionError, name_some
 from provisioners.aws.errors import DENIED, FAULTS, find_code
-from provisioners.aws.options import Fault, raise_faults
+from provisioners.aws.options import PLATFORM
 from provisioners.aws.request import Image, Place, Plan
+from provisioners.faults import Fault, raise_faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,7 +72,7 @@ def look_up(clients: Clients, wish: Wish, *, known: Sequence[Fault] = ()) -> Pla
                 f"`{image.id}` needs, found {wish.root_size}"
             )
         )
-    raise_faults(faults)
+    raise_faults(faults, PLATFORM)
     if not platform or not image:
         raise ProvisionError(message)
     return Plan(

@@ -6,14 +6,15 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bootstrap.errors import ProvisionError
 from provisioners import Option
+from provisioners.faults import Fault, find_list, find_text, read_size, read_yes_no
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from provisioners import Options
 
+PLATFORM = "EC2"
 INSTANCE_TYPE = "m6i.large"
 IMAGES = ("ubuntu", "ubuntu-22.04", "debian", "amazon-linux")
 LARGEST_ROOT = 16_384
@@ -94,14 +95,6 @@ _PROFILE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:instance-profile/\S+|[\w+=,.@
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fault:
-    """One thing that is wrong with a wish, and the way out."""
-
-    message: str
-    hint: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Wish:
     """What the user wants of EC2, as read from the options.
 
@@ -129,55 +122,30 @@ class Wish:
 def read_wish(options: Options) -> tuple[Wish, list[Fault]]:
     """Read the options; faults are all that is wrong with them."""
     faults: list[Fault] = []
-    spot_only = _text(options, "spot-only") == "true"
-    spot = _text(options, "spot") == "true"
+    spot_only = find_text(options, "spot-only") == "true"
+    spot = find_text(options, "spot") == "true"
     wish = Wish(
-        instance_type=_text(options, "instance-type") or INSTANCE_TYPE,
-        image=_text(options, "image") or IMAGES[0],
-        region=_text(options, "region"),
-        zones=_list(options, "zone"),
-        subnets=_list(options, "subnet"),
-        groups=_list(options, "security-group"),
-        public_ip={"yes": True, "no": False}.get(_text(options, "public-ip") or ""),
-        profile=_text(options, "instance-profile"),
-        key=_text(options, "key"),
-        root_size=_read_size(_text(options, "root-size"), faults),
+        instance_type=find_text(options, "instance-type") or INSTANCE_TYPE,
+        image=find_text(options, "image") or IMAGES[0],
+        region=find_text(options, "region"),
+        zones=find_list(options, "zone"),
+        subnets=find_list(options, "subnet"),
+        groups=find_list(options, "security-group"),
+        public_ip=read_yes_no(options, "public-ip", faults),
+        profile=find_text(options, "instance-profile"),
+        key=find_text(options, "key"),
+        root_size=read_size(find_text(options, "root-size"), LARGEST_ROOT, faults),
         spot=spot or spot_only,
         on_demand=not spot_only,
-        max_price=_text(options, "max-price"),
-        placement=_text(options, "placement"),
-        tags=_read_tags(_list(options, "tag"), faults),
+        max_price=find_text(options, "max-price"),
+        placement=find_text(options, "placement"),
+        tags=_read_tags(find_list(options, "tag"), faults),
     )
-    malformed = frozenset(_check_words(options, wish, faults))
+    malformed = frozenset(_check_words(wish, faults))
     return replace(wish, malformed=malformed), faults
 
 
-def raise_faults(faults: Sequence[Fault]) -> None:
-    """Raise `ProvisionError` for all faults at once; one alone keeps its own words."""
-    if not faults:
-        return
-    first, *rest = faults
-    if not rest:
-        raise ProvisionError(first.message, hint=first.hint)
-    hints = list(dict.fromkeys(fault.hint for fault in faults if fault.hint))
-    raise ProvisionError(
-        f"Cannot launch on EC2, for {len(faults)} reasons",
-        causes=tuple(fault.message for fault in faults),
-        hint="; ".join(hints) or None,
-    )
-
-
-def _text(options: Mapping[str, object], name: str) -> str | None:
-    value = options.get(name)
-    return str(value) if value else None
-
-
-def _list(options: Options, name: str) -> tuple[str, ...]:
-    value = options.get(name) or ()
-    return tuple(dict.fromkeys((value,) if isinstance(value, str) else value))
-
-
-def _check_words(options: Options, wish: Wish, faults: list[Fault]) -> Iterator[str]:
+def _check_words(wish: Wish, faults: list[Fault]) -> Iterator[str]:
     """Add what is wrong with single words; yields the options that cannot be looked up."""
     if not _TYPE.fullmatch(wish.instance_type):
         yield "instance-type"
@@ -202,10 +170,6 @@ def _check_words(options: Options, wish: Wish, faults: list[Fault]) -> Iterator[
                 yield name
                 text = f"Expected a {name}, such as `{example}`, found `{value}`"
                 faults.append(Fault(message=text))
-    if _text(options, "public-ip") not in (None, "yes", "no"):
-        faults.append(
-            Fault(message=f"Expected `public-ip` as `yes` or `no`, found `{options['public-ip']}`")
-        )
     if wish.profile and not _PROFILE.fullmatch(wish.profile):
         yield "instance-profile"
         faults.append(
@@ -223,17 +187,6 @@ def _check_words(options: Options, wish: Wish, faults: list[Fault]) -> Iterator[
         )
     if wish.max_price and not wish.spot:
         faults.append(Fault(message="Cannot take `max-price` without `spot`", hint="Add `--spot`"))
-
-
-def _read_size(text: str | None, faults: list[Fault]) -> int | None:
-    if text is None:
-        return None
-    if text.isascii() and text.isdigit() and 0 < int(text) <= LARGEST_ROOT:
-        return int(text)
-    faults.append(
-        Fault(message=f"Expected `root-size` as GiB from 1 to {LARGEST_ROOT:,}, found `{text}`")
-    )
-    return None
 
 
 def _read_tags(texts: Sequence[str], faults: list[Fault]) -> tuple[tuple[str, str], ...]:

@@ -10,6 +10,7 @@ import pytest
 
 from bootstrap.agent import wire
 from bootstrap.publish import read_reports
+from tests.boot.gce_metadata import serve_gce_metadata
 from tests.boot.metadata import serve_metadata
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from bootstrap.store.local import LocalStore
     from tests.agent.guests import Guest, Launch
+    from tests.boot.gce_metadata import GceMetadataServer
     from tests.boot.metadata import MetadataServer
 
     NewGuest = Callable[[str, Launch], Guest]
@@ -113,3 +115,44 @@ def test_a_service_out_of_reach_is_told_once_and_asked_again(
     printed = watch_until(guest, lambda: len(metadata.requests) >= 2)
     assert printed.count("is turned off (HTTP 403)") == 1
     assert told(guest) == []
+
+
+@pytest.fixture
+def on_google(hit: Launch, new_guest: NewGuest) -> Iterator[tuple[Guest, GceMetadataServer]]:
+    """A machine of Compute Engine that is ready and watches, with its metadata server."""
+    with serve_gce_metadata() as (metadata, address):
+        hit.config["watch"] = {"kind": "gcp", "hook": HOOK}
+        guest = new_guest("guest", hit)
+        guest.environment["GCE_METADATA_HOST"] = address
+        guest.environment["OUT"] = str(guest.root / "hook")
+        metadata.tree["instance/maintenance-event"] = "NONE"
+        assert guest.boot() == wire.READY
+        yield guest, metadata
+
+
+def test_googles_words_are_notices_too_each_once_until_it_is_taken_back(
+    on_google: tuple[Guest, GceMetadataServer], store: LocalStore
+) -> None:
+    guest, metadata = on_google
+    lines = guest.root / "hook"
+
+    def words() -> list[str]:
+        return (
+            [line.split()[0] for line in lines.read_text().splitlines()] if lines.exists() else []
+        )
+
+    asked = len(metadata.requests)
+    watch_until(guest, lambda: len(metadata.requests) >= asked + 2)
+    assert words() == []
+    metadata.tree["instance/maintenance-event"] = "MIGRATE_ON_HOST_MAINTENANCE"
+    watch_until(guest, lambda: words() == ["maintenance"])
+    metadata.tree["instance/maintenance-event"] = "NONE"
+    metadata.tree["instance/preempted"] = "TRUE"
+    watch_until(guest, lambda: words() == ["maintenance", "spot-interruption"])
+    # It is still so; the other one is over, and comes again.
+    metadata.tree["instance/maintenance-event"] = "TERMINATE_ON_HOST_MAINTENANCE"
+    watch_until(guest, lambda: len(words()) == 3)
+    assert words() == ["maintenance", "spot-interruption", "maintenance"]
+    assert [notice["ENVBOOT_NOTICE"] for notice in told(guest)][:1] == ["maintenance"]
+    report = read_reports(store, "launch", {})["guest"]["notice"]
+    assert (report["notice"], report["action"]) == ("maintenance", "terminate")

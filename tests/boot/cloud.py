@@ -142,7 +142,7 @@ def boot_in_nspawn(
             role=(role, credentials()) if role else None,
         )
         with boot(instance, spec, root=root, folder=folder / instance) as machine:
-            _attend(instance, machine.process, folder / instance / "console.txt", ended)
+            attend(instance, machine.process, folder / instance / "console.txt", ended)
             if machine.process.poll() is not None:
                 machine.wait(1)
 
@@ -170,7 +170,7 @@ def boot_in_qemu(image: Path, folder: Path, credentials: Callable[[], dict[str, 
         with contextlib.closing(service), (here / "qemu.log").open("wb") as log:
             process = subprocess.Popen(_qemu(image, here), stdout=log, stderr=log)
             try:
-                _attend(instance, process, here / "console.txt", ended)
+                attend(instance, process, here / "console.txt", ended)
             finally:
                 process.kill()
                 process.wait()
@@ -201,7 +201,7 @@ def _qemu(image: Path, folder: Path) -> list[str]:
     return command
 
 
-def _attend(instance: str, process: subprocess.Popen[bytes], console: Path, ended: Event) -> None:
+def attend(instance: str, process: subprocess.Popen[bytes], console: Path, ended: Event) -> None:
     """Stay with a machine until it ends or is terminated.
 
     Raises:

@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tests.boot.gce_machine import compose_files
+from tests.boot.gce_metadata import GceMetadataServer
 from tests.boot.metadata import ADDRESS, MetadataServer
 from tests.boot.network import Forwarder, Namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 DONE = 77
 """The exit code of a machine whose collector came to its end."""
@@ -51,23 +53,26 @@ class Spec:
 
     Args:
         user_data: the rendered document.
-        datasource: `nocloud` (a seed folder) or `ec2` (a metadata service at its address).
+        datasource: `nocloud` (a seed folder), `ec2` or `gce` (a metadata service at its address),
+            or `gce-startup-script` (no cloud-init, and a guest agent like Google's).
         ports: ports of this process's loopback that its loopback reaches; nothing else is.
         files: extra files by absolute path, written before the boot.
         commands: extra shell commands whose output is collected, by name.
         patient: wait for units that restart after a failure too.
         role: name and credentials of its role (`ec2`).
+        leaves: what Google's metadata server has beside a machine's own (`gce`).
         require_token: whether its metadata service insists on IMDSv2 (`ec2`).
         instance: its instance id; else one that is made of its name.
     """
 
     user_data: bytes
-    datasource: Literal["nocloud", "ec2"] = "nocloud"
+    datasource: Literal["nocloud", "ec2", "gce", "gce-startup-script"] = "nocloud"
     ports: tuple[int, ...] = ()
     files: dict[str, bytes] = field(default_factory=dict)
     commands: dict[str, str] = field(default_factory=dict)
     patient: bool = False
     role: tuple[str, dict[str, str]] | None = None
+    leaves: dict[str, str | Callable[[], str]] = field(default_factory=dict)
     require_token: bool = False
     instance: str | None = None
 
@@ -121,6 +126,7 @@ class Machine:
         self.name = name
         self.process = process
         self.metadata: MetadataServer | None = None
+        self.google: GceMetadataServer | None = None
         self._root = root
         self._folder = folder
 
@@ -158,18 +164,19 @@ def boot(name: str, spec: Spec, *, root: Path, folder: Path) -> Iterator[Machine
 
     Its mounts belong to its own mount namespace and its network to its own network namespace,
     so at its end, or at the end of this process, nothing of it is left but `folder`. It is
-    killed with the thread that calls this.
+    killed with the thread that calls this. A folder that is there already is booted once more.
     """
-    folder.mkdir(parents=True)
-    _write_files(name, spec, folder / "upper")
-    for part in ("work", "merged"):
-        (folder / part).mkdir()
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        _write_files(name, spec, root, folder / "upper")
+        for part in ("work", "merged"):
+            (folder / part).mkdir()
     with ExitStack() as undo:
-        addresses = [f"{ADDRESS}/32"] if spec.datasource == "ec2" else []
+        addresses = [f"{ADDRESS}/32"] if spec.datasource != "nocloud" else []
         namespace = Namespace(*addresses)
         undo.callback(namespace.close)
         undo.callback(Forwarder(namespace, spec.ports).close)
-        metadata = None
+        metadata = server = None
         if spec.datasource == "ec2":
             metadata = MetadataServer(
                 namespace.listen(ADDRESS, 80),
@@ -179,6 +186,10 @@ def boot(name: str, spec: Spec, *, root: Path, folder: Path) -> Iterator[Machine
                 require_token=spec.require_token,
             )
             undo.callback(metadata.close)
+        elif spec.datasource != "nocloud":
+            server = GceMetadataServer(namespace.listen(ADDRESS, 80), instance=name)
+            server.tree |= spec.leaves
+            undo.callback(server.close)
         with (folder / "console.txt").open("wb") as console:
             process = subprocess.Popen(
                 _command(name, root, folder, namespace.path),
@@ -187,7 +198,7 @@ def boot(name: str, spec: Spec, *, root: Path, folder: Path) -> Iterator[Machine
                 stderr=subprocess.STDOUT,
             )
         machine = Machine(name, process, root, folder)
-        machine.metadata = metadata
+        machine.metadata, machine.google = metadata, server
         undo.callback(machine.end)
         yield machine
 
@@ -218,7 +229,7 @@ def _command(name: str, root: Path, folder: Path, network: str) -> list[str]:
     return [*enter, *inside, "sh", "-c", f"{script}; exit $?"]
 
 
-def _write_files(name: str, spec: Spec, upper: Path) -> None:
+def _write_files(name: str, spec: Spec, root: Path, upper: Path) -> None:
     seed, config = "var/lib/cloud/seed/nocloud", "etc/cloud/cloud.cfg.d/95-datasource.cfg"
     files: dict[str, bytes] = {
         f"{_INSIDE}/collect.sh": _COLLECTOR.read_bytes(),
@@ -231,8 +242,10 @@ def _write_files(name: str, spec: Spec, upper: Path) -> None:
         files[f"{seed}/meta-data"] = f"instance-id: {_instance(name, spec)}\n".encode()
         files[f"{seed}/user-data"] = spec.user_data
         files[config] = b"datasource_list: [NoCloud]\n"
-    else:
+    elif spec.datasource == "ec2":
         files[config] = _EC2.encode()
+    else:
+        files |= compose_files(root, cloud_init=spec.datasource == "gce")
     for path, data in {**files, **spec.files}.items():
         file = upper / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -19,14 +19,14 @@ from tests.agent.trees import write
 from tests.boot.metadata import serve_metadata
 from tests.index import serve_folder
 from tests.layer.projects import write_project
-from tests.servers import s3_bucket, s3_server
+from tests.servers import gcs_bucket, gcs_server, gcs_session, s3_bucket, s3_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bootstrap.manifest import Manifest
 
-__all__ = ["s3_bucket", "s3_server"]
+__all__ = ["gcs_bucket", "gcs_server", "gcs_session", "s3_bucket", "s3_server"]
 
 PROGRAM = "import alpha, mine; print(alpha.NAME, mine.NAME)"
 

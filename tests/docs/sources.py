@@ -77,7 +77,10 @@ def find_variables() -> set[str]:
     for path in MODULES:
         for node in ast.walk(parse(path)):
             if isinstance(node, ast.Constant) and name.fullmatch(str(node.value)):
-                found.add(str(node.value))
+                text = str(node.value)
+                # Compute Engine's own words look like variables.
+                if "gcp" not in path.parts or text.startswith(("CLOUDSDK_", "GOOGLE_")):
+                    found.add(text)
     for path in TEMPLATES:
         found |= set(re.findall(r"\$\{(ENVBOOT_\w+)", path.read_text("utf-8")))
     # Journal fields, and constants of the C library and of ELF.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from bootstrap.config import (
     CHANNELS,
     GLIBC,
     LOOSE_LIMIT,
+    GcsSettings,
     S3Settings,
     Settings,
     parse_settings,
@@ -40,6 +42,7 @@ from tests.docs.pages import (
 
 if TYPE_CHECKING:
     from tests.docs.conftest import Machines, Project
+    from tests.gcs import GcsFront
     from tests.servers import S3Server
 
 
@@ -90,13 +93,14 @@ def test_the_variables_are_those_of_the_code() -> None:
 
 
 DETAILS = {"type": "m6i.large"}
-GROUPS = {"provisioners", "s3", "tools"}
+GROUPS = {"gcs", "provisioners", "s3", "tools"}
 
 
 def test_the_settings_are_those_of_the_code() -> None:
     fields = Settings.__dataclass_fields__
     wanted = {name.replace("_", "-") for name in fields if name not in GROUPS}
     wanted |= {f"s3.{name.replace('_', '-')}" for name in S3Settings.__dataclass_fields__}
+    wanted |= {f"gcs.{name.replace('_', '-')}" for name in GcsSettings.__dataclass_fields__}
     wanted |= {f"tools.<tool>.{name}" for name in Tool.__dataclass_fields__}
     wanted.add("<provisioner>.<option>")
     table = rows("Settings")
@@ -111,7 +115,8 @@ def test_the_example_of_settings_is_accepted_and_uses_every_one() -> None:
     settings = parse_settings(text)
     assert settings.tools
     assert settings.provisioners
-    for name in (*Settings.__dataclass_fields__, *S3Settings.__dataclass_fields__):
+    groups = (Settings, S3Settings, GcsSettings)
+    for name in (name for group in groups for name in group.__dataclass_fields__):
         assert name.replace("_", "-") in text or name == "provisioners"
     with pytest.raises(UsageError):
         parse_settings(f"{text}\nunknown = 1\n")
@@ -279,6 +284,18 @@ class TestJson:
         assert all(f"`{step['outcome']}`" in outcomes for step in found)
         lines = read_section(REFERENCE, "Setting a bucket up").splitlines()
         named = [line.split(" | ")[0] for line in lines if line.startswith("| ")]
+        assert named[1:] == [f"| {step['name']}" for step in found]
+
+    def test_store_init_of_cloud_storage(
+        self, gcs_server: GcsFront, gcs_bucket: str, project: Project
+    ) -> None:
+        names = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST")
+        variables = project.variables | {name: os.environ[name] for name in names}
+        there = dataclasses.replace(project, variables=variables)
+        found = there.json("store", "init", f"gs://{gcs_bucket}/team", "--json")
+        assert gcs_server.settings[gcs_bucket]
+        table = read_section(REFERENCE, "Setting a bucket of Cloud Storage up")
+        named = [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| ")]
         assert named[1:] == [f"| {step['name']}" for step in found]
 
     def test_doctor(self, project: Project) -> None:

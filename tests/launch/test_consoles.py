@@ -29,7 +29,6 @@ class Cloud:
     """A provisioner whose instances run, and print what they are given."""
 
     name = "cloud"
-    render_for = "ec2"
     guest_loopback: str | None = None
     host_python = False
     role: str | None = None
@@ -41,6 +40,9 @@ class Cloud:
 
     def check(self, options: Options, *, by_role: bool = False) -> None:
         return None
+
+    def render_for(self, options: Options) -> str:
+        return "ec2"
 
     def is_interruptible(self, options: Options) -> bool:
         return False

@@ -11,7 +11,7 @@ import secrets
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.config import S3Settings
+from bootstrap.config import S3Settings, Settings
 from bootstrap.doctor import Check, check_store
 from bootstrap.publish import Auth, read_reports
 from bootstrap.store.lifecycle import make_rules
@@ -156,7 +156,7 @@ def ask_doctor(world: World, who: Identity) -> dict[str, Check]:
     """Run `envboot doctor`; returns the checks by name."""
     world.sign_in(who)
     now = datetime.now(timezone.utc)
-    return {check.name: check for check in check_store(world.url, S3Settings(), lambda: now)}
+    return {check.name: check for check in check_store(world.url, Settings(), lambda: now)}
 
 
 def ask_doctor_aws(world: World, who: Identity) -> dict[str, Check]:

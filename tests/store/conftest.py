@@ -12,7 +12,7 @@ import pytest
 
 from bootstrap.store import Store, open_store
 from tests.agent.proxy import Proxy, run_proxy
-from tests.servers import s3_bucket, s3_server
+from tests.servers import gcs_bucket, gcs_server, gcs_session, s3_bucket, s3_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
     from tests.servers import S3Server
 
-__all__ = ["s3_bucket", "s3_server"]
+__all__ = ["gcs_bucket", "gcs_server", "gcs_session", "s3_bucket", "s3_server"]
 
 KINDS = [
     pytest.param("local", marks=pytest.mark.sockets),
     pytest.param("s3", marks=[pytest.mark.sockets, pytest.mark.subprocess]),
+    pytest.param("gcs", marks=[pytest.mark.sockets, pytest.mark.subprocess]),
 ]
 
 
@@ -33,6 +34,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty bucket of each kind."""
     if request.param == "s3":
         return f"s3://{request.getfixturevalue('s3_bucket')}/team/one"
+    if request.param == "gcs":
+        return f"gs://{request.getfixturevalue('gcs_bucket')}/team/one"
     return f"file://{tmp_path}/bucket"
 
 

@@ -13,7 +13,7 @@ from botocore import auth
 from botocore.compat import get_current_datetime
 
 from bootstrap.cli import cli, doctor, run
-from bootstrap.config import S3Settings
+from bootstrap.config import S3Settings, Settings
 from bootstrap.doctor import Check, check_store
 from bootstrap.errors import Exit
 from bootstrap.store import SignedPut
@@ -46,7 +46,9 @@ def now() -> datetime:
 
 
 def examine(url: str, clock: Callable[[], datetime] = now, **settings: str) -> dict[str, Check]:
-    return {check.name: check for check in check_store(url, S3Settings(**settings), clock)}
+    return {
+        check.name: check for check in check_store(url, Settings(s3=S3Settings(**settings)), clock)
+    }
 
 
 def failed(checks: dict[str, Check]) -> list[str]:
@@ -317,7 +319,7 @@ def test_what_cannot_be_removed_is_named(
 
 
 def test_an_interrupt_leaves_nothing(url: str, s3_bucket: str, s3_server: S3Server) -> None:
-    checks: Iterator[Check] = check_store(url, S3Settings(), now)
+    checks: Iterator[Check] = check_store(url, Settings(), now)
     for check in checks:
         if check.name == "signed PUT":
             assert len(keys(s3_server, s3_bucket)) == 2
@@ -358,6 +360,7 @@ def test_a_provisioner_adds_its_own_checks(
 
     class Cloud:
         name = "cloud"
+        role = "cloud"
         options = (
             Option(name="instance-type", help="x"),
             Option(name="root-size", help="x", kind="number"),
@@ -366,13 +369,15 @@ def test_a_provisioner_adds_its_own_checks(
             Option(name="subnet", help="x", kind="list"),
         )
 
-        def doctor(self, options: Any) -> Iterator[Check]:
+        def doctor(self, options: Any, *, by_role: bool) -> Iterator[Check]:
+            assert by_role
             given.append(options)
             yield Check(name="quota", status="failed", detail="No machine is left", hint="Ask")
 
     monkeypatch.setattr(doctor, "load_provisioner", lambda name: Cloud())
     words = ["doctor", "qemu", "--instance-type", "m6i.large", "--spot", "--subnet", "one"]
     words += ["--store", f"file://{tmp_path}/bucket", "--subnet=two", "--root-size", "30"]
+    words += ["--auth", "role"]
     assert run(cli, words, "envboot") == Exit.STORE
     seen = capsys.readouterr()
     assert "failed   quota              No machine is left\n" in seen.out

@@ -32,6 +32,11 @@ def lengthened(url: str) -> str:
     return parts._replace(query=urlencode(query)).geturl()
 
 
+def refusal(store: Store) -> int:
+    """Return the status of what is signed and not so: Google answers 400 where S3 answers 403."""
+    return 400 if store.url.startswith("gs:") else 403
+
+
 def test_a_signed_url_reads_the_whole_object(store: Store) -> None:
     store.create("dir/with space ü+%.bin", DATA)
     answer = ask("GET", store.sign_get("dir/with space ü+%.bin", 60))
@@ -96,8 +101,8 @@ def test_a_url_for_reading_permits_nothing_else(store: Store, method: str) -> No
     store.create("key", DATA)
     url = store.sign_get("key", 60)
     body = b"overwritten" if method == "PUT" else None
-    headers = {"If-None-Match": "*"} if method == "PUT" else {}
-    assert ask(method, url, body=body, headers=headers).status in (403, 501)
+    headers = store.sign_put("key", 60).headers if method == "PUT" else {}
+    assert ask(method, url, body=body, headers=headers).status in (refusal(store), 403, 501)
     assert store.read("key") == DATA
 
 
@@ -107,10 +112,10 @@ def test_signatures_expire(store: Store) -> None:
     form = store.sign_post("reports/", 1, 1000)
     time.sleep(2.2)
     answer = ask("GET", get)
-    assert answer.status == 403
-    assert "expired" in answer.code + answer.message
-    assert ask("PUT", put.url, body=b"late", headers=put.headers).status == 403
-    assert post(form, form.prefix + "late", b"late").status == 403
+    assert answer.status == refusal(store)
+    assert "xpired" in answer.code + answer.message
+    assert ask("PUT", put.url, body=b"late", headers=put.headers).status == refusal(store)
+    assert post(form, form.prefix + "late", b"late").status == refusal(store)
     assert [each.key for each in store.list("")] == ["key"]
 
 
@@ -165,8 +170,9 @@ def test_of_eight_uploads_at_once_exactly_one_wins(store: Store) -> None:
 
 def test_an_upload_must_send_the_signed_headers(store: Store) -> None:
     put = store.sign_put("key", 60)
-    assert ask("PUT", put.url, body=b"x").status == 403
-    assert ask("PUT", put.url, body=b"x", headers={"If-None-Match": '"etag"'}).status == 403
+    assert ask("PUT", put.url, body=b"x").status == refusal(store)
+    for name in put.headers:
+        assert ask("PUT", put.url, body=b"x", headers={**put.headers, name: '"etag"'}).status == 403
     assert store.find("key") is None
 
 
@@ -204,8 +210,8 @@ def test_a_form_may_replace_its_own_report(store: Store) -> None:
 def test_a_form_outside_its_prefix_is_refused(store: Store) -> None:
     form = store.sign_post("reports/one/", 60, 1000)
     outside = form.prefix.replace("one", "two")
-    assert post(form, outside + "a", b"x").status == 403
-    assert post(form, "elsewhere", b"x").status == 403
+    assert post(form, outside + "a", b"x").status == refusal(store)
+    assert post(form, "elsewhere", b"x").status == refusal(store)
     assert list(store.list("")) == []
 
 

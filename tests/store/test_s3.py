@@ -13,7 +13,7 @@ import boto3
 import pytest
 
 from bootstrap.cli import cli, run
-from bootstrap.config import S3Settings
+from bootstrap.config import S3Settings, Settings
 from bootstrap.errors import StoreError, UsageError
 from bootstrap.store import Store, open_store
 from bootstrap.store.s3 import MAX_SINGLE_PUT
@@ -224,7 +224,7 @@ def test_the_projects_own_place_of_the_bucket_comes_before_the_environments(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    settings = S3Settings(endpoint_url=s3_server.endpoint, region="eu-west-3")
+    settings = Settings(s3=S3Settings(endpoint_url=s3_server.endpoint, region="eu-west-3"))
     with open_store(f"s3://{s3_bucket}", settings=settings) as store:
         store.create("key", b"x")
         url = store.sign_get("key", 60)

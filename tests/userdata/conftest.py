@@ -109,14 +109,16 @@ def make_role_grants(manifest: Manifest) -> dict[str, Any]:
     headers = {"If-None-Match": "*"}
     environment = f"{url}environments/{manifest.environment_digest.partition(':')[2]}"
     names = {"archive": "env.tar.zst", "index": "index.json"}
+    both = {
+        kind: {"get": f"{base}/{name}", "put": {"url": f"{base}/{name}", "headers": headers}}
+        for kind, name in names.items()
+    }
     return {
         "grants_version": 1,
         "launch": "env-0123456789ab",
         "auth": {"kind": "aws", "region": "eu-central-1", "url": url, "bucket": "team-envs"},
-        **{
-            kind: {"get": f"{base}/{name}", "put": {"url": f"{base}/{name}", "headers": headers}}
-            for kind, name in names.items()
-        },
+        "archive": {**both["archive"], "max_bytes": 5 << 30},
+        "index": both["index"],
         "manifest": {"get": f"{environment}.json"},
         "report": {"url": f"{url}reports/env-0123456789ab/", "headers": headers},
         "tools": {sha("uv"): f"{url}tools/{sha('uv')}/uv"},

@@ -167,8 +167,8 @@ def test_a_layer_without_a_bucket_is_refused(tmp_path: Path) -> None:
             "Expected a name of letters, digits, `.`, `_` and `-` for `--launch`, found `a/b`",
         ),
         (
-            ["--for", "gce", "--on-interruption", "true"],
-            "Cannot watch for notices on launch path `gce`, which is not of EC2",
+            ["--for", "nocloud", "--on-interruption", "true"],
+            "Cannot watch for notices on launch path `nocloud`, which is of no cloud",
         ),
         (["--expires", "8d"], "Expected a duration of at most `7d`, such as `24h`, found `8d`"),
     ],

@@ -105,6 +105,23 @@ def test_a_document_of_a_role_fits_ec2_too(packages: int, rung: Rung, watch: boo
     assert len(document.payload) <= 16_384 - (3_072 if rung is Rung.MANIFEST else 0)
 
 
+@pytest.mark.parametrize(("kind", "other"), [("aws", "gcp"), ("gcp", "aws")])
+def test_of_two_clouds_only_the_modules_of_ones_own_travel(kind: str, other: str) -> None:
+    manifest = make_manifest(3)
+    grants = make_role_grants(manifest)
+    grants["auth"]["kind"] = kind
+    document = render(manifest, launch_path=LaunchPath.GCE, grants=grants)
+    assert document.rung is Rung.PLAIN
+    text = document.payload.decode()
+    for name in ("role", kind, f"{kind}_copy"):
+        assert f"/lib/agent/{name}.py\n" in text
+    for name in (other, f"{other}_copy"):
+        assert f"/lib/agent/{name}.py\n" not in text
+    urls = render(manifest, launch_path=LaunchPath.GCE, grants=make_grants(manifest))
+    text = urls.payload.decode()
+    assert not [name for name in ("role", "aws", "gcp", "_copy") if f"{name}.py\n" in text]
+
+
 def test_what_a_role_signs_with_travels_only_where_there_is_one() -> None:
     manifest = make_manifest(60)
     role, urls = make_role_grants(manifest), make_grants(manifest)
@@ -313,3 +330,24 @@ def test_a_part_that_cloud_init_could_not_read_is_refused(data: bytes, message: 
 def test_an_unknown_type_of_part_is_refused() -> None:
     with pytest.raises(RenderError, match="Expected a type of part, found `text/plain`"):
         parse_part("x", b"", type="text/plain")
+
+
+@pytest.mark.parametrize("path", [LaunchPath.GCE, LaunchPath.GCE_STARTUP_SCRIPT])
+def test_on_compute_engine_googles_notices_are_looked_for(path: LaunchPath) -> None:
+    made = render(make_manifest(1), launch_path=path, watch=True, hook="a b").payload.decode()
+    assert '"watch":{"hook":"a b","kind":"gcp"}' in made
+    for module, wanted in (("watch", True), ("gcp", True), ("role", True), ("aws", False)):
+        assert (f"/lib/agent/{module}.py\n" in made) == wanted
+
+
+def test_only_a_start_up_script_asks_for_the_machines_id() -> None:
+    manifest = make_manifest(1)
+    documents = {
+        path: render(manifest, launch_path=path, agent=SMALL).payload.decode()
+        for path in (LaunchPath.GCE, LaunchPath.GCE_STARTUP_SCRIPT, LaunchPath.LOCAL)
+    }
+    asks = {path for path, text in documents.items() if "computeMetadata/v1/instance/id" in text}
+    assert asks == {LaunchPath.GCE_STARTUP_SCRIPT}
+    # What an image without cloud-init has left must not stand for what cloud-init says.
+    cut = 'rm -f "$root/var/lib/envboot/instance"'
+    assert [cut in text for text in documents.values()] == [True, False, False]

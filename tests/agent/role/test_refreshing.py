@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from bootstrap.agent import aws, fetch
+from bootstrap.agent import aws
 from bootstrap.agent.wire import AgentError
 
 NOW = 1_800_000_000.0
@@ -104,14 +104,3 @@ def test_only_what_begins_with_the_buckets_url_is_signed(url: str, signed: bool)
     assert signer("GET", url, None, {"Range": "bytes=0-0"})[0] == 200
     assert ("Authorization" in seen[0], "X-Amz-Security-Token" in seen[0]) == (signed, signed)
     assert seen[0]["Range"] == "bytes=0-0"
-
-
-def test_requests_are_signed_once_however_often_the_grants_are_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    before = fetch.exchange
-    monkeypatch.setattr(fetch, "exchange", before)
-    for _ in range(2):
-        aws.sign_requests({"auth": {"url": "https://b.test/", "region": "r"}})
-    assert isinstance(fetch.exchange, aws.Signer)
-    assert fetch.exchange.exchange is before

@@ -12,7 +12,7 @@ from bootstrap.errors import ProvisionError
 from provisioners import Instance
 from provisioners.aws import AwsProvisioner
 from provisioners.aws.machines import to_state
-from provisioners.aws.records import FRESH, Records
+from provisioners.records import FRESH, Records
 from tests.provisioners.aws.plans import LAUNCH, make_request
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def test_a_record_goes_when_all_has_ended_and_this_account_can_tell(
 
 
 def test_damaged_records_and_names_that_are_paths_are_none(tmp_path: Path) -> None:
-    records = Records(tmp_path)
+    records = Records(tmp_path, "region")
     records.write(LAUNCH, "us-east-1")
     for name, text in (("a", "{"), ("b", "[]"), ("c", "{}"), ("d", "null")):
         (tmp_path / f"{name}.json").write_text(text)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from bootstrap.errors import ProvisionError
-from provisioners.aws.options import OPTIONS, raise_faults, read_wish
+from provisioners.aws.options import OPTIONS, read_wish
+from provisioners.faults import raise_faults
 
 
 def fault(**options: Any) -> str:
@@ -95,10 +96,10 @@ def test_a_tag_may_give_the_machines_a_name_of_their_own() -> None:
 def test_many_faults_are_one_error_and_one_keeps_its_words() -> None:
     _, faults = read_wish({"image": "x", "root-size": "x", "tag": ("x",)})
     with pytest.raises(ProvisionError, match="Cannot launch on EC2, for 3 reasons") as caught:
-        raise_faults(faults)
+        raise_faults(faults, "EC2")
     assert len(caught.value.causes) == 3
     with pytest.raises(ProvisionError, match="Expected `root-size`"):
-        raise_faults(faults[:1])
+        raise_faults(faults[:1], "EC2")
 
 
 @pytest.mark.subprocess

@@ -1,7 +1,7 @@
-"""Which launches were made from this machine: `<state folder>/aws/<launch>.json`.
+"""Which launches on a cloud were made from this machine: `<state folder>/<cloud>/<launch>.json`.
 
 A record is written before anything is started and removed when all has ended: what a killed
-process has started is found again by its tag, in the region that the record names.
+process has started is found again by its tag, in the region or project that the record names.
 """
 
 from __future__ import annotations
@@ -26,21 +26,25 @@ class Record:
     """Where a launch's instances are; `account` is known once some have started."""
 
     launch: str
-    region: str
+    place: str
     account: str | None = None
     age: float = 0.0
 
 
 class Records:
-    """The records below a folder; one that cannot be read is as good as none."""
+    """The records below a folder; one that cannot be read is as good as none.
 
-    def __init__(self, folder: Path) -> None:
+    `member` is what the cloud calls the place to look in: `region`, `project`.
+    """
+
+    def __init__(self, folder: Path, member: str) -> None:
         self._folder = folder
+        self._member = member
 
-    def write(self, launch: str, region: str, account: str | None = None) -> None:
+    def write(self, launch: str, place: str, account: str | None = None) -> None:
         """Write a record anew, whole."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        text = json.dumps({"region": region, **({"account": account} if account else {})})
+        text = json.dumps({self._member: place, **({"account": account} if account else {})})
         new = self._folder / f".{launch}.{os.getpid()}"
         with new.open("w", encoding="utf-8") as stream:
             stream.write(text)
@@ -71,7 +75,7 @@ class Records:
         try:
             document = json.loads(path.read_text("utf-8"))
             age = time.time() - path.stat().st_mtime
-            account = document.get("account")
-            return Record(launch=path.stem, region=document["region"], account=account, age=age)
+            place, account = document[self._member], document.get("account")
+            return Record(launch=path.stem, place=place, account=account, age=age)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None

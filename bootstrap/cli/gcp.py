@@ -1,0 +1,116 @@
+"""`envboot gcp`: what Compute Engine has beside launches."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bootstrap.cli import console
+from bootstrap.cli.arguments import TakesCommand, selects_environment
+from bootstrap.cli.machine_template import compose, read_order, read_own
+from bootstrap.cli.own_options import takes_own_options
+from bootstrap.errors import UsageError
+from provisioners.gcp.options import OPTIONS
+
+if TYPE_CHECKING:
+    from bootstrap.selection import Selection
+    from provisioners import Options
+
+
+@click.group()
+def command() -> None:
+    """Work with Compute Engine beside launches."""
+
+
+@command.command("instance-template", cls=TakesCommand)
+@click.argument("name")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND…]")
+@click.option("--store", metavar="URL", help="The bucket, as in `gs://bucket/prefix`.")
+@click.option(
+    "--auth",
+    type=click.Choice(("role", "urls")),
+    default="role",
+    show_default=True,
+    help="How machines ask the bucket. A template outlives signed URLs: `urls` is refused.",
+)
+@selects_environment
+@click.option("--env", "variables", multiple=True, metavar="K=V", help="Set for the command.")
+@click.option("--part", "parts", multiple=True, metavar="[TYPE:]FILE", help="Add a part of yours.")
+@click.option(
+    "--on-interruption",
+    metavar="COMMAND",
+    help="Let machines look for notices of preemption, and run this in a shell at each.",
+)
+@click.option("--fresh", is_flag=True, help="Lock again, whatever was kept.")
+@takes_own_options(OPTIONS)
+@click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document.")
+def instance_template(
+    *,
+    options: Options,
+    name: str,
+    words: tuple[str, ...],
+    store: str | None,
+    auth: str,
+    selection: Selection,
+    variables: tuple[str, ...],
+    parts: tuple[str, ...],
+    on_interruption: str | None,
+    fresh: bool,
+    as_json: bool,
+) -> None:
+    """Write the environment into an instance template, for managed instance groups.
+
+    A template never changes, so its name is NAME and eight digits of what is in it; without a
+    change none is made. Machines ask the bucket as their `--service-account`.
+    """
+    from bootstrap.config import read_settings
+    from provisioners.gcp import GcpProvisioner
+
+    if auth == "urls":
+        raise UsageError(
+            "Cannot write signed URLs into an instance template: they end within seven days",
+            hint="Let machines ask as their role: `--auth role --service-account EMAIL`",
+        )
+    settings = read_settings(Path.cwd())
+    provisioner = GcpProvisioner()
+    options, hook = read_own(provisioner, options, on_interruption, settings)
+    order = read_order(
+        name,
+        store or settings.store,
+        words,
+        variables=variables,
+        parts=parts,
+        hook=hook,
+        fresh=fresh,
+    )
+    from provisioners.gcp.templates import check_name, put_template
+
+    check_name(name)
+    plan = provisioner.find_plan(options, by_role=True)
+    contents = compose(
+        order,
+        selection.placed(plan.platform),
+        provisioner=provisioner.name,
+        path=provisioner.render_for(options),
+        settings=settings,
+    )
+    from provisioners.gcp.request import compose_metadata, compose_properties
+
+    metadata = compose_metadata(
+        contents.document.payload,
+        cloud_init=plan.wish.has_cloud_init,
+        encoding=contents.document.encoding,
+    )
+    market = "spot" if plan.wish.spot else "standard"
+    properties = compose_properties(
+        plan, contents.launch, metadata=metadata, room=contents.room, market=market
+    )
+    made = put_template(provisioner.find_clients(plan.wish.project), name, properties)
+    if not as_json:
+        click.echo(f"{made.path}{'' if made.made else '  unchanged'}")
+        return
+    told = {"launch": contents.launch, "environment": contents.environment}
+    console.print_json({**asdict(made), **told})

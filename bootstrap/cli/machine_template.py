@@ -1,0 +1,163 @@
+"""What a cloud's template of machines holds: an environment whose machines ask as their role."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bootstrap.cli import console
+from bootstrap.cli.arguments import parse_variable, read_part
+from bootstrap.cli.own_options import add_settings, own_options
+from bootstrap.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bootstrap.config import Settings
+    from bootstrap.manifest import Manifest
+    from bootstrap.parts import Part
+    from bootstrap.prepare import Prepared
+    from bootstrap.selection import Selection
+    from bootstrap.store import Store
+    from bootstrap.userdata import Document
+    from provisioners import Options, Provisioner
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What the user wants in a template; `parts` and `environment` are read already."""
+
+    name: str
+    store: str
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    parts: tuple[Part, ...]
+    hook: str | None
+    fresh: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contents:
+    """The user-data, the bytes of disk that the environment may need, and the reports' name."""
+
+    launch: str
+    document: Document
+    room: int
+    environment: str
+
+
+def read_order(
+    name: str,
+    store: str | None,
+    words: Sequence[str],
+    *,
+    variables: Sequence[str],
+    parts: Sequence[str],
+    hook: str | None,
+    fresh: bool,
+) -> Order:
+    """Read what the command line says.
+
+    Raises:
+        UsageError: no bucket that machines reach, or what is given cannot be read.
+    """
+    if not store or store.startswith("file:"):
+        raise UsageError(
+            f"Expected a bucket that machines can reach, found {f'`{store}`' if store else 'none'}",
+            hint="Give one, as in `--store s3://bucket/prefix`",
+        )
+    return Order(
+        name=name,
+        store=store,
+        command=tuple(words),
+        environment=dict(parse_variable(text) for text in variables),
+        parts=tuple(read_part(spec) for spec in parts),
+        hook=hook,
+        fresh=fresh,
+    )
+
+
+def read_own(
+    provisioner: Provisioner, given: Options, hook: str | None, settings: Settings
+) -> tuple[Options, str | None]:
+    """Return the provisioner's options and the hook, beneath both what the project sets.
+
+    A template is by role, whatever the project says of launches.
+    """
+    own = dict(add_settings(provisioner.name, own_options(provisioner), given, settings))
+    own.pop("auth", None)
+    set_hook = own.pop("on-interruption", None)
+    return own, hook or (str(set_hook) if set_hook else None)
+
+
+def compose(
+    order: Order, selection: Selection, *, provisioner: str, path: str, settings: Settings
+) -> Contents:
+    """Lock, publish and render the environment for a launch path of the provisioner's."""
+    from bootstrap.config import cache_folder
+    from bootstrap.prepare import prepare
+    from bootstrap.publish import read_index
+    from bootstrap.required import starts_dask
+    from bootstrap.room import estimate_room
+    from bootstrap.store import open_store
+    from bootstrap.userdata import LaunchPath, render
+
+    prepared = prepare(
+        selection,
+        host_python=False,
+        settings=settings,
+        cache=cache_folder(),
+        environment=os.environ,
+        command=order.command,
+        dask=starts_dask(order.command),
+        fresh=order.fresh,
+    )
+    console.print_notes(prepared.notes)
+    manifest = prepared.manifest
+    launch = name_launch(order.name, manifest)
+    with open_store(order.store, settings=settings) as bucket:
+        about = {"provisioner": provisioner, "command": list(order.command)}
+        grants = _publish(bucket, prepared, launch, about)
+        room = estimate_room(manifest, read_index(bucket, manifest))
+    document = render(
+        manifest,
+        launch_path=LaunchPath(path),
+        grants=grants,
+        command=prepared.command,
+        environment=order.environment,
+        parts=order.parts,
+        watch=order.hook is not None,
+        hook=order.hook,
+    )
+    return Contents(
+        launch=launch, document=document, room=room, environment=manifest.environment_digest
+    )
+
+
+def _publish(
+    bucket: Store, prepared: Prepared, launch: str, about: dict[str, Any]
+) -> dict[str, Any]:
+    from bootstrap.config import cache_folder
+    from bootstrap.publish import Auth, publish
+
+    with console.task("Published to the bucket") as progress:
+        return publish(
+            prepared.manifest,
+            prepared.layer_path,
+            bucket,
+            launch=launch,
+            seconds=0,  # Nothing is signed.
+            cache=cache_folder(),
+            environment=os.environ,
+            progress=progress,
+            about=about,
+            auth=Auth.ROLE,
+        )
+
+
+def name_launch(name: str, manifest: Manifest) -> str:
+    """Return what reports and tags of a template's machines have: the same for the same content."""
+    digest = manifest.environment_digest.removeprefix("sha256:")
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '-', name)}-{digest[:8]}"

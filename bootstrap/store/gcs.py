@@ -1,0 +1,266 @@
+"""A Cloud Storage bucket, through Google's own client."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from google.api_core import exceptions as api
+from google.cloud.storage.retry import DEFAULT_RETRY
+
+from bootstrap.store import DAY, Expiry, RoleAccess, SignedPost, SignedPut, Stat
+from bootstrap.store.gcs_connection import Connection
+from bootstrap.store.gcs_errors import is_missing_bucket
+from bootstrap.store.gcs_lifecycle import find_expiry
+from bootstrap.store.gcs_signing import sign_form
+from bootstrap.store.gcs_upload import send_file
+from bootstrap.store.keys import check_key, is_old
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from bootstrap.config import GcsSettings
+
+MAX_SECONDS = 7 * 24 * 3600
+"""https://docs.cloud.google.com/storage/docs/authentication/signatures"""
+
+MANAGED_SECONDS = 12 * 3600
+"""Google's own keys, which IAM signs with, are changed: their signatures hold so long at least
+(https://docs.cloud.google.com/storage/docs/authentication/creating-signatures)."""
+
+CREATE_ONLY = {"x-goog-if-generation-match": "0"}
+
+RETRY = DEFAULT_RETRY.with_timeout(30)
+"""A burst of 429 or 503 is ridden out; a wrong endpoint fails as late."""
+
+
+class GcsStore:
+    """`gs://bucket/prefix`, with the credentials that Google's libraries find."""
+
+    def __init__(self, url: str, *, settings: GcsSettings | None = None):
+        self.connection = Connection(url, settings)
+        self.url = self.connection.url
+        self._root = self.connection.root
+        self._explained = self.connection.explained
+        self._lifecycle: list[dict[str, Any]] | None = None
+
+    @property
+    def _bucket(self) -> Any:
+        return self.connection.bucket
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.connection.client.close()
+
+    def find(self, key: str) -> Stat | None:
+        """Return what is known of one object, None where there is none."""
+        with self._explained("read", key):
+            found = self._find(key)
+        return _stat(key, found) if found else None
+
+    def _find(self, key: str) -> Any:
+        blob = self._bucket.blob(self._name(key))
+        try:
+            blob.reload(retry=RETRY)
+        except api.NotFound as error:
+            if is_missing_bucket(error):
+                raise
+            return None
+        return blob
+
+    def read(self, key: str) -> bytes | None:
+        """Return a whole small object, None where there is none."""
+        with self._explained("read", key):
+            try:
+                data: bytes = self._bucket.blob(self._name(key)).download_as_bytes(retry=RETRY)
+            except api.NotFound as error:
+                if is_missing_bucket(error):
+                    raise
+                return None
+            return data
+
+    def create(
+        self, key: str, data: bytes | Path, progress: Callable[[int], None] | None = None
+    ) -> bool:
+        """Write an object that must not exist yet; False when it is already there."""
+        with self._explained("write", key):
+            blob = self._blob(key)
+            try:
+                if not isinstance(data, bytes):
+                    send_file(self.connection, blob.name, data, progress)
+                    return True
+                blob.upload_from_string(data, if_generation_match=0, retry=RETRY)
+            except api.PreconditionFailed:
+                return False
+        if progress:
+            progress(len(data))
+        return True
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        with self._explained("remove", key):
+            try:
+                self._bucket.blob(self._name(key)).delete(retry=RETRY)
+            except api.NotFound as error:
+                if is_missing_bucket(error):
+                    raise
+
+    def renew(self, key: str, *, older: int = DAY) -> None:
+        """Make an object count as new again, where it is older than so many seconds and
+        the bucket expires what is old.
+
+        Raises:
+            StoreError: also where the identity may not read and write the object.
+        """
+        with self._explained("renew", key):
+            found = self.find(key)
+            if found and is_old(found, older) and self._expires(key):
+                self.rewrite_in_place(key)
+
+    def rewrite_in_place(self, key: str) -> None:
+        """Rewrite an object onto itself inside the service, so that its age begins anew.
+
+        What somebody else writes or removes meanwhile stays so. A rule's `age` counts from the
+        creation of this generation, which no change of metadata moves
+        (https://docs.cloud.google.com/storage/docs/lifecycle#age).
+        """
+        with self._explained("renew", key):
+            source = self._find(key)
+            if source is None:
+                return
+            same: Any = {
+                "if_generation_match": source.generation,
+                "if_source_generation_match": source.generation,
+            }
+            target, token = self._blob(key), None
+            try:
+                while True:
+                    token, _, _ = target.rewrite(source, token=token, retry=RETRY, **same)
+                    if token is None:
+                        return
+            except (api.PreconditionFailed, api.NotFound):
+                return
+
+    def _expires(self, key: str) -> bool:
+        """Tell whether the bucket's rules remove an object by its age.
+
+        An identity that may not see the rules renews: that does no harm.
+        """
+        if self._lifecycle is None:
+            try:
+                self._bucket.reload(retry=RETRY)
+                self._lifecycle = [dict(rule) for rule in self._bucket.lifecycle_rules]
+            except api.Forbidden:
+                return True
+        return find_expiry(self._lifecycle, self._root + key) is not None
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        """Yield the objects below a key prefix, in the order of their keys."""
+        with self._explained("list", prefix):
+            found = list(
+                self.connection.client.list_blobs(
+                    self._bucket,
+                    prefix=self._root + prefix,
+                    fields="items(name,size,timeCreated),nextPageToken",
+                    retry=RETRY,
+                )
+            )
+        for blob in sorted(found, key=lambda blob: blob.name.encode()):
+            yield _stat(blob.name.removeprefix(self._root), blob)
+
+    def sign_get(self, key: str, seconds: int) -> str:
+        """Return a URL that reads one object (ranges too) for that long, at most 7 days."""
+        return self._sign("GET", key, seconds, {})
+
+    def sign_put(self, key: str, seconds: int) -> SignedPut:
+        """Return a create-only upload of one object."""
+        headers = self._create_headers()
+        return SignedPut(url=self._sign("PUT", key, seconds, headers), headers=headers)
+
+    def sign_post(self, prefix: str, seconds: int, max_bytes: int) -> SignedPost:
+        """Return a form upload for any key below `prefix`, each of at most `max_bytes`.
+
+        A form cannot name a KMS key: the bucket's default one encrypts.
+        """
+        name = self._name(prefix + "name").removesuffix("name")
+        with self._explained("sign a form for", prefix):
+            fields = sign_form(
+                self.connection.signer,
+                self.connection.name,
+                name,
+                max_bytes=max_bytes,
+                seconds=self._limit(seconds)[0],
+                now=datetime.now(timezone.utc),
+            )
+        url = f"{self.connection.endpoint}/{self.connection.name}"
+        return SignedPost(url=url, fields=fields, prefix=name)
+
+    def expiry(self, seconds: int) -> datetime:
+        """Return when a URL signed now for `seconds` really ends (UTC)."""
+        return self.limits(seconds).end
+
+    def limits(self, seconds: int) -> Expiry:
+        """Return the same, and what limits it.
+
+        That the session ends which has signed ends no signature of Google's.
+        """
+        seconds, limited_by = self._limit(seconds)
+        now = datetime.now(timezone.utc).replace(microsecond=0)
+        return Expiry(end=now + timedelta(seconds=seconds), limited_by=limited_by)
+
+    def _limit(self, seconds: int) -> tuple[int, Any]:
+        with_key = self.connection.signs_with_key
+        most = MAX_SECONDS if with_key else MANAGED_SECONDS
+        if seconds <= most:
+            return seconds, "request"
+        return most, "seven days" if with_key else "twelve hours"
+
+    def role_access(self) -> RoleAccess:
+        """Return how an instance asks with its own service account: where objects are."""
+        return RoleAccess(
+            kind="gcp",
+            url=f"{self.connection.endpoint}/{self.connection.name}/{quote(self._root)}",
+            headers=self._create_headers(),
+        )
+
+    def _create_headers(self) -> dict[str, str]:
+        key = self.connection.settings.kms_key
+        return {**CREATE_ONLY, **({"x-goog-encryption-kms-key-name": key} if key else {})}
+
+    def _sign(self, method: str, key: str, seconds: int, headers: dict[str, str]) -> str:
+        name = self._name(key)
+        with self._explained("sign", key):
+            url: str = self._bucket.blob(name).generate_signed_url(
+                version="v4",
+                expiration=self._limit(seconds)[0],
+                method=method,
+                # What it is given it changes.
+                headers=dict(headers),
+                credentials=self.connection.signer,
+                api_access_endpoint=self.connection.endpoint,
+            )
+        return url
+
+    def _blob(self, key: str) -> Any:
+        """Return the object as it is to be written."""
+        return self._bucket.blob(self._name(key), kms_key_name=self.connection.settings.kms_key)
+
+    def _name(self, key: str) -> str:
+        return self._root + check_key(key, self.url)
+
+
+def _stat(key: str, blob: Any) -> Stat:
+    # `updated` moves with the metadata, a rule's `age` does not.
+    return Stat(key=key, size=blob.size, modified=blob.time_created.astimezone(timezone.utc))
