@@ -40,8 +40,10 @@ def write_record(state: Path, record: Record) -> None:
 def read_records(state: Path) -> list[Record]:
     """Return the launches that this machine remembers, the oldest first."""
     found = []
-    for file in sorted((state / "launches").glob("*.json")):
+    for file in (state / "launches").glob("*.json"):
         # Another process may be removing it just now.
         with contextlib.suppress(OSError, ValueError, TypeError):
-            found.append(Record(**json.loads(file.read_text("utf-8"))))
-    return found
+            record = Record(**json.loads(file.read_text("utf-8")))
+            found.append((file.stat().st_mtime_ns, record.launch, record))
+    # By when they were written: of two in one second the names do not tell.
+    return [record for *_, record in sorted(found, key=lambda item: item[:2])]
