@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from bootstrap.cli import console
-from bootstrap.cli.arguments import TakesCommand, selects_environment
-from bootstrap.cli.machine_template import compose, read_order, read_own
-from bootstrap.cli.own_options import takes_own_options
+from bootstrap.cli.arguments import TakesCommand
+from bootstrap.cli.machine_template import (
+    compose,
+    read_order,
+    read_own,
+    takes_template_options,
+)
 from bootstrap.errors import UsageError
 from provisioners.gcp.options import OPTIONS
 
@@ -26,27 +30,7 @@ def command() -> None:
 
 
 @command.command("instance-template", cls=TakesCommand)
-@click.argument("name")
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND…]")
-@click.option("--store", metavar="URL", help="The bucket, as in `gs://bucket/prefix`.")
-@click.option(
-    "--auth",
-    type=click.Choice(("role", "urls")),
-    default="role",
-    show_default=True,
-    help="How machines ask the bucket. A template outlives signed URLs: `urls` is refused.",
-)
-@selects_environment
-@click.option("--env", "variables", multiple=True, metavar="K=V", help="Set for the command.")
-@click.option("--part", "parts", multiple=True, metavar="[TYPE:]FILE", help="Add a part of yours.")
-@click.option(
-    "--on-interruption",
-    metavar="COMMAND",
-    help="Let machines look for notices of preemption, and run this in a shell at each.",
-)
-@click.option("--fresh", is_flag=True, help="Lock again, whatever was kept.")
-@takes_own_options(OPTIONS)
-@click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document.")
+@takes_template_options(OPTIONS, store="gs://bucket/prefix", notices="notices of preemption")
 def instance_template(
     *,
     options: Options,

@@ -7,13 +7,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from bootstrap.cli import console
-from bootstrap.cli.arguments import parse_variable, read_part
-from bootstrap.cli.own_options import add_settings, own_options
+from bootstrap.cli.arguments import parse_variable, read_part, selects_environment
+from bootstrap.cli.own_options import add_settings, own_options, takes_own_options
 from bootstrap.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from bootstrap.config import Settings
     from bootstrap.manifest import Manifest
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from bootstrap.selection import Selection
     from bootstrap.store import Store
     from bootstrap.userdata import Document
-    from provisioners import Options, Provisioner
+    from provisioners import Option, Options, Provisioner
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +48,49 @@ class Contents:
     document: Document
     room: int
     environment: str
+
+
+def takes_template_options(
+    options: Sequence[Option], *, store: str, notices: str
+) -> Callable[[Any], Any]:
+    """Give a command what all templates take, and the provisioner's own as one `options`.
+
+    `store` is an example of a bucket's URL, `notices` what its cloud tells machines of.
+    """
+    decorators = (
+        click.argument("name"),
+        click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND…]"),
+        click.option("--store", metavar="URL", help=f"The bucket, as in `{store}`."),
+        click.option(
+            "--auth",
+            type=click.Choice(("role", "urls")),
+            default="role",
+            show_default=True,
+            help="How machines ask the bucket. A template outlives signed URLs: `urls` is refused.",
+        ),
+        selects_environment,
+        click.option(
+            "--env", "variables", multiple=True, metavar="K=V", help="Set for the command."
+        ),
+        click.option(
+            "--part", "parts", multiple=True, metavar="[TYPE:]FILE", help="Add a part of yours."
+        ),
+        click.option(
+            "--on-interruption",
+            metavar="COMMAND",
+            help=f"Let machines look for {notices}, and run this in a shell at each.",
+        ),
+        click.option("--fresh", is_flag=True, help="Lock again, whatever was kept."),
+        takes_own_options(options),
+        click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document."),
+    )
+
+    def decorate(function: Any) -> Any:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
 
 
 def read_order(
