@@ -218,9 +218,10 @@ class QemuProvisioner:
         if instance.pid is None or instance.folder is None:
             return False
         child = self._children.get(instance.pid)
-        if child:
-            return child.poll() is None
-        # Another process may have been given the number since: only ours names the folder.
+        if child and child.poll() is not None:
+            return False
+        # Another process may have been given the number since: only ours names the folder, and
+        # one that is just ending names nothing any more.
         try:
             found = Path(f"/proc/{instance.pid}/cmdline").read_bytes()
         except OSError:
