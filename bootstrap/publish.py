@@ -1,46 +1,38 @@
-"""What the machines need, put into the bucket: manifest, layer, tools; and the grants for them."""
+"""What the machines need, put into the bucket: manifest, layer, tools; and what they report."""
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import re
-import tempfile
 import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote, urlsplit
 
 from bootstrap import payload
 from bootstrap.agent import wire
-from bootstrap.errors import StoreError, UsageError
-from bootstrap.indexes.packages import PrivatePackage, find_private, pack_private
-from bootstrap.store import DAY, SignedPut
+from bootstrap.errors import StoreError
+from bootstrap.grants import MAX_REPORT as MAX_REPORT
+from bootstrap.grants import Auth as Auth
+from bootstrap.grants import find_access
+from bootstrap.grants import grant as grant
+from bootstrap.indexes.packages import find_private
+from bootstrap.keys import Keys as Keys
+from bootstrap.mirror import ensure_packages, ensure_tool
+from bootstrap.store import DAY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
-    from bootstrap.manifest import Manifest, Tool
+    from bootstrap.manifest import Manifest
     from bootstrap.store import Store
 
-GRANTS_VERSION = 1
-MAX_REPORT = 2 << 20
-"""Bytes that one report may have: in JSON the agent's 256 KiB of output may take six times that."""
 _REPORT = re.compile(r"reports/[^/]+/[^/]+/\d{13}-\w+\.json")
 ORPHANED = timedelta(hours=1)
 """After this long an archive without an index has lost its publisher."""
-
-
-class Auth(str, Enum):
-    """How guests ask the bucket."""
-
-    URLS = "urls"
-    ROLE = "role"
 
 
 def publish(
@@ -58,139 +50,93 @@ def publish(
 ) -> dict[str, Any]:
     """Put what is missing into the bucket and return the grants for one launch.
 
-    `seconds` is how long the signed URLs are to live, `progress` is given the bytes of the
-    layer sent so far; `environment` leads to the logins of conda's channels. `about` is what
-    else the bucket is to know of the launch. The archive itself is published by the first
-    machine that has to install.
-
-    With `Auth.ROLE` guests sign with their own role: the grants hold nothing that is secret or
-    ends, and are the same whenever environment and launch are.
+    `about` is what else the bucket is to know of the launch; the rest is as of `upload` and
+    `grant`.
 
     Raises:
-        UsageError: guests of this store have no roles.
+        UsageError, StoreError, LockError: see `upload` and `grant`.
+    """
+    by_role = Auth(auth) is Auth.ROLE
+    if by_role:
+        find_access(store)  # Before anything is sent to a bucket that knows no roles.
+    lasting = by_role or seconds > DAY
+    digests = {"environment": manifest.environment_digest, "base": manifest.base_digest}
+    record = wire.canonical({**(about or {}), **digests})
+    with ThreadPoolExecutor(1) as pool:
+        # Instances report beside this key: a bucket that cannot be written says so now.
+        recorded = pool.submit(store.create, f"reports/{launch}/launch.json", record)
+        uploaded = upload(
+            manifest,
+            layer,
+            store,
+            cache=cache,
+            environment=environment,
+            lasting=lasting,
+            progress=progress,
+        )
+        recorded.result()
+    return grant(
+        manifest,
+        store,
+        launch=launch,
+        seconds=seconds,
+        lasting=lasting,
+        private=uploaded.private,
+        auth=auth,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Uploaded:
+    """What was uploaded: `private` tells whether it took conda packages that want a login."""
+
+    private: bool
+
+
+def upload(
+    manifest: Manifest,
+    layer: Path | None,
+    store: Store,
+    *,
+    cache: Path,
+    environment: Mapping[str, str],
+    lasting: bool,
+    progress: Callable[[int], None] | None = None,
+) -> Uploaded:
+    """Put what machines need of an environment into the bucket, as far as it is missing.
+
+    With `lasting` the layer goes to where the bucket keeps it; it may be None where it is in the
+    bucket. `environment` leads to the logins of conda's channels, `progress` is given the bytes
+    of the layer sent so far. The archive itself is published by the first machine that has to
+    install.
+
+    Raises:
         StoreError: the bucket refused, has no layer where none is given, or a pinned tool is not
             what was pinned.
         LockError: a private conda package cannot be fetched.
     """
-    by_role = Auth(auth) is Auth.ROLE
-    keys = Keys(manifest, lasting=by_role or seconds > DAY)
-    grant = _as_role(store, launch) if by_role else None
+    keys = Keys(manifest, lasting=lasting)
     private = find_private(manifest.base.conda, environment)
     layer_data = layer or _find_layer(store, keys)
     document, base = manifest.to_bytes(), wire.canonical({"base": manifest.to_dict()["base"]})
-    digests = {"environment": manifest.environment_digest, "base": manifest.base_digest}
-    record = wire.canonical({**(about or {}), **digests})
     agent_sha256, agent = payload.agent_zip()
-    agent_key = f"tools/{agent_sha256}/agent.zip"
     with ThreadPoolExecutor(8) as pool:
         waits: list[Future[Any]] = [
             pool.submit(store.create, f"{keys.base}/manifest.json", base),
             pool.submit(store.create, keys.environment, document),
-            pool.submit(store.create, agent_key, agent),
+            pool.submit(store.create, f"tools/{agent_sha256}/agent.zip", agent),
             pool.submit(_tend, store, keys),
-            # Instances report beside this key: a bucket that cannot be written says so now.
-            pool.submit(store.create, f"reports/{launch}/launch.json", record),
         ]
         if layer_data is not None and keys.layer:
             waits.append(pool.submit(_put_layer, store, keys.layer, layer_data, progress))
         # Here, where Ctrl-C ends a download that hangs.
         for name, tool in manifest.base.tools.items():
-            _mirror(store, name, tool, cache)
-        if private and not store.find(keys.packages):
-            _publish_packages(store, keys.packages, private, environment, cache)
+            ensure_tool(store, name, tool, cache)
+        if private:
+            ensure_packages(store, keys.packages, private, environment, cache)
         for wait in waits:
             wait.result()
-    grant = grant or _by_urls(store, launch, seconds)
-    return {
-        "grants_version": GRANTS_VERSION,
-        "launch": launch,
-        **grant.common,
-        "archive": grant.both(f"{keys.base}/env.tar.zst", large=True),
-        "index": grant.both(f"{keys.base}/index.json"),
-        "manifest": {"get": grant.get(keys.environment)},
-        "agent": {"get": grant.get(agent_key), "sha256": agent_sha256},
-        "tools": {
-            tool.sha256: grant.get(f"tools/{tool.sha256}/{name}")
-            for name, tool in manifest.base.tools.items()
-        },
-        **({"packages": {"get": grant.get(keys.packages)}} if private else {}),
-        **({"layer": {"get": grant.get(keys.layer)}} if keys.layer else {}),
-    }
-
-
-class Keys:
-    """Where an environment's objects are in the bucket.
-
-    A layer is kept for a day, as long as most signed URLs live. With `lasting` the document lives
-    longer: then it is beside its environment, which the bucket keeps.
-    """
-
-    def __init__(self, manifest: Manifest, *, lasting: bool = False) -> None:
-        self.base = f"base/{manifest.base_digest.removeprefix('sha256:')}"
-        self.packages = f"packages/{manifest.base_digest.removeprefix('sha256:')}.tar"
-        stem = f"environments/{manifest.environment_digest.removeprefix('sha256:')}"
-        self.environment = f"{stem}.json"
-        layer = manifest.layer
-        short = f"layers/{layer.digest.removeprefix('sha256:')}.tar.zst" if layer else None
-        self.layer = f"{stem}.tar.zst" if layer and lasting else short
-        self.short_layer = short
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Grant:
-    """How guests get at a key: to read it, and to create it."""
-
-    common: dict[str, Any]
-    get: Callable[[str], str]
-    put: Callable[[str], SignedPut]
-
-    def both(self, key: str, *, large: bool = False) -> dict[str, Any]:
-        signed = self.put(key)
-        # Of what may be large the agent is to know how large.
-        most = {"max_bytes": signed.max_bytes} if large and signed.max_bytes else {}
-        put = {"url": signed.url, "headers": signed.headers}
-        return {"get": self.get(key), "put": put, **most}
-
-
-def _by_urls(store: Store, launch: str, seconds: int) -> _Grant:
-    """Return grants that are signed URLs: each is a credential, and ends."""
-    expires = store.expiry(seconds).astimezone(timezone.utc)
-    report = store.sign_post(f"reports/{launch}/", seconds, MAX_REPORT)
-    return _Grant(
-        common={
-            "expires": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "report": {"url": report.url, "fields": report.fields, "prefix": report.prefix},
-        },
-        get=lambda key: store.sign_get(key, seconds),
-        put=lambda key: store.sign_put(key, seconds),
-    )
-
-
-def _as_role(store: Store, launch: str) -> _Grant:
-    """Return grants that name places only: guests sign for themselves."""
-    access = store.role_access()
-    if access is None:
-        raise UsageError(
-            f"Bucket `{store.url}` knows no roles",
-            hint="Use signed URLs (`--auth urls`), or a bucket whose cloud gives machines roles, "
-            "as in `s3://bucket/prefix` or `gs://bucket/prefix`",
-        )
-    return _Grant(
-        common={
-            "auth": {
-                "kind": access.kind,
-                **({"region": access.region} if access.region else {}),
-                "url": access.url,
-                # A copy is asked for by the bucket's name, which not every URL tells.
-                "bucket": urlsplit(store.url).netloc,
-            },
-            "report": {"url": f"{access.url}reports/{quote(launch)}/", "headers": access.headers},
-        },
-        get=lambda key: access.url + quote(key),
-        put=lambda key: SignedPut(
-            url=access.url + quote(key), headers=access.headers, max_bytes=access.max_bytes
-        ),
-    )
+    return Uploaded(private=bool(private))
 
 
 def _find_layer(store: Store, keys: Keys) -> bytes | None:
@@ -234,55 +180,6 @@ def _tend(store: Store, keys: Keys) -> None:
             store.renew(key)
     elif datetime.now(timezone.utc) - found.modified >= ORPHANED:
         store.delete(archive)
-
-
-def _publish_packages(
-    store: Store,
-    key: str,
-    private: Sequence[PrivatePackage],
-    environment: Mapping[str, str],
-    cache: Path,
-) -> None:
-    """Put the conda packages that guests have no login for into the bucket."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        packed = Path(folder, "packages.tar")
-        pack_private(private, environment, cache, packed)
-        store.create(key, packed)
-
-
-def _mirror(store: Store, name: str, tool: Tool, cache: Path) -> None:
-    """Put a pinned tool into the bucket, from where it is published."""
-    key = f"tools/{tool.sha256}/{name}"
-    if store.find(key):
-        return
-    kept = cache / "tools" / tool.sha256
-    if not kept.exists():
-        from bootstrap.lock.kept import write_whole
-
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, _download(name, tool))
-    store.create(key, kept)
-
-
-def _download(name: str, tool: Tool) -> bytes:
-    shown = wire.without_query(tool.url)
-    try:
-        with urllib.request.urlopen(tool.url, timeout=60) as answer:
-            data: bytes = answer.read()
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise StoreError(
-            f"Failed to fetch {name} {tool.version} for the bucket",
-            causes=(f"`{shown}`: {error}",),
-            hint=f"Set `[tool.envboot.tools.{name}]` to a place that can be reached",
-        ) from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != tool.sha256:
-        raise StoreError(
-            f"Expected {name} {tool.version} with sha256 `{tool.sha256}`, found `{found}`",
-            causes=(f"Fetched from `{shown}`",),
-        )
-    return data
 
 
 def try_url(url: str, store: str) -> None:

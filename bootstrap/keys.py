@@ -1,0 +1,26 @@
+"""Where an environment's objects are in the bucket. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bootstrap.manifest import Manifest
+
+
+class Keys:
+    """The keys of one environment.
+
+    A layer is kept for a day, as long as most signed URLs live. With `lasting` the document lives
+    longer: then it is beside its environment, which the bucket keeps.
+    """
+
+    def __init__(self, manifest: Manifest, *, lasting: bool = False) -> None:
+        self.base = f"base/{manifest.base_digest.removeprefix('sha256:')}"
+        self.packages = f"packages/{manifest.base_digest.removeprefix('sha256:')}.tar"
+        stem = f"environments/{manifest.environment_digest.removeprefix('sha256:')}"
+        self.environment = f"{stem}.json"
+        layer = manifest.layer
+        short = f"layers/{layer.digest.removeprefix('sha256:')}.tar.zst" if layer else None
+        self.layer = f"{stem}.tar.zst" if layer and lasting else short
+        self.short_layer = short
