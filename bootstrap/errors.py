@@ -40,6 +40,11 @@ class EnvbootError(Exception):
         self.causes = causes
         self.hint = hint
 
+    def __str__(self) -> str:
+        """Return all its words, for whoever meets it in Python."""
+        causes = "".join(f"\n  caused by: {cause}" for cause in self.causes)
+        return f"{self.message}{causes}" + (f"\n\nhint: {self.hint}" if self.hint else "")
+
 
 class UsageError(EnvbootError):
     """The command line or a configuration file asks for something that cannot be."""

@@ -28,6 +28,7 @@ class Option:
     """One option of a provisioner's launches, and key of its table of settings.
 
     A `flag` that is set has the value `true`, a `number` its digits. A `list` may be repeated.
+    With `spot` it concerns only instances that the platform may take back.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Option:
     kind: Literal["text", "number", "flag", "list"] = "text"
     metavar: str | None = None
     choices: tuple[str, ...] = ()
+    spot: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,6 +172,12 @@ def state_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_state_dir("envboot"))
+
+
+def own_store() -> str:
+    """Return the URL of this user's own bucket, a folder beside the instances of this machine."""
+    # The one character of a path that means something else in such a URL.
+    return f"file://{state_folder() / 'store'}".replace("%", "%25")
 
 
 @contextmanager

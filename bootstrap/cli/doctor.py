@@ -11,10 +11,11 @@ import click
 
 from bootstrap.cli import console
 from bootstrap.cli.launch import default_store
-from bootstrap.cli.own_options import add_settings, own_options, read_own_options
+from bootstrap.cli.own_options import read_own_options
 from bootstrap.config import read_settings
 from bootstrap.doctor import Check, check_store
 from bootstrap.errors import StoreError, name_some
+from bootstrap.own_options import add_settings, own_options
 from provisioners import load_provisioner, provisioner_names
 
 if TYPE_CHECKING:

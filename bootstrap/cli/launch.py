@@ -10,10 +10,11 @@ import click
 
 from bootstrap.cli import console, timings
 from bootstrap.cli.arguments import selects_environment
-from bootstrap.cli.own_options import add_settings, own_options, takes_own_options
+from bootstrap.cli.own_options import takes_own_options
 from bootstrap.config import cache_folder, read_settings
 from bootstrap.errors import UsageError
-from provisioners import load_provisioner, provisioner_names, state_folder
+from bootstrap.own_options import add_settings, own_options
+from provisioners import load_provisioner, own_store, provisioner_names, state_folder
 
 if TYPE_CHECKING:
     from bootstrap.config import Settings
@@ -125,9 +126,7 @@ def make_command(provisioner: Provisioner) -> click.Command:
 
 def default_store(settings: Settings) -> str:
     """Return the bucket's URL where no `--store` is given."""
-    # The one character of a path that means something else in such a URL.
-    folder = str(state_folder() / "store").replace("%", "%25")
-    return settings.store or f"file://{folder}"
+    return settings.store or own_store()
 
 
 def launch_on(

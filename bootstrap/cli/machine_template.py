@@ -11,8 +11,9 @@ import click
 
 from bootstrap.cli import console
 from bootstrap.cli.arguments import parse_variable, read_part, selects_environment
-from bootstrap.cli.own_options import add_settings, own_options, takes_own_options
+from bootstrap.cli.own_options import takes_own_options
 from bootstrap.errors import UsageError
+from bootstrap.own_options import add_settings, own_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

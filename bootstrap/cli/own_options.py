@@ -1,4 +1,4 @@
-"""A provisioner's own options: on the command line, and as settings of the project."""
+"""A provisioner's own options on the command line."""
 
 from __future__ import annotations
 
@@ -6,35 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bootstrap.errors import UsageError, name_some
-from provisioners import Option
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bootstrap.config import Settings
-    from provisioners import Options, Provisioner
-
-
-CLOUD_OPTIONS = (
-    Option(
-        name="auth",
-        choices=("urls", "role"),
-        help="How instances may use the bucket: by signed URLs, or by their own role."
-        "  [default: urls]",
-    ),
-    Option(
-        name="on-interruption",
-        metavar="COMMAND",
-        help="A shell command for when the platform is about to take an instance back.",
-    ),
-)
-"""Of every provisioner whose instances can have a role, beside its own."""
-
-
-def own_options(provisioner: Provisioner) -> tuple[Option, ...]:
-    """Return all that can be set for one provisioner's launches alone."""
-    return provisioner.options + (CLOUD_OPTIONS if provisioner.role else ())
+    from provisioners import Option, Options
 
 
 def takes_own_options(options: Sequence[Option]) -> Callable[[Any], Any]:
@@ -53,49 +28,6 @@ def takes_own_options(options: Sequence[Option]) -> Callable[[Any], Any]:
         return made
 
     return decorate
-
-
-def add_settings(
-    provisioner: str, options: Sequence[Option], given: Options, settings: Settings
-) -> Options:
-    """Return what the command line gives, and beneath it what `[tool.envboot.<provisioner>]` says.
-
-    Raises:
-        UsageError: a setting is unknown, or of another type; with its dotted path.
-    """
-    known = {option.name: option for option in options}
-    found: dict[str, str | tuple[str, ...]] = {}
-    for name, value in settings.provisioners.get(provisioner, {}).items():
-        path = f"tool.envboot.{provisioner}.{name}"
-        if name not in known:
-            hint = f"Known are {name_some(sorted(known), most=len(known))}" if known else None
-            raise UsageError(f"Unknown key `{path}`", hint=hint)
-        if read := _read(known[name], value, path):
-            found[name] = read
-    return {**found, **given}
-
-
-def _read(option: Option, value: Any, path: str) -> str | tuple[str, ...] | None:
-    if option.kind == "flag" and isinstance(value, bool):
-        return "true" if value else None
-    if option.kind == "number" and type(value) is int and value > 0:
-        return str(value)
-    if option.kind == "list" and isinstance(value, list):
-        if all(isinstance(item, str) and item for item in value):
-            return tuple(value)
-    elif option.kind == "text" and isinstance(value, str) and value:
-        if option.choices and value not in option.choices:
-            raise UsageError(
-                f"Expected one of {name_some(list(option.choices))} at `{path}`, found `{value}`"
-            )
-        return value
-    wanted = {
-        "flag": "true or false",
-        "number": "a whole number above 0",
-        "list": "a list of strings",
-        "text": "a string",
-    }[option.kind]
-    raise UsageError(f"Expected {wanted} at `{path}`, found `{value!r:.60}`")
 
 
 def _parameter(option: Option) -> str:

@@ -69,12 +69,18 @@ OPTIONS = (
         metavar="GIB",
         help="The disk.  [default: the image's, and what the environment needs]",
     ),
-    Option(name="spot", kind="flag", help="Spot instances; on-demand where there are none."),
-    Option(name="spot-only", kind="flag", help="Spot instances or none."),
+    Option(
+        name="spot",
+        kind="flag",
+        help="Spot instances; on-demand where there are none.",
+        spot=True,
+    ),
+    Option(name="spot-only", kind="flag", help="Spot instances or none.", spot=True),
     Option(
         name="max-price",
         metavar="USD",
         help="The most that a spot instance may cost an hour.  [default: as on-demand]",
+        spot=True,
     ),
     Option(name="placement", metavar="GROUP", help="A placement group."),
     Option(

@@ -93,8 +93,13 @@ OPTIONS = (
         help="The disk's kind.  [default: `pd-balanced`, or `hyperdisk-balanced` where the "
         "machines take no other]",
     ),
-    Option(name="spot", kind="flag", help="Spot instances; standard ones where there are none."),
-    Option(name="spot-only", kind="flag", help="Spot instances or none."),
+    Option(
+        name="spot",
+        kind="flag",
+        help="Spot instances; standard ones where there are none.",
+        spot=True,
+    ),
+    Option(name="spot-only", kind="flag", help="Spot instances or none.", spot=True),
     Option(
         name="shielded",
         choices=("yes", "no"),

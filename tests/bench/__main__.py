@@ -12,9 +12,9 @@ import platform
 import sys
 from pathlib import Path
 
-from tests.bench import launch, scan
+from tests.bench import cluster, launch, scan
 
-PARTS = {"scan": scan.bench, "launch": launch.bench}
+PARTS = {"scan": scan.bench, "launch": launch.bench, "cluster": cluster.bench}
 
 
 def main() -> int:

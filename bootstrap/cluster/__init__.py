@@ -1,0 +1,7 @@
+"""A Dask cluster whose machines have the environment of the process that makes it."""
+
+from __future__ import annotations
+
+from bootstrap.cluster.cluster import Cluster
+
+__all__ = ["Cluster"]

@@ -1,0 +1,423 @@
+"""`Cluster`: Dask's `SpecCluster` on machines with this very environment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+import warnings
+import weakref
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask
+import distributed.versions
+from dask.utils import parse_timedelta
+from distributed.core import Status
+from distributed.deploy.spec import SpecCluster
+from distributed.utils import Log
+
+from bootstrap.cluster.batch import Batch
+from bootstrap.cluster.forget import forget_layer
+from bootstrap.cluster.machines import Machines
+from bootstrap.cluster.processes import SchedulerProcess, WorkerProcess, has_ended, tell_end
+from bootstrap.cluster.wish import make_wish
+from bootstrap.config import read_settings
+from bootstrap.errors import EnvbootError, GuestError, name_some
+from bootstrap.package_sync import read_package_sync
+from provisioners import own_store
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+
+    from bootstrap.manifest import Manifest
+    from bootstrap.outcomes import Outcome
+    from provisioners import Instance
+
+LOOK, REMOTE_LOOK = 0.5, 5.0
+"""Seconds between two looks at the machines."""
+RESTART = 60
+"""Seconds within which workers must be back after a sync."""
+FAILURES = 3
+"""So many workers' machines in a row may fail before no more are started for them."""
+
+
+class Cluster(SpecCluster):
+    """A Dask cluster on machines of a provisioner, with the environment of this process.
+
+    Args:
+        n_workers: how many workers, each on a machine of its own.
+        provisioner: who makes the machines: `local`, `aws`, `gcp`, or another that is installed.
+        store: the bucket's URL; else `tool.envboot.store`, else a folder of this user.
+        environment: instead of this process's: a manifest (or its file), a lock file, or the name
+            of a published environment (`forecast@latest`).
+        name: what the cluster is called; the launch's name without one.
+        worker_options: options of `dask worker`: `{"nthreads": 2, "memory_limit": "4GiB",
+            "resources": {"GPU": 1}}`.
+        scheduler_options: options of `dask scheduler`: `{"idle_timeout": "1 hour"}`.
+        environ: variables of scheduler and workers. They stand in user-data: no secrets.
+        timeout: seconds within which the scheduler must answer.
+        expires: seconds for which machines may use the bucket by signed URLs.
+        cuda: the CUDA version that the machines' driver runs, such as `12.4`.
+        package_sync_ignore: packages that stay here.
+        package_sync_only: only these packages, and what they need.
+        package_sync_conda_extras: packages that machines get besides.
+        package_sync_strict: refuse what will not arrive in exactly the same version.
+        package_sync_fail_on: `critical-only`, `warning-or-higher` or `any`: which notes refuse.
+        asynchronous: for use within an event loop: `await Cluster(asynchronous=True)`.
+        quiet: print nothing of what goes on.
+        options: the provisioner's own, as its command has them: `instance_type="m6i.xlarge"`,
+            `spot=True` (for workers only), `auth="role"`, `on_interruption="…"`.
+
+    Raises:
+        UsageError: an argument is not what it must be.
+        LockError: a package is missing that Dask needs, or cannot be had.
+        GuestError: the scheduler did not start, with the machine's own reason. Whatever fails,
+            no machine is left running.
+    """
+
+    def __init__(
+        self,
+        n_workers: int = 4,
+        *,
+        provisioner: str = "local",
+        store: str | None = None,
+        environment: str | Path | Manifest | None = None,
+        name: str | None = None,
+        worker_options: Mapping[str, Any] | None = None,
+        scheduler_options: Mapping[str, Any] | None = None,
+        environ: Mapping[str, str] | None = None,
+        timeout: float = 900,
+        expires: int = 24 * 3600,
+        cuda: str | None = None,
+        package_sync_ignore: str | Sequence[str] | None = None,
+        package_sync_only: str | Sequence[str] | None = None,
+        package_sync_conda_extras: str | Sequence[str] | None = None,
+        package_sync_strict: bool = False,
+        package_sync_fail_on: str = "critical-only",
+        asynchronous: bool = False,
+        loop: Any = None,
+        quiet: bool = False,
+        shutdown_on_close: bool = True,
+        **options: Any,
+    ) -> None:
+        self._is_quiet = quiet
+        settings = read_settings(Path.cwd())
+        wish = make_wish(
+            provisioner=provisioner,
+            options=options,
+            store=store or settings.store or own_store(),
+            settings=settings,
+            sync=read_package_sync(
+                ignore=package_sync_ignore,
+                only=package_sync_only,
+                conda_extras=package_sync_conda_extras,
+                strict=package_sync_strict,
+                fail_on=package_sync_fail_on,
+                cuda=cuda,
+            ),
+            source=environment,
+            scheduler_options=scheduler_options or {},
+            worker_options=worker_options or {},
+            environ=environ or {},
+            timeout=timeout,
+            seconds=expires,
+        )
+        self._wish = wish
+        self._machines = Machines(wish)
+        self._starting: asyncio.Future[Instance] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Future[Any]] = set()
+        self._failures = 0
+        self._trouble: EnvbootError | None = None
+        self._taking: Batch[Hashable, Instance] = Batch(self._machines.start_workers)
+        self._ending: Batch[Instance, None] = Batch(self._end)
+        # The last guard: a cluster that nobody closes ends with this process, or before.
+        self._guard = weakref.finalize(self, self._machines.close)
+        known = {key: (worker_options or {}).get(key) for key in ("nthreads", "memory_limit")}
+        worker = {
+            "cls": WorkerProcess,
+            "options": {"pool": self, **{k: v for k, v in known.items() if v is not None}},
+        }
+        try:
+            super().__init__(
+                workers=dict.fromkeys(range(n_workers), worker),
+                scheduler={
+                    "cls": SchedulerProcess,
+                    "options": {
+                        "machines": self._machines,
+                        "provisioner": wish.provisioner,
+                        "started": self._started,
+                        "timeout": timeout,
+                    },
+                },
+                worker=worker,
+                asynchronous=asynchronous,
+                loop=loop,
+                security=self._machines.security,
+                name=name or self._machines.launch,
+                shutdown_on_close=shutdown_on_close,
+            )
+        except BaseException:
+            # Also when the interrupt came while everything was on its way.
+            self._machines.close("failed")
+            self.status = Status.closed
+            with contextlib.suppress(Exception):
+                self._loop_runner.stop()
+            raise
+
+    @property
+    def launch(self) -> str:
+        """The launch's name, for `envboot status`, `logs`, `why` and `terminate`."""
+        return self._machines.launch
+
+    async def _start(self) -> None:
+        if self._starting is None:
+            self._starting = asyncio.get_running_loop().create_future()
+            await self._begin(self._starting)
+        try:
+            await super()._start()
+        except RuntimeError as error:
+            if isinstance(error.__cause__, EnvbootError):
+                raise error.__cause__ from None
+            raise
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
+            self._log(f"scheduler answers at {self.scheduler_address} ({self.dashboard_link})")
+            await self._compare_versions()
+
+    async def _begin(self, starting: asyncio.Future[Instance]) -> None:
+        """Prepare, and start the first machines: workers need not wait for the scheduler."""
+        start = time.monotonic()
+        try:
+            await asyncio.to_thread(self._machines.prepare)
+            digest = self._machines.prepared.manifest.environment_digest
+            self._log(f"environment {digest[7:19]} read in {time.monotonic() - start:.1f} s")
+            for note in self._machines.prepared.notes:
+                self._log(f"warning: `{note.subject}`: {note.message}")
+            scheduler = await asyncio.to_thread(self._machines.start_scheduler)
+        except BaseException:
+            starting.cancel()
+            self.status = Status.closed
+            await asyncio.to_thread(self._machines.close, "failed")
+            raise
+        many = f"{len(self.worker_spec)} worker{'' if len(self.worker_spec) == 1 else 's'}"
+        where = self._wish.provisioner.name
+        self._log(f"launch {self.launch}: starting a scheduler and {many} on `{where}`")
+        starting.set_result(scheduler)
+        for name in self.worker_spec:
+            # Whoever takes it is told what goes wrong.
+            task = asyncio.ensure_future(self.take(name))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def _started(self) -> asyncio.Future[Instance]:
+        assert self._starting
+        return self._starting
+
+    async def take(self, name: Hashable) -> Instance:
+        """Return the machine of a worker, started with those of others if need be."""
+        return self._machines.workers.get(name) or await self._taking.ask(name)
+
+    async def give_back(self, instance: Instance) -> None:
+        """End the machine of a worker; those of a cluster that closes end together."""
+        if self.status == Status.running:
+            await self._ending.ask(instance)
+
+    def _end(self, instances: list[Instance]) -> dict[Instance, None]:
+        self._machines.end(instances)
+        return dict.fromkeys(instances)
+
+    def _update_worker_status(self, op: str, msg: Any) -> None:
+        super()._update_worker_status(op, msg)
+        if op == "add":
+            self._failures = 0
+            self._spawn(self._compare_versions(list(msg["workers"])))
+        else:
+            # A worker that does not come back is closed by then: another takes its place.
+            delay = parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout"))
+            asyncio.get_running_loop().call_later(delay + 0.5, self._mend)
+
+    def _mend(self) -> None:
+        """Start what is missing, in the background."""
+        if self.status == Status.running:
+            self._spawn(self._correct_state())
+
+    def _spawn(self, work: Awaitable[Any]) -> None:
+        """Do something in the background; an error goes into the cluster's log."""
+
+        async def run() -> None:
+            try:
+                await work
+            except EnvbootError as error:
+                self._log(f"error: {error}")
+            except OSError as error:
+                # The scheduler has gone, or is going.
+                self._log(f"error: {error}")
+
+        task = asyncio.ensure_future(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watch(self) -> None:
+        """Look at the machines until the cluster closes; replace workers whose machine ended."""
+        pause = REMOTE_LOOK if self._machines.is_remote else LOOK
+        while self.status == Status.running:
+            await asyncio.sleep(pause)
+            try:
+                outcomes = await asyncio.to_thread(self._machines.look)
+            except EnvbootError as error:
+                # The next look may do better; the cluster itself does not depend on it.
+                self._log(f"warning: {error.message}")
+                continue
+            if self.status == Status.running:
+                await self._take_in({o.instance.name: o for o in outcomes if has_ended(o)})
+
+    async def _take_in(self, ended: Mapping[str, Outcome]) -> None:
+        """Act on machines that have ended."""
+        scheduler = self._machines.scheduler
+        if scheduler and scheduler.name in ended:
+            why = tell_end(self._wish.provisioner, ended[scheduler.name])
+            self._log(f"error: The scheduler has ended: {why}")
+            self._trouble = GuestError("The scheduler has ended", causes=(why,))
+            await asyncio.to_thread(self._machines.close, "failed")
+            return
+        gone = [
+            (name, worker)
+            for name, worker in self.workers.items()
+            if worker.instance and worker.instance.name in ended and name in self.worker_spec
+        ]
+        for name, worker in gone:
+            outcome = ended[worker.instance.name]
+            why = tell_end(self._wish.provisioner, outcome)
+            self._log(f"worker {name} has ended: {why}")
+            self._failures += 1
+            if self._failures > FAILURES:
+                del self.worker_spec[name]
+                self._trouble = GuestError(
+                    f"{self._failures} machines of workers have failed in a row",
+                    causes=(why,),
+                    hint="`cluster.logs()` has them all; `cluster.scale(n)` tries again",
+                )
+                self._log(f"error: {self._trouble}")
+        await self._replace([name for name, _ in gone])
+
+    async def _wait_for_workers(self, n_workers: int = 0, timeout: Any = None) -> None:
+        """Wait as Dask does, but not for machines that never come."""
+        waiting = asyncio.ensure_future(super()._wait_for_workers(n_workers, timeout=timeout))
+        while not waiting.done():
+            await asyncio.wait([waiting], timeout=0.2)
+            if self._trouble and not waiting.done():
+                waiting.cancel()
+                raise self._trouble
+        await waiting
+
+    async def _compare_versions(self, workers: Sequence[str] = ()) -> None:
+        """Warn when client, scheduler and these workers do not have the same packages."""
+        here = distributed.versions.get_versions()
+        scheduler = await self.scheduler_comm.versions()
+        there = (
+            await self.scheduler_comm.broadcast(
+                msg={"op": "versions"}, workers=list(workers), on_error="ignore"
+            )
+            if workers
+            else {}
+        )
+        told = distributed.versions.error_message(scheduler, there, here)
+        for text in filter(None, (told["error"], told["warning"])):
+            warnings.warn(
+                distributed.versions.VersionMismatchWarning(text),  # type: ignore[no-untyped-call]
+                stacklevel=2,
+            )
+
+    def scale(self, n: int = 0, memory: Any = None, cores: int | None = None) -> Any:
+        """Scale to so many workers, or to as many as have that memory or so many cores."""
+        self._failures, self._trouble = 0, None
+        return super().scale(n, memory=memory, cores=cores)
+
+    def logs(self, cluster: bool = True, scheduler: bool = True, workers: bool = True) -> Any:
+        """Return what cluster, scheduler and workers logged, and what silent machines said last."""
+        return self.get_logs(cluster=cluster, scheduler=scheduler, workers=workers)
+
+    async def _get_logs(
+        self, cluster: bool = True, scheduler: bool = True, workers: Any = True
+    ) -> Any:
+        try:
+            logs = await super()._get_logs(cluster=cluster, scheduler=scheduler, workers=workers)
+        except OSError:
+            logs = await super()._get_logs(cluster=cluster, scheduler=False, workers=False)
+        if workers is True:
+            seen = {str(info["name"]) for info in self.scheduler_info["workers"].values()}
+            silent = {
+                instance.name: name
+                for name, instance in list(self._machines.workers.items())
+                if str(name) not in seen
+            }
+            for outcome in await asyncio.to_thread(self._machines.look) if silent else ():
+                if outcome.instance.name in silent:
+                    text = tell_end(self._wish.provisioner, outcome)
+                    logs[f"worker {silent[outcome.instance.name]}"] = Log(text)
+        return logs
+
+    def sync(self, func: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Send what has changed of your own code to the live machines, in seconds.
+
+        The new layer is fetched and activated on every machine, and workers start again: what
+        they hold is computed anew. Packages that are not your own must be the same as before.
+        (Dask's clusters have a method of this name for themselves, which a function as first
+        argument still calls.)
+
+        Raises:
+            UsageError: other packages have changed, too.
+            GuestError: a machine could not take it, with its own reason.
+        """
+        if func is not None:
+            return super().sync(func, *args, **kwargs)
+        return super().sync(self._send, **kwargs)
+
+    async def _send(self) -> None:
+        start = time.monotonic()
+        synced, old = await asyncio.to_thread(self._machines.sync)
+        if not synced.changed:
+            self._log("nothing has changed: machines have this environment already")
+            return
+        scheduler: Any = self.scheduler_comm
+        await scheduler.run_function(function=forget_layer(), wait=True)
+        fresh = set(synced.instances)
+        names = {n for n, m in self._machines.workers.items() if m.name in fresh}
+        workers = [a for a, w in self.scheduler_info["workers"].items() if w["name"] in names]
+        if workers:
+            ended = await scheduler.restart_workers(
+                workers=workers, timeout=RESTART, on_error="return"
+            )
+            if late := [address for address, word in ended.items() if word != "OK"]:
+                self._log(f"warning: {name_some(late)} did not start again within {RESTART} s")
+        await self._replace([name for name, w in self.workers.items() if w.instance in old])
+        many = f"{len(synced.instances)} machine{'' if len(synced.instances) == 1 else 's'}"
+        self._log(f"{many} synced in {time.monotonic() - start:.1f} s")
+
+    async def _replace(self, names: Sequence[Hashable]) -> None:
+        """End the machines of these workers, and start others for those that are still wanted."""
+        closing = [self.workers.pop(name).close() for name in names]
+        await asyncio.gather(*closing)
+        if names:
+            self._mend()
+
+    async def _close(self) -> None:
+        if self._watching:
+            self._watching.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        try:
+            await super()._close()
+        finally:
+            # Every machine in one call, whatever became of the scheduler.
+            await asyncio.to_thread(self._machines.close)
+
+    def _log(self, log: str) -> None:
+        self._cluster_manager_logs.append((datetime.now(), log))
+        if not self._is_quiet:
+            # A notebook shows stderr as if it were an error.
+            in_notebook = type(sys.stdout).__module__.startswith("ipykernel")
+            print(log, file=sys.stdout if in_notebook else sys.stderr)

@@ -1,0 +1,349 @@
+"""The machines of one cluster: prepared once, started in batches, ended together.
+
+Nothing here knows an event loop: every method blocks, and may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+import threading
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from bootstrap.cluster import words
+from bootstrap.cluster.keys import compose_secret, make_security
+from bootstrap.config import cache_folder
+from bootstrap.errors import EnvbootError, UsageError
+from bootstrap.fleet import Fleet, write_end
+from bootstrap.launches import Record, write_record
+from bootstrap.publish import Auth, publish, read_index, try_url
+from bootstrap.room import estimate_room
+from bootstrap.seats import Seat, clear_secrets, write_seats
+from bootstrap.store import open_store
+from bootstrap.userdata import LaunchPath, render
+from provisioners import Request, state_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from bootstrap.cluster.wish import Wish
+    from bootstrap.outcomes import Outcome
+    from bootstrap.prepare import Prepared
+    from bootstrap.store import Store
+    from bootstrap.sync import Synced
+    from provisioners import Instance, Options
+
+_UNITS = {"scheduler": "envboot-dask-scheduler", "worker": "envboot-dask-worker"}
+
+
+class Machines:
+    """The instances of one launch, whose first one runs the scheduler."""
+
+    def __init__(self, wish: Wish) -> None:
+        """Make nothing yet but the keys."""
+        self.launch = f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        self.security = make_security()
+        self.scheduler: Instance | None = None
+        self.workers: dict[Hashable, Instance] = {}
+        self._wish = wish
+        self._open = contextlib.ExitStack()
+        self._prepared: Prepared | None = None
+        self._fleet: Fleet | None = None
+        self._first, self._wanted = 0, 1
+        self._secrets: set[str] = set()
+        # One start at a time; whoever closes waits for it.
+        self._starting = threading.RLock()
+        self._looking = threading.Lock()
+        self._closed = False
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether they are elsewhere: there every question is a request that counts."""
+        return self._wish.provisioner.guest_loopback is None
+
+    @property
+    def prepared(self) -> Prepared:
+        """The environment that new machines get."""
+        assert self._prepared, "`prepare` comes first"
+        return self._prepared
+
+    @property
+    def store(self) -> Store:
+        """The bucket, open until `close`."""
+        assert self._fleet, "`prepare` comes first"
+        return self._fleet.store
+
+    def prepare(self) -> None:
+        """Read, lock and build the environment.
+
+        Raises:
+            EnvbootError: it cannot be read, lacks what Dask needs, or cannot be built.
+        """
+        wish = self._wish
+        platform = wish.provisioner.check(wish.options, by_role=wish.auth is Auth.ROLE)
+        wish.provisioner.check(wish.steady, by_role=wish.auth is Auth.ROLE)
+        loopback = wish.provisioner.guest_loopback or "127.0.0.1"
+        store = self._open.enter_context(
+            open_store(wish.store, guest_loopback=loopback, settings=wish.settings)
+        )
+        self._fleet = Fleet(
+            launch=self.launch, store=store, provisioner=wish.provisioner, command=True
+        )
+        self._platform = platform
+        self._prepared = self.read_environment()
+
+    def read_environment(self) -> Prepared:
+        """Return the environment as it is now, built."""
+        from bootstrap.environments import resolve_source
+        from bootstrap.manifest import Manifest
+        from bootstrap.prepare import prepare, prepare_manifest
+
+        wish = self._wish
+        selection = wish.sync.selection
+        if wish.source is not None:
+            source = resolve_source(wish.source, self.store)
+            if isinstance(source, Manifest):
+                return prepare_manifest(
+                    source, platform=self._platform, host_python=wish.provisioner.host_python
+                )
+            selection = replace(selection, lock_file=source.lock_file)
+        prepared = prepare(
+            selection.placed(self._platform),
+            host_python=wish.provisioner.host_python,
+            settings=wish.settings,
+            cache=cache_folder(),
+            environment=os.environ,
+            dask=True,
+            path=sys.path,
+        )
+        wish.sync.refuse(prepared)
+        return prepared
+
+    def start_scheduler(self) -> Instance:
+        """Start the machine of the scheduler, whose address is known with it."""
+
+        def seat(instance: Instance) -> Seat:
+            address = _address(instance)
+            secret = compose_secret(self.security)
+            return Seat(rank=0, words=words.place_scheduler(address), secret=secret)
+
+        # Before anything starts: whatever becomes of this process, others can find what runs.
+        record = Record(
+            launch=self.launch, provisioner=self._wish.provisioner.name, store=self.store.url
+        )
+        write_record(state_folder(), record)
+        (self.scheduler,) = self._start("scheduler", self._wish.steady, [seat])
+        return self.scheduler
+
+    @property
+    def contact(self) -> str:
+        """Where workers reach the scheduler."""
+        assert self.scheduler, "`start_scheduler` comes first"
+        return f"tls://{_address(self.scheduler)}:{words.PORT}"
+
+    def start_workers(self, names: Sequence[Hashable]) -> dict[Hashable, Instance]:
+        """Start a machine for each worker, all in one call."""
+        contact = self.contact
+
+        def make(name: Hashable) -> Callable[[Instance], Seat]:
+            secret = compose_secret(self.security, scheduler=contact, name=name)
+            return lambda instance: Seat(
+                rank=0,
+                words=words.place_worker(contact, name, _address(instance)),
+                secret=secret,
+            )
+
+        started = self._start("worker", self._wish.options, [make(name) for name in names])
+        made = dict(zip(names, started, strict=True))
+        self.workers |= made
+        return made
+
+    def _start(
+        self, role: str, options: Options, seats: Sequence[Callable[[Instance], Seat]]
+    ) -> list[Instance]:
+        wish, fleet = self._wish, self._fleet
+        assert fleet
+        provisioner = wish.provisioner
+        with self._starting:
+            self._refuse_closed()
+            first, self._first = self._first, self._first + len(seats)
+            manifest = self.prepared.manifest
+            grants = publish(
+                manifest,
+                self.prepared.layer_path,
+                self.store,
+                launch=self.launch,
+                seconds=wish.seconds,
+                cache=cache_folder(),
+                environment=os.environ,
+                about={
+                    "provisioner": provisioner.name,
+                    "count": len(seats),
+                    "command": list(wish.worker),
+                },
+                auth=wish.auth,
+                seats=first,
+                wanted=self._wanted,
+            )
+            if first == 0 and wish.auth is Auth.URLS and self.is_remote:
+                # What is refused here would be refused on every machine, and they cost.
+                try_url(grants["agent"]["get"], self.store.url)
+            spot = provisioner.is_interruptible(options)
+            hook = "; ".join(filter(None, [words.RETIRE if spot else "", wish.hook or ""]))
+            document = render(
+                manifest,
+                launch_path=LaunchPath(provisioner.render_for(options)),
+                grants=grants,
+                command=wish.scheduler if role == "scheduler" else wish.worker,
+                environment=wish.environ,
+                watch=bool(hook),
+                hook=hook or None,
+                unit=_UNITS[role],
+            )
+            request = Request(
+                launch=self.launch,
+                first=first,
+                count=len(seats),
+                user_data=document.payload,
+                encoding=document.encoding,
+                fixed_prefix=manifest.base.python.source == "conda",
+                room=estimate_room(manifest, read_index(self.store, manifest))
+                if self.is_remote
+                else 0,
+                options=options,
+            )
+            instances = provisioner.start(request)
+            with self._looking:
+                fleet.add(instances)
+            try:
+                self._refuse_closed()
+                self._secrets |= {instance.name for instance in instances}
+                write_seats(
+                    self.store,
+                    self.launch,
+                    first,
+                    instances,
+                    seats=[seat(each) for seat, each in zip(seats, instances, strict=True)],
+                    seconds=wish.seconds,
+                    auth=wish.auth,
+                )
+            except BaseException:
+                self.end(instances)
+                raise
+            return instances
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise UsageError(f"Cluster `{self.launch}` is closed")
+
+    def sync(self) -> tuple[Synced, list[Instance]]:
+        """Send the environment as it is now to every machine that is ready.
+
+        Machines that start meanwhile wait. Returns what became of it, and the workers' machines
+        that were still coming up: they have the old environment.
+
+        Raises:
+            UsageError: more has changed than one's own code.
+            GuestError: a machine could not take it, or not in time.
+        """
+        from bootstrap.sync import sync
+
+        prepared = self.read_environment()
+        with self._starting:
+            self._refuse_closed()
+            ready = {o.instance.name for o in self.look() if o.result and not o.gone}
+            fleet = Fleet(
+                launch=self.launch,
+                store=self.store,
+                provisioner=self._wish.provisioner,
+                command=True,
+            )
+            machines = [*self.workers.values(), *([self.scheduler] if self.scheduler else [])]
+            fleet.add([each for each in machines if each.name in ready])
+            synced = sync(
+                fleet,
+                prepared,
+                restart=False,
+                seconds=self._wish.seconds,
+                cache=cache_folder(),
+                environment=os.environ,
+                wait_for=[each.name for each in machines if each.name in ready],
+            )
+            self._prepared, self._wanted = prepared, synced.number + 1
+        return synced, [each for each in self.workers.values() if each.name not in ready]
+
+    def look(self) -> list[Outcome]:
+        """Return every machine with what it reported; keys that were taken are deleted."""
+        assert self._fleet
+        with self._looking:
+            outcomes = self._fleet.look()
+        taken = {o.instance.name for o in outcomes if "seated" in o.reports}
+        self._clear(taken & self._secrets)
+        return outcomes
+
+    def _clear(self, names: set[str]) -> None:
+        """Delete the keys of these machines; each deletes its own where it can, at once."""
+        if names:
+            self._secrets -= names
+            clear_secrets(self.store, self.launch, sorted(names))
+
+    def end(self, instances: Sequence[Instance]) -> None:
+        """End machines; what they have not taken of their keys is deleted."""
+        names = {instance.name for instance in instances}
+        for name, instance in list(self.workers.items()):
+            if instance.name in names:
+                del self.workers[name]
+        self._wish.provisioner.terminate(instances)
+        self._clear(names & self._secrets)
+
+    def close(self, why: str = "done") -> None:
+        """End every machine, and the launch; to be repeated at will.
+
+        Raises:
+            ProvisionError: some could not be ended; it names every one of them.
+        """
+        self._closed = True
+        with self._starting:
+            if not self._fleet:
+                self._open.close()
+                return
+            fleet, self._fleet = self._fleet, None
+            try:
+                ours = [self.scheduler] if self.scheduler else []
+                ours += list(self.workers.values())
+                with self._looking:
+                    known = {instance.name for instance in ours}
+                    ours += [i for i in self._started(fleet) if i.name not in known]
+                self._wish.provisioner.terminate(ours)
+                with contextlib.suppress(EnvbootError):
+                    clear_secrets(fleet.store, self.launch, sorted(self._secrets))
+                if self._first:
+                    write_end(fleet.store, self.launch, why)
+            finally:
+                self._open.close()
+
+    def _started(self, fleet: Fleet) -> list[Instance]:
+        """Return what the platform has of this launch, in case a start was cut short."""
+        if not self._first:
+            return []
+        with contextlib.suppress(EnvbootError):
+            return self._wish.provisioner.instances(fleet.launch)
+        return []
+
+
+def _address(instance: Instance) -> str:
+    """Return by which address the other machines reach one.
+
+    Raises:
+        UsageError: it has none.
+    """
+    if instance.address is None:
+        raise UsageError(
+            f"Cannot make a cluster of machines that do not reach each other, as `{instance.name}`",
+            hint='Take `provisioner="local"`, or a cloud',
+        )
+    return instance.address

@@ -1,0 +1,106 @@
+"""What the user wants of a cluster, checked before anything is scanned or started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bootstrap.cluster.words import SCHEDULER, WORKER, compose
+from bootstrap.errors import UsageError
+from bootstrap.own_options import add_settings, own_options, read_keywords
+from bootstrap.publish import Auth
+from provisioners import load_provisioner
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from bootstrap.config import Settings
+    from bootstrap.manifest import Manifest
+    from bootstrap.package_sync import PackageSync
+    from provisioners import Options, Provisioner
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wish:
+    """One cluster: on which machines, with which environment, and how its processes start.
+
+    `source` is what is taken instead of the running interpreter's environment. `environ` are
+    variables of scheduler, workers and tasks. `seconds` is how long signed URLs live, `timeout`
+    are those within which the scheduler must answer. `hook` is a shell command for when a
+    platform is about to take a machine back.
+    """
+
+    provisioner: Provisioner
+    options: Options
+    store: str
+    settings: Settings
+    auth: Auth
+    sync: PackageSync
+    source: str | Path | Manifest | None
+    scheduler: tuple[str, ...]
+    worker: tuple[str, ...]
+    environ: Mapping[str, str] = field(default_factory=dict)
+    timeout: float
+    seconds: int
+    hook: str | None = None
+
+    @property
+    def steady(self) -> Options:
+        """The scheduler's options: a cluster whose scheduler is taken back is lost."""
+        spot = {option.name for option in self.provisioner.options if option.spot}
+        return {name: value for name, value in self.options.items() if name not in spot}
+
+
+def make_wish(
+    *,
+    provisioner: str,
+    options: Mapping[str, Any],
+    store: str,
+    settings: Settings,
+    sync: PackageSync,
+    source: str | Path | Manifest | None,
+    scheduler_options: Mapping[str, Any],
+    worker_options: Mapping[str, Any],
+    environ: Mapping[str, str],
+    timeout: float,
+    seconds: int,
+) -> Wish:
+    """Read the keyword arguments of a cluster.
+
+    Raises:
+        UsageError: an option is unknown, or of another type; or machines could not reach the
+            bucket.
+    """
+    maker = load_provisioner(provisioner)
+    known = own_options(maker)
+    given = read_keywords(known, options, f"`provisioner={provisioner!r}`")
+    own = dict(add_settings(provisioner, known, given, settings))
+    auth, hook = Auth(str(own.pop("auth", "urls"))), own.pop("on-interruption", None)
+    if maker.guest_loopback is None and store.startswith("file:"):
+        raise UsageError(
+            f"Cannot make a cluster on `{provisioner}` with the bucket `{store}`",
+            causes=("Its machines cannot reach a folder of this one",),
+            hint='Give a bucket that they can reach, as in `store="s3://bucket/prefix"`',
+        )
+    for name, value in environ.items():
+        if not name or "=" in name or not isinstance(value, str):
+            raise UsageError(
+                f"Expected strings in `environ`, found `{name!r:.40}: {value!r:.40}`",
+                hint='As in `environ={"OMP_NUM_THREADS": "1"}`',
+            )
+    return Wish(
+        provisioner=maker,
+        options=own,
+        store=store,
+        settings=settings,
+        auth=auth,
+        sync=sync,
+        source=source,
+        scheduler=compose(SCHEDULER, scheduler_options, keyword="scheduler_options"),
+        worker=compose(WORKER, worker_options, keyword="worker_options"),
+        environ=environ,
+        timeout=timeout,
+        seconds=seconds,
+        hook=str(hook) if hook else None,
+    )

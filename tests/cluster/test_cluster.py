@@ -1,0 +1,305 @@
+"""Clusters on `local` machines: a scheduler and workers, each with the client's environment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.cluster.project import Project
+
+pytestmark = [pytest.mark.subprocess, pytest.mark.sockets, pytest.mark.network]
+
+HEAD = """
+import json, os, sys, time
+from bootstrap import Cluster
+from dask.distributed import Client
+import shop, taxes
+def show(document):
+    print(json.dumps(document, default=str))
+"""
+
+
+def test_what_is_only_here_is_computed_there_and_an_edit_follows(project: Project) -> None:
+    seen = project.ask(
+        HEAD
+        + """
+import importlib, warnings
+warnings.simplefilter("error")
+def work(number):
+    import shop, taxes
+    return taxes.add_tax(shop.price(number))
+def place():
+    import shop
+    return [sys.prefix, shop.__file__, os.environ["GREETING"], "ENVBOOT_ROOT" in os.environ]
+with Cluster(n_workers=3, worker_options={"nthreads": 1}, environ={"GREETING": "hello"}) as cluster:
+    client = Client(cluster)
+    client.wait_for_workers(3, timeout=60)
+    client.get_versions(check=True)
+    first = client.gather(client.map(work, range(100)))
+    places = client.run(place)
+    machines = sorted(os.listdir(os.environ["ENVBOOT_STATE_DIR"] + "/local/" + cluster.launch))
+    names = sorted(worker["name"] for worker in cluster.scheduler_info["workers"].values())
+    addresses = [cluster.scheduler_address, *cluster.scheduler_info["workers"]]
+    path = shop.__file__
+    with open(path) as file:
+        text = file.read()
+    with open(path, "w") as file:
+        file.write(text.replace("FACTOR = 1", "FACTOR = 5") + "def double(x):\\n    return 2 * x\\n")
+    start = time.monotonic()
+    cluster.sync()
+    took = time.monotonic() - start
+    importlib.reload(shop)
+    client.wait_for_workers(3, timeout=60)
+    second = client.submit(shop.price, 4, pure=False).result()
+    # The scheduler reads tasks by the names of their functions.
+    third = client.submit(shop.double, 21).result()
+    cluster.sync()
+    logs = cluster.logs()
+    show([first, places, machines, names, addresses, second, third, took, sorted(logs), logs["Cluster"],
+          cluster.dashboard_link, cluster._repr_html_(), cluster.launch])
+    client.close()
+"""
+    )
+    (
+        first,
+        places,
+        machines,
+        names,
+        addresses,
+        second,
+        third,
+        _took,
+        logs,
+        said,
+        link,
+        html,
+        launch,
+    ) = seen
+    assert first == [number + 1 for number in range(100)]
+    assert len(machines) == 4
+    assert names == [0, 1, 2]
+    assert all(address.startswith("tls://") for address in addresses)
+    # Each is a machine of its own, with an address of its own.
+    assert len({address.rpartition(":")[0] for address in addresses}) == 4
+    for prefix, file, greeting, on_machine in places.values():
+        assert file.startswith(f"{project.state}/local/{launch}/")
+        assert file.startswith(prefix)
+        assert (greeting, on_machine) == ("hello", True)
+    assert len({prefix for prefix, *_ in places.values()}) == 3
+    assert (second, third) == (20, 42)
+    assert "machines synced in" in said
+    assert "nothing has changed" in said
+    assert {"Cluster", "Scheduler"} < set(logs)
+    assert len(logs) == 5
+    assert link.endswith(":8787/status")
+    assert launch in html
+    assert project.machines() == []
+    assert project.processes() == []
+    # The keys were in the bucket for no longer than it took to read them.
+    assert [
+        path for path in project.bucket.rglob("*") if "secrets" in str(path) and path.is_file()
+    ] == []
+    for file in project.bucket.rglob("*"):
+        assert not file.is_file() or b"PRIVATE KEY" not in file.read_bytes(), file
+    assert launch in project.envboot("ls", "--past").stdout
+
+
+def test_a_worker_whose_machine_is_killed_is_replaced_and_the_result_is_right(
+    project: Project,
+) -> None:
+    seen = project.ask(
+        HEAD
+        + """
+import pathlib, signal
+def slow(number):
+    import time
+    time.sleep(0.2)
+    return number * number
+with Cluster(n_workers=2, worker_options={"nthreads": 2}) as cluster:
+    client = Client(cluster)
+    client.wait_for_workers(2, timeout=60)
+    futures = client.map(slow, range(60))
+    while not any(future.done() for future in futures):
+        time.sleep(0.05)
+    before = {w["name"]: a for a, w in cluster.scheduler_info["workers"].items()}
+    instance = cluster.workers[0].instance
+    mark = f"ENVBOOT_ROOT={instance.root}".encode()
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (entry / "environ").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)
+        except OSError:
+            pass
+    total = sum(client.gather(futures))
+    client.wait_for_workers(2, timeout=60)
+    after = {w["name"]: a for a, w in cluster.scheduler_info["workers"].items()}
+    show([total, before, after, cluster.workers[0].instance.name, instance.name])
+    client.close()
+"""
+    )
+    total, before, after, new, old = seen
+    assert total == sum(number * number for number in range(60))
+    assert set(before) == set(after) == {"0", "1"}
+    assert before["1"] == after["1"]
+    assert before["0"] != after["0"]
+    assert new != old
+
+
+def test_a_scheduler_that_never_comes_up_is_told_in_its_own_words_and_nothing_is_left(
+    project: Project,
+) -> None:
+    done = project.run(
+        HEAD
+        + """
+start = time.monotonic()
+try:
+    Cluster(n_workers=2, scheduler_options={"preload": "no_such_module"}, timeout=60)
+except Exception as error:
+    show([type(error).__name__, str(error), time.monotonic() - start])
+"""
+    )
+    assert done.returncode == 0, done.stderr
+    import json
+
+    kind, text, took = json.loads(done.stdout.splitlines()[-1])
+    assert kind == "GuestError"
+    assert "Failed to start the scheduler on `" in text
+    assert "No module named 'no_such_module'" in text
+    assert took < 60
+    assert project.machines() == []
+    assert project.processes() == []
+
+
+def test_a_scheduler_that_hangs_is_given_up_at_the_deadline(project: Project) -> None:
+    (project.folder / "work").mkdir(exist_ok=True)
+    (project.folder / "work/hang.py").write_text("import time\ntime.sleep(1000)\n")
+    kind, text, took = project.ask(
+        HEAD
+        + """
+start = time.monotonic()
+try:
+    Cluster(n_workers=1, scheduler_options={"preload": "hang"}, timeout=8, quiet=True)
+except Exception as error:
+    show([type(error).__name__, str(error), time.monotonic() - start])
+"""
+    )
+    assert kind == "GuestError"
+    assert "Expected the scheduler to answer within 8 s" in text
+    assert "is ready, and nothing answers at `127." in text
+    assert 8 <= took < 40
+    assert project.machines() == []
+    assert project.processes() == []
+
+
+def test_it_scales_adapts_and_is_asynchronous(project: Project) -> None:
+    seen = project.ask(
+        HEAD
+        + """
+import asyncio
+def count(cluster):
+    return len(cluster.scheduler_info["workers"])
+async def until(cluster, number):
+    deadline = time.monotonic() + 60
+    while count(cluster) != number and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+    return count(cluster)
+async def main():
+    seen = []
+    options = {"nthreads": 1, "memory_limit": "1GiB", "resources": {"GPU": 2}}
+    async with Cluster(
+        n_workers=0, worker_options=options, name="mine", asynchronous=True, quiet=True
+    ) as cluster:
+        seen.append([cluster.name, count(cluster)])
+        cluster.scale(2)
+        seen.append(await until(cluster, 2))
+        (worker, *_) = cluster.scheduler_info["workers"].values()
+        seen.append([worker["nthreads"], worker["memory_limit"], worker["resources"]])
+        async with Client(cluster, asynchronous=True) as client:
+            seen.append(await client.submit(shop.price, 7, resources={"GPU": 2}))
+            cluster.scale(1)
+            seen.append(await until(cluster, 1))
+            state = os.environ["ENVBOOT_STATE_DIR"] + "/local/" + cluster.launch
+            seen.append(len(os.listdir(state)))
+            cluster.adapt(minimum=0, maximum=2, interval="200ms", wait_count=2)
+            seen.append(await until(cluster, 0))
+            seen.append(await client.submit(shop.price, 8))
+            seen.append(count(cluster) > 0)
+    return seen
+show(asyncio.run(main()))
+"""
+    )
+    assert seen == [["mine", 0], 2, [1, 1 << 30, {"GPU": 2.0}], 7, 1, 2, 0, 8, True]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ('provisioner="loca"', "Unknown provisioner `loca`"),
+        ('provisioner="aws", instance_typ="m6i.large"', "Did you mean `instance_type`?"),
+        ('instance_type="m6i.large"', "Unknown option `instance_type`"),
+        ('worker_options={"nthread": 1}', "Did you mean `nthreads`?"),
+        ('provisioner="aws"', "Its machines cannot reach a folder of this one"),
+        ('environ={"A": 1}', "Expected strings in `environ`"),
+        ('environment="no-such"', "no-such"),
+        ('package_sync_ignore=["distributed"]', "`distributed`: Dask needs it"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_starts(
+    project: Project, arguments: str, words: str
+) -> None:
+    text = project.ask(
+        HEAD
+        + f"""
+try:
+    Cluster({arguments})
+except Exception as error:
+    show(str(error))
+"""
+    )
+    assert words in text
+    assert project.machines() == []
+
+
+def test_a_spot_worker_that_is_taken_back_hands_on_what_it_holds(project: Project) -> None:
+    seen = project.ask(
+        HEAD
+        + """
+import pathlib, subprocess
+from bootstrap.cluster.words import RETIRE
+with Cluster(n_workers=2, worker_options={"nthreads": 1}, quiet=True) as cluster:
+    client = Client(cluster)
+    client.wait_for_workers(2, timeout=60)
+    addresses = {w["name"]: a for a, w in cluster.scheduler_info["workers"].items()}
+    future = client.submit(shop.price, 7, workers=[addresses[0]], allow_other_workers=True)
+    future.result()
+    instance = cluster.workers[0].instance
+    # What the agent does at a notice: the hook, with the variables of the worker.
+    environ = {}
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            pairs = (entry / "environ").read_bytes().decode().split("\\0")
+        except OSError:
+            continue
+        found = dict(pair.partition("=")[::2] for pair in pairs)
+        if found.get("ENVBOOT_ROOT") == str(instance.root) and "ENVBOOT_DASK_NAME" in found:
+            environ = found
+    retired = subprocess.run(["/bin/sh", "-c", RETIRE], env=environ, check=True)
+    result = future.result()
+    client.wait_for_workers(2, timeout=60)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        after = {w["name"]: a for a, w in cluster.scheduler_info["workers"].items()}
+        if set(after) == {0, 1} and after[0] != addresses[0]:
+            break
+        time.sleep(0.1)
+    computed = client.run_on_scheduler(
+        lambda dask_scheduler: [k for *k, in dask_scheduler.transition_log if str(k[0]).startswith("price")]
+    )
+    starts = sum(1 for k in computed if k[2] == "processing")
+    show([result, starts, after[0] != addresses[0], after[1] == addresses[1]])
+    client.close()
+"""
+    )
+    assert seen == [7, 1, True, True]
