@@ -5,9 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bootstrap.cluster import Cluster as Cluster
     from bootstrap.scan.document import Scan
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """Import `Cluster` when it is asked for: Dask is not for everyone.
+
+    Raises:
+        ImportError: what it is made of is not installed.
+    """
+    if name != "Cluster":
+        raise AttributeError(f"module `bootstrap` has no attribute `{name}`")
+    try:
+        from bootstrap.cluster import Cluster
+    except ModuleNotFoundError as error:
+        if error.name not in ("cryptography", "dask", "distributed", "tornado"):
+            raise
+        raise ImportError(
+            f"`bootstrap.Cluster` needs `{error.name}`: pip install 'envboot[dask]'"
+        ) from error
+    return Cluster
 
 
 def scan_here() -> Scan:

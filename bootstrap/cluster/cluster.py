@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 LOOK, REMOTE_LOOK = 0.5, 5.0
 """Seconds between two looks at the machines."""
+PUBLISH = 180
+"""Seconds for which a cluster that closes waits until its environment is published."""
 RESTART = 60
 """Seconds within which workers must be back after a sync."""
 FAILURES = 3
@@ -230,10 +232,11 @@ class Cluster(SpecCluster):
         return dict.fromkeys(instances)
 
     def _update_worker_status(self, op: str, msg: Any) -> None:
+        added = list(msg["workers"]) if op == "add" else []
         super()._update_worker_status(op, msg)
-        if op == "add":
+        if added:
             self._failures = 0
-            self._spawn(self._compare_versions(list(msg["workers"])))
+            self._spawn(self._compare_versions(added))
         else:
             # A worker that does not come back is closed by then: another takes its place.
             delay = parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout"))
@@ -410,10 +413,23 @@ class Cluster(SpecCluster):
         for task in list(self._tasks):
             task.cancel()
         try:
+            if self.status == Status.running and not self._trouble:
+                await self._publish()
             await super()._close()
         finally:
             # Every machine in one call, whatever became of the scheduler.
             await asyncio.to_thread(self._machines.close)
+
+    async def _publish(self) -> None:
+        """Let a machine that had to install publish the environment: the next cluster fetches it."""
+        published = asyncio.ensure_future(
+            asyncio.to_thread(self._machines.await_publishing, PUBLISH)
+        )
+        with contextlib.suppress(EnvbootError):
+            done, _ = await asyncio.wait([published], timeout=0.5)
+            if not done:
+                self._log("waiting until the environment is published, once, for the next cluster")
+            await published
 
     def _log(self, log: str) -> None:
         self._cluster_manager_logs.append((datetime.now(), log))

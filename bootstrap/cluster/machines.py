@@ -10,6 +10,7 @@ import os
 import secrets
 import sys
 import threading
+import time
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -299,6 +300,20 @@ class Machines:
                 del self.workers[name]
         self._wish.provisioner.terminate(instances)
         self._clear(names & self._secrets)
+
+    def await_publishing(self, seconds: float) -> bool:
+        """Wait until a machine that had to install has published; False after so many seconds.
+
+        Ended before that, the next cluster would have to install again.
+        """
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            outcomes = [o for o in self.look() if not o.gone]
+            installed = [o for o in outcomes if o.result.get("source") == "install"]
+            if not installed or any("publish" in o.reports for o in outcomes):
+                return True
+            time.sleep(1 if self.is_remote else 0.2)
+        return False
 
     def close(self, why: str = "done") -> None:
         """End every machine, and the launch; to be repeated at will.
