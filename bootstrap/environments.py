@@ -117,10 +117,8 @@ def resolve_source(
         return value
     text = os.fspath(value)
     file = Path(text)
-    if "@" not in text and (file.exists() or not _NAME.fullmatch(text) or _FILE.search(text)):
+    if not _is_reference(text, file):
         return read_manifest(file) if _is_manifest(file) else Selection(lock_file=file)
-    if file.exists() and not _NAME.fullmatch(text.partition("@")[0]):
-        return Selection(lock_file=file)
     reference = parse_reference(text)
     if store is None:
         raise UsageError(
@@ -301,6 +299,17 @@ def _list(store: Store, prefix: str) -> dict[str, list[int]]:
 def _key(name: str, version: int) -> str:
     # As wide as this, keys are in the order of their versions.
     return f"{FOLDER}/{name}/{version:08d}.json"
+
+
+def _is_reference(text: str, file: Path) -> bool:
+    """Tell whether a published environment is meant: with a version it is, whatever is here."""
+    name, separator, _ = text.partition("@")
+    if "/" in text:
+        return False
+    if separator:
+        # What no environment can be named is told as such, where it is no file either.
+        return bool(_NAME.fullmatch(name)) or not file.exists()
+    return bool(_NAME.fullmatch(name)) and not (file.exists() or _FILE.search(name))
 
 
 def _is_manifest(file: Path) -> bool:
