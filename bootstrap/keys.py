@@ -8,6 +8,11 @@ if TYPE_CHECKING:
     from bootstrap.manifest import Manifest
 
 
+def key_wanted(launch: str, number: int) -> str:
+    """Return where a launch's wanted document of that number is, from 1 on."""
+    return f"launches/{launch}/wanted-{number}.json"
+
+
 class Keys:
     """The keys of one environment.
 

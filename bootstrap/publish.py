@@ -47,6 +47,7 @@ def publish(
     progress: Callable[[int], None] | None = None,
     about: Mapping[str, Any] | None = None,
     auth: Auth | Literal["urls", "role"] = Auth.URLS,
+    wanted: int | None = None,
 ) -> dict[str, Any]:
     """Put what is missing into the bucket and return the grants for one launch.
 
@@ -61,7 +62,9 @@ def publish(
         find_access(store)  # Before anything is sent to a bucket that knows no roles.
     lasting = by_role or seconds > DAY
     digests = {"environment": manifest.environment_digest, "base": manifest.base_digest}
-    record = wire.canonical({**(about or {}), **digests})
+    # Whoever sends changes later must know how these machines ask.
+    follow = {"auth": Auth(auth).value} if wanted else {}
+    record = wire.canonical({**(about or {}), **follow, **digests})
     with ThreadPoolExecutor(1) as pool:
         # Instances report beside this key: a bucket that cannot be written says so now.
         recorded = pool.submit(store.create, f"reports/{launch}/launch.json", record)
@@ -83,6 +86,7 @@ def publish(
         lasting=lasting,
         private=uploaded.private,
         auth=auth,
+        wanted=wanted,
     )
 
 

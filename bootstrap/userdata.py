@@ -249,6 +249,8 @@ def _collect(request: _Request, rung: Rung) -> list[_File]:
         units.append("envboot-run.service")
     if request.watch is not None:
         units.append("envboot-watch.service")
+    if "wanted" in request.grants:
+        units.append("envboot-sync.service")
     wrapper = payload.template("envboot-agent")
     files = [
         _File(part="config", path=f"{STATE}/config.json", text=_dumps(config), mode="0600"),
@@ -288,6 +290,8 @@ def _find_part(path: str, request: _Request, rung: Rung) -> str | None:
         return None
     if path in payload.FOR_PUBLISHING and not request.grants:
         return None
+    if path in payload.FOR_SYNC and "wanted" not in request.grants:
+        return None
     if path in payload.FOR_COMMANDS and rung is Rung.EXTRAS and request.command:
         # A machine that can do without the bucket must not need it for the command.
         return "agent"
@@ -306,6 +310,7 @@ def _compose(request: _Request, rung: Rung) -> list[tuple[str, str]]:
     by_url = request.grants["agent"] if "agent" in rung.moves else None
     absent = [] if request.command else [f"{UNITS}/envboot-run.service"]
     absent += [] if request.watch is not None else [f"{UNITS}/envboot-watch.service"]
+    absent += [] if "wanted" in request.grants else [f"{UNITS}/envboot-sync.service"]
     absent += [] if request.grants else [f"{STATE}/grants.json"]
     absent += [] if by_url else [f"{LIB}/.sha256"]
     # Of the machine that an image was made of, where that one had no cloud-init.

@@ -23,7 +23,7 @@ def main(argv: List[str]) -> int:
     commands = {"boot": boot, "publish": publish, "local": run_local}
     if word in commands:
         return commands[word](host)
-    if word in ("run", "watch"):
+    if word in ("run", "watch", "sync"):
         return int(load(host, word).main(host))
     if word in ("status", "why", "rollback"):
         return int(load(host, "explain").explain(host, word, "--json" in argv))
@@ -54,12 +54,14 @@ def publish(host: Host) -> int:
 
 def run_local(host: Host) -> int:
     """Do what the units do, in the foreground: boot, then the command while publishing."""
-    code = boot(host)
+    code, parent = boot(host), os.getpid()
     if code == wire.FAILED:
         return code
     pid = os.fork()
     if not pid:
         os._exit(publish(host))
+    if "wanted" in host.grants and not os.fork():
+        os._exit(load(host, "sync").main(host, parent))
     try:
         return int(load(host, "run").main(host))
     finally:

@@ -174,6 +174,23 @@ def compile_tree(root: Path, python: str, prefix: str) -> str:
     return done.stdout.split()[-1]
 
 
+def write_list(root: Path) -> None:
+    """Write down every file of the layer, so that a running machine can put another in its place.
+
+    The list names itself. What the layer replaces of the base is not known here.
+    """
+    target = root / wire.LAYER_LIST
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.touch(mode=0o644)
+    target.chmod(0o644)
+    paths = (
+        os.path.relpath(f"{folder}/{name}", root)
+        for folder, _, names in os.walk(root)
+        for name in names
+    )
+    target.write_bytes(b"".join(os.fsencode(path) + b"\n" for path in sorted(paths)))
+
+
 def settle_modes(root: Path) -> None:
     """Give folders and byte code the modes that they have everywhere."""
     for folder, _, names in os.walk(root):
