@@ -37,7 +37,7 @@ EXTRAS = (
     | FOR_COMMANDS
     | FOR_SYNC
     | OF_CLOUDS
-    | {*FOR_RENEWING.values(), "agent/explain.py"}
+    | {*FOR_RENEWING.values(), "agent/explain.py", "agent/local.py"}
 )
 """Modules that not every boot waits for: the agent fetches them when it first needs one."""
 

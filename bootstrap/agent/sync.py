@@ -19,6 +19,7 @@ from . import fetch, unpack, wire
 from .boot import activate, read_documents
 from .host import INFO, WARNING, Host, find_text, write_json
 from .install import check_python
+from .pack import LAYER_LIST
 from .wire import AgentError
 
 # Seconds between two looks; after the URL has ended, which nothing here can mend.
@@ -181,7 +182,7 @@ def _remove_layer(env: str, listed: bool) -> None:
     An empty folder could still be imported, as a name space package.
     """
     try:
-        with open(env + "/" + wire.LAYER_LIST, "rb") as stream:
+        with open(env + "/" + LAYER_LIST, "rb") as stream:
             paths = [os.fsdecode(line) for line in stream.read().splitlines()]
     except FileNotFoundError:
         if listed:

@@ -13,8 +13,6 @@ from typing import Any, Dict
 
 MANIFEST_VERSION = 1
 INDEX_VERSION = 1
-# In the prefix: the files of its layer, sorted, one a line, this one too.
-LAYER_LIST = "lib/envboot/layer.txt"
 
 # Exit codes of the agent, after cloud-init's: 2 is "ready, with recoverable errors".
 READY, FAILED, DEGRADED = 0, 1, 2

@@ -15,6 +15,7 @@ from installer.records import RecordEntry
 from installer.sources import WheelFile
 
 from bootstrap.agent import wire
+from bootstrap.agent.pack import LAYER_LIST
 from bootstrap.errors import LayerError
 from bootstrap.scan.urls import strip_url
 
@@ -179,7 +180,7 @@ def write_list(root: Path) -> None:
 
     The list names itself. What the layer replaces of the base is not known here.
     """
-    target = root / wire.LAYER_LIST
+    target = root / LAYER_LIST
     target.parent.mkdir(parents=True, exist_ok=True)
     target.touch(mode=0o644)
     target.chmod(0o644)
