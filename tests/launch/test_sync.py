@@ -29,6 +29,10 @@ def restart(*_):
     os.execv(sys.executable, [sys.executable, *sys.argv])
 
 if "--runner" in sys.argv:
+    lib = os.environ["ENVBOOT_ROOT"] + "/opt/envboot/lib"
+    if lib not in sys.argv:
+        sys.argv.append(lib)
+        restart()
     signal.signal(signal.SIGHUP, restart)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
     with open(os.environ["ENVBOOT_ROOT"] + "/run/envboot/run.pid", "w") as file:
