@@ -17,7 +17,8 @@ class Keys:
     """The keys of one environment.
 
     A layer is kept for a day, as long as most signed URLs live. With `lasting` the document lives
-    longer: then it is beside its environment, which the bucket keeps.
+    longer: then it is beside its environment, which the bucket keeps. `other_layer` is the place
+    that is not meant here.
     """
 
     def __init__(self, manifest: Manifest, *, lasting: bool = False) -> None:
@@ -27,5 +28,5 @@ class Keys:
         self.environment = f"{stem}.json"
         layer = manifest.layer
         short = f"layers/{layer.digest.removeprefix('sha256:')}.tar.zst" if layer else None
-        self.layer = f"{stem}.tar.zst" if layer and lasting else short
-        self.short_layer = short
+        long = f"{stem}.tar.zst" if layer else None
+        self.layer, self.other_layer = (long, short) if lasting else (short, long)

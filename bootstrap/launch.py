@@ -13,7 +13,7 @@ from bootstrap.errors import EnvbootError, UsageError, name_some
 from bootstrap.fleet import Fleet, Goal, Looker, wait, write_end
 from bootstrap.launches import Record, write_record
 from bootstrap.outcomes import raise_failures
-from bootstrap.prepare import Prepared, prepare
+from bootstrap.prepare import Prepared, prepare_source
 from bootstrap.publish import Auth, publish, read_index, try_url
 from bootstrap.room import estimate_room
 from bootstrap.selection import Selection
@@ -111,8 +111,9 @@ def launch(
     name = f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     clock = Clock(watcher)
     selection = _place(provisioner, store, order)
-    prepared = prepare(
+    prepared = prepare_source(
         selection,
+        store,
         host_python=provisioner.host_python,
         settings=settings,
         cache=cache,

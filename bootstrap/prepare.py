@@ -1,4 +1,4 @@
-"""From an interpreter, or a lock file, to a manifest: scan, select, lock, and build the layer."""
+"""From an interpreter, a lock file or a manifest to what can be published: lock and build."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootstrap.errors import UsageError
-from bootstrap.layer import build_layer
+from bootstrap.errors import UsageError, name_some
+from bootstrap.layer import build_layer, find_archive
 from bootstrap.layer.words import add_named, find_named, place_words
 from bootstrap.lock import Locked, Target, lock
 from bootstrap.manifest import PLATFORMS, Manifest
-from bootstrap.scan import scan
+from bootstrap.scan import scan, scan_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bootstrap.lock.plan import Row
     from bootstrap.scan.document import Problem, Scan
     from bootstrap.selection import Selection
+    from bootstrap.store import Store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,19 +46,23 @@ class Resolved:
 class Prepared:
     """An environment, ready to be published; `notes` say what will not arrive as it is.
 
-    `command` is the command as the guest reads it.
+    `command` is the command as the guest reads it, `rows` compare here with there. Of a manifest
+    that was locked before, there is no `scan`, no row and no `layer`: `kept` is what an earlier
+    build left on this disk, None where the bucket must have it.
     """
 
-    scan: Scan
+    scan: Scan | None
     manifest: Manifest
     layer: BuiltLayer | None
     notes: tuple[Problem, ...]
     command: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()
+    kept: Path | None = None
 
     @property
     def layer_path(self) -> Path | None:
         """The packed layer on this disk."""
-        return self.layer.path if self.layer else None
+        return self.layer.path if self.layer else self.kept
 
 
 def resolve(
@@ -70,10 +75,13 @@ def resolve(
     dask: bool = False,
     fresh: bool = False,
     note: Callable[[str], None] = lambda _: None,
+    path: Sequence[str] | None = None,
 ) -> Resolved:
     """Scan, select and lock, or read the lock file; `note` is told each step as it begins.
 
-    With `dask` the environment must have all that machines of Dask need.
+    With `dask` the environment must have all that machines of Dask need. `path` is the `sys.path`
+    of the running interpreter: then it is that one which is scanned, whatever is active, and what
+    has been put on its path is loose code.
 
     Raises:
         UsageError: the selection asks for what the environment does not have, or the host's
@@ -81,8 +89,7 @@ def resolve(
         ScanError, LockError: what cannot be read or locked, by name.
     """
     note("scan")
-    folder = Path.cwd() if selection.loose else None
-    found = scan(selection.python, environment=environment, folder=folder)
+    found = _scan(selection, environment, path)
     target = Target(
         platform=selection.platform or find_platform(found.platform),
         glibc=settings.glibc,
@@ -135,10 +142,12 @@ def prepare(
     dask: bool = False,
     fresh: bool = False,
     note: Callable[[str], None] = lambda _: None,
+    path: Sequence[str] | None = None,
 ) -> Prepared:
     """Resolve the environment and build the layer; `note` is told each step as it begins.
 
-    Files of the working folder that `command` names travel with its loose code.
+    Files of the working folder that `command` names travel with its loose code. `path` is as of
+    `resolve`.
 
     Raises:
         UsageError, ScanError, LockError: see `resolve`.
@@ -153,6 +162,7 @@ def prepare(
         dask=dask,
         fresh=fresh,
         note=note,
+        path=path,
     )
     note("build")
     folder, loose = Path.cwd(), resolved.scan.loose
@@ -179,7 +189,156 @@ def prepare(
         layer=layer,
         notes=(*resolved.notes, *(layer.notes if layer else ()), *strangers),
         command=words,
+        rows=resolved.rows,
     )
+
+
+def prepare_manifest(
+    manifest: Manifest,
+    *,
+    host_python: bool,
+    platform: str | None,
+    settings: Settings,
+    cache: Path,
+    environment: Mapping[str, str],
+    command: Sequence[str] = (),
+    dask: bool = False,
+    note: Callable[[str], None] = lambda _: None,
+) -> Prepared:
+    """Take a manifest as it is: nothing is scanned or built, and no loose code joins it.
+
+    `platform` is what the machines are, None where they may be anything; `host_python` says that
+    they run on this machine. With `dask` the manifest must have all that machines of Dask need.
+
+    Raises:
+        UsageError: the machines are of another platform, or lack the interpreter.
+        LockError: a required package is missing, by name.
+    """
+    note("lock")
+    base = manifest.base
+    if platform not in (None, base.platform):
+        raise UsageError(
+            f"Cannot make an environment of `{base.platform}` on machines of `{platform}`",
+            hint=f"Ask for machines of `{base.platform}`, or lock for `--platform {platform}`",
+        )
+    _check_interpreter(manifest, environment, host_python=host_python)
+    from bootstrap.required import refuse_missing_in
+
+    projects = [project.name for project in manifest.layer.projects] if manifest.layer else []
+    refuse_missing_in(base, projects, settings, dask=dask)
+    words, strangers = place_words(command, Path.cwd(), None, is_here=host_python)
+    return Prepared(
+        scan=None,
+        manifest=manifest,
+        layer=None,
+        notes=strangers,
+        command=words,
+        kept=find_archive(manifest.layer, cache) if manifest.layer else None,
+    )
+
+
+def prepare_source(
+    selection: Selection,
+    store: Store | None,
+    *,
+    host_python: bool,
+    settings: Settings,
+    cache: Path,
+    environment: Mapping[str, str],
+    command: Sequence[str] = (),
+    dask: bool = False,
+    fresh: bool = False,
+    note: Callable[[str], None] = lambda _: None,
+) -> Prepared:
+    """Prepare what a selection means, which may name a manifest or a published environment.
+
+    `store` is the bucket that such a name is looked for in, None where there is none.
+
+    Raises:
+        UsageError: what is asked for beside a manifest makes no sense with it.
+        EnvbootError: see `resolve_source`, `prepare` and `prepare_manifest`.
+    """
+    if selection.lock_file:
+        from bootstrap.environments import resolve_source
+
+        source = resolve_source(selection.lock_file, store)
+        if isinstance(source, Manifest):
+            _refuse_choices(selection)
+            return prepare_manifest(
+                source,
+                host_python=host_python,
+                platform=selection.platform,
+                settings=settings,
+                cache=cache,
+                environment=environment,
+                command=command,
+                dask=dask,
+                note=note,
+            )
+    return prepare(
+        selection,
+        host_python=host_python,
+        settings=settings,
+        cache=cache,
+        environment=environment,
+        command=command,
+        dask=dask,
+        fresh=fresh,
+        note=note,
+    )
+
+
+def _refuse_choices(selection: Selection) -> None:
+    given = {
+        "--python": selection.python,
+        "--ignore": selection.ignore,
+        "--only": selection.only,
+        "--add": selection.add,
+        "--no-loose": not selection.loose,
+        "--cuda": selection.cuda,
+    }
+    useless = [name for name, value in given.items() if value]
+    if useless:
+        raise UsageError(
+            f"Cannot take the manifest `{selection.lock_file}` together with {name_some(useless)}",
+            hint="A manifest is taken as it is: make it with what the machines need",
+        )
+
+
+def _check_interpreter(
+    manifest: Manifest, environment: Mapping[str, str], *, host_python: bool
+) -> None:
+    """Refuse a manifest of a host's own interpreter where it is not there, or is another."""
+    python = manifest.base.python
+    if python.source == "conda":
+        return
+    if not host_python or python.executable is None:
+        raise UsageError(
+            "Cannot bring an environment to other machines that names a host's own interpreter",
+            causes=(f"`{python.executable}`",),
+            hint="Lock without `--host-python`, so that the interpreter comes from a conda channel",
+        )
+    from bootstrap.scan.running import read_version
+
+    found = read_version(python.executable, environment)
+    if found != python.version:
+        raise UsageError(
+            f"Expected Python {python.version} at `{python.executable}`, found "
+            + (found or "none"),
+            hint="Lock again on this machine, or without `--host-python`",
+        )
+
+
+def _scan(selection: Selection, environment: Mapping[str, str], path: Sequence[str] | None) -> Scan:
+    folder = Path.cwd() if selection.loose else None
+    if path is None:
+        return scan(selection.python, environment=environment, folder=folder)
+    if selection.python is not None:
+        raise UsageError(
+            f"Cannot scan the running interpreter and `{selection.python}` at once",
+            hint="Leave one of them out",
+        )
+    return scan_running(path, environment=environment, folder=Path.cwd())
 
 
 def find_platform(here: str) -> str:
@@ -213,7 +372,7 @@ def _read(
         cache=cache,
         fresh=fresh,
     )
-    refuse_missing_in(locked, settings, dask=dask)
+    refuse_missing_in(locked.base, [source.name for source in locked.sources], settings, dask=dask)
     interpreter = found.interpreter
     installed = {os.path.realpath(source.path) for source in locked.sources if source.path}
     loose = tuple(

@@ -131,6 +131,8 @@ def upload(
             pool.submit(store.create, f"tools/{agent_sha256}/agent.zip", agent),
             pool.submit(_tend, store, keys),
         ]
+        # Whoever locked it had logins that this machine may lack.
+        others = pool.submit(store.find, keys.packages) if manifest.base.conda else None
         if layer_data is not None and keys.layer:
             waits.append(pool.submit(_put_layer, store, keys.layer, layer_data, progress))
         # Here, where Ctrl-C ends a download that hangs.
@@ -140,7 +142,7 @@ def upload(
             ensure_packages(store, keys.packages, private, environment, cache)
         for wait in waits:
             wait.result()
-    return Uploaded(private=bool(private))
+        return Uploaded(private=bool(private or (others and others.result())))
 
 
 def _find_layer(store: Store, keys: Keys) -> bytes | None:
@@ -149,9 +151,9 @@ def _find_layer(store: Store, keys: Keys) -> bytes | None:
     Raises:
         StoreError: it is nowhere.
     """
-    if not keys.layer or not keys.short_layer or store.find(keys.layer):
+    if not keys.layer or not keys.other_layer or store.find(keys.layer):
         return None
-    found = store.read(keys.short_layer) if keys.short_layer != keys.layer else None
+    found = store.read(keys.other_layer)
     if found is None:
         raise StoreError(
             f"Layer `{keys.layer}` was not found in `{store.url}`",

@@ -10,11 +10,10 @@ from packaging.utils import canonicalize_name
 from bootstrap.errors import LISTED, LockError, name_some
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from bootstrap.config import Settings
-    from bootstrap.lock import Locked
-    from bootstrap.manifest import CondaPackage
+    from bootstrap.manifest import Base, CondaPackage
 
 DASK = ("cloudpickle", "dask", "distributed", "msgpack", "tornado")
 """What scheduler, workers and client must all have, in the very same versions."""
@@ -64,15 +63,17 @@ def refuse_missing(
         )
 
 
-def refuse_missing_in(locked: Locked, settings: Settings, *, dask: bool) -> None:
-    """Refuse to go on where a lock lacks a required package.
+def refuse_missing_in(
+    base: Base, projects: Iterable[str], settings: Settings, *, dask: bool
+) -> None:
+    """Refuse to go on where a base and the layer's projects lack a required package.
 
     Raises:
         LockError: naming every one that is missing.
     """
-    base = locked.base
     found: set[str] = set(map(name_of, base.conda))
-    found |= {wheel.name for wheel in base.wheels} | {source.name for source in locked.sources}
+    found |= {wheel.name for wheel in base.wheels}
+    found |= {canonicalize_name(name) for name in projects}
     found |= {name for name, conda in _CONDA_NAMES.items() if conda in found}
     refuse_missing(found, find_required(settings, dask=dask), {})
 

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from bootstrap.selection import Selection
 
 _IGNORED = "ignored"
+_NOT_NEEDED = "not needed"
+_REPLACED = "replaced by `--add`"
+CHOSEN = frozenset({_IGNORED, _NOT_NEEDED, _REPLACED})
+"""Reasons for which a package stays here because the user said so."""
 _SYSTEM = "of the operating system"
 
 
@@ -86,7 +90,7 @@ def select(
     if selection.only:
         roots = map(canonicalize_name, (*selection.only, *required))
         needed = find_needed(scan, roots, there)
-        left.leave(lambda item: None if canonicalize_name(item.name) in needed else "not needed")
+        left.leave(lambda item: None if canonicalize_name(item.name) in needed else _NOT_NEEDED)
     kept = left.rest(loose=selection.loose)
     refuse_missing({*_names(kept), *adding}, required, left.reasons)
     if selection.only:
@@ -242,9 +246,7 @@ def _describe_near(name: str, known: Collection[str]) -> str:
 
 def _replace_installed(left: _Left, adding: Mapping[str, str]) -> list[Problem]:
     reached = _reach(left.scan, adding)
-    names = left.leave(
-        lambda item: "replaced by `--add`" if canonicalize_name(item.name) in reached else None
-    )
+    names = left.leave(lambda item: _REPLACED if canonicalize_name(item.name) in reached else None)
     return [
         Problem(subject=name, message="Is installed here, and replaced by what `--add` asks for")
         for name in names

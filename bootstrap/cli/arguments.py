@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from bootstrap.errors import DocumentError, EnvbootError, UsageError, name_some
+from bootstrap.errors import EnvbootError, UsageError, name_some
 from bootstrap.selection import PLATFORMS, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bootstrap.manifest import Manifest
     from bootstrap.parts import Part
 
 _CUDA = re.compile(r"\d{1,2}\.\d{1,2}")
@@ -29,20 +29,6 @@ PYTHON = click.option(
     help="An interpreter, its name on PATH, or the folder of an environment."
     "  [default: the active environment, else the Python that runs envboot]",
 )
-
-
-def read_manifest(file: Path) -> Manifest:
-    """Read what `--manifest` names; the error says which file is wrong."""
-    from bootstrap.manifest import parse_manifest
-
-    message = f"Cannot read manifest `{file}`"
-    try:
-        return parse_manifest(file.read_bytes())
-    except OSError as error:
-        raise UsageError(message, causes=(error.strerror or str(error),)) from error
-    except DocumentError as error:
-        causes = (error.message, *error.causes)
-        raise DocumentError(message, causes=causes, hint=error.hint) from error
 
 
 def _complete_package(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
@@ -76,6 +62,35 @@ def _read_cuda(ctx: click.Context, parameter: click.Parameter, value: str | None
     return value
 
 
+def complete_published(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
+    """Complete names of published environments and, once a name is whole, their versions."""
+    del parameter
+    from bootstrap.cli.launch import default_store
+    from bootstrap.config import read_settings
+    from bootstrap.environments import LATEST, list_names
+    from bootstrap.store import open_store
+
+    try:
+        settings = read_settings(Path.cwd())
+        url = ctx.params.get("store") or default_store(settings)
+        with open_store(url, settings=settings) as store:
+            names = list_names(store)
+    except EnvbootError:
+        return []
+    whole = text.partition("@")[0]
+    versions = [f"{whole}@{version}" for version in (LATEST, *names.get(whole, ())[::-1])]
+    found = [*names, *(versions if whole in names else ())]
+    return [each for each in found if each.startswith(text)]
+
+
+def complete_source(
+    ctx: click.Context, parameter: click.Parameter, text: str
+) -> list[CompletionItem]:
+    """Complete files, and published environments."""
+    found = complete_published(ctx, parameter, text)
+    return [*map(CompletionItem, found), CompletionItem(text, type="file")]
+
+
 FRESH = click.option("--fresh", is_flag=True, help="Look everything up again, whatever was kept.")
 HOST_PYTHON = click.option(
     "--host-python",
@@ -87,9 +102,11 @@ _ENVIRONMENT = (
     click.option(
         "--from",
         "lock_file",
-        metavar="FILE",
+        metavar="FILE|NAME@VERSION",
         type=click.Path(path_type=Path),
-        help="Read this lock file instead of an environment.",
+        shell_complete=complete_source,
+        help="Read this lock file instead of an environment. What starts machines also takes a"
+        " manifest's file, and an environment from `envboot env publish`.",
     ),
     click.option(
         "--ignore",
@@ -148,7 +165,7 @@ def selects_environment(function: Callable[..., None]) -> Callable[..., None]:
         if lock_file and useless:
             raise UsageError(
                 f"Cannot take `--from` together with {name_some(useless)}",
-                hint="A lock file is taken as it is: make it with what the machines need",
+                hint="It is taken as it is: make it with what the machines need",
             )
         if add:
             from bootstrap.needs import parse_added

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bootstrap.cli import console
-from bootstrap.cli.arguments import FRESH, read_manifest, selects_environment
+from bootstrap.cli.arguments import FRESH, selects_environment
 from bootstrap.config import cache_folder, read_settings
 from bootstrap.errors import UsageError
 from bootstrap.lockfiles.export import Export, export, find_urls
@@ -59,6 +59,8 @@ def command(
     wanted = Export(kind)
     with console.task("Looked up", unit="items"):
         if manifest:
+            from bootstrap.environments import read_manifest
+
             given = read_manifest(manifest)
             base, layer = given.base, given.layer
             projects = tuple(project.name for project in layer.projects) if layer else ()

@@ -142,27 +142,28 @@ def compose(
 ) -> Contents:
     """Lock, publish and render the environment for a launch path of the provisioner's."""
     from bootstrap.config import cache_folder
-    from bootstrap.prepare import prepare
+    from bootstrap.prepare import prepare_source
     from bootstrap.publish import read_index
     from bootstrap.required import starts_dask
     from bootstrap.room import estimate_room
     from bootstrap.store import open_store
     from bootstrap.userdata import LaunchPath, render
 
-    prepared = prepare(
-        selection,
-        host_python=False,
-        settings=settings,
-        cache=cache_folder(),
-        environment=os.environ,
-        command=order.command,
-        dask=starts_dask(order.command),
-        fresh=order.fresh,
-    )
-    console.print_notes(prepared.notes)
-    manifest = prepared.manifest
-    launch = name_launch(order.name, manifest)
     with open_store(order.store, settings=settings) as bucket:
+        prepared = prepare_source(
+            selection,
+            bucket,
+            host_python=False,
+            settings=settings,
+            cache=cache_folder(),
+            environment=os.environ,
+            command=order.command,
+            dask=starts_dask(order.command),
+            fresh=order.fresh,
+        )
+        console.print_notes(prepared.notes)
+        manifest = prepared.manifest
+        launch = name_launch(order.name, manifest)
         about = {"provisioner": provisioner, "command": list(order.command)}
         grants = _publish(bucket, prepared, launch, about)
         room = estimate_room(manifest, read_index(bucket, manifest))

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +17,6 @@ from bootstrap.cli import console
 from bootstrap.cli.arguments import (
     parse_duration,
     parse_variable,
-    read_manifest,
     read_part,
     selects_environment,
 )
@@ -126,7 +126,7 @@ def command(
     if manifest:
         found, layer = find_manifest(manifest)
     else:
-        found, layer, words = _prepare(selection, settings, path, words)
+        found, layer, words = _prepare(selection, settings, path, words, store)
     refuse_host(found, path)
     if found.layer and not store:
         names = ", ".join(f"`{project.name}`" for project in found.layer.projects) or "loose code"
@@ -274,6 +274,7 @@ def _columns(rows: list[tuple[str, str, str]], *, right: tuple[int, ...]) -> lis
 def find_manifest(path: str) -> tuple[Manifest, Path | None]:
     """Read a manifest, and find its layer where it was locked on this machine."""
     from bootstrap.config import cache_folder
+    from bootstrap.environments import read_manifest
     from bootstrap.layer import find_archive
 
     manifest = read_manifest(Path(path))
@@ -281,21 +282,28 @@ def find_manifest(path: str) -> tuple[Manifest, Path | None]:
 
 
 def _prepare(
-    selection: Selection, settings: Settings, path: str, words: tuple[str, ...]
+    selection: Selection,
+    settings: Settings,
+    path: str,
+    words: tuple[str, ...],
+    url: str | None,
 ) -> tuple[Manifest, Path | None, tuple[str, ...]]:
     from bootstrap.config import cache_folder
-    from bootstrap.prepare import prepare
+    from bootstrap.prepare import prepare_source
     from bootstrap.required import starts_dask
+    from bootstrap.store import open_store
 
-    prepared = prepare(
-        selection,
-        host_python=path == LaunchPath.LOCAL.value,
-        settings=settings,
-        cache=cache_folder(),
-        environment=os.environ,
-        command=words,
-        dask=starts_dask(words),
-    )
+    with open_store(url, settings=settings) if url else nullcontext() as store:
+        prepared = prepare_source(
+            selection,
+            store,
+            host_python=path == LaunchPath.LOCAL.value,
+            settings=settings,
+            cache=cache_folder(),
+            environment=os.environ,
+            command=words,
+            dask=starts_dask(words),
+        )
     console.print_notes(prepared.notes)
     return prepared.manifest, prepared.layer_path, prepared.command
 

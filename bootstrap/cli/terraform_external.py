@@ -20,7 +20,7 @@ import click
 
 from bootstrap.cli.arguments import read_part
 from bootstrap.cli.render_userdata import find_manifest, name_launch, refuse_host
-from bootstrap.errors import EnvbootError, StoreError, UsageError, name_some
+from bootstrap.errors import EnvbootError, UsageError, name_some
 from bootstrap.userdata import LaunchPath, render
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
-    """What a plan asks for: exactly one of `manifest`, a file, and `environment`, a digest."""
+    """What a plan asks for: exactly one of `manifest`, a file, and `environment`.
+
+    The latter is a digest, or a published environment: `NAME@latest`, `NAME@3`.
+    """
 
     store: str
     manifest: str | None
@@ -51,10 +54,11 @@ class Query:
 def command() -> None:
     """Render user-data for Terraform's `external` data source: JSON on stdin, JSON on stdout.
 
-    The query has `store` and one of `manifest`, a file, and `environment`, a digest that is in the
-    bucket; `command` (words, or a JSON list), `env` (a JSON object), `parts` (a JSON list of
-    [TYPE:]FILE) and `on_interruption` may be there. Machines ask the bucket as their role, so that
-    nothing in the document ends, and the same query gives the same document.
+    The query has `store` and one of `manifest`, a file, and `environment`, a published one
+    (`NAME@latest`, `NAME@3`) or a digest that is in the bucket; `command` (words, or a JSON list),
+    `env` (a JSON object), `parts` (a JSON list of [TYPE:]FILE) and `on_interruption` may be there.
+    Machines ask the bucket as their role, so that nothing in the document ends, and the same query
+    gives the same document.
     """
     try:
         answer = answer_query(parse_query(sys.stdin.read()), os.environ)
@@ -88,8 +92,11 @@ def parse_query(text: str) -> Query:
     if ("manifest" in query) == ("environment" in query):
         raise UsageError("Expected one of `manifest` and `environment` in the query")
     environment = query.get("environment")
-    if environment and not _DIGEST.fullmatch(environment):
-        raise UsageError(f"Expected `environment` as `sha256:…`, found `{environment}`")
+    if environment and not _DIGEST.fullmatch(environment) and "@" not in environment:
+        raise UsageError(
+            "Expected `environment` as `NAME@latest`, `NAME@3` or `sha256:…`, "
+            f"found `{environment}`"
+        )
     return Query(
         store=query["store"],
         manifest=query.get("manifest"),
@@ -120,7 +127,7 @@ def answer_query(query: Query, environment: Mapping[str, str]) -> dict[str, str]
         if query.manifest:
             manifest, layer = find_manifest(query.manifest)
         else:
-            manifest = fetch_manifest(store, query.environment or "")
+            manifest = _fetch(store, query.environment or "")
         refuse_host(manifest, LaunchPath.TERRAFORM.value)
         launch = name_launch(manifest, Auth.ROLE.value)
         grants = publish(
@@ -151,30 +158,12 @@ def answer_query(query: Query, environment: Mapping[str, str]) -> dict[str, str]
     }
 
 
-def fetch_manifest(store: Store, digest: str) -> Manifest:
-    """Read the manifest of an environment that was rendered or launched before.
+def _fetch(store: Store, environment: str) -> Manifest:
+    from bootstrap.environments import fetch_manifest, find_environment
 
-    Raises:
-        StoreError: the bucket has none of that digest.
-    """
-    from bootstrap.manifest import parse_manifest
-
-    found = _DIGEST.fullmatch(digest)
-    assert found
-    key = f"environments/{found[1]}.json"
-    data = store.read(key)
-    if data is None:
-        raise StoreError(
-            f"Environment `{digest}` was not found in `{store.url}`",
-            hint="Put it there with `envboot render-userdata --for terraform --store URL`, "
-            "or give `manifest`",
-        )
-    manifest = parse_manifest(data)
-    if manifest.environment_digest != f"sha256:{found[1]}":
-        raise StoreError(
-            f"Expected environment `{digest}` at `{key}`, found `{manifest.environment_digest}`"
-        )
-    return manifest
+    if "@" in environment:
+        return find_environment(store, environment)[1]
+    return fetch_manifest(store, environment)
 
 
 def _parse_json(name: str, text: str) -> Any:

@@ -53,7 +53,12 @@ def read_lock_file(
         text = file.read_text("utf-8-sig")
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or str(error)
-        raise LockError(f"Cannot read lock file `{file}`", causes=(cause,)) from error
+        hint = f"`envboot env show {file} --manifest` prints a published environment"
+        raise LockError(
+            f"Cannot read lock file `{file}`",
+            causes=(cause,),
+            hint=hint if "@" in file.name else None,
+        ) from error
     request = Request(
         file=file.absolute(),
         text=text,

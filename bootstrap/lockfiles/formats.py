@@ -71,6 +71,11 @@ def find_format(file: Path, text: str) -> Format:
                 f"Cannot read `{file}`: it is a `{tool}`",
                 hint=f"Let its tool write a format of all: `{command}`",
             )
+    if text.lstrip().startswith("{") and '"manifest_version"' in text:
+        raise LockError(
+            f"Cannot lock `{file}` again: it is a manifest",
+            hint="Launch it as it is: `envboot launch PROVISIONER --from FILE`",
+        )
     for kind, signs in _SIGNS:
         if all(re.search(sign, text, re.MULTILINE) for sign in signs):
             return kind

@@ -23,6 +23,7 @@ ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX")
 """The variables that name the active environment."""
 
 _PROGRAMS = ("bin/python", "bin/python3", "python.exe", "Scripts/python.exe")
+_FULL_VERSION = "import platform, sys; sys.stdout.write(platform.python_version())"
 _VERSION = "import sys; sys.stdout.write('%d.%d' % sys.version_info[:2])"
 # All others could lead the probe away from what is installed. PYTHONPATH is reported instead.
 _KEPT = ("PYTHONNOUSERSITE", "PYTHONUSERBASE")
@@ -78,6 +79,17 @@ def find_python(python: str | None, environment: Mapping[str, str]) -> str:
     if not path.exists():
         raise ScanError(f"Python `{python}` was not found")
     return str(path.absolute())
+
+
+def read_version(executable: str, environment: Mapping[str, str]) -> str | None:
+    """Return the version of an interpreter, as `3.11.7`; None where it is none."""
+    command = [executable, "-I", "-S", "-c", _FULL_VERSION]
+    try:
+        done = _finish(_start(command, environment), executable)
+    except ScanError:
+        return None
+    found = done.stdout.decode(errors="replace").rpartition("\n")[2]
+    return None if done.returncode or not found else found
 
 
 def _find_program(folder: Path, origin: str) -> str:

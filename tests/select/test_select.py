@@ -384,7 +384,7 @@ class TestRequired:
         )
         locked = Locked(base=base, sources=(Source(name="distributed", version="1", path="/d"),))
         with pytest.raises(LockError, match="Cannot go without 1 package: `cloudpickle`"):
-            refuse_missing_in(locked, Settings(), dask=True)
+            refuse_missing_in(locked.base, (), Settings(), dask=True)
 
 
 class TestConflicts:

@@ -115,6 +115,24 @@ class TestProgram:
         (caller.folder / "manifest.json").unlink()
         assert caller.answer(query) == by_file
 
+    def test_a_published_environment_is_enough(self, caller: Caller) -> None:
+        by_file = caller.answer({"manifest": "manifest.json"})
+        words = ["env", "publish", "team", "--from", "manifest.json", "--store", caller.store]
+        done = subprocess.run(
+            [*ENVBOOT, *words],
+            env=dict(caller.variables),
+            cwd=caller.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (0, "team@1\n"), done.stderr
+        (caller.folder / "manifest.json").unlink()
+        for environment in ("team@latest", "team@1"):
+            assert caller.answer({"environment": environment}) == by_file
+        refused = caller.ask({"environment": "team@2"})
+        assert refused.stderr.startswith("error: Environment `team@2` was not found in `s3://")
+
     def test_it_is_what_render_userdata_writes(self, caller: Caller) -> None:
         answer = caller.answer({"manifest": "manifest.json", "command": "python -V"})
         words = ["render-userdata", "--for", "terraform", "--store", caller.store]
@@ -182,7 +200,7 @@ BASE = {"store": "s3://team/envboot", "manifest": "m.json"}
         ({**BASE, "stores": "x"}, "Expected no `stores` in the query"),
         ({"manifest": "m.json"}, "Expected `store` in the query"),
         ({**BASE, "environment": "sha256:" + "0" * 64}, "Expected one of `manifest` and"),
-        ({"store": "s3://x", "environment": "latest"}, "Expected `environment` as `sha256:…`"),
+        ({"store": "s3://x", "environment": "latest"}, "Expected `environment` as `NAME@latest`"),
         ({**BASE, "command": "a 'b"}, "Cannot split `command` into words"),
         ({**BASE, "command": "[1]"}, "Expected `command` as a JSON list of texts"),
         ({**BASE, "env": '["A=1"]'}, "Expected `env` as a JSON object of texts"),

@@ -1,0 +1,195 @@
+"""`envboot env`: environments in the bucket that have names, and versions that never change."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bootstrap.cli import console
+from bootstrap.cli.arguments import FRESH, HOST_PYTHON, complete_published, selects_environment
+from bootstrap.cli.fleets import JSON
+from bootstrap.cli.launch import default_store
+from bootstrap.config import cache_folder, read_settings
+from bootstrap.environments import (
+    check_name,
+    find_environment,
+    list_names,
+    list_versions,
+    parse_reference,
+    publish_environment,
+    read_versions,
+)
+from bootstrap.errors import UsageError
+from bootstrap.store import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bootstrap.manifest import Manifest
+    from bootstrap.selection import Selection
+
+STORE = click.option(
+    "--store",
+    metavar="URL",
+    help="The bucket.  [default: `tool.envboot.store`, else a folder of this user]",
+)
+
+
+@click.group()
+def command() -> None:
+    """Publish environments under names, and see which there are.
+
+    A version never changes. Launches take it as `--from NAME@3`, or the newest as
+    `--from NAME@latest`, on machines that have nothing of the environment.
+    """
+
+
+@command.command()
+@click.argument("name", shell_complete=complete_published)
+@selects_environment
+@HOST_PYTHON
+@FRESH
+@STORE
+@JSON
+def publish(
+    *,
+    name: str,
+    selection: Selection,
+    host_python: bool,
+    fresh: bool,
+    store: str | None,
+    as_json: bool,
+) -> None:
+    """Publish an environment as the next version of NAME.
+
+    It is locked and put into the bucket, own code included, to stay there. Where the newest
+    version is the same environment nothing is made.
+    """
+    from bootstrap.prepare import prepare_source
+
+    check_name(name)
+    settings = read_settings(Path.cwd())
+    with open_store(store or default_store(settings), settings=settings) as bucket:
+        with console.task("Scanned, locked and built", unit="items"):
+            prepared = prepare_source(
+                selection,
+                bucket,
+                host_python=host_python,
+                settings=settings,
+                cache=cache_folder(),
+                environment=os.environ,
+                fresh=fresh,
+            )
+        console.print_notes(prepared.notes)
+        with console.task("Published to the bucket") as progress:
+            published = publish_environment(
+                name,
+                prepared,
+                bucket,
+                cache=cache_folder(),
+                environment=os.environ,
+                now=datetime.now(timezone.utc),
+                progress=progress,
+            )
+    document = published.document
+    if as_json:
+        console.print_json({**document, "new": published.is_new})
+        return
+    reference = f"{name}@{document['version']}"
+    click.echo(reference)
+    if not published.is_new:
+        click.echo(f"`{reference}` is this environment already: no new version", err=True)
+
+
+@command.command()
+@click.argument("name", required=False, shell_complete=complete_published)
+@STORE
+@JSON
+def ls(*, name: str | None, store: str | None, as_json: bool) -> None:
+    """List what is published: the newest version of each name, or every one of NAME."""
+    settings = read_settings(Path.cwd())
+    with open_store(store or default_store(settings), settings=settings) as bucket:
+        if name:
+            versions = list_versions(bucket, check_name(name))
+            if not versions:
+                find_environment(bucket, name)  # It says what there is instead.
+            wanted = [(name, version) for version in reversed(versions)]
+        else:
+            wanted = [(each, found[-1]) for each, found in sorted(list_names(bucket).items())]
+        documents = read_versions(bucket, wanted)
+    if as_json:
+        console.print_json(documents)
+    elif documents:
+        click.echo("\n".join(_render_table(documents)))
+    else:
+        click.echo(f"Nothing is published in `{bucket.url}`", err=True)
+
+
+@command.command()
+@click.argument("reference", metavar="NAME[@VERSION]", shell_complete=complete_published)
+@click.option("--manifest", "as_manifest", is_flag=True, help="Print its manifest.")
+@STORE
+@JSON
+def show(*, reference: str, as_manifest: bool, store: str | None, as_json: bool) -> None:
+    """Show what is in a published environment: packages and projects, by version."""
+    if as_manifest and as_json:
+        raise UsageError("Cannot take `--manifest` together with `--json`")
+    parse_reference(reference)
+    settings = read_settings(Path.cwd())
+    with open_store(store or default_store(settings), settings=settings) as bucket:
+        document, manifest = find_environment(bucket, reference)
+    if as_manifest:
+        console.print_json(manifest.to_dict())
+    elif as_json:
+        console.print_json({**document, "contents": list_contents(manifest)})
+    else:
+        click.echo("\n".join(_render(document, manifest)))
+
+
+def list_contents(manifest: Manifest) -> list[dict[str, str]]:
+    """Return name, version and source of each package, as `conda` and `pypi`, by name."""
+    from bootstrap.lock.conda import describe_file
+
+    conda = [("conda", *describe_file(package)) for package in manifest.base.conda]
+    wheels = [("pypi", wheel.name, wheel.version) for wheel in manifest.base.wheels]
+    return [
+        {"name": name, "version": version, "source": source}
+        for source, name, version in sorted([*conda, *wheels], key=lambda item: item[1])
+    ]
+
+
+def _render_table(documents: Sequence[dict[str, Any]]) -> list[str]:
+    rows = [
+        (
+            f"{found['name']}@{found['version']}",
+            found["platform"],
+            found["python"],
+            str(found["packages"]),
+            " ".join(project["name"] for project in found["projects"]),
+            found["created"],
+        )
+        for found in documents
+    ]
+    head = ("ENVIRONMENT", "PLATFORM", "PYTHON", "PACKAGES", "PROJECTS", "CREATED")
+    return console.columns([head, *rows], right=(3,))
+
+
+def _render(document: dict[str, Any], manifest: Manifest) -> list[str]:
+    python = manifest.base.python
+    origin = python.executable or "conda"
+    lines = [
+        f"name         {document['name']}@{document['version']}",
+        f"created      {document['created']}",
+        f"environment  {document['environment']}",
+        f"base         {document['base']}",
+        f"python       {python.version} ({origin}) for {document['platform']}",
+    ]
+    for project in document["projects"]:
+        at = f" at {project['commit'][:12]}" if "commit" in project else ""
+        lines.append(f"project      {project['name']} {project['version']}{at}")
+    rows = [(found["name"], found["version"], found["source"]) for found in list_contents(manifest)]
+    return [*lines, "", *console.columns([("PACKAGE", "VERSION", "FROM"), *rows])]

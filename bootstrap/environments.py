@@ -1,0 +1,321 @@
+"""Published environments: names in the bucket, each with versions that never change."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bootstrap.agent import wire
+from bootstrap.documents import plain
+from bootstrap.errors import DocumentError, StoreError, UsageError, name_some
+from bootstrap.manifest import Manifest, parse_manifest
+from bootstrap.publish import upload
+from bootstrap.selection import Selection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
+
+    from bootstrap.prepare import Prepared
+    from bootstrap.store import Store
+
+FOLDER = "names"
+MEMBERS = (
+    "name",
+    "version",
+    "environment",
+    "base",
+    "platform",
+    "python",
+    "packages",
+    "projects",
+    "created",
+)
+"""What the document of a version has, in the order in which it is shown."""
+LATEST = "latest"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+_VERSION = re.compile(r"[1-9]\d{0,7}")
+_KEY = re.compile(rf"{FOLDER}/({_NAME.pattern})/(\d{{8}})\.json")
+_DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
+# What is named so is meant as a file, which then is missing.
+_FILE = re.compile(r"\.(lock|toml|ya?ml|txt|json)$")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """A published environment as users write it: `NAME@3`; without a version the newest."""
+
+    name: str
+    version: int | None = None
+
+    def __str__(self) -> str:
+        """Return `NAME@3` or `NAME@latest`."""
+        return f"{self.name}@{self.version or LATEST}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Published:
+    """The document of a version; `is_new` says that it was made just now."""
+
+    document: dict[str, Any]
+    is_new: bool
+
+
+def check_name(name: str) -> str:
+    """Return the name itself.
+
+    Raises:
+        UsageError: no environment can be named so.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"Expected a name of lower-case letters, digits, `.`, `_` and `-`, found `{name}`",
+            hint="It begins with a letter or a digit and has at most 100 characters, as in "
+            "`team-gpu`",
+        )
+    return name
+
+
+def parse_reference(text: str) -> Reference:
+    """Read `NAME`, `NAME@latest` or `NAME@3`.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    name, separator, version = text.partition("@")
+    check_name(name)
+    if not separator or version == LATEST:
+        return Reference(name=name)
+    if not _VERSION.fullmatch(version):
+        raise UsageError(
+            f"Expected a version of `{name}` as in `{name}@3` or `{name}@{LATEST}`, found `{text}`"
+        )
+    return Reference(name=name, version=int(version))
+
+
+def resolve_source(
+    value: str | os.PathLike[str] | Manifest, store: Store | None
+) -> Selection | Manifest:
+    """Return what an environment's name means: a lock file, still to be read, or a manifest.
+
+    `value` is a lock file, a manifest, its file, or a published environment: `NAME@latest`,
+    `NAME@3`, or `NAME` where there is no file of that name. None for `store` says that there is
+    no bucket.
+
+    Raises:
+        UsageError: it is none of them, or there is no bucket to look into.
+        DocumentError: a manifest is malformed.
+        StoreError: the bucket has no such environment, or refuses.
+    """
+    if isinstance(value, Manifest):
+        return value
+    text = os.fspath(value)
+    file = Path(text)
+    if not _is_reference(text, file):
+        return read_manifest(file) if _is_manifest(file) else Selection(lock_file=file)
+    reference = parse_reference(text)
+    if store is None:
+        raise UsageError(
+            f"Cannot look for the environment `{reference}` without a bucket",
+            hint="Give one: `--store s3://bucket/prefix`",
+        )
+    return find_environment(store, reference)[1]
+
+
+def read_manifest(file: Path) -> Manifest:
+    """Read a manifest's file; the error says which one is wrong.
+
+    Raises:
+        UsageError: it cannot be read.
+        DocumentError: it is malformed.
+    """
+    message = f"Cannot read manifest `{file}`"
+    try:
+        return parse_manifest(file.read_bytes())
+    except OSError as error:
+        raise UsageError(message, causes=(error.strerror or str(error),)) from error
+    except DocumentError as error:
+        causes = (error.message, *error.causes)
+        raise DocumentError(message, causes=causes, hint=error.hint) from error
+
+
+def publish_environment(
+    name: str,
+    prepared: Prepared,
+    store: Store,
+    *,
+    cache: Path,
+    environment: Mapping[str, str],
+    now: datetime,
+    progress: Callable[[int], None] | None = None,
+) -> Published:
+    """Put an environment into the bucket to stay, and give it the next version of `name`.
+
+    Where the newest version is the same environment there is none to make. `environment` leads
+    to the logins of conda's channels, `now` is the time that the document tells.
+
+    Raises:
+        UsageError: no environment can be named so.
+        StoreError, LockError: see `bootstrap.publish.upload`.
+    """
+    check_name(name)
+    upload(
+        prepared.manifest,
+        prepared.layer_path,
+        store,
+        cache=cache,
+        environment=environment,
+        lasting=True,
+        progress=progress,
+    )
+    while True:
+        newest = max(list_versions(store, name), default=0)
+        if newest:
+            found = read_version(store, name, newest)
+            if found["environment"] == prepared.manifest.environment_digest:
+                return Published(document=found, is_new=False)
+        document = describe(name, newest + 1, prepared.manifest, now)
+        # Of two who publish at once one creates it; the other looks again.
+        if store.create(_key(name, newest + 1), wire.canonical(document)):
+            return Published(document=document, is_new=True)
+
+
+def describe(name: str, version: int, manifest: Manifest, now: datetime) -> dict[str, Any]:
+    """Return the document of a version: which environment it is, and what is in it, in short."""
+    base, layer = manifest.base, manifest.layer
+    return {
+        "name": name,
+        "version": version,
+        "environment": manifest.environment_digest,
+        "base": manifest.base_digest,
+        "platform": base.platform,
+        "python": base.python.version,
+        "packages": len(base.conda) + len(base.wheels),
+        "projects": [plain(project) for project in layer.projects] if layer else [],
+        "created": f"{now:%Y-%m-%dT%H:%M:%SZ}",
+    }
+
+
+def find_environment(store: Store, reference: Reference | str) -> tuple[dict[str, Any], Manifest]:
+    """Return the document and the manifest of `NAME`, `NAME@latest` or `NAME@3`.
+
+    Raises:
+        UsageError: it is no such reference.
+        StoreError: there is none, or the bucket holds something else in its place.
+    """
+    wanted = parse_reference(reference) if isinstance(reference, str) else reference
+    versions = list_versions(store, wanted.name)
+    if not versions:
+        known = sorted(list_names(store))
+        near = get_close_matches(wanted.name, known) or known
+        raise StoreError(
+            f"Environment `{wanted.name}` was not found in `{store.url}`",
+            causes=(f"Published are {name_some(near)}" if near else "Nothing is published there",),
+            hint=f"Publish it with `envboot env publish {wanted.name}`",
+        )
+    if wanted.version and wanted.version not in versions:
+        raise StoreError(
+            f"Environment `{wanted}` was not found in `{store.url}`",
+            causes=(f"There is {name_some([f'{wanted.name}@{v}' for v in versions[::-1]])}",),
+        )
+    document = read_version(store, wanted.name, wanted.version or versions[-1])
+    return document, fetch_manifest(store, document["environment"])
+
+
+def fetch_manifest(store: Store, digest: str) -> Manifest:
+    """Read the manifest of an environment that was published, rendered or launched before.
+
+    Raises:
+        StoreError: the bucket has none of that digest.
+    """
+    found = _DIGEST.fullmatch(digest)
+    if not found:
+        raise UsageError(f"Expected an environment's digest as `sha256:…`, found `{digest}`")
+    key = f"environments/{found[1]}.json"
+    data = store.read(key)
+    if data is None:
+        raise StoreError(
+            f"Environment `{digest}` was not found in `{store.url}`",
+            hint="Put it there with `envboot env publish NAME`, with "
+            "`envboot render-userdata --for terraform --store URL`, or give `manifest`",
+        )
+    manifest = parse_manifest(data)
+    if manifest.environment_digest != f"sha256:{found[1]}":
+        raise StoreError(
+            f"Expected environment `{digest}` at `{key}`, found `{manifest.environment_digest}`"
+        )
+    return manifest
+
+
+def list_names(store: Store) -> dict[str, list[int]]:
+    """Return every name that is published, and its versions, the newest last."""
+    return _list(store, f"{FOLDER}/")
+
+
+def list_versions(store: Store, name: str) -> list[int]:
+    """Return the versions of a name, the newest last."""
+    return _list(store, f"{FOLDER}/{name}/").get(name, [])
+
+
+def read_version(store: Store, name: str, version: int) -> dict[str, Any]:
+    """Return the document of one version.
+
+    Raises:
+        StoreError: it is gone, or is not what envboot writes.
+    """
+    key = _key(name, version)
+    data = store.read(key)
+    try:
+        document = json.loads(data or b"")
+        wanted = {"name": name, "version": version}
+        if {**document, **wanted} == document and _DIGEST.fullmatch(document["environment"]):
+            return {member: document[member] for member in MEMBERS}
+    except (ValueError, TypeError, KeyError):
+        pass
+    seen = "something else" if data is not None else "nothing"
+    raise StoreError(f"Expected a published environment at `{key}` in `{store.url}`, found {seen}")
+
+
+def read_versions(store: Store, wanted: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:
+    """Return the documents of several versions, in the order given; raises as `read_version`."""
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(lambda pair: read_version(store, *pair), wanted))
+
+
+def _list(store: Store, prefix: str) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for stat in store.list(prefix):
+        if match := _KEY.fullmatch(stat.key):
+            found.setdefault(match[1], []).append(int(match[2]))
+    return found
+
+
+def _key(name: str, version: int) -> str:
+    # As wide as this, keys are in the order of their versions.
+    return f"{FOLDER}/{name}/{version:08d}.json"
+
+
+def _is_reference(text: str, file: Path) -> bool:
+    """Tell whether a published environment is meant: with a version it is, whatever is here."""
+    name, separator, _ = text.partition("@")
+    if "/" in text:
+        return False
+    if separator:
+        # What no environment can be named is told as such, where it is no file either.
+        return bool(_NAME.fullmatch(name)) or not file.exists()
+    return bool(_NAME.fullmatch(name)) and not (file.exists() or _FILE.search(name))
+
+
+def _is_manifest(file: Path) -> bool:
+    """Tell whether a file is a manifest rather than a lock file."""
+    try:
+        head = file.read_bytes()
+    except OSError:
+        return False  # Whoever reads it as a lock file says what is wrong.
+    return head.lstrip()[:1] == b"{" and b'"manifest_version"' in head
