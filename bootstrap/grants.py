@@ -10,8 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from bootstrap import payload
 from bootstrap.errors import UsageError
-from bootstrap.keys import Keys
-from bootstrap.seats import key_seats
+from bootstrap.keys import Keys, key_seats, key_wanted
 from bootstrap.store import RoleAccess, SignedPut
 
 if TYPE_CHECKING:
@@ -42,12 +41,14 @@ def grant(
     private: bool,
     auth: Auth | Literal["urls", "role"] = Auth.URLS,
     seats: int | None = None,
+    wanted: int | None = None,
 ) -> dict[str, Any]:
     """Return the grants for one launch of an environment that is in the bucket.
 
     `seconds` is how long signed URLs live. `lasting` says where the layer was uploaded to, and
     `private` whether conda packages were, for which guests have no login: see `upload`. Nothing
-    goes over the network but what signing needs.
+    goes over the network but what signing needs. With `wanted` guests follow the launch's wanted
+    documents, from that number on.
 
     With `Auth.ROLE` guests sign with their own role: the grants hold nothing that is secret or
     ends, and are the same whenever environment and launch are.
@@ -75,7 +76,22 @@ def grant(
         **({"packages": {"get": places.get(keys.packages)}} if private else {}),
         **({"layer": {"get": places.get(keys.layer)}} if keys.layer else {}),
         **({"seat": {"get": places.get(key_seats(launch, seats))}} if seats is not None else {}),
+        **({"wanted": {"get": places.get(key_wanted(launch, wanted))}} if wanted else {}),
     }
+
+
+def find_reading(
+    store: Store, *, seconds: int, auth: Auth | Literal["urls", "role"]
+) -> Callable[[str], str]:
+    """Return what gives guests the URL to read a key with, signed or for their role.
+
+    Raises:
+        UsageError: guests of this store have no roles.
+    """
+    if Auth(auth) is Auth.URLS:
+        return lambda key: store.sign_get(key, seconds)
+    access = find_access(store)
+    return lambda key: access.url + quote(key)
 
 
 def find_access(store: Store) -> RoleAccess:

@@ -25,3 +25,18 @@ class Keys:
         short = f"layers/{layer.digest.removeprefix('sha256:')}.tar.zst" if layer else None
         long = f"{stem}.tar.zst" if layer else None
         self.layer, self.other_layer = (long, short) if lasting else (short, long)
+
+
+def key_seats(launch: str, first: int) -> str:
+    """Return where the seats of the instances are that were started after `first` others."""
+    return f"launches/{launch}/seats-{first}.json"
+
+
+def key_secret(launch: str, name: str) -> str:
+    """Return where an instance's secret is until it has been read."""
+    return f"launches/{launch}/secrets/{name}.json"
+
+
+def key_wanted(launch: str, number: int) -> str:
+    """Return where a launch's wanted document of that number is, from 1 on."""
+    return f"launches/{launch}/wanted-{number}.json"

@@ -6,6 +6,7 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from bootstrap.errors import EnvbootError, UsageError, name_some
@@ -21,7 +22,6 @@ from bootstrap.userdata import LaunchPath, render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from bootstrap.config import Settings
     from bootstrap.outcomes import Outcome
@@ -141,6 +141,7 @@ def launch(
         },
         auth=order.auth,
         seats=0 if order.command else None,
+        wanted=1,
     )
     expiry = store.limits(order.seconds) if order.auth is Auth.URLS else None
     if expiry and provisioner.guest_loopback is None:
@@ -179,7 +180,19 @@ def launch(
         options=order.options,
     )
     # Before anything starts: whatever becomes of this process, others can find what it started.
-    write_record(state, Record(launch=name, provisioner=provisioner.name, store=store.url))
+    write_record(
+        state,
+        Record(
+            launch=name,
+            provisioner=provisioner.name,
+            store=store.url,
+            folder=str(Path.cwd()),
+            # By its path: what is active may be another when the launch is synced.
+            selection=selection.kept(prepared.scan.interpreter.executable)
+            if prepared.scan
+            else None,
+        ),
+    )
     instances: list[Instance] | None = None
     try:
         watcher.begins(fleet)

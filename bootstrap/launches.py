@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bootstrap.lock.kept import write_whole
 
@@ -19,11 +19,16 @@ KEPT = 30 * 24 * 3600
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """One launch: its name, its provisioner's name, the URL of its bucket."""
+    """One launch: its name, its provisioner's name, the URL of its bucket.
+
+    `folder` is where it was made from and `selection` what of which environment (`Selection.kept`).
+    """
 
     launch: str
     provisioner: str
     store: str
+    folder: str | None = None
+    selection: dict[str, Any] | None = None
 
 
 def write_record(state: Path, record: Record) -> None:

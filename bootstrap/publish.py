@@ -48,6 +48,7 @@ def publish(
     about: Mapping[str, Any] | None = None,
     auth: Auth | Literal["urls", "role"] = Auth.URLS,
     seats: int | None = None,
+    wanted: int | None = None,
 ) -> dict[str, Any]:
     """Put what is missing into the bucket and return the grants for one launch.
 
@@ -63,7 +64,9 @@ def publish(
         find_access(store)  # Before anything is sent to a bucket that knows no roles.
     lasting = by_role or seconds > DAY
     digests = {"environment": manifest.environment_digest, "base": manifest.base_digest}
-    record = wire.canonical({**(about or {}), **digests})
+    # Whoever sends changes later must know how these machines ask.
+    follow = {"auth": Auth(auth).value} if wanted else {}
+    record = wire.canonical({**(about or {}), **follow, **digests})
     with ThreadPoolExecutor(1) as pool:
         # Instances report beside this key: a bucket that cannot be written says so now.
         recorded = pool.submit(store.create, f"reports/{launch}/launch.json", record)
@@ -86,6 +89,7 @@ def publish(
         private=uploaded.private,
         auth=auth,
         seats=seats,
+        wanted=wanted,
     )
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from bootstrap.agent import wire
 from bootstrap.errors import StoreError
+from bootstrap.keys import key_seats, key_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,16 +35,6 @@ class Seat:
     rank: int
     words: tuple[str, ...] = ()
     secret: Mapping[str, str] | None = None
-
-
-def key_seats(launch: str, first: int) -> str:
-    """Return where the seats of the instances are that were started after `first` others."""
-    return f"launches/{launch}/seats-{first}.json"
-
-
-def key_secret(launch: str, name: str) -> str:
-    """Return where an instance's secret is until it has been read."""
-    return f"launches/{launch}/secrets/{name}.json"
 
 
 def write_seats(

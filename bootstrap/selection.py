@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 from bootstrap.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 PLATFORMS = ("linux-64", "linux-aarch64")
@@ -49,3 +50,27 @@ class Selection:
                 hint="Leave `--platform` out, or ask for other machines",
             )
         return replace(self, platform=platform)
+
+    def kept(self, python: str) -> dict[str, Any]:
+        """Return what is set, as JSON takes it; `python` is the interpreter that was meant."""
+        file = str(self.lock_file.absolute()) if self.lock_file else None
+        document = {**asdict(self), "python": python, "lock_file": file}
+        return {name: value for name, value in document.items() if value not in (None, ())}
+
+    def over(self, kept: Mapping[str, Any]) -> Selection:
+        """Return the same, with what was `kept` of an earlier one where nothing is set here."""
+        from pathlib import Path
+
+        mine = {field.name: getattr(self, field.name) for field in fields(self)}
+        found = dict(kept)
+        if self.lock_file:
+            # What there is of an environment's packages says nothing of a lock file's.
+            found = {k: v for k, v in found.items() if k not in ("ignore", "only", "add")}
+        elif self.ignore or self.only or self.add:
+            found.pop("lock_file", None)
+        if "lock_file" in found:
+            found["lock_file"] = Path(found["lock_file"])
+        for name in ("ignore", "only", "add"):
+            found[name] = tuple(found.get(name, ()))
+        merged = {name: value or found.get(name, value) for name, value in mine.items()}
+        return Selection(**{**merged, "loose": self.loose and found.get("loose", True)})

@@ -256,6 +256,8 @@ def _collect(request: _Request, rung: Rung) -> list[_File]:
         units.append(f"{request.unit}.service")
     if request.watch is not None:
         units.append("envboot-watch.service")
+    if "wanted" in request.grants:
+        units.append("envboot-sync.service")
     wrapper = payload.template("envboot-agent")
     files = [
         _File(part="config", path=f"{STATE}/config.json", text=_dumps(config), mode="0600"),
@@ -297,6 +299,8 @@ def _find_part(path: str, request: _Request, rung: Rung) -> str | None:
         return None
     if path in payload.FOR_SEATS and "seat" not in request.grants:
         return None
+    if path in payload.FOR_SYNC and "wanted" not in request.grants:
+        return None
     if path in payload.FOR_COMMANDS and rung is Rung.EXTRAS and "seat" not in request.grants:
         # A machine that can do without the bucket must not need it for the command; where it has
         # a seat, that is in the bucket anyway.
@@ -318,6 +322,7 @@ def _compose(request: _Request, rung: Rung) -> list[tuple[str, str]]:
     kept = request.unit if request.command else None
     absent = [f"{UNITS}/{unit}.service" for unit in COMMAND_UNITS if unit != kept]
     absent += [] if request.watch is not None else [f"{UNITS}/envboot-watch.service"]
+    absent += [] if "wanted" in request.grants else [f"{UNITS}/envboot-sync.service"]
     absent += [] if request.grants else [f"{STATE}/grants.json"]
     absent += [] if by_url else [f"{LIB}/.sha256"]
     # Of the machine that an image was made of, where that one had no cloud-init.

@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 from typing import Any, List
 
-from . import fetch, wire
+from . import fetch
 from .boot import boot, read_documents
 from .host import Host
 
@@ -20,10 +20,10 @@ USAGE = "usage: envboot-agent status|why|rollback [--json]\n"
 def main(argv: List[str]) -> int:
     """Run one command and return its exit code."""
     host, word = Host(os.environ.get("ENVBOOT_ROOT", "")), argv[0] if argv else ""
-    commands = {"boot": boot, "publish": publish, "local": run_local}
+    commands = {"boot": boot, "publish": publish}
     if word in commands:
         return commands[word](host)
-    if word in ("run", "watch"):
+    if word in ("run", "local", "watch", "sync"):
         return int(load(host, word).main(host))
     if word in ("status", "why", "rollback"):
         return int(load(host, "explain").explain(host, word, "--json" in argv))
@@ -50,17 +50,3 @@ def publish(host: Host) -> int:
     """Publish what this machine had to install, and fetch what people may ask for later."""
     read_documents(host)
     return int(load(host, "publish").publish(host)) if host.grants else 0
-
-
-def run_local(host: Host) -> int:
-    """Do what the units do, in the foreground: boot, then the command while publishing."""
-    code = boot(host)
-    if code == wire.FAILED:
-        return code
-    pid = os.fork()
-    if not pid:
-        os._exit(publish(host))
-    try:
-        return int(load(host, "run").main(host))
-    finally:
-        os.waitpid(pid, 0)

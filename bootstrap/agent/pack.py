@@ -24,6 +24,8 @@ CUT = 16 << 20
 LEVEL = 9
 # 1980-01-02: zip files, and tools that make them, cannot tell an earlier time.
 MTIME = 315619200
+# In the prefix: the files of its layer, sorted, one a line, this one too.
+LAYER_LIST = "lib/envboot/layer.txt"
 
 
 class Piece(NamedTuple):

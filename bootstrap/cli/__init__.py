@@ -32,6 +32,7 @@ COMMANDS = {
     "status": "Show how the instances of a launch are",
     "store": "Work with the bucket",
     "terraform-external": "Render user-data for Terraform's `external` data source",
+    "sync": "Send changed projects and loose code to the running instances of a launch",
     "terminate": "End a launch's instances, and remove what they left on this machine",
     "wait": "Wait until the instances of a launch are ready, or done",
     "why": "Tell what happened on each instance, and why",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bootstrap.cli import console
-from bootstrap.errors import ProvisionError, UsageError
+from bootstrap.errors import ProvisionError, UsageError, name_some
 from bootstrap.launches import read_records
 from provisioners import load_provisioner, provisioner_names, state_folder
 
@@ -33,6 +33,27 @@ STORE = click.option(
     help="The bucket of a launch that was made elsewhere.  [default: `tool.envboot.store`]",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document.")
+
+
+def find_only_running() -> str:
+    """Return the one launch from here that runs.
+
+    Raises:
+        UsageError: none runs, or more than one does.
+    """
+    from bootstrap.cli.ls import find_instances
+
+    running = set()
+    for provisioner, instances in find_instances():
+        states = provisioner.states(instances)
+        running |= {each.launch for each in instances if states[each.name].alive}
+    if len(running) != 1:
+        seen = name_some(sorted(running)) if running else "none"
+        raise UsageError(
+            f"Expected the name of a launch, or exactly one that runs, found {seen}",
+            hint="`envboot ls` lists the instances from here",
+        )
+    return running.pop()
 
 
 def looks_at_launch(function: Callable[..., None]) -> Callable[..., None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -38,7 +37,8 @@ def command(*, past: bool, as_json: bool) -> None:
     if past:
         records = read_records(state_folder())
         if as_json:
-            console.print_json([asdict(record) for record in records])
+            members = ("launch", "provisioner", "store")
+            console.print_json([{name: getattr(r, name) for name in members} for r in records])
         elif records:
             names = [(r.launch, r.provisioner, r.store) for r in records]
             click.echo("\n".join(console.columns([("LAUNCH", "PROVISIONER", "STORE"), *names])))

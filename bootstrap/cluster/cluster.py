@@ -26,7 +26,7 @@ from bootstrap.cluster.processes import SchedulerProcess, WorkerProcess, has_end
 from bootstrap.cluster.wish import make_wish
 from bootstrap.config import read_settings
 from bootstrap.errors import EnvbootError, GuestError, name_some
-from bootstrap.package_sync import read_package_sync
+from bootstrap.package_sync import read_demands, selection_from
 from provisioners import own_store
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class Cluster(SpecCluster):
             no machine is left running.
     """
 
+    scheduler_comm: Any
+
     def __init__(
         self,
         n_workers: int = 4,
@@ -106,20 +108,23 @@ class Cluster(SpecCluster):
         **options: Any,
     ) -> None:
         self._is_quiet = quiet
+        fail_on = read_demands(strict=package_sync_strict, fail_on=package_sync_fail_on)
         settings = read_settings(Path.cwd())
         wish = make_wish(
             provisioner=provisioner,
             options=options,
             store=store or settings.store or own_store(),
             settings=settings,
-            sync=read_package_sync(
-                ignore=package_sync_ignore,
-                only=package_sync_only,
-                conda_extras=package_sync_conda_extras,
-                strict=package_sync_strict,
-                fail_on=package_sync_fail_on,
+            selection=selection_from(
+                package_sync_ignore=package_sync_ignore,
+                package_sync_only=package_sync_only,
+                package_sync_conda_extras=package_sync_conda_extras,
+                package_sync_strict=package_sync_strict,
+                package_sync_fail_on=fail_on,
                 cuda=cuda,
             ),
+            strict=package_sync_strict,
+            fail_on=fail_on,
             source=environment,
             scheduler_options=scheduler_options or {},
             worker_options=worker_options or {},
@@ -329,10 +334,7 @@ class Cluster(SpecCluster):
         )
         told = distributed.versions.error_message(scheduler, there, here)
         for text in filter(None, (told["error"], told["warning"])):
-            warnings.warn(
-                distributed.versions.VersionMismatchWarning(text),  # type: ignore[no-untyped-call]
-                stacklevel=2,
-            )
+            warnings.warn(distributed.versions.VersionMismatchWarning(text), stacklevel=2)
 
     def scale(self, n: int = 0, memory: Any = None, cores: int | None = None) -> Any:
         """Scale to so many workers, or to as many as have that memory or so many cores."""
@@ -385,13 +387,12 @@ class Cluster(SpecCluster):
         if not synced.changed:
             self._log("nothing has changed: machines have this environment already")
             return
-        scheduler: Any = self.scheduler_comm
-        await scheduler.run_function(function=forget_layer(), wait=True)
+        await self.scheduler_comm.run_function(function=forget_layer(), wait=True)
         fresh = set(synced.instances)
         names = {n for n, m in self._machines.workers.items() if m.name in fresh}
         workers = [a for a, w in self.scheduler_info["workers"].items() if w["name"] in names]
         if workers:
-            ended = await scheduler.restart_workers(
+            ended = await self.scheduler_comm.restart_workers(
                 workers=workers, timeout=RESTART, on_error="return"
             )
             if late := [address for address, word in ended.items() if word != "OK"]:
@@ -421,7 +422,7 @@ class Cluster(SpecCluster):
             await asyncio.to_thread(self._machines.close)
 
     async def _publish(self) -> None:
-        """Let a machine that had to install publish the environment: the next cluster fetches it."""
+        """Let a machine that had to install publish: the next cluster fetches that."""
         published = asyncio.ensure_future(
             asyncio.to_thread(self._machines.await_publishing, PUBLISH)
         )

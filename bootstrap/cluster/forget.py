@@ -8,7 +8,7 @@ from typing import Any
 
 def forget_layer() -> bytes:
     """Return a function for the scheduler, pickled with its code: envboot may not be there."""
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped]
 
     function = FunctionType(_forget.__code__, {"__builtins__": __builtins__}, "forget")
     # Of a module that cannot be imported there the code itself is pickled.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distributed.security import Security
@@ -30,14 +30,15 @@ def compose_secret(
     Dask takes the text of a certificate for a file's name, and its variables for configuration
     (Dask documentation, "Configuration" and "TLS/SSL").
     """
-    ca = str(security.tls_ca_file)
+    # Its attributes come from a table of Dask's, which type checkers do not know.
+    keys: Any = security
     found = {
-        f"{_TLS}CA_FILE": ca,
+        f"{_TLS}CA_FILE": str(keys.tls_ca_file),
         "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True",
     }
     for role in ("scheduler", "worker", "client"):
-        found[f"{_TLS}{role.upper()}__CERT"] = str(getattr(security, f"tls_{role}_cert"))
-        found[f"{_TLS}{role.upper()}__KEY"] = str(getattr(security, f"tls_{role}_key"))
+        found[f"{_TLS}{role.upper()}__CERT"] = str(getattr(keys, f"tls_{role}_cert"))
+        found[f"{_TLS}{role.upper()}__KEY"] = str(getattr(keys, f"tls_{role}_key"))
     if scheduler is not None:
         found["DASK_SCHEDULER_ADDRESS"] = scheduler
     if name is not None:

@@ -13,6 +13,7 @@ import threading
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootstrap.cluster import words
@@ -101,15 +102,22 @@ class Machines:
         """Return the environment as it is now, built."""
         from bootstrap.environments import resolve_source
         from bootstrap.manifest import Manifest
+        from bootstrap.package_sync import refuse_differences
         from bootstrap.prepare import prepare, prepare_manifest
 
         wish = self._wish
-        selection = wish.sync.selection
+        selection = wish.selection
         if wish.source is not None:
             source = resolve_source(wish.source, self.store)
             if isinstance(source, Manifest):
                 return prepare_manifest(
-                    source, platform=self._platform, host_python=wish.provisioner.host_python
+                    source,
+                    platform=self._platform,
+                    host_python=wish.provisioner.host_python,
+                    settings=wish.settings,
+                    cache=cache_folder(),
+                    environment=os.environ,
+                    dask=True,
                 )
             selection = replace(selection, lock_file=source.lock_file)
         prepared = prepare(
@@ -121,7 +129,7 @@ class Machines:
             dask=True,
             path=sys.path,
         )
-        wish.sync.refuse(prepared)
+        refuse_differences(prepared, strict=wish.strict, fail_on=wish.fail_on)
         return prepared
 
     def start_scheduler(self) -> Instance:
@@ -134,7 +142,11 @@ class Machines:
 
         # Before anything starts: whatever becomes of this process, others can find what runs.
         record = Record(
-            launch=self.launch, provisioner=self._wish.provisioner.name, store=self.store.url
+            launch=self.launch,
+            provisioner=self._wish.provisioner.name,
+            store=self.store.url,
+            folder=str(Path.cwd()),
+            selection=self._wish.selection.kept(sys.executable),
         )
         write_record(state_folder(), record)
         (self.scheduler,) = self._start("scheduler", self._wish.steady, [seat])

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from bootstrap.config import Settings
     from bootstrap.manifest import Manifest
-    from bootstrap.package_sync import PackageSync
+    from bootstrap.package_sync import FailOn
+    from bootstrap.selection import Selection
     from provisioners import Options, Provisioner
 
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 class Wish:
     """One cluster: on which machines, with which environment, and how its processes start.
 
-    `source` is what is taken instead of the running interpreter's environment. `environ` are
+    `source` is what is taken instead of the running interpreter's environment, `selection` what
+    of it, and `strict` and `fail_on` which differences are refused. `environ` are
     variables of scheduler, workers and tasks. `seconds` is how long signed URLs live, `timeout`
     are those within which the scheduler must answer. `hook` is a shell command for when a
     platform is about to take a machine back.
@@ -36,7 +38,9 @@ class Wish:
     store: str
     settings: Settings
     auth: Auth
-    sync: PackageSync
+    selection: Selection
+    strict: bool
+    fail_on: FailOn
     source: str | Path | Manifest | None
     scheduler: tuple[str, ...]
     worker: tuple[str, ...]
@@ -58,7 +62,9 @@ def make_wish(
     options: Mapping[str, Any],
     store: str,
     settings: Settings,
-    sync: PackageSync,
+    selection: Selection,
+    strict: bool,
+    fail_on: FailOn,
     source: str | Path | Manifest | None,
     scheduler_options: Mapping[str, Any],
     worker_options: Mapping[str, Any],
@@ -95,7 +101,9 @@ def make_wish(
         store=store,
         settings=settings,
         auth=auth,
-        sync=sync,
+        selection=selection,
+        strict=strict,
+        fail_on=fail_on,
         source=source,
         scheduler=compose(SCHEDULER, scheduler_options, keyword="scheduler_options"),
         worker=compose(WORKER, worker_options, keyword="worker_options"),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bootstrap.scan.document import Loose, Source
 
 # Part of what a kept layer is named by: change it when the tree of the same wheels changes.
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,6 +185,7 @@ def _pack(
         install_code,
         install_wheel,
         settle_modes,
+        write_list,
     )
     from bootstrap.lock.kept import write_whole
 
@@ -199,6 +200,7 @@ def _pack(
         install_code(tree, code)
         tag = compile_tree(root, builder.python, target.prefix)
         tree.write_records(tag)
+        write_list(root)
         settle_modes(root)
         packed = Path(scratch, "layer.tar.zst")
         digest, _raw, size = write_layer(os.fspath(root), os.fspath(packed))

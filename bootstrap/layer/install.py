@@ -15,6 +15,7 @@ from installer.records import RecordEntry
 from installer.sources import WheelFile
 
 from bootstrap.agent import wire
+from bootstrap.agent.pack import LAYER_LIST
 from bootstrap.errors import LayerError
 from bootstrap.scan.urls import strip_url
 
@@ -172,6 +173,23 @@ def compile_tree(root: Path, python: str, prefix: str) -> str:
         lines = done.stderr.strip().splitlines()
         raise LayerError(f"Failed to compile byte code with `{python}`", causes=tuple(lines[-5:]))
     return done.stdout.split()[-1]
+
+
+def write_list(root: Path) -> None:
+    """Write down every file of the layer, so that a running machine can put another in its place.
+
+    The list names itself. What the layer replaces of the base is not known here.
+    """
+    target = root / LAYER_LIST
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.touch(mode=0o644)
+    target.chmod(0o644)
+    paths = (
+        os.path.relpath(f"{folder}/{name}", root)
+        for folder, _, names in os.walk(root)
+        for name in names
+    )
+    target.write_bytes(b"".join(os.fsencode(path) + b"\n" for path in sorted(paths)))
 
 
 def settle_modes(root: Path) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bootstrap.keys import key_seats, key_secret
 from bootstrap.publish import Auth, read_reports
-from bootstrap.seats import Seat, key_seats, key_secret, write_seats
+from bootstrap.seats import Seat, write_seats
 from provisioners import Instance
 
 if TYPE_CHECKING:

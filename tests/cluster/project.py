@@ -1,7 +1,8 @@
-"""A user's project: an environment with Dask, a package in the making, one from git, and envboot."""
+"""A user's project: an environment with Dask, envboot, and two packages that are only here."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -111,11 +112,9 @@ class Project:
         mark = f"ENVBOOT_ROOT={self.state}".encode()
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
-            try:
+            with contextlib.suppress(OSError):
                 if mark in (entry / "environ").read_bytes():
                     found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-            except OSError:
-                continue
         return found
 
 
@@ -138,9 +137,9 @@ def make_project(folder: Path) -> Project:
         subprocess.run(["git", *words], cwd=folder / "taxes", check=True)
     uv = [sys.executable, "-m", "uv"]
     subprocess.run([*uv, "venv", "-q", "--python", sys.executable, folder / ".venv"], check=True)
-    wanted = ["--editable", folder / "shop", f"git+file://{folder / 'taxes'}"]
+    wanted = ["--editable", str(folder / "shop"), f"git+file://{folder / 'taxes'}"]
     wanted += ["--editable", f"{REPOSITORY}[dask]", "bokeh"]
     with FileLock(CACHE / "dask.lock"):
-        install = [*uv, "pip", "install", "-q", "--python", python, *wanted]
+        install = [*uv, "pip", "install", "-q", "--python", str(python), *wanted]
         subprocess.run(install, check=True)
     return project

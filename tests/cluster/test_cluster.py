@@ -46,7 +46,8 @@ with Cluster(n_workers=3, worker_options={"nthreads": 1}, environ={"GREETING": "
     with open(path) as file:
         text = file.read()
     with open(path, "w") as file:
-        file.write(text.replace("FACTOR = 1", "FACTOR = 5") + "def double(x):\\n    return 2 * x\\n")
+        text = text.replace("FACTOR = 1", "FACTOR = 5")
+        file.write(text + "def double(x):\\n    return 2 * x\\n")
     start = time.monotonic()
     cluster.sync()
     took = time.monotonic() - start
@@ -57,8 +58,8 @@ with Cluster(n_workers=3, worker_options={"nthreads": 1}, environ={"GREETING": "
     third = client.submit(shop.double, 21).result()
     cluster.sync()
     logs = cluster.logs()
-    show([first, places, machines, names, addresses, second, third, took, sorted(logs), logs["Cluster"],
-          cluster.dashboard_link, cluster._repr_html_(), cluster.launch])
+    show([first, places, machines, names, addresses, second, third, took, sorted(logs),
+          logs["Cluster"], cluster.dashboard_link, cluster._repr_html_(), cluster.launch])
     client.close()
 """
     )
@@ -294,10 +295,10 @@ with Cluster(n_workers=2, worker_options={"nthreads": 1}, quiet=True) as cluster
         if set(after) == {0, 1} and after[0] != addresses[0]:
             break
         time.sleep(0.1)
-    computed = client.run_on_scheduler(
-        lambda dask_scheduler: [k for *k, in dask_scheduler.transition_log if str(k[0]).startswith("price")]
-    )
-    starts = sum(1 for k in computed if k[2] == "processing")
+    def count(dask_scheduler):
+        log = [list(row) for row in dask_scheduler.transition_log]
+        return sum(1 for row in log if str(row[0]).startswith("price") and row[2] == "processing")
+    starts = client.run_on_scheduler(count)
     show([result, starts, after[0] != addresses[0], after[1] == addresses[1]])
     client.close()
 """

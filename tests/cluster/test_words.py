@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle  # type: ignore[import-untyped]
 import pytest
@@ -75,24 +75,24 @@ def test_an_option_that_dask_does_not_have_is_refused(
     assert hint in told.value.hint
 
 
-def test_members_of_a_cluster_are_configured_by_variables_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from dask.config import collect_env
+def test_members_of_a_cluster_are_configured_by_variables_alone() -> None:
+    from dask.config import collect_env, get
 
-    security = make_security()
+    security: Any = make_security()
     secret = compose_secret(security, scheduler="tls://10.0.0.1:8786", name=3)
     config = collect_env(secret)
-    tls = config["distributed"]["comm"]["tls"]
-    assert tls["ca-file"] == security.tls_ca_file
-    assert tls["worker"] == {"cert": security.tls_worker_cert, "key": security.tls_worker_key}
-    assert config["distributed"]["comm"]["require-encryption"] is True
-    assert config["scheduler-address"] == "tls://10.0.0.1:8786"
+    assert get("distributed.comm.tls.ca-file", config=config) == security.tls_ca_file
+    tls = get("distributed.comm.tls.worker", config=config)
+    assert tls == {"cert": security.tls_worker_cert, "key": security.tls_worker_key}
+    assert get("distributed.comm.require-encryption", config=config) is True
+    assert get("scheduler-address", config=config) == "tls://10.0.0.1:8786"
     assert secret["ENVBOOT_DASK_NAME"] == "3"
 
 
 def test_no_two_clusters_have_the_same_key() -> None:
-    assert make_security().tls_worker_key != make_security().tls_worker_key
+    first, second = (compose_secret(make_security()) for _ in range(2))
+    assert first.keys() == second.keys()
+    assert all(first[name] != second[name] for name in first if name.endswith("KEY"))
 
 
 def test_what_is_asked_at_once_is_answered_by_one_call() -> None:
@@ -118,7 +118,8 @@ def test_everyone_who_waits_gets_the_error() -> None:
 
     async def main() -> list[BaseException | int]:
         batch: Batch[int, int] = Batch(refuse)
-        return await asyncio.gather(batch.ask(1), batch.ask(2), return_exceptions=True)
+        asked = [batch.ask(1), batch.ask(2)]
+        return await asyncio.gather(*asked, return_exceptions=True)
 
     assert [str(error) for error in asyncio.run(main())] == ["no room for 2"] * 2
 

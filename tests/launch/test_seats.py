@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bootstrap.errors import StoreError
+from bootstrap.keys import key_secret
 from bootstrap.publish import Auth
-from bootstrap.seats import Seat, clear_secrets, key_secret, write_seats
+from bootstrap.seats import Seat, clear_secrets, write_seats
 from bootstrap.store.local import LocalStore
 from provisioners import Instance
 from provisioners.local import find_address

@@ -1,0 +1,231 @@
+"""Brings a running machine to what its launch wants now: the same base, another local layer.
+
+Each wanted document names the next one, so that a machine needs nothing but its grants to follow,
+and nobody has to reach it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from typing import Any, Dict, List
+
+from . import fetch, unpack, wire
+from .boot import activate, read_documents
+from .host import INFO, WARNING, Host, find_text, write_json
+from .install import check_python
+from .pack import LAYER_LIST
+from .wire import AgentError
+
+# Seconds between two looks; after the URL has ended, which nothing here can mend.
+PAUSE, LATER = 2.0, 60.0
+
+
+def main(host: Host, parent: int = 0) -> int:
+    """Look for what is wanted until this is stopped, or the process that is `parent` has ended."""
+    read_documents(host)
+    if "wanted" not in host.grants:
+        return 0
+    _resume(host)
+    chain: List[Dict[str, Any]] = []
+    url, trouble, tried = host.grants["wanted"]["get"], "", 0
+    while not parent or os.getppid() == parent:
+        pause = PAUSE
+        try:
+            while True:
+                document = json.loads(fetch.read(url))
+                url = _place(host, document["next"])
+                chain.append(document)
+        except (AgentError, ValueError, LookupError, TypeError) as error:
+            reason = getattr(error, "reason", "")
+            text = "sync: %s" % (str(error) or repr(error))
+            if reason == "expired":
+                text, pause = "sync: the URL has ended: nothing more can be sent here", LATER
+            if reason in ("missing", "forbidden"):
+                # S3 denies a missing key to whoever may not list.
+                trouble = ""
+            elif text != trouble:
+                trouble = text
+                host.journal("stage", text, WARNING, stage="sync", error=str(error))
+        if chain and chain[-1]["number"] != tried:
+            tried = chain[-1]["number"]
+            _follow(host, chain)
+        end = time.monotonic() + pause
+        while time.monotonic() < end and (not parent or os.getppid() == parent):
+            time.sleep(0.2)
+    return 0
+
+
+def _place(host: Host, grant: Dict[str, str]) -> str:
+    """Return a grant's URL; a mere path is of the server that the first one names."""
+    url = grant["get"]
+    if url[:1] == "/":
+        url = "/".join(host.grants["wanted"]["get"].split("/")[:3]) + url
+    return url
+
+
+def _read_done(host: Host) -> Dict[str, Any]:
+    """Return what was brought here last, empty where that was for another launch."""
+    done: Dict[str, Any] = host.read_json("synced")
+    return done if done.get("launch") == host.grants["launch"] else {}
+
+
+def _resume(host: Host) -> None:
+    """After a reboot, which began with what user-data names, go on with what was wanted last."""
+    done = _read_done(host)
+    if not done or done["boot"] == host.boot_id:
+        return
+    with host.locked("boot"):
+        found = _find(host, done["environment"])
+        if found and os.path.realpath(host.link) != found:
+            activate(host, found)
+            _restart(host)
+
+
+def _follow(host: Host, chain: List[Dict[str, Any]]) -> None:
+    """Make the newest wanted environment active, and tell how that went."""
+    start, wanted, done = time.monotonic(), chain[-1], _read_done(host)
+    number, rebooted = wanted["number"], done.get("boot", host.boot_id) != host.boot_id
+    pending = [each for each in chain if each["number"] > done.get("number", 0)]
+    report: Dict[str, Any] = {"number": number}
+    level, host.digest = INFO, wanted["digest"]
+    try:
+        is_new = _bring(host, wanted, {each["digest"] for each in chain})
+        if any(each["restart"] for each in pending) or (rebooted and is_new):
+            _restart(host)
+        report["environment"] = host.digest
+        report["ms"] = int(1000 * (time.monotonic() - start))
+        text = "sync: wanted %d is active after %d ms" % (number, report["ms"])
+    except Exception as error:
+        report["error"], level = str(error) or repr(error), WARNING
+        text = "sync: wanted %d: %s" % (number, report["error"])
+    host.journal("stage", text, level, **{**report, "stage": "sync"})
+    host.notify(text)
+    if pending or "error" in report:
+        host.report("synced", report)
+        # Only then is it done: what was not told would be waited for.
+        host.wait_for_reports()
+    if "error" not in report:
+        document = {"launch": host.grants["launch"], "number": number, "boot": host.boot_id}
+        write_json(host.state + "/synced.json", {**document, "environment": host.digest})
+        _settle(host)
+
+
+def _bring(host: Host, wanted: Dict[str, Any], known: "set[str]") -> bool:
+    """Make an environment active, made beside the others; False where it was already."""
+    with host.locked("boot"):
+        for name in os.listdir(host.envs):
+            # Of an earlier attempt that was killed.
+            if name[0] == ".":
+                shutil.rmtree(host.envs + "/" + name, ignore_errors=True)
+        found = _find(host, wanted["digest"]) or _make(host, wanted, known)
+        if os.path.realpath(host.link) == found:
+            return False
+        activate(host, found)
+        return True
+
+
+def _find(host: Host, digest: str) -> str:
+    """Return the folder of an environment that is here, and was not written in another boot."""
+    if find_text(host.state + "/unsynced.json") in ('""', '"%s"' % host.boot_id):
+        for name in sorted(os.listdir(host.envs), reverse=True):
+            if name.split(".")[0] == digest[7:]:
+                return os.path.realpath(host.envs + "/" + name)
+    return ""
+
+
+def _make(host: Host, wanted: Dict[str, Any], known: "set[str]") -> str:
+    """Make the environment of hard links to the active one, with the new layer for the old."""
+    manifest = json.loads(fetch.read(_place(host, wanted["manifest"])))
+    version = manifest.get("manifest_version")
+    if version != wire.MANIFEST_VERSION or wire.environment_digest(manifest) != wanted["digest"]:
+        raise AgentError("the manifest is not the one that is wanted")
+    if wire.base_digest(manifest) != wire.base_digest(host.manifest):
+        raise AgentError("another base is wanted: that takes a new launch")
+    layer: Any = manifest.get("layer")
+    data = fetch.read(_place(host, wanted["layer"])) if layer else b""
+    source, own = os.path.realpath(host.link), host.config["digest"]
+    # After a rollback by hand it may be one of an earlier launch, with another base.
+    if "sha256:" + os.path.basename(source).split(".")[0] not in {own, *known}:
+        source = _find(host, own)
+    if not source:
+        raise AgentError("the active environment is not one of this launch")
+    staging = "%s/.%d.%d" % (host.envs, os.getpid(), time.time_ns())
+    env = staging + "/env"
+    os.mkdir(staging)
+    copied = subprocess.run(["cp", "-al", source, env], capture_output=True, check=False)
+    if copied.returncode:
+        raise AgentError("cp: " + copied.stderr.decode(errors="replace").strip()[-300:])
+    is_own = os.path.basename(source).split(".")[0] == own[7:]
+    _remove_layer(env, listed=is_own and "layer" in host.manifest)
+    if layer:
+        unpack.unpack_layer(data, layer["digest"], env)
+    check_python(env, host.manifest["base"]["python"]["version"])
+    folder: str = host.envs + "/" + wanted["digest"][7:]
+    if os.path.lexists(folder):
+        # Of another boot: not known to be whole.
+        folder += ".%d" % time.time_ns()
+    write_json(host.state + "/unsynced.json", host.boot_id)
+    os.rename(env, folder)
+    shutil.rmtree(staging, ignore_errors=True)
+    return folder
+
+
+def _remove_layer(env: str, listed: bool) -> None:
+    """Remove the files of a layer, and the folders that only they kept.
+
+    An empty folder could still be imported, as a name space package.
+    """
+    try:
+        with open(env + "/" + LAYER_LIST, "rb") as stream:
+            paths = [os.fsdecode(line) for line in stream.read().splitlines()]
+    except FileNotFoundError:
+        if listed:
+            text = "the layer that is here has no list of its files: it takes a new launch"
+            raise AgentError(text) from None
+        return
+    folders = set()
+    for path in paths:
+        if os.path.lexists(env + "/" + path):
+            os.unlink(env + "/" + path)
+        folder = os.path.dirname(path)
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = os.path.dirname(folder)
+    # The deepest first.
+    for folder in sorted(folders, reverse=True):
+        full = env + "/" + folder
+        if os.path.isdir(full) and not os.listdir(full):
+            os.rmdir(full)
+
+
+def _restart(host: Host) -> None:
+    """Have the command started anew by whoever runs it; there may be none."""
+    text = find_text(host.run + "/run.pid")
+    if not text.isdigit():
+        return
+    with contextlib.suppress(OSError), open("/proc/%s/cmdline" % text, "rb") as stream:
+        # Its number may have been given to another process since.
+        if os.fsencode(host.opt + "/lib") in stream.read().split(b"\0"):
+            os.kill(int(text), signal.SIGHUP)
+
+
+def _settle(host: Host) -> None:
+    """Have all on the disk, and remove what is neither active nor the one before it.
+
+    What user-data names stays too: the next boot begins with it.
+    """
+    wanted = {os.path.basename(os.path.realpath(host.opt + "/" + x)) for x in ("env", "previous")}
+    with host.locked("boot"):
+        for name in os.listdir(host.envs):
+            if name not in wanted and name.split(".")[0] not in ("", host.config["digest"][7:]):
+                gone = "%s/.gone.%d.%d" % (host.envs, os.getpid(), time.time_ns())
+                os.rename(host.envs + "/" + name, gone)
+                shutil.rmtree(gone, ignore_errors=True)
+        os.sync()
+        write_json(host.state + "/unsynced.json", "")

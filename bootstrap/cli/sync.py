@@ -1,0 +1,164 @@
+"""`envboot sync`: what changed here, on the running instances of a launch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bootstrap.cli import console
+from bootstrap.cli.arguments import selects_environment
+from bootstrap.cli.fleets import JSON, find_only_running, looks_at_launch, open_fleet
+from bootstrap.cli.screen import Screen
+from bootstrap.config import cache_folder, read_settings
+from bootstrap.errors import UsageError
+from bootstrap.launches import Record, read_records
+from provisioners import load_provisioner, provisioner_names, state_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bootstrap.fleet import Fleet
+    from bootstrap.prepare import Prepared
+    from bootstrap.selection import Selection
+    from bootstrap.sync import Synced
+
+
+@click.command("sync")
+@looks_at_launch
+@click.option(
+    "--restart/--no-restart",
+    default=False,
+    help="Start the command anew on each instance, once it has the change.",
+)
+@selects_environment
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the instances may take.",
+)
+@click.option(
+    "--expires",
+    default="24h",
+    show_default=True,
+    metavar="DURATION",
+    help="How long signed URLs live: `90s`, `15m`, `24h`, at most `7d`.",
+)
+@JSON
+def command(
+    *,
+    launch: str | None,
+    store: str | None,
+    restart: bool,
+    selection: Selection,
+    timeout: float,
+    expires: str,
+    as_json: bool,
+) -> None:
+    """Send changed projects and loose code to the running instances of LAUNCH.
+
+    Without LAUNCH, the one that runs. Folder and options of the launch are used again; options
+    that are given here come first. What was installed from an index may not have changed. The
+    command goes on with what it has loaded, unless `--restart` is given.
+    """
+    from bootstrap.cli.arguments import parse_duration
+    from bootstrap.sync import sync
+
+    seconds = parse_duration(expires)
+    name = launch or find_only_running()
+    record = next((r for r in reversed(read_records(state_folder())) if r.launch == name), None)
+    with open_fleet(name, store) as fleet, Screen(as_json, output=False) as screen:
+        prepared = _prepare(fleet, selection, record, screen)
+        screen.notes(prepared.notes)
+        synced = sync(
+            fleet,
+            prepared,
+            restart=restart,
+            seconds=seconds,
+            cache=cache_folder(),
+            environment=os.environ,
+            timeout=timeout,
+            note=screen.step,
+        )
+    if as_json:
+        console.print_json(to_document(synced, prepared))
+        return
+    click.echo("\n".join(render(synced)))
+    if synced.changed and not synced.restart and fleet.command:
+        click.echo(
+            "\nhint: The command goes on with what it has loaded; `--restart` starts it anew",
+            err=True,
+        )
+
+
+def _prepare(fleet: Fleet, selection: Selection, record: Record | None, screen: Screen) -> Prepared:
+    """Make the environment as the launch did, in its folder."""
+    from bootstrap.prepare import prepare
+    from bootstrap.required import starts_dask
+
+    command = tuple(fleet.about.get("command", ()))
+    maker = fleet.about.get("provisioner")
+    kept = record.selection if record and record.selection else {}
+    with _in_folder(record.folder if record else None):
+        return prepare(
+            selection.over(kept),
+            host_python=maker in provisioner_names() and load_provisioner(maker).host_python,
+            settings=read_settings(Path.cwd()),
+            cache=cache_folder(),
+            environment=os.environ,
+            command=command,
+            dask=starts_dask(command),
+            note=screen.step,
+        )
+
+
+@contextlib.contextmanager
+def _in_folder(folder: str | None) -> Iterator[None]:
+    """Work where the launch was made from: settings and loose code are found from there."""
+    before = Path.cwd()
+    try:
+        os.chdir(folder or before)
+    except OSError as error:
+        raise UsageError(
+            f"Cannot go to `{folder}`, where the launch was made from",
+            causes=(error.strerror or str(error),),
+        ) from error
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def render(synced: Synced) -> list[str]:
+    """Return what people read: one line on all, then one an instance."""
+    count = console.count(len(synced.instances), "instance")
+    short = synced.environment.removeprefix("sha256:")[:12]
+    if not synced.changed:
+        title = f"launch {synced.launch}: nothing changed; {count} with environment `{short}`"
+        return [title]
+    title = f"launch {synced.launch}: {count} with environment `{short}`"
+    rows = [(name, f"{ms / 1000:.2f} s") for name, ms in synced.instances.items()]
+    rows += [(name, "ended meanwhile") for name in synced.gone]
+    return [title, "", *console.columns([("INSTANCE", "ACTIVE AFTER"), *rows])]
+
+
+def to_document(synced: Synced, prepared: Prepared) -> dict[str, Any]:
+    """Return what `--json` prints; times are in seconds."""
+    return {
+        "launch": synced.launch,
+        "number": synced.number,
+        "environment": synced.environment,
+        "changed": synced.changed,
+        "restart": synced.restart,
+        "instances": [
+            {"name": name, "seconds": ms / 1000} for name, ms in synced.instances.items()
+        ],
+        "gone": list(synced.gone),
+        "notes": [{"subject": note.subject, "message": note.message} for note in prepared.notes],
+    }

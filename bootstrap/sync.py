@@ -1,0 +1,293 @@
+"""Sends a changed local layer to the running machines of a launch, through the bucket."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from bootstrap.agent import wire
+from bootstrap.changes import explain_base
+from bootstrap.errors import GuestError, UsageError, name_some
+from bootstrap.fleet import LONGEST, POLL, REMOTE_LONGEST, REMOTE_POLL, read_record, tell_end
+from bootstrap.grants import Auth, find_reading
+from bootstrap.keys import Keys, key_wanted
+from bootstrap.publish import upload
+from bootstrap.store import DAY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from bootstrap.fleet import Fleet
+    from bootstrap.manifest import Manifest
+    from bootstrap.outcomes import Outcome
+    from bootstrap.prepare import Prepared
+    from bootstrap.store import Store
+
+TIMEOUT = 60.0
+_NUMBER = re.compile(r".*/wanted-(\d+)\.json")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What a launch wants of its machines: number 0 is what it was made with."""
+
+    number: int
+    environment: str
+    restart: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Synced:
+    """What became of a sync.
+
+    `changed` is false where the machines were to have that environment already: then nothing was
+    sent. `instances` are the milliseconds from when each saw what is wanted until it was active,
+    `gone` those that ended meanwhile.
+    """
+
+    launch: str
+    number: int
+    environment: str
+    changed: bool
+    restart: bool
+    instances: dict[str, int] = field(default_factory=dict)
+    gone: tuple[str, ...] = ()
+
+
+def find_newest(store: Store, launch: str) -> Wanted:
+    """Return what a launch wants now; machines that are started later follow from the next number.
+
+    Raises:
+        UsageError: the bucket does not know the launch.
+        StoreError: the bucket cannot be read.
+    """
+    found = (_NUMBER.fullmatch(stat.key) for stat in store.list(f"launches/{launch}/wanted-"))
+    number = max((int(match[1]) for match in found if match), default=0)
+    data = store.read(key_wanted(launch, number)) if number else None
+    if data is not None:
+        document = json.loads(data)
+        return Wanted(
+            number=number, environment=document["digest"], restart=bool(document["restart"])
+        )
+    return Wanted(number=number, environment=_read_launch(store, launch)["environment"])
+
+
+def sync(
+    fleet: Fleet,
+    prepared: Prepared,
+    *,
+    restart: bool,
+    seconds: int,
+    cache: Path,
+    environment: Mapping[str, str],
+    wait_for: Sequence[str] | None = None,
+    timeout: float = TIMEOUT,
+    note: Callable[[str], None] = lambda _: None,
+) -> Synced:
+    """Bring what is prepared to every live instance of a launch, and wait until each has it.
+
+    With `restart` the command of each is started anew, else it goes on with what it has loaded.
+    `seconds` is how long signed URLs are to live. Those of `wait_for` are waited for, by name;
+    None is every instance that is there when this begins. `note` is told each step.
+
+    Raises:
+        UsageError: the launch takes no changes, or its base is another one.
+        GuestError: no instance is running, one failed, or was not done after `timeout` seconds.
+        StoreError: the bucket refused.
+    """
+    store, launch, manifest = fleet.store, fleet.launch, prepared.manifest
+    record = fleet.about or _read_launch(store, launch)
+    _check(store, launch, record, manifest)
+    names = _find_live(fleet) if wait_for is None else list(wait_for)
+    newest = find_newest(store, launch)
+    if changed := not _is_wanted(fleet, newest, manifest, names, restart=restart):
+        note("upload")
+        auth = Auth(record["auth"])
+        lasting = auth is Auth.ROLE or seconds > DAY
+        upload(
+            manifest,
+            prepared.layer_path,
+            store,
+            cache=cache,
+            environment=environment,
+            lasting=lasting,
+        )
+        read = find_reading(store, seconds=seconds, auth=auth)
+        keys = Keys(manifest, lasting=lasting)
+        while True:
+            number = newest.number + 1
+            document = _compose(store, launch, manifest, keys, read, number, restart=restart)
+            if store.create(key_wanted(launch, number), wire.canonical(document)):
+                break
+            # Another sync was faster: ours comes after it.
+            newest = replace(newest, number=max(number, find_newest(store, launch).number))
+        newest = Wanted(number=number, environment=manifest.environment_digest, restart=restart)
+    instances, gone = _wait(fleet, newest, names, timeout, note, old=not changed)
+    return Synced(
+        launch=launch,
+        number=newest.number,
+        environment=newest.environment,
+        changed=changed,
+        restart=newest.restart,
+        instances=instances,
+        gone=gone,
+    )
+
+
+def _read_launch(store: Store, launch: str) -> dict[str, Any]:
+    record = read_record(store, launch)
+    if record is None:
+        raise UsageError(
+            f"Unknown launch `{launch}` in `{store.url}`",
+            hint="`envboot ls --past` lists those from here; `--store URL` is another bucket",
+        )
+    return record
+
+
+def _check(store: Store, launch: str, record: dict[str, Any], manifest: Manifest) -> None:
+    """Refuse what machines could only refuse, each for itself."""
+    if "auth" not in record:
+        raise UsageError(
+            f"Cannot sync `{launch}`: its machines do not look for changes",
+            hint="Those of `envboot launch` do; launch anew",
+        )
+    if record["base"] != manifest.base_digest:
+        raise UsageError(
+            f"Cannot sync `{launch}`: more than its projects and loose code has changed",
+            causes=explain_base(store, record["environment"], manifest),
+            hint="Launch anew, or bring the environment back to what it was",
+        )
+
+
+def _find_live(fleet: Fleet) -> list[str]:
+    outcomes = fleet.look()
+    live = [each.instance.name for each in outcomes if not (each.gone or each.failed)]
+    if not live or fleet.end:
+        ends = [
+            f"`{each.instance.name}` {'ended' if each.gone else 'failed'}" for each in outcomes[:3]
+        ]
+        raise GuestError(
+            f"Cannot sync `{fleet.launch}`: none of its instances is running",
+            causes=(tell_end(fleet),) if fleet.end else tuple(ends),
+            hint="Launch anew; instances of `local` end with their command",
+        )
+    return live
+
+
+def _is_wanted(
+    fleet: Fleet, newest: Wanted, manifest: Manifest, names: Sequence[str], *, restart: bool
+) -> bool:
+    """Tell whether nothing has to be sent: it is wanted already, and on its way or there."""
+    if newest.environment != manifest.environment_digest:
+        return False
+    if newest.number == 0:
+        return True
+    failed = [
+        each
+        for each in fleet.look()
+        if each.instance.name in names and "error" in (_find_report(each, newest) or {})
+    ]
+    return not failed and (newest.restart or not restart)
+
+
+def _compose(
+    store: Store,
+    launch: str,
+    manifest: Manifest,
+    keys: Keys,
+    read: Callable[[str], str],
+    number: int,
+    *,
+    restart: bool,
+) -> dict[str, Any]:
+    """Return the wanted document of that number."""
+
+    def grant(key: str) -> dict[str, str]:
+        url = read(key)
+        if store.url.startswith("file:"):
+            # The server that machines know is the launching process's, not ours.
+            parts = urlsplit(url)
+            url = f"{parts.path}?{parts.query}"
+        return {"get": url}
+
+    return {
+        "number": number,
+        "digest": manifest.environment_digest,
+        "manifest": grant(keys.environment),
+        **({"layer": grant(keys.layer)} if keys.layer else {}),
+        "restart": restart,
+        "next": grant(key_wanted(launch, number + 1)),
+    }
+
+
+def _find_report(outcome: Outcome, wanted: Wanted) -> dict[str, Any] | None:
+    """Return what an instance said of a wanted document, or of one after it."""
+    report: dict[str, Any] | None = outcome.reports.get("synced")
+    return report if report and report["number"] >= wanted.number else None
+
+
+def _wait(
+    fleet: Fleet,
+    wanted: Wanted,
+    names: Sequence[str],
+    timeout: float,
+    note: Callable[[str], None],
+    *,
+    old: bool,
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Wait for the instances; returns what each took in milliseconds, and which have ended.
+
+    What is `old` may be what an instance was made with.
+    """
+    pause, longest = (REMOTE_POLL, REMOTE_LONGEST) if fleet.is_remote else (POLL, LONGEST)
+    start = time.monotonic()
+    while True:
+        outcomes = {each.instance.name: each for each in fleet.look()}
+        there: dict[str, int] = {}
+        failed: list[str] = []
+        for name in names:
+            outcome = outcomes.get(name)
+            report = _find_report(outcome, wanted) if outcome else None
+            if report and "error" in report:
+                failed.append(f"`{name}`: {report['error']}")
+            elif report:
+                there[name] = report["ms"]
+            elif outcome and old and outcome.result.get("environment") == wanted.environment:
+                there[name] = 0
+        gone = [name for name in names if name in outcomes and outcomes[name].gone]
+        late = [name for name in names if name not in there and name not in gone]
+        if failed:
+            raise GuestError(
+                f"Failed to sync {len(failed)} of {len(names)} instances",
+                causes=tuple(failed[:10]),
+                hint="They go on with what they had; mend it, and sync again",
+            )
+        if not late:
+            return there, tuple(name for name in gone if name not in there)
+        if time.monotonic() - start > timeout:
+            raise GuestError(
+                f"Expected every instance to have the change within {timeout:g} s, not yet: "
+                + name_some(late),
+                causes=tuple(f"`{name}` {_describe(outcomes.get(name))}" for name in late[:3]),
+                hint="Give it longer with `--timeout SECONDS`. Machines whose signed URLs have "
+                "ended can no longer be reached: launch anew",
+            )
+        note(f"wait: {len(there)} of {len(names)}")
+        time.sleep(pause)
+        pause = min(longest, pause * 1.1)
+
+
+def _describe(outcome: Outcome | None) -> str:
+    """Say how far an instance is that has not answered."""
+    if outcome is None or not outcome.reports:
+        return "has reported nothing yet"
+    if not outcome.result:
+        return "is not ready yet"
+    if "command" in outcome.reports:
+        return "has ended its command"
+    return "is ready and has not answered"
