@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 from bootstrap import payload
 from bootstrap.errors import UsageError
 from bootstrap.keys import Keys, key_wanted
+from bootstrap.seats import key_seats
 from bootstrap.store import RoleAccess, SignedPut
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def grant(
     lasting: bool,
     private: bool,
     auth: Auth | Literal["urls", "role"] = Auth.URLS,
+    seats: int | None = None,
     wanted: int | None = None,
 ) -> dict[str, Any]:
     """Return the grants for one launch of an environment that is in the bucket.
@@ -74,6 +76,7 @@ def grant(
         },
         **({"packages": {"get": places.get(keys.packages)}} if private else {}),
         **({"layer": {"get": places.get(keys.layer)}} if keys.layer else {}),
+        **({"seat": {"get": places.get(key_seats(launch, seats))}} if seats is not None else {}),
         **({"wanted": {"get": places.get(key_wanted(launch, wanted))}} if wanted else {}),
     }
 

@@ -16,6 +16,7 @@ from bootstrap.outcomes import raise_failures
 from bootstrap.prepare import Prepared, prepare_source
 from bootstrap.publish import Auth, publish, read_index, try_url
 from bootstrap.room import estimate_room
+from bootstrap.seats import write_seats
 from bootstrap.selection import Selection
 from bootstrap.userdata import LaunchPath, render
 
@@ -139,6 +140,7 @@ def launch(
             "command": list(order.command),
         },
         auth=order.auth,
+        seats=0 if order.command else None,
         wanted=1,
     )
     expiry = store.limits(order.seconds) if order.auth is Auth.URLS else None
@@ -186,7 +188,9 @@ def launch(
             store=store.url,
             folder=str(Path.cwd()),
             # By its path: what is active may be another when the launch is synced.
-            selection=selection.kept(prepared.scan.interpreter.executable),
+            selection=selection.kept(
+                prepared.scan.interpreter.executable if prepared.scan else None
+            ),
         ),
     )
     instances: list[Instance] | None = None
@@ -195,6 +199,8 @@ def launch(
         clock.begin("start")
         instances = provisioner.start(request)
         fleet.add(instances)
+        if order.command:
+            write_seats(store, name, 0, instances, seconds=order.seconds, auth=order.auth)
         clock.begin("wait")
         outcomes = wait(fleet, Goal.DONE, timeout=order.timeout, looker=watcher)
         clock.end()

@@ -47,12 +47,14 @@ def publish(
     progress: Callable[[int], None] | None = None,
     about: Mapping[str, Any] | None = None,
     auth: Auth | Literal["urls", "role"] = Auth.URLS,
+    seats: int | None = None,
     wanted: int | None = None,
 ) -> dict[str, Any]:
     """Put what is missing into the bucket and return the grants for one launch.
 
     `about` is what else the bucket is to know of the launch; the rest is as of `upload` and
-    `grant`.
+    `grant`. With `seats` the machines that are started after so many others of the launch wait
+    for `bootstrap.seats.write_seats`.
 
     Raises:
         UsageError, StoreError, LockError: see `upload` and `grant`.
@@ -86,6 +88,7 @@ def publish(
         lasting=lasting,
         private=uploaded.private,
         auth=auth,
+        seats=seats,
         wanted=wanted,
     )
 
