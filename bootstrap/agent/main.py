@@ -26,7 +26,7 @@ def main(argv: List[str]) -> int:
     if word in ("run", "watch", "sync"):
         return int(load(host, word).main(host))
     if word == "local":
-        return int(load(host, "run").run_local(host))
+        return int(load(host, "run").local(host))
     if word in ("status", "why", "rollback"):
         return int(load(host, "explain").explain(host, word, "--json" in argv))
     sys.stderr.write(USAGE)

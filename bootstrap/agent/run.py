@@ -51,7 +51,7 @@ def main(host: Host) -> int:
     return code if code >= 0 else 128 - code
 
 
-def run_local(host: Host) -> int:
+def local(host: Host) -> int:
     """Do what the units do, in the foreground: boot, then the command.
 
     While it runs this machine publishes, and follows what is wanted.
