@@ -188,9 +188,9 @@ def launch(
             store=store.url,
             folder=str(Path.cwd()),
             # By its path: what is active may be another when the launch is synced.
-            selection=selection.kept(prepared.scan.interpreter.executable)
-            if prepared.scan
-            else None,
+            selection=selection.kept(
+                prepared.scan.interpreter.executable if prepared.scan else None
+            ),
         ),
     )
     instances: list[Instance] | None = None

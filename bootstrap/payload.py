@@ -39,7 +39,7 @@ EXTRAS = (
     | FOR_SEATS
     | FOR_SYNC
     | OF_CLOUDS
-    | {*FOR_RENEWING.values(), "agent/explain.py", "agent/local.py"}
+    | {*FOR_RENEWING.values(), "agent/explain.py"}
 )
 """Modules that not every boot waits for: the agent fetches them when it first needs one."""
 

@@ -310,6 +310,9 @@ def _find_part(path: str, request: _Request, rung: Rung) -> str | None:
 
 def _unit(name: str, request: _Request) -> str:
     text = payload.without_comments(payload.template(name))
+    if "wanted" not in request.grants:
+        # One that was left by an earlier document is not started then.
+        text = text.replace(" envboot-sync.service", "")
     return text.replace("envboot-run.service", f"{request.unit}.service")
 
 
@@ -322,7 +325,6 @@ def _compose(request: _Request, rung: Rung) -> list[tuple[str, str]]:
     kept = request.unit if request.command else None
     absent = [f"{UNITS}/{unit}.service" for unit in COMMAND_UNITS if unit != kept]
     absent += [] if request.watch is not None else [f"{UNITS}/envboot-watch.service"]
-    absent += [] if "wanted" in request.grants else [f"{UNITS}/envboot-sync.service"]
     absent += [] if request.grants else [f"{STATE}/grants.json"]
     absent += [] if by_url else [f"{LIB}/.sha256"]
     # Of the machine that an image was made of, where that one had no cloud-init.

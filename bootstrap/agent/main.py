@@ -23,8 +23,10 @@ def main(argv: List[str]) -> int:
     commands = {"boot": boot, "publish": publish}
     if word in commands:
         return commands[word](host)
-    if word in ("run", "local", "watch", "sync"):
+    if word in ("run", "watch", "sync"):
         return int(load(host, word).main(host))
+    if word == "local":
+        return int(load(host, "run").local(host))
     if word in ("status", "why", "rollback"):
         return int(load(host, "explain").explain(host, word, "--json" in argv))
     sys.stderr.write(USAGE)

@@ -11,8 +11,9 @@ import subprocess
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
-from .boot import read_documents
+from .boot import boot, read_documents
 from .host import INFO, WARNING, Host, write_json
+from .wire import FAILED
 
 TAIL = 256 << 10
 # Of output that goes up while the command runs: the newest bytes of one report, and the
@@ -48,6 +49,27 @@ def main(host: Host) -> int:
     host.report("command", report)
     host.wait_for_reports()
     return code if code >= 0 else 128 - code
+
+
+def local(host: Host) -> int:
+    """Do what the units do, in the foreground: boot, then the command.
+
+    While it runs this machine publishes, and follows what is wanted.
+    """
+    from .main import load, publish
+
+    code, ours = boot(host), os.getpid()
+    if code == FAILED:
+        return code
+    publishing = os.fork()
+    if not publishing:
+        os._exit(publish(host))
+    if "wanted" in host.grants and not os.fork():
+        os._exit(load(host, "sync").main(host, ours))
+    try:
+        return main(host)
+    finally:
+        os.waitpid(publishing, 0)
 
 
 class Runner:

@@ -99,15 +99,16 @@ def command(
 
 def _prepare(fleet: Fleet, selection: Selection, record: Record | None, screen: Screen) -> Prepared:
     """Make the environment as the launch did, in its folder."""
-    from bootstrap.prepare import prepare
+    from bootstrap.prepare import prepare_source
     from bootstrap.required import starts_dask
 
     command = tuple(fleet.about.get("command", ()))
     maker = fleet.about.get("provisioner")
     kept = record.selection if record and record.selection else {}
     with _in_folder(record.folder if record else None):
-        return prepare(
+        return prepare_source(
             selection.over(kept),
+            fleet.store,
             host_python=maker in provisioner_names() and load_provisioner(maker).host_python,
             settings=read_settings(Path.cwd()),
             cache=cache_folder(),

@@ -20,23 +20,10 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
 
-# Stands for whoever runs the command, and starts it anew at SIGHUP.
 LOOP = """\
-import os, signal, sys, time
+import time
 import mine, beside
 
-def restart(*_):
-    os.execv(sys.executable, [sys.executable, *sys.argv])
-
-if "--runner" in sys.argv:
-    lib = os.environ["ENVBOOT_ROOT"] + "/opt/envboot/lib"
-    if lib not in sys.argv:
-        sys.argv.append(lib)
-        restart()
-    signal.signal(signal.SIGHUP, restart)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
-    with open(os.environ["ENVBOOT_ROOT"] + "/run/envboot/run.pid", "w") as file:
-        file.write(str(os.getpid()))
 while True:
     print(mine.VALUE, beside.NAME, flush=True)
     time.sleep(0.1)
@@ -83,7 +70,7 @@ class Running:
 
 
 @contextmanager
-def start(workspace: Workspace, *words: str, count: int = 1) -> Iterator[Running]:
+def start(workspace: Workspace, *, count: int = 1) -> Iterator[Running]:
     """Launch the loop and wait until it prints."""
     app = workspace.folder / "app"
     app.mkdir(exist_ok=True)
@@ -92,7 +79,7 @@ def start(workspace: Workspace, *words: str, count: int = 1) -> Iterator[Running
     (app / "beside.py").write_text("NAME = 'one'\n")
     (app / "extra.py").write_text("")
     (app / "loop.py").write_text(LOOP)
-    launch = workspace.command("--count", str(count), "--", "python", "loop.py", *words)
+    launch = workspace.command("--count", str(count), "--", "python", "loop.py")
     process = workspace.start("env", "-C", str(app), *launch)
     outputs = "local/*/*/output"
     try:
@@ -139,7 +126,7 @@ def test_an_edit_reaches_new_processes_and_leaves_the_one_that_runs_alone(warm: 
         again = running.sync()
         assert "nothing changed; 2 instances" in again.stdout
         assert "hint" not in again.stderr
-        objects = sorted((warm.state / f"store/launches/{running.launch}").iterdir())
+        objects = sorted((warm.state / f"store/launches/{running.launch}").glob("wanted-*"))
         assert [each.name for each in objects] == ["wanted-1.json", "wanted-2.json"]
 
         running.edit(1, "one")
@@ -150,7 +137,7 @@ def test_an_edit_reaches_new_processes_and_leaves_the_one_that_runs_alone(warm: 
 
 
 def test_with_restart_the_command_has_the_new_code(warm: Workspace) -> None:
-    with start(warm, "--runner") as running:
+    with start(warm) as running:
         [root] = running.roots
         running.edit(2, "two")
         assert running.sync_json()["restart"] is False
@@ -173,7 +160,7 @@ def test_another_base_is_refused_with_what_has_changed(warm: Workspace) -> None:
         assert "caused by: Packages removed: `tiny-two 1.0`" in done.stderr
         assert "hint: Launch anew" in done.stderr
         assert running.ask(running.roots[0], SEE) == "1 one"
-        assert not (warm.state / f"store/launches/{running.launch}").exists()
+        assert not list((warm.state / f"store/launches/{running.launch}").glob("wanted-*"))
 
 
 def test_of_two_at_once_the_later_one_counts_and_both_end_well(warm: Workspace) -> None:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from bootstrap.config import S3Settings, Settings
 from bootstrap.doctor import Check, check_store
+from bootstrap.keys import key_secret
 from bootstrap.publish import Auth, read_reports
-from bootstrap.seats import Seat, clear_secrets, key_secret, write_seats
+from bootstrap.seats import Seat, clear_secrets, write_seats
 from bootstrap.store.lifecycle import make_rules
 from provisioners import Instance
 from provisioners.aws.request import compose_template

@@ -171,10 +171,12 @@ def test_the_command_has_one_unit_and_the_target_wants_it(unit: str) -> None:
     for each in COMMAND_UNITS:
         path = f"/etc/systemd/system/{each}.service"
         assert (f" 0644 {path}\n[Unit]" in text) == (each == unit)
-        assert (f'rm -f "$root{path}"\n' in text) == (each != unit)
-    assert f"\nWants=envboot-publish.service {unit}.service envboot-watch.service\n" in text
+        assert bool(re.search(rf'^rm -f.* "\$root{path}"', text, re.MULTILINE)) == (each != unit)
+    others = "envboot-watch.service envboot-sync.service"
+    assert f"\nWants=envboot-publish.service {unit}.service {others}\n" in text
     bare = render(manifest, launch_path=LaunchPath.LOCAL, unit=unit).payload.decode()
-    assert all(f'rm -f "$root/etc/systemd/system/{each}.service"' in bare for each in COMMAND_UNITS)
+    [removed] = re.findall("^rm -f .*$", bare, re.MULTILINE)
+    assert all(f'"$root/etc/systemd/system/{each}.service"' in removed for each in COMMAND_UNITS)
 
 
 def test_a_role_cannot_fetch_the_agent_that_would_sign_for_it() -> None:

@@ -1,0 +1,239 @@
+"""Changes to a running machine: another layer in the place of the old one, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bootstrap.agent import wire
+from bootstrap.agent.pack import LAYER_LIST
+from bootstrap.keys import Keys, key_wanted
+from bootstrap.publish import read_reports, upload
+from tests.agent.guests import SITE, Guest, Launch, make_launch, make_layer, make_manifest
+from tests.agent.trees import snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from bootstrap.manifest import Manifest
+    from bootstrap.store.local import LocalStore
+    from tests.agent.guests import Parts
+
+pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
+KILLS = 40
+
+
+class Client:
+    """Who launches machines and changes them."""
+
+    def __init__(self, parts: Parts, store: LocalStore, folder: Path) -> None:
+        self.parts = parts
+        self.store = store
+        self.folder = folder
+        self.made = 0
+
+    def layer(self, *, listed: bool = True, **modules: str) -> tuple[Manifest, Path]:
+        """Make a layer of modules: name to text, `a__b` for `a/b.py`."""
+        self.made += 1
+        paths = {f"{SITE}/{name.replace('__', '/')}.py": text for name, text in modules.items()}
+        files = {path: text.encode() for path, text in paths.items()}
+        if listed:
+            names = sorted([*files, LAYER_LIST])
+            files[LAYER_LIST] = "".join(f"{name}\n" for name in names).encode()
+        folder = self.folder / f"layer-{self.made}"
+        folder.mkdir(parents=True)
+        return make_layer(make_manifest(self.parts), folder, files)
+
+    def launch(self, manifest: Manifest, layer: Path, *, seconds: int = 600) -> Launch:
+        """Publish what machines begin with, and what they are to follow."""
+        cache = self.folder / "cache"
+        launch = make_launch(self.parts, self.store, cache, manifest=manifest, layer=layer)
+        first = self.store.sign_get(key_wanted("launch", 1), seconds)
+        launch.grants["wanted"] = {"get": first}
+        return launch
+
+    def want(self, number: int, manifest: Manifest, layer: Path | None, **other: Any) -> None:
+        """Send a change."""
+        cache = self.folder / "cache"
+        upload(manifest, layer, self.store, cache=cache, environment={}, lasting=False)
+        keys = Keys(manifest)
+
+        def grant(key: str) -> dict[str, str]:
+            return {"get": self.store.sign_get(key, 600)}
+
+        document = {
+            "number": number,
+            "digest": manifest.environment_digest,
+            "manifest": grant(keys.environment),
+            "restart": False,
+            "next": grant(key_wanted("launch", number + 1)),
+            **({"layer": grant(keys.layer)} if keys.layer else {}),
+            **other,
+        }
+        assert self.store.create(key_wanted("launch", number), wire.canonical(document))
+
+    def told(self, guest: Guest) -> dict[str, Any]:
+        """Return what a machine has told of changes last."""
+        reports = read_reports(self.store, "launch", {}).get(guest.root.name, {})
+        found: dict[str, Any] = reports.get("synced", {})
+        return found
+
+
+@pytest.fixture
+def client(parts: Parts, published: Guest, store: LocalStore, tmp_path: Path) -> Client:
+    """A client whose bucket has the archive."""
+    bucket = tmp_path / "bucket"
+    shutil.copytree(published.root.with_suffix(".bucket"), bucket)
+    shutil.rmtree(bucket / "reports")
+    return Client(parts, store, tmp_path / "client")
+
+
+@contextmanager
+def following(guest: Guest) -> Iterator[None]:
+    """Have a machine follow what is wanted."""
+    process = guest.start("sync")
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        printed, _ = process.communicate()
+        assert printed == ""
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.02)
+
+
+def test_the_old_layer_goes_with_its_folders_and_the_base_stays(
+    client: Client, tmp_path: Path
+) -> None:
+    first, packed = client.layer(mine="VALUE = 1\n", old__deep="", alpha="NAME = 'ours'\n")
+    guest = Guest(tmp_path / "machine", client.launch(first, packed))
+    assert guest.boot() == wire.READY
+    before = snapshot(guest.env.resolve())
+    with following(guest):
+        second = client.layer(mine="VALUE = 2\n", alpha="NAME = 'ours'\n")
+        client.want(1, *second)
+        wait_for(lambda: client.told(guest).get("number") == 1)
+        assert client.told(guest)["environment"] == second[0].environment_digest
+        assert guest.says("import mine, alpha, beta; print(mine.VALUE, alpha.NAME)") == "2 ours"
+        assert not (guest.env / SITE / "old").exists()
+        # Of what the machine began with nothing has changed, though its files are shared.
+        assert snapshot((guest.opt / "previous").resolve()) == before
+        whole = Guest(tmp_path / "whole", client.launch(*second))
+        assert whole.boot() == wire.READY
+        assert snapshot(guest.env.resolve()) == snapshot(whole.env.resolve())
+        client.want(2, replace(first, layer=None), None)
+        wait_for(lambda: client.told(guest).get("number") == 2)
+        assert not (guest.env / SITE / "mine.py").exists()
+        assert not (guest.env / "lib/envboot").exists()
+
+
+def test_killed_at_any_moment_it_ends_with_what_is_wanted(client: Client, tmp_path: Path) -> None:
+    launch = client.launch(*client.layer(mine="VALUE = 1\n"))
+    wanted = client.layer(mine="VALUE = 2\n", more="")
+    client.want(1, *wanted)
+    guest = Guest(tmp_path / "machine", launch)
+    assert guest.boot() == wire.READY
+    first, dice, fresh = snapshot(guest.env.resolve()), random.Random(1), guest.root
+    whole = None
+    killed = 0
+    while killed < KILLS:
+        # As it was after the boot, but for what killed agents have left.
+        copy = Guest(tmp_path / f"machine-{killed}", launch)
+        shutil.rmtree(copy.root)
+        shutil.copytree(fresh, copy.root, symlinks=True)
+        for _ in range(4):
+            process = copy.start("sync")
+            time.sleep(dice.uniform(0.05, 0.45))
+            if dice.random() < 0.5:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
+            process.communicate()
+            killed += 1
+            now = snapshot(copy.env.resolve())
+            assert now in (first, whole) or (
+                whole is None and (copy.env / SITE / "more.py").exists()
+            )
+        with following(copy):
+            wait_for(lambda copy=copy: client.told(copy).get("number") == 1)
+            wait_for(lambda copy=copy: (copy.state / "synced.json").exists())
+        now = snapshot(copy.env.resolve())
+        whole = whole or now
+        assert now == whole
+        assert copy.leftovers() == []
+
+
+def test_after_a_reboot_the_newest_is_active_again_even_without_the_bucket(
+    client: Client, tmp_path: Path
+) -> None:
+    guest = Guest(tmp_path / "machine", client.launch(*client.layer(mine="VALUE = 1\n")))
+    assert guest.boot() == wire.READY
+    client.want(1, *client.layer(mine="VALUE = 2\n"))
+    client.want(2, *client.layer(mine="VALUE = 3\n"))
+    synced = guest.state / "synced.json"
+    with following(guest):
+        wait_for(synced.exists)
+        wait_for(lambda: (guest.state / "unsynced.json").read_text() == '""')
+    assert client.told(guest)["number"] == 2
+    assert guest.boot() == wire.READY
+    assert guest.says("import mine; print(mine.VALUE)") == "1"
+    synced.write_text(json.dumps({**json.loads(synced.read_text()), "boot": "another"}))
+    grants = {**guest.launch.grants, "wanted": {"get": "http://127.0.0.1:9/launches/x"}}
+    guest.give(replace(guest.launch, grants=grants))
+    with following(guest):
+        wait_for(lambda: guest.says("import mine; print(mine.VALUE)") == "3")
+
+
+def test_what_cannot_be_is_told_and_the_machine_goes_on(client: Client, tmp_path: Path) -> None:
+    guest = Guest(tmp_path / "machine", client.launch(*client.layer(mine="VALUE = 1\n")))
+    assert guest.boot() == wire.READY
+    wanted, packed = client.layer(mine="VALUE = 2\n")
+    other = replace(wanted, base=replace(wanted.base, virtual_packages={"__cuda": "12"}))
+    with following(guest):
+        client.want(1, other, packed)
+        wait_for(lambda: client.told(guest).get("number") == 1)
+        assert client.told(guest)["error"] == "another base is wanted: that takes a new launch"
+        client.want(2, wanted, packed, digest="sha256:" + 64 * "0")
+        wait_for(lambda: client.told(guest).get("number") == 2)
+        assert "is not the one that is wanted" in client.told(guest)["error"]
+        assert guest.says("import mine; print(mine.VALUE)") == "1"
+        client.want(3, wanted, packed)
+        wait_for(lambda: client.told(guest).get("number") == 3)
+        assert guest.says("import mine; print(mine.VALUE)") == "2"
+
+
+def test_a_layer_without_a_list_is_not_replaced(client: Client, tmp_path: Path) -> None:
+    launch = client.launch(*client.layer(listed=False, mine="VALUE = 1\n"))
+    guest = Guest(tmp_path / "machine", launch)
+    assert guest.boot() == wire.READY
+    client.want(1, *client.layer(mine="VALUE = 2\n"))
+    with following(guest):
+        wait_for(lambda: client.told(guest))
+    assert "has no list of its files" in client.told(guest)["error"]
+    assert guest.says("import mine; print(mine.VALUE)") == "1"
+
+
+def test_a_url_that_has_ended_is_told_once(client: Client, tmp_path: Path) -> None:
+    launch = client.launch(*client.layer(mine="VALUE = 1\n"), seconds=-60)
+    guest = Guest(tmp_path / "machine", launch)
+    assert guest.boot() == wire.READY
+    with following(guest):
+        wait_for(lambda: "the URL has ended" in guest.events[-1]["MESSAGE"])
+        time.sleep(3)
+    assert [e["MESSAGE"] for e in guest.events if "ended" in e["MESSAGE"]] == [
+        "sync: the URL has ended: nothing more can be sent here"
+    ]
