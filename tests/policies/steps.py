@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from bootstrap.config import S3Settings, Settings
 from bootstrap.doctor import Check, check_store
+from bootstrap.environments import find_environment, publish_environment
+from bootstrap.prepare import Prepared
 from bootstrap.publish import Auth, read_reports
 from bootstrap.store.lifecycle import make_rules
 from provisioners.aws.request import compose_template
@@ -99,6 +101,23 @@ def publish(
         return make_launch(
             world.parts, store, world.folder / "cache", manifest=manifest, layer=path, auth=auth
         )
+
+
+def publish_name(world: World, who: Identity) -> None:
+    """Publish an environment under a name, and find it there."""
+    folder = world.folder / f"layer-{secrets.token_hex(4)}"
+    manifest = make_manifest(world.parts, wheels=world.parts.wheels[:1])
+    manifest, path = make_layer(manifest, folder, {f"{SITE}/mine.py": b"NAME = 'mine'\n"})
+    prepared = Prepared(scan=None, manifest=manifest, layer=None, notes=(), kept=path)
+    world.sign_in(who)
+    with world.open_store() as store:
+        publish_environment(
+            *("team", prepared, store),
+            cache=world.folder / "cache",
+            environment={},
+            now=datetime.now(timezone.utc),
+        )
+        assert find_environment(store, "team@latest")[1] == manifest
 
 
 def publish_again(world: World, who: Identity) -> None:

@@ -239,7 +239,8 @@ def test_the_folders_are_those_of_the_design() -> None:
     folders = set(re.findall(r"^<root>/(\w+)/", design, re.MULTILINE))
     found = {
         folder
-        for statement in read_policy("client")["Statement"]
+        for name in ("client", "env-publish")
+        for statement in read_policy(name)["Statement"]
         if "s3:PutObject" in many(statement["Action"])
         for resource in many(statement["Resource"])
         for folder in re.findall(rf"{VALUES['PREFIX']}/(\w+)/", resource)
