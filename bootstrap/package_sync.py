@@ -17,10 +17,15 @@ from bootstrap.selected import CHOSEN
 from bootstrap.selection import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from bootstrap.lock.plan import Row
     from bootstrap.prepare import Prepared
+
+_WAYS = (
+    "leave that out, leave them here with `package_sync_ignore`, or install what the machines "
+    "can have; `envboot plan` shows all"
+)
 
 
 class FailOn(str, Enum):
@@ -129,14 +134,16 @@ def refuse_differences(
         if row.status not in ("same", "added") and row.reason not in CHOSEN
     ]
     if strict and rows:
-        _refuse(
-            "in exactly their versions",
-            {row.name: _describe(row) for row in rows},
-            "`package_sync_strict`",
+        found = {row.name: _describe(row) for row in rows}
+        raise LockError(
+            f"Cannot bring {count_packages(found)} in exactly their versions: "
+            f"{name_some([*found])}",
+            causes=_list_causes(found),
+            hint=f"`package_sync_strict` demands it: {_WAYS}",
         )
     notes = [note for note in prepared.notes if canonicalize_name(note.subject) not in chosen]
     packages = {canonicalize_name(row.name) for row in prepared.rows}
-    found: dict[str, str] = {}
+    found = {}
     if level is not FailOn.CRITICAL:
         every = level is FailOn.ANY
         for note in notes:
@@ -146,21 +153,17 @@ def refuse_differences(
             if every or row.status != "patch":
                 found[row.name] = _describe(row)
     if found:
-        _refuse("as they are", found, f'`package_sync_fail_on="{level.value}"`')
+        raise LockError(
+            f"Cannot bring everything as it is: {name_some([*found])}",
+            causes=_list_causes(found),
+            hint=f'`package_sync_fail_on="{level.value}"` demands it: {_WAYS}',
+        )
 
 
-def _refuse(how: str, found: dict[str, str], demand: str) -> None:
-    names = list(found)
-    rest = len(names) - LISTED
-    raise LockError(
-        f"Cannot bring {count_packages(names)} {how}: {name_some(names)}",
-        causes=(
-            *(f"`{name}`: {found[name]}" for name in names[:LISTED]),
-            *((f"and {rest} more",) if rest > 0 else ()),
-        ),
-        hint=f"{demand} demands it: leave that out, leave them here with `package_sync_ignore`, "
-        "or install what the machines can have; `envboot plan` shows all",
-    )
+def _list_causes(found: Mapping[str, str]) -> tuple[str, ...]:
+    causes = [f"`{name}`: {why}" for name, why in found.items()]
+    rest = len(causes) - LISTED
+    return (*causes[:LISTED], *((f"and {rest} more",) if rest > 0 else ()))
 
 
 def _describe(row: Row) -> str:

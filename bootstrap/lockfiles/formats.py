@@ -74,7 +74,7 @@ def find_format(file: Path, text: str) -> Format:
     if text.lstrip().startswith("{") and '"manifest_version"' in text:
         raise LockError(
             f"Cannot lock `{file}` again: it is a manifest",
-            hint="Launch it as it is: `envboot launch PROVISIONER --from FILE`",
+            hint="Launch it as it is: `envboot launch local --from FILE`",
         )
     for kind, signs in _SIGNS:
         if all(re.search(sign, text, re.MULTILINE) for sign in signs):

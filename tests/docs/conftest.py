@@ -5,12 +5,15 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bootstrap.environments import publish_environment
 from bootstrap.indexes.program import find_uv
+from bootstrap.prepare import Prepared
 from bootstrap.publish import publish
 from bootstrap.store.local import LocalStore
 from bootstrap.userdata import LaunchPath, render
@@ -157,6 +160,13 @@ def machines(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Machines
         archive = next(seen.bucket.glob("base/*/env.tar.zst"))
         archive.write_bytes(archive.read_bytes()[::-1])
         boot("second", manifest, layer)
+        prepared = Prepared(scan=None, manifest=manifest, layer=None, notes=(), kept=layer)
+        publish_environment(
+            *("team", prepared, store),
+            cache=folder / "cache",
+            environment={},
+            now=datetime.now(timezone.utc),
+        )
         give_notice(folder / "second")
         for name in ("first", "second"):
             note(name)

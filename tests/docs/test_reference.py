@@ -270,6 +270,15 @@ class TestJson:
         words = ("plan", "--python", "venv", "--host-python", "--ignore", "mine", "--json")
         assert_same("`envboot plan --json`", project.json(*words))
 
+    def test_env(self, project: Project) -> None:
+        words = ("env", "publish", "team", "--python", "venv", "--host-python", "--json")
+        published = project.json(*words)
+        assert_same("`envboot env publish --json`", published)
+        assert_same("`envboot env ls --json`", project.json("env", "ls", "--json"))
+        shown = project.json("env", "show", "team@1", "--json")
+        assert_same("`envboot env show --json`", {"contents": shown.pop("contents")})
+        assert {**shown, "new": True} == published
+
     def test_store_ls(self, launches: list[dict[str, Any]], project: Project) -> None:
         assert launches
         found = project.json("store", "ls", f"file://{project.folder}/bucket", "--json")

@@ -64,7 +64,12 @@ def test_prepare_takes_the_running_interpreter_and_the_folders_on_its_path(
     assert found["prefix"] == str(warm.python)
     assert found["wheels"] == ["tiny-one", "tiny-two"]
     assert found["projects"] == ["mine"]
-    assert found["loose"] == [[f"{work}/lib", "pythonpath"], [f"{work}/nb", "pythonpath"]]
+    # Of the editable project's folder the layer has what its wheel lacks, as in any scan.
+    assert found["loose"] == [
+        [f"{work}/lib", "pythonpath"],
+        [f"{work}/nb", "pythonpath"],
+        [f"{warm.folder}/projét", "pth"],
+    ]
     assert found["rows"] == {"mine": "same", "tiny-one": "same", "tiny-two": "same"}
     assert found["bare"] == [["tiny-one"], None]
     assert found["refused"] == (

@@ -48,12 +48,13 @@ STEPS: dict[str, Callable[[World, Identity], object]] = {
     "OptionalUseOfOneKmsKey": steps.write_and_read_with_a_key,
     "FindTemplatesAndTheirVersions": steps.write_templates,
     "MakeTemplatesAndTheirVersions": steps.write_templates,
+    "CreateVersionsAndReplaceNone": steps.publish_name,
 }
 """Where it shows that an action, or any of a statement, is missing."""
-CLIENT, TEMPLATE = read_policy("client"), read_policy("launch-template")
+POLICIES = {name: read_policy(name) for name in ("client", "launch-template", "env-publish")}
 NEEDED = [
     pytest.param(name, sid, action, id=f"{sid}-{action}")
-    for name, document in (("client", CLIENT), ("launch-template", TEMPLATE))
+    for name, document in POLICIES.items()
     for sid, action in list_grants(document)
     if sid in STEPS
 ]
@@ -68,7 +69,7 @@ def tell(error: EnvbootError) -> str:
 def test_without_an_action_what_needs_it_fails_and_names_it(
     world: World, name: str, sid: str, action: str
 ) -> None:
-    documents = {each: world.read(each) for each in ("client", "launch-template")}
+    documents = {each: world.read(each) for each in POLICIES}
     documents[name] = without(documents[name], sid, action)
     who = world.add_user(merge(*documents.values()))
     step = STEPS.get(f"{sid} {action}") or STEPS[sid]

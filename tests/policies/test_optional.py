@@ -8,7 +8,7 @@ import pytest
 
 from bootstrap.errors import EnvbootError
 from tests.policies import steps
-from tests.policies.documents import list_grants, read_policy, without
+from tests.policies.documents import NAMES, list_grants, read_policy, without
 from tests.policies.test_client import STEPS, tell
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def test_without_a_look_at_the_profile_a_wrong_one_shows_at_the_start(world: Wor
 
 def test_every_optional_statement_is_seen_to_here_or_with_the_others() -> None:
     told = {sid for sid, _ in CHECKS} | {"OptionalDecodingOfRefusals", "OptionalLookAtTheProfile"}
-    for name in ("client", "guest", "builder", "store-init", "launch-template"):
+    for name in NAMES:
         optional = {sid for sid, _ in list_grants(read_policy(name)) if sid[:8] == "Optional"}
         assert optional <= told | STEPS.keys()
 

@@ -147,5 +147,7 @@ def test_each_level_refuses_what_it_says(
             continue
         with pytest.raises(LockError) as caught:
             refuse_differences(prepare(*rows, notes=notes), fail_on=level)
-        assert caught.value.message.endswith(f"as they are: `{subject or rows[0].name}`")
+        assert caught.value.message == (
+            f"Cannot bring everything as it is: `{subject or rows[0].name}`"
+        )
         assert f'`package_sync_fail_on="{level.value}"`' in (caught.value.hint or "")

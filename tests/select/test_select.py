@@ -12,7 +12,7 @@ from bootstrap.lock import Locked, Target
 from bootstrap.lock.plan import Row
 from bootstrap.manifest import Base, CondaPackage, Python, Wheel
 from bootstrap.required import DASK, refuse_missing_in, starts_dask
-from bootstrap.scan.document import Loose, Problem, Scan, Source
+from bootstrap.scan.document import Loose, Problem, Scan
 from bootstrap.selected import Selected, leave_ignored, select
 from bootstrap.selection import Selection
 from tests.lock.documents import SHA, make_distribution, make_record, make_scan
@@ -382,9 +382,8 @@ class TestRequired:
             wheels=(Wheel(name="tornado", version="1", sha256=SHA),),
             tools={},
         )
-        locked = Locked(base=base, sources=(Source(name="distributed", version="1", path="/d"),))
         with pytest.raises(LockError, match="Cannot go without 1 package: `cloudpickle`"):
-            refuse_missing_in(locked.base, (), Settings(), dask=True)
+            refuse_missing_in(base, ["distributed"], Settings(), dask=True)
 
 
 class TestConflicts:

@@ -23,7 +23,8 @@ def test_rules_name_the_prefix_and_reach_nothing_else() -> None:
     assert find_expiry(OURS, "team/one/base/x/env.tar.zst") == 90
     for key in ("layers/x", "team/two/layers/x", "team/one/environments/x", "team/one/tools/x"):
         assert find_expiry(OURS, key) is None
-    assert find_expiry(OURS, "team/one/packages/x.tar") is None
+    for folder in ("names/team", "packages"):
+        assert find_expiry(OURS, f"team/one/{folder}/x") is None
 
 
 def test_a_base_that_lives_for_ever_has_no_rule() -> None:
