@@ -48,15 +48,19 @@ class Account:
 
     def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run `envboot …`; it must end with `code`."""
-        done = subprocess.run(
-            [*ENVBOOT, *words],
-            env=self.variables,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=self.timeout,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*ENVBOOT, *words],
+                env=self.variables,
+                cwd=self.folder,
+                capture_output=True,
+                text=True,
+                timeout=self.timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            said = b"".join([error.stdout or b"", error.stderr or b""]).decode(errors="replace")
+            raise AssertionError(f"{error}\n{said}") from None
         assert self.cloud.failures == []
         assert done.returncode == code, done.stdout + done.stderr
         return done

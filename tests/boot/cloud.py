@@ -184,7 +184,8 @@ def _qemu(image: Path, folder: Path) -> list[str]:
         folder,
         seed="",
         memory="2048",
-        cpus="2",
+        # One: under emulation it is the processors' waiting for each other that may go wrong.
+        cpus="1",
         accelerate=can_accelerate(),
         kernel=kernel_beside(image),
     )
