@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,41 +57,55 @@ def make_dask_environment(
     *,
     loopback: str = "127.0.0.1",
 ) -> Path:
-    """Make a conda prefix with Dask in it, and two packages that exist on this machine only.
+    """Make a conda prefix with Dask and envboot in it, and two packages that no index has.
 
-    `shop` is editable, in `folder`/shop, and imports `stock`, which comes from a git repository.
-    Dask's wheels are served beside the channel at `channel`, so machines that reach that have
-    their package index. `folder` becomes a user's project, as `make_environment` makes it.
+    `shop` is editable, in `folder`/projects/shop, and imports `stock`, which comes from a git repository;
+    envboot is editable too. All else comes from an index beside the channel at `channel`, so
+    machines that reach that have theirs. `folder` becomes a user's project, as `make_environment`
+    makes it. Where there is no other network, `ensure_dask_wheels` must have been called.
     """
     prefix = make_environment(folder, channel, run, loopback=loopback)
-    ensure_dask_wheels()
-    index = f"{channel}/dask/simple"
-    write_shop(folder / "shop")
-    commit = write_stock(folder / "stock")
+    index = f"{channel}/{ensure_dask_wheels().name}/simple"
+    # Not in `folder` itself: a project's folder there would be a module of its name.
+    write_shop(folder / "projects/shop")
+    commit = write_stock(folder / "projects/stock")
     # It decides for `uv pip` here, for the lock, and so for the machines.
     table = f"\n[[tool.uv.index]]\nurl = {json.dumps(index)}\ndefault = true\n"
     with (folder / "pyproject.toml").open("a") as stream:
         stream.write(table)
     install = [find_uv(), "pip", "install", "-q", "--break-system-packages"]
-    projects = ["-e", str(folder / "shop"), f"stock @ git+file://{folder}/stock@{commit}"]
+    projects = ["-e", str(REPOSITORY), "-e", str(folder / "projects/shop")]
+    projects.append(f"stock @ git+file://{folder}/projects/stock@{commit}")
     run([*install, "--python", str(prefix), *DASK, *projects])
     return prefix
 
 
 def ensure_dask_wheels() -> Path:
-    """Return a folder of the channel's with Dask's wheels and all that they need, and an index."""
-    folder = ensure_channel().folder / "dask"
+    """Return a folder of the channel's with wheels of Dask and envboot's needs, and an index.
+
+    They are downloaded once, and again when envboot needs something else.
+    """
+    wanted = [*DASK, SETUPTOOLS, *(importlib.metadata.requires("envboot") or ())]
+    digest = hashlib.sha256("\n".join([Path(__file__).read_text(), *wanted]).encode()).hexdigest()
+    folder = ensure_channel().folder / f"dask-{digest[:12]}"
     with FileLock(CACHE / "dask.lock"):
-        if not (folder / "simple/index.html").is_file():
-            command = [sys.executable, "-m", "pip", "download", "--quiet", f"--dest={folder}"]
-            command.append("--only-binary=:all:")
-            subprocess.run([*command, *DASK, SETUPTOOLS], check=True)
-            # Beside the wheel for this machine's glibc the one for that which VMs are sure to have.
-            older = ["--no-deps", "--platform=manylinux_2_28_x86_64"]
-            pin = f"cryptography=={read_wheels(folder)['cryptography'].version}"
-            subprocess.run([*command, *older, pin], check=True)
-            write_simple(folder)
+        if not folder.is_dir():
+            with tempfile.TemporaryDirectory(dir=CACHE) as work:
+                made = Path(work) / "dask"
+                _download(made, wanted)
+                made.rename(folder)
     return folder
+
+
+def _download(folder: Path, wanted: list[str]) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", f"--dest={folder}"]
+    command.append("--only-binary=:all:")
+    subprocess.run([*command, *wanted], check=True)
+    # Beside the wheel for this machine's glibc the one for that which VMs are sure to have.
+    older = ["--no-deps", "--platform=manylinux_2_28_x86_64"]
+    pin = f"cryptography=={read_wheels(folder)['cryptography'].version}"
+    subprocess.run([*command, *older, pin], check=True)
+    write_simple(folder)
 
 
 def write_shop(folder: Path, text: str = SHOP) -> None:
