@@ -15,6 +15,7 @@ from bootstrap.outcomes import raise_failures
 from bootstrap.prepare import Prepared, prepare
 from bootstrap.publish import Auth, publish, read_index, try_url
 from bootstrap.room import estimate_room
+from bootstrap.seats import write_seats
 from bootstrap.selection import Selection
 from bootstrap.userdata import LaunchPath, render
 
@@ -138,6 +139,7 @@ def launch(
             "command": list(order.command),
         },
         auth=order.auth,
+        seats=0 if order.command else None,
     )
     expiry = store.limits(order.seconds) if order.auth is Auth.URLS else None
     if expiry and provisioner.guest_loopback is None:
@@ -183,6 +185,8 @@ def launch(
         clock.begin("start")
         instances = provisioner.start(request)
         fleet.add(instances)
+        if order.command:
+            write_seats(store, name, 0, instances, seconds=order.seconds, auth=order.auth)
         clock.begin("wait")
         outcomes = wait(fleet, Goal.DONE, timeout=order.timeout, looker=watcher)
         clock.end()

@@ -26,12 +26,19 @@ sys.exit(main(sys.argv[1:]))
 """
 FOR_PUBLISHING = frozenset({"agent/pack.py", "agent/publish.py", "agent/renew.py"})
 FOR_COMMANDS = frozenset({"agent/run.py"})
+FOR_SEATS = frozenset({"agent/seat.py"})
 FOR_ROLES = {kind: frozenset({"agent/role.py", f"agent/{kind}.py"}) for kind in ("aws", "gcp")}
 """By who gives the credentials: `kind` in the grants."""
 FOR_NOTICES = frozenset({"agent/watch.py"})
 FOR_RENEWING = {kind: f"agent/{kind}_copy.py" for kind in FOR_ROLES}
 OF_CLOUDS = FOR_ROLES["aws"] | FOR_ROLES["gcp"] | FOR_NOTICES
-EXTRAS = FOR_PUBLISHING | FOR_COMMANDS | OF_CLOUDS | {*FOR_RENEWING.values(), "agent/explain.py"}
+EXTRAS = (
+    FOR_PUBLISHING
+    | FOR_COMMANDS
+    | FOR_SEATS
+    | OF_CLOUDS
+    | {*FOR_RENEWING.values(), "agent/explain.py"}
+)
 """Modules that not every boot waits for: the agent fetches them when it first needs one."""
 
 

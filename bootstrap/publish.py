@@ -20,6 +20,7 @@ from bootstrap import payload
 from bootstrap.agent import wire
 from bootstrap.errors import StoreError, UsageError
 from bootstrap.indexes.packages import PrivatePackage, find_private, pack_private
+from bootstrap.seats import key_seats
 from bootstrap.store import DAY, SignedPut
 
 if TYPE_CHECKING:
@@ -55,13 +56,15 @@ def publish(
     progress: Callable[[int], None] | None = None,
     about: Mapping[str, Any] | None = None,
     auth: Auth | Literal["urls", "role"] = Auth.URLS,
+    seats: int | None = None,
 ) -> dict[str, Any]:
     """Put what is missing into the bucket and return the grants for one launch.
 
     `seconds` is how long the signed URLs are to live, `progress` is given the bytes of the
     layer sent so far; `environment` leads to the logins of conda's channels. `about` is what
     else the bucket is to know of the launch. The archive itself is published by the first
-    machine that has to install.
+    machine that has to install. With `seats` the machines that are started after so many others
+    of the launch wait for `bootstrap.seats.write_seats`.
 
     With `Auth.ROLE` guests sign with their own role: the grants hold nothing that is secret or
     ends, and are the same whenever environment and launch are.
@@ -115,6 +118,7 @@ def publish(
         },
         **({"packages": {"get": grant.get(keys.packages)}} if private else {}),
         **({"layer": {"get": grant.get(keys.layer)}} if keys.layer else {}),
+        **({"seat": {"get": grant.get(key_seats(launch, seats))}} if seats is not None else {}),
     }
 
 

@@ -25,6 +25,8 @@ LIB = "/opt/envboot/lib"
 STATE = "/var/lib/envboot"
 UNITS = "/etc/systemd/system"
 CATALOG = "/usr/local/lib/systemd/catalog"
+COMMAND_UNITS = ("envboot-run", "envboot-dask-scheduler", "envboot-dask-worker")
+"""The units that run a command: a machine has one of them at most."""
 
 
 class LaunchPath(Enum):
@@ -142,6 +144,7 @@ class _Request:
     agent: Mapping[str, str]
     rules: Rules
     path: LaunchPath
+    unit: str
 
 
 def render(
@@ -155,17 +158,20 @@ def render(
     agent: Mapping[str, str] | None = None,
     watch: bool = False,
     hook: str | None = None,
+    unit: str = "envboot-run",
 ) -> Document:
     """Make the document: the first rung of the ladder that fits the launch path's limit.
 
     `grants` may hold, beside what the guest is granted, `manifest` (`get`) and `agent` (`get`,
     `sha256`): where they travel by signed URL. `agent` is path below `lib/` to source,
     `payload.agent_files()` when None. With `watch` the guest looks for its cloud's notices, and
-    runs the shell command `hook` at each. The same arguments give the same bytes.
+    runs the shell command `hook` at each. `unit` is which of `COMMAND_UNITS` runs the command.
+    The same arguments give the same bytes.
 
     Raises:
         RenderError: no rung fits (the causes hold the sizes), or the path takes no parts.
     """
+    assert unit in COMMAND_UNITS
     rules = launch_path.rules
     if parts and not rules.mime:
         raise RenderError(
@@ -183,6 +189,7 @@ def render(
         agent=payload.agent_files() if agent is None else agent,
         rules=rules,
         path=launch_path,
+        unit=unit,
     )
     attempts: list[Attempt] = []
     smallest: tuple[int, tuple[Cost, ...]] | None = None
@@ -246,7 +253,7 @@ def _collect(request: _Request, rung: Rung) -> list[_File]:
         grants.pop("agent", None)
     units = ["envboot.service", "envboot-publish.service", "envboot.target"]
     if request.command:
-        units.append("envboot-run.service")
+        units.append(f"{request.unit}.service")
     if request.watch is not None:
         units.append("envboot-watch.service")
     wrapper = payload.template("envboot-agent")
@@ -254,7 +261,7 @@ def _collect(request: _Request, rung: Rung) -> list[_File]:
         _File(part="config", path=f"{STATE}/config.json", text=_dumps(config), mode="0600"),
         _File(part="manifest", path=f"{STATE}/manifest.json", text=_dumps(manifest.to_dict())),
         _File(part="units", path="/usr/local/bin/envboot-agent", text=wrapper, mode="0755"),
-        *(_File(part="units", path=f"{UNITS}/{name}", text=_unit(name)) for name in units),
+        *(_File(part="units", path=f"{UNITS}/{name}", text=_unit(name, request)) for name in units),
         _File(
             part="catalog",
             path=f"{CATALOG}/envboot.catalog",
@@ -288,14 +295,18 @@ def _find_part(path: str, request: _Request, rung: Rung) -> str | None:
         return None
     if path in payload.FOR_PUBLISHING and not request.grants:
         return None
-    if path in payload.FOR_COMMANDS and rung is Rung.EXTRAS and request.command:
-        # A machine that can do without the bucket must not need it for the command.
-        return "agent"
+    if path in payload.FOR_SEATS and "seat" not in request.grants:
+        return None
+    if path in payload.FOR_COMMANDS and rung is Rung.EXTRAS and "seat" not in request.grants:
+        # A machine that can do without the bucket must not need it for the command; where it has
+        # a seat, that is in the bucket anyway.
+        return "agent" if request.command else "extras"
     return "extras" if path in payload.EXTRAS else "agent"
 
 
-def _unit(name: str) -> str:
-    return payload.without_comments(payload.template(name))
+def _unit(name: str, request: _Request) -> str:
+    text = payload.without_comments(payload.template(name))
+    return text.replace("envboot-run.service", f"{request.unit}.service")
 
 
 def _compose(request: _Request, rung: Rung) -> list[tuple[str, str]]:
@@ -304,7 +315,8 @@ def _compose(request: _Request, rung: Rung) -> list[tuple[str, str]]:
 
     files = _collect(request, rung)
     by_url = request.grants["agent"] if "agent" in rung.moves else None
-    absent = [] if request.command else [f"{UNITS}/envboot-run.service"]
+    kept = request.unit if request.command else None
+    absent = [f"{UNITS}/{unit}.service" for unit in COMMAND_UNITS if unit != kept]
     absent += [] if request.watch is not None else [f"{UNITS}/envboot-watch.service"]
     absent += [] if request.grants else [f"{STATE}/grants.json"]
     absent += [] if by_url else [f"{LIB}/.sha256"]

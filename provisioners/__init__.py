@@ -42,7 +42,9 @@ class Instance:
     """One machine of a launch. `name` is unique for ever, and what the machine reports under.
 
     `folder` is its place on this machine, `root` its file system where that can be read.
-    `details` are words about it for people, by what they are (`type`, `zone`, …).
+    `details` are words about it for people, by what they are (`type`, `zone`, …). `address` is
+    where the launch's other instances reach it, `public_address` where others do, if it has one
+    and the platform tells it by then (`State.public_address` tells it later).
     """
 
     name: str
@@ -51,6 +53,8 @@ class Instance:
     root: Path | None = None
     pid: int | None = None
     details: Mapping[str, str] = field(default_factory=dict)
+    address: str | None = None
+    public_address: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,11 +62,13 @@ class State:
     """How an instance is, in its platform's own word.
 
     `alive` says that it runs, or is about to; `reason` is why it does not, where that is told.
+    `public_address` is where others than the launch's instances reach it, once that is known.
     """
 
     alive: bool
     word: str
     reason: str | None = None
+    public_address: str | None = None
 
     @classmethod
     def of_process(cls, *, alive: bool) -> State:
@@ -76,7 +82,8 @@ class Request:
 
     `encoding` is `base64` where the user-data is such text. `fixed_prefix` says that the
     environment works at its prefix only (a conda one does). `room` is how many bytes of disk the
-    environment may need, beside the image's own.
+    environment may need, beside the image's own. `first` is how many instances of the launch
+    were started before: names are given once, in whatever number of calls a launch is started.
     """
 
     launch: str
@@ -86,6 +93,7 @@ class Request:
     encoding: str | None = None
     room: int = 0
     options: Options = field(default_factory=dict)
+    first: int = 0
 
 
 class Provisioner(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -106,11 +107,19 @@ class LocalProvisioner:
         return instances
 
     def _start_all(self, request: Request, wrapper: list[str], instances: list[Instance]) -> None:
-        for number in range(request.count):
+        for number in range(request.first, request.first + request.count):
             name = f"{request.launch}-{number}"
             folder = state_folder() / self.name / request.launch / name
             root = folder / "root"
-            instances.append(Instance(name=name, launch=request.launch, folder=folder, root=root))
+            instances.append(
+                Instance(
+                    name=name,
+                    launch=request.launch,
+                    folder=folder,
+                    root=root,
+                    address=find_address(request.launch, number),
+                )
+            )
             root.mkdir(parents=True)
             script = folder / "user-data"
             # It carries signed URLs.
@@ -141,9 +150,16 @@ class LocalProvisioner:
                 # Empty where the disk was full.
                 pid = int(text) or None if text.isdigit() else None
                 root = folder / "root"
-                name = folder.parent.name
+                name, number = folder.parent.name, folder.name.rpartition("-")[2]
                 found.append(
-                    Instance(name=folder.name, launch=name, folder=folder, root=root, pid=pid)
+                    Instance(
+                        name=folder.name,
+                        launch=name,
+                        folder=folder,
+                        root=root,
+                        pid=pid,
+                        address=find_address(name, int(number)) if number.isdigit() else None,
+                    )
                 )
         return found
 
@@ -193,6 +209,21 @@ class LocalProvisioner:
                     instance.folder.parent.rmdir()
 
 
+def find_address(launch: str, number: int, system: str = sys.platform) -> str:
+    """Return the loopback address of an instance, by its number: `127.<launch>.<launch>.<n>`.
+
+    Linux has the whole of 127/8 on its loopback, so every instance can have the same ports as the
+    others; no launch has 127.0.0.1, where this machine's own programs listen. Elsewhere that is
+    the only one.
+    """
+    if system != "linux":
+        return "127.0.0.1"
+    seed = hashlib.sha256(launch.encode()).digest()
+    # Neither the first nor the last of 256, which some programs take for a network's own.
+    block, place = divmod(number, 254)
+    return f"127.{1 + seed[0] % 254}.{(seed[1] + block) % 256}.{1 + place}"
+
+
 def _mark(instance: Instance) -> bytes:
     return b"ENVBOOT_ROOT=" + os.fsencode(instance.root or "")
 
@@ -223,12 +254,18 @@ def _signal(members: set[int], sessions: set[int], number: signal.Signals) -> No
 
     What a process starts because of the signal is left to finish.
     """
-    for session in sessions:
-        with contextlib.suppress(OSError):
-            os.killpg(session, number)
+    # In a session of ours every group is ours: the agent's own, and the command's.
+    groups = set(sessions)
     for pid in members:
         with contextlib.suppress(OSError):
-            if os.getpgid(pid) not in sessions:
+            if os.getsid(pid) in sessions:
+                groups.add(os.getpgid(pid))
+    for group in groups:
+        with contextlib.suppress(OSError):
+            os.killpg(group, number)
+    for pid in members:
+        with contextlib.suppress(OSError):
+            if os.getpgid(pid) not in groups:
                 os.kill(pid, number)
 
 

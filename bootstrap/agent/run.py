@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
 import select
+import signal
 import subprocess
 import time
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from .boot import read_documents
 from .host import INFO, WARNING, Host, write_json
@@ -17,40 +19,127 @@ TAIL = 256 << 10
 # pause in seconds before the first one and, at last, between two.
 NEWEST = 64 << 10
 FIRST, LONGEST = 2.0, 15.0
+# Seconds between SIGTERM and SIGKILL.
+GRACE = 10
 
 
 def main(host: Host) -> int:
     """Run the user's command in the environment, unprivileged, and report how it ended."""
-    read_documents(host)
-    command, start = host.config.get("command"), time.monotonic()
-    if not command:
+    host.read_grants()
+    if not host.read_json("config").get("command"):
         return 0
-    prefix, environ = find_environ(host)
-    # Packages may come with scripts that activation sources (GDAL_DATA, PROJ_DATA, …).
-    script = 'for f in "$0"/etc/conda/activate.d/*.sh; do [ ! -e "$f" ] || . "$f"; done; exec "$@"'
-    # By its whole path: PATH is the user's.
-    shell = "/bin/bash"
-    if not os.path.exists(shell):
-        shell = "/bin/sh"
-    # NUL stands for the prefix, which the client may not know.
-    command = [shell, "-c", script, prefix, *(word.replace("\0", prefix) for word in command)]
-    process = subprocess.Popen(
-        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **find_user(host)
-    )
+    start = time.monotonic()
     # What `local` prints can be read where it is.
     output = Output(None if host.root else host)
-    while process.stdout and output.pass_on(process.stdout.fileno()):
-        pass
-    code = process.wait()
-    report: Dict[str, Any] = {"exit_code": code, "ms": int(1000 * (time.monotonic() - start))}
-    text = "run: %s ended with %d" % (command[4], code)
-    host.journal("command-ended", text, WARNING if code else INFO, stage="run", ms=report["ms"])
+    report: Dict[str, Any] = {}
+    try:
+        word, code = Runner(host).run(output)
+        text = "run: %s ended with %d" % (word, code)
+    except Exception as error:
+        report["error"], code = str(error) or repr(error), 1
+        text = "run: not started: " + report["error"]
+        print("envboot:", text, flush=True)
+    report.update({"exit_code": code, "ms": int(1000 * (time.monotonic() - start))})
+    fields = {"stage": "run", "ms": report["ms"], "error": report.get("error", "")}
+    host.journal("command-ended", text, WARNING if code else INFO, **fields)
     write_json(host.state + "/command.json", report)
     report["output"] = output.tail.decode(errors="replace")
     report["offset"], report["end"] = output.total - len(output.tail), output.total
     host.report("command", report)
     host.wait_for_reports()
     return code if code >= 0 else 128 - code
+
+
+class Runner:
+    """Runs the command to its end; SIGHUP ends it before that, and starts it anew."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.again = False
+        self.process: Optional["subprocess.Popen[bytes]"] = None
+        signal.signal(signal.SIGHUP, self._end)
+        signal.signal(signal.SIGALRM, self._end)
+
+    def run(self, output: Output) -> Tuple[str, int]:
+        """Return the command's first word and its exit code."""
+        host, path = self.host, self.host.run + "/run.pid"
+        write_json(path, os.getpid())
+        try:
+            while True:
+                # Anew each time: by now there may be another environment.
+                read_documents(host)
+                prefix, words, environ = compose(host)
+                # In a group of its own, which can be ended as one, and in our session, by which
+                # `local` knows what is its own.
+                process = subprocess.Popen(
+                    wrap(prefix, words),
+                    env=environ,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    preexec_fn=os.setpgrp,
+                    **find_user(host),
+                )
+                self.process = process
+                if self.again:
+                    # It came while there was nothing to end.
+                    self._end(signal.SIGHUP, None)
+                while process.stdout and output.pass_on(process.stdout.fileno()):
+                    pass
+                code = process.wait()
+                if not self.again:
+                    return words[0], code
+                with contextlib.suppress(OSError):
+                    # What has redirected its output may take longer.
+                    while True:
+                        os.killpg(process.pid, 0)
+                        time.sleep(0.05)
+                signal.alarm(0)
+                self.again, self.process = False, None
+                host.journal("stage", "run: starts again", stage="run")
+                host.report("restarted", {})
+        finally:
+            os.unlink(path)
+
+    def _end(self, number: int, _: Any) -> None:
+        """End the command's group: with SIGTERM at SIGHUP, and for good at the alarm after it."""
+        self.again = True
+        if self.process and self.process.stdout:
+            kind = signal.SIGKILL
+            if number == signal.SIGHUP:
+                kind = signal.SIGTERM
+                signal.alarm(GRACE)
+            else:
+                # Whoever else has the other end, outside of the group: we read no more of it.
+                os.dup2(os.open("/dev/null", 0), self.process.stdout.fileno())
+            with contextlib.suppress(OSError):
+                os.killpg(self.process.pid, kind)
+
+
+def compose(host: Host) -> Tuple[str, List[str], Dict[str, str]]:
+    """Return the prefix, the command's words, and its variables.
+
+    Raises:
+        AgentError: the machine should have a seat, and there is none for it.
+    """
+    prefix, environ = find_environ(host)
+    words = list(host.config["command"])
+    if "seat" in host.grants:
+        from .main import load
+
+        words += load(host, "seat").take(host, environ)
+    # NUL stands for the prefix, which the client may not know.
+    return prefix, [word.replace("\0", prefix) for word in words], environ
+
+
+def wrap(prefix: str, words: List[str]) -> List[str]:
+    """Return what executes the words as if the environment had been activated."""
+    # Packages may come with scripts that activation sources (GDAL_DATA, PROJ_DATA, …).
+    script = 'for f in "$0"/etc/conda/activate.d/*.sh; do [ ! -e "$f" ] || . "$f"; done; exec "$@"'
+    # By its whole path: PATH is the user's.
+    shell = "/bin/bash"
+    if not os.path.exists(shell):
+        shell = "/bin/sh"
+    return [shell, "-c", script, prefix, *words]
 
 
 def find_environ(host: Host) -> Tuple[str, Dict[str, str]]:

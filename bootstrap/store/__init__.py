@@ -142,6 +142,9 @@ class Store(Protocol):
     def sign_put(self, key: str, seconds: int) -> SignedPut:
         """Return a create-only upload of one object."""
 
+    def sign_delete(self, key: str, seconds: int) -> str:
+        """Return a URL whose DELETE removes one object, for that long."""
+
     def sign_post(self, prefix: str, seconds: int, max_bytes: int) -> SignedPost:
         """Return a form upload for any key below `prefix`, each of at most `max_bytes`."""
 

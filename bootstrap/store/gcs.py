@@ -189,6 +189,10 @@ class GcsStore:
         headers = self._create_headers()
         return SignedPut(url=self._sign("PUT", key, seconds, headers), headers=headers)
 
+    def sign_delete(self, key: str, seconds: int) -> str:
+        """Return a URL whose DELETE removes one object, for at most 7 days."""
+        return self._sign("DELETE", key, seconds, {})
+
     def sign_post(self, prefix: str, seconds: int, max_bytes: int) -> SignedPost:
         """Return a form upload for any key below `prefix`, each of at most `max_bytes`.
 

@@ -132,6 +132,13 @@ class LocalStore:
         target = server.signer.sign("PUT", check_key(key, self.url), expires, CREATE_ONLY)
         return SignedPut(url=self._address(server) + target, headers=dict(CREATE_ONLY))
 
+    def sign_delete(self, key: str, seconds: int) -> str:
+        """Return a URL whose DELETE removes one object, for that long."""
+        server = self.serve()
+        expires = math.ceil(time.time()) + seconds
+        target = server.signer.sign("DELETE", check_key(key, self.url), expires)
+        return self._address(server) + target
+
     def sign_post(self, prefix: str, seconds: int, max_bytes: int) -> SignedPost:
         """Return a form upload for any key below `prefix`, each of at most `max_bytes`."""
         check_key(prefix + "name", self.url)

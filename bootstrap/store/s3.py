@@ -258,6 +258,10 @@ class S3Store:
         url = self._presign("put_object", key, seconds, IfNoneMatch="*", **self._encryption())
         return SignedPut(url=url, headers=self._create_headers(), max_bytes=MAX_SINGLE_PUT)
 
+    def sign_delete(self, key: str, seconds: int) -> str:
+        """Return a URL whose DELETE removes one object, for at most 7 days."""
+        return self._presign("delete_object", key, seconds)
+
     def sign_post(self, prefix: str, seconds: int, max_bytes: int) -> SignedPost:
         """Return a form upload for any key below `prefix`, each of at most `max_bytes`."""
         name = self._name(prefix + "name").removesuffix("name")

@@ -94,6 +94,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer(self._receive_form)
 
+    def do_DELETE(self) -> None:
+        self._answer(self._remove_object)
+
     def version_string(self) -> str:
         """Name the server, without Python's version."""
         return "envboot"
@@ -182,6 +185,10 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.server.folder.create(key, self._copy_body):
             raise exists
         self._start(200, 0)
+
+    def _remove_object(self) -> None:
+        self.server.folder.delete(self._permitted_key())
+        self._start(204, 0)
 
     def _copy_body(self, file: BinaryIO) -> None:
         while data := self._read():

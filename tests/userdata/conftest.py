@@ -99,6 +99,7 @@ def make_grants(manifest: Manifest, *, url_size: int = 412) -> dict[str, Any]:
         },
         "tools": {sha("uv"): sign(f"tools/{sha('uv')}/uv.whl")},
         "agent": {"get": sign(f"tools/{sha('agent')}/agent.zip"), "sha256": sha("agent")},
+        "seat": {"get": sign("launches/a1b2c3d4/seats-0.json")},
     }
 
 
@@ -123,6 +124,7 @@ def make_role_grants(manifest: Manifest) -> dict[str, Any]:
         "report": {"url": f"{url}reports/env-0123456789ab/", "headers": headers},
         "tools": {sha("uv"): f"{url}tools/{sha('uv')}/uv"},
         "agent": {"get": f"{url}tools/{sha('agent')}/agent.zip", "sha256": sha("agent")},
+        "seat": {"get": f"{url}launches/env-0123456789ab/seats-0.json"},
     }
 
 

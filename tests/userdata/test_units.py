@@ -19,6 +19,8 @@ UNITS = (
     "envboot.service",
     "envboot-publish.service",
     "envboot-run.service",
+    "envboot-dask-scheduler.service",
+    "envboot-dask-worker.service",
     "envboot-watch.service",
     "envboot.target",
 )

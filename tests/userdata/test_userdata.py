@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bootstrap.errors import RenderError
 from bootstrap.parts import parse_part
-from bootstrap.userdata import LaunchPath, Rung, render
+from bootstrap.userdata import COMMAND_UNITS, LaunchPath, Rung, render
 from tests.userdata.conftest import make_grants, make_manifest, make_role_grants, sha
 
 SMALL = {"__main__.py": "print('agent')\n"}
@@ -137,11 +137,43 @@ def test_what_a_role_signs_with_travels_only_where_there_is_one() -> None:
         assert ("/lib/agent/aws.py\n" in text) == wanted
         assert "/lib/agent/watch.py\n" not in text
         assert ("/envboot-watch.service\n[Unit]" in text) == watch
-        assert ("/lib/agent/run.py\n" in text) == (document.rung is Rung.EXTRAS)
+        assert "/lib/agent/run.py\n" not in text, "who has a seat asks the bucket for it, too"
     bare = render(manifest, launch_path=LaunchPath.LOCAL, watch=True).payload.decode()
     assert "/lib/agent/aws.py\n" in bare
     assert "/lib/agent/watch.py\n" in bare
     assert "agent/watch.py" not in render(manifest, launch_path=LaunchPath.LOCAL).payload.decode()
+
+
+def test_a_command_without_a_seat_needs_no_bucket_where_there_is_room() -> None:
+    for packages, wanted in ((20, Rung.EXTRAS), (60, Rung.MANIFEST)):
+        manifest = make_manifest(packages)
+        grants = make_role_grants(manifest)
+        del grants["seat"]
+        document = render(manifest, launch_path=LaunchPath.EC2, grants=grants, command=COMMAND)
+        text = gzip.decompress(document.payload).decode()
+        assert document.rung is wanted
+        assert ("/lib/agent/run.py\n" in text) == (wanted is Rung.EXTRAS)
+        assert "/lib/agent/seat.py\n" not in text
+
+
+@pytest.mark.parametrize("unit", COMMAND_UNITS)
+def test_the_command_has_one_unit_and_the_target_wants_it(unit: str) -> None:
+    manifest = make_manifest(3)
+    document = render(
+        manifest,
+        launch_path=LaunchPath.LOCAL,
+        grants=make_grants(manifest),
+        command=COMMAND,
+        unit=unit,
+    )
+    text = document.payload.decode()
+    for each in COMMAND_UNITS:
+        path = f"/etc/systemd/system/{each}.service"
+        assert (f" 0644 {path}\n[Unit]" in text) == (each == unit)
+        assert (f'rm -f "$root{path}"\n' in text) == (each != unit)
+    assert f"\nWants=envboot-publish.service {unit}.service envboot-watch.service\n" in text
+    bare = render(manifest, launch_path=LaunchPath.LOCAL, unit=unit).payload.decode()
+    assert all(f'rm -f "$root/etc/systemd/system/{each}.service"' in bare for each in COMMAND_UNITS)
 
 
 def test_a_role_cannot_fetch_the_agent_that_would_sign_for_it() -> None:

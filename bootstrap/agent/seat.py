@@ -1,0 +1,114 @@
+"""A machine's seat in its launch: its rank, the others' addresses, and what only it may know."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any, Dict, List
+
+from . import fetch
+from .host import WARNING, Host
+from .wire import AgentError
+
+# Seats are written when the last machine of a launch has been started. In seconds: for how long
+# they are waited for, and the pause between two looks at first and at most.
+PATIENCE, FIRST, LONGEST = 600, 0.05, 3.0
+
+
+def find_seat(host: Host) -> Dict[str, Any]:
+    """Return this machine's seat: the one that it has kept, or else the bucket's.
+
+    Its members are `rank`, `words`, `count`, `peers`, `address`, and `environment`, which is
+    secret: the bucket has that until this machine has it.
+
+    Raises:
+        AgentError: there are no seats, none for this machine, or its secret cannot be read.
+    """
+    mine = {"launch": host.grants["launch"], "instance": host.instance}
+    kept: Dict[str, Any] = host.read_json("seat")
+    if mine.items() <= kept.items():
+        return kept
+    document = _wait_for_seats(host)
+    seat = document["seats"].get(host.instance)
+    if seat is None:
+        names = ", ".join(sorted(document["seats"])) or "nobody"
+        raise AgentError("no seat for %s, there are some for %s" % (host.instance, names[:300]))
+    secret = seat.pop("secret", None)
+    kept = {**seat, **mine, "count": document["count"], "peers": document["peers"]}
+    kept["environment"] = _read_secret(secret) if secret else {}
+    # What is removed from the bucket must have reached the disk: the next boot needs it, too.
+    _keep(host.state + "/seat.json", kept)
+    if secret and "delete" in secret:
+        try:
+            fetch.send("DELETE", secret["delete"], None, {})
+        except AgentError as error:
+            if error.reason != "missing":
+                host.journal("stage", "seat: the secret is still there: %s" % error, WARNING)
+    host.report("seated", {"rank": kept["rank"], "count": kept["count"]})
+    return kept
+
+
+def take(host: Host, environ: Dict[str, str]) -> List[str]:
+    """Set the variables that tell a command its seat, and return the words that are appended to it.
+
+    Raises:
+        AgentError: this machine has no seat.
+    """
+    seat = find_seat(host)
+    peers, rank = seat["peers"], seat["rank"]
+    found = {
+        "ENVBOOT_RANK": str(rank),
+        "ENVBOOT_COUNT": str(seat["count"]),
+        "ENVBOOT_PEERS": ",".join(peers) if all(peers) else "",
+        "ENVBOOT_ADDRESS": seat.get("address") or [*peers[rank : rank + 1], ""][0] or "",
+    }
+    for name, value in found.items():
+        # What is not known is not what a launch around this one has left either.
+        environ.pop(name, None)
+        if value:
+            environ[name] = value
+    environ.update(seat["environment"])
+    words: List[str] = seat["words"]
+    return words
+
+
+def _wait_for_seats(host: Host) -> Dict[str, Any]:
+    end, pause = time.monotonic() + PATIENCE, FIRST
+    while True:
+        try:
+            found: Dict[str, Any] = json.loads(fetch.read(host.grants["seat"]["get"]))
+            return found
+        except AgentError as error:
+            # What is not there yet is denied to those who may not list the bucket.
+            if error.reason not in ("missing", "forbidden", "unreachable"):
+                raise
+            if time.monotonic() > end:
+                text = "no seats within %d s: whoever launches has to write them; %s"
+                raise AgentError(text % (PATIENCE, error)) from error
+        time.sleep(pause)
+        pause = min(LONGEST, 1.3 * pause)
+
+
+def _read_secret(secret: Dict[str, str]) -> Dict[str, str]:
+    try:
+        found: Dict[str, str] = json.loads(fetch.read(secret["get"]))["environment"]
+        return found
+    except AgentError as error:
+        # It is removed by who reads it first, and that should have been this machine.
+        text = "the secret of this seat cannot be read, or somebody else has: %s"
+        raise AgentError(text % error) from error
+
+
+def _keep(path: str, document: Dict[str, Any]) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with os.fdopen(os.open(path + ".new", flags, 0o600), "w") as stream:
+        json.dump(document, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(path + ".new", path)
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

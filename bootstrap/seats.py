@@ -1,0 +1,141 @@
+"""Seats: each instance of a launch learns its rank, the others' addresses and its own secrets.
+
+Instances come up with the same user-data, and need no inbound port: what tells them apart is
+written into the bucket when they have been started, under the names that they report under.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from bootstrap.agent import wire
+from bootstrap.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bootstrap.publish import Auth
+    from bootstrap.store import Store
+    from provisioners import Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One instance's place in its launch.
+
+    `words` are appended to its command; `secret` are environment variables that no other
+    instance gets, and that are in the bucket only until it has them.
+    """
+
+    rank: int
+    words: tuple[str, ...] = ()
+    secret: Mapping[str, str] | None = None
+
+
+def key_seats(launch: str, first: int) -> str:
+    """Return where the seats of the instances are that were started after `first` others."""
+    return f"launches/{launch}/seats-{first}.json"
+
+
+def key_secret(launch: str, name: str) -> str:
+    """Return where an instance's secret is until it has been read."""
+    return f"launches/{launch}/secrets/{name}.json"
+
+
+def write_seats(
+    store: Store,
+    launch: str,
+    first: int,
+    instances: Sequence[Instance],
+    *,
+    seats: Sequence[Seat] | None = None,
+    count: int | None = None,
+    peers: Sequence[str | None] | None = None,
+    seconds: int,
+    auth: Auth,
+) -> None:
+    """Give each instance its seat; they wait for that since `publish(…, seats=first)`.
+
+    Without `seats` ranks go on from `first` in the order of the instances. `count` is how many
+    ranks there are, `peers` their addresses by rank: what these instances tell when None.
+    `seconds` is how long the signed URLs of secrets live; by role nothing is signed, and secrets
+    are for the client to remove (`clear_secrets`), since roles may remove nothing.
+
+    Raises:
+        StoreError: the bucket refuses, or these instances have seats already.
+    """
+    if seats is None:
+        seats = [Seat(rank=first + number) for number in range(len(instances))]
+    if count is None:
+        count = first + len(instances)
+    pairs = list(zip(instances, seats, strict=True))
+    if peers is None:
+        known = {seat.rank: instance.address for instance, seat in pairs}
+        peers = [known.get(rank) for rank in range(count)]
+    sign = _find_signatures(store, seconds, auth)
+    document = {
+        "seats": {
+            instance.name: {
+                "rank": seat.rank,
+                "words": list(seat.words),
+                **({"address": instance.address} if instance.address else {}),
+                **({"secret": sign(key_secret(launch, instance.name))} if seat.secret else {}),
+            }
+            for instance, seat in pairs
+        },
+        "count": count,
+        "peers": list(peers),
+    }
+    # Secrets first: who has its seat reads on at once.
+    secrets = {
+        key_secret(launch, instance.name): json.dumps({"environment": dict(seat.secret)}).encode()
+        for instance, seat in pairs
+        if seat.secret
+    }
+    _create_all(store, secrets)
+    # `peers` has a place for every rank, so the nulls of this document stay.
+    _create_all(store, {key_seats(launch, first): wire.canonical(document)})
+
+
+def clear_secrets(store: Store, launch: str, names: Iterable[str]) -> None:
+    """Remove what is left of these instances' secrets; none is fine.
+
+    Raises:
+        StoreError: the bucket refuses.
+    """
+    keys = [key_secret(launch, name) for name in names]
+    if keys:
+        with ThreadPoolExecutor(min(8, len(keys))) as pool:
+            list(pool.map(store.delete, keys))
+
+
+def _find_signatures(store: Store, seconds: int, auth: Auth) -> Any:
+    """Return what makes of a key the URLs by which an instance reads and removes it."""
+    from bootstrap.publish import Auth
+
+    if auth is Auth.ROLE:
+        access = store.role_access()
+        assert access
+        root = access.url
+        return lambda key: {"get": root + quote(key)}
+    return lambda key: {
+        "get": store.sign_get(key, seconds),
+        "delete": store.sign_delete(key, seconds),
+    }
+
+
+def _create_all(store: Store, objects: Mapping[str, bytes]) -> None:
+    if not objects:
+        return
+    with ThreadPoolExecutor(min(8, len(objects))) as pool:
+        created = pool.map(store.create, objects, objects.values())
+        taken = [key for key, new in zip(objects, created, strict=True) if not new]
+    if taken:
+        raise StoreError(
+            f"Cannot write seats: `{store.url}/{taken[0]}` is there already",
+            hint="The instances that are started after as many others have one list of seats",
+        )
