@@ -59,10 +59,11 @@ def make_dask_environment(
 ) -> Path:
     """Make a conda prefix with Dask and envboot in it, and two packages that no index has.
 
-    `shop` is editable, in `folder`/projects/shop, and imports `stock`, which comes from a git repository;
-    envboot is editable too. All else comes from an index beside the channel at `channel`, so
-    machines that reach that have theirs. `folder` becomes a user's project, as `make_environment`
-    makes it. Where there is no other network, `ensure_dask_wheels` must have been called.
+    `shop` is editable, in `folder`/projects/shop, and imports `stock`, which comes from a git
+    repository; envboot is editable too. All else comes from an index beside the channel at
+    `channel`, so machines that reach that have theirs. `folder` becomes a user's project, as
+    `make_environment` makes it. Where there is no other network, `ensure_dask_wheels` must have
+    been called before.
     """
     prefix = make_environment(folder, channel, run, loopback=loopback)
     index = f"{channel}/{ensure_dask_wheels().name}/simple"
