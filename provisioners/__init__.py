@@ -83,7 +83,8 @@ class Request:
     `encoding` is `base64` where the user-data is such text. `fixed_prefix` says that the
     environment works at its prefix only (a conda one does). `room` is how many bytes of disk the
     environment may need, beside the image's own. `first` is how many instances of the launch
-    were started before: names are given once, in whatever number of calls a launch is started.
+    were asked for before, in calls that failed too: names and what makes a call known are given
+    once, in whatever number of calls a launch is started.
     """
 
     launch: str

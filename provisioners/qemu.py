@@ -131,7 +131,7 @@ class QemuProvisioner:
         kind = find_format(image)
         accelerate = can_accelerate()
         launch = self._state / "qemu" / request.launch
-        names = [f"{request.launch}-{number}" for number in range(request.count)]
+        names = [f"{request.launch}-{request.first + number}" for number in range(request.count)]
         secret = secrets.token_urlsafe(24)
         files = {f"/{secret}/{name}/user-data": request.user_data for name in names}
         for name in names:
@@ -141,7 +141,7 @@ class QemuProvisioner:
             files[f"/{secret}/{name}/vendor-data"] = b""
         seeds = SeedServer(files)
         instances: list[Instance] = []
-        self._seeds[request.launch] = (seeds, instances)
+        self._seeds[f"{request.launch}-{request.first}"] = (seeds, instances)
         try:
             for name in names:
                 with defer_interrupts():
@@ -251,9 +251,9 @@ class QemuProvisioner:
         self._close_seeds()
 
     def _close_seeds(self) -> None:
-        for launch, (seeds, instances) in list(self._seeds.items()):
+        for key, (seeds, instances) in list(self._seeds.items()):
             if not any(map(self.is_running, instances)):
-                del self._seeds[launch]
+                del self._seeds[key]
                 seeds.close()
 
 

@@ -254,7 +254,18 @@ class Gce:
     def _make(self, zone: str, name: str, properties: dict[str, Any]) -> None:
         start = f"https://www.googleapis.com/compute/v1/projects/{PROJECT}/zones/{zone}"
         number = next(self._ids)
-        interfaces = [{**each, "networkIP": "10.0.0.2"} for each in properties["networkInterfaces"]]
+        place = f"{len(self.instances) // 250}.{len(self.instances) % 250 + 2}"
+        interfaces = [
+            {
+                **each,
+                "networkIP": f"10.0.{place}",
+                "accessConfigs": [
+                    {**access, "natIP": f"203.0.{place}"}
+                    for access in each.get("accessConfigs", ())
+                ],
+            }
+            for each in properties["networkInterfaces"]
+        ]
         item = {
             **properties,
             "id": str(number),

@@ -56,6 +56,8 @@ class XmlHandler(Handler):
             raise Refusal(status=found.status, code=codes.get(found.status, "InternalError"))
         if self.command == "PUT":
             return 200, {}, b"<CopyObjectResult/>" if copied else b""
+        if self.command == "DELETE":
+            return 204, {}, b""
         headers = {each: found.headers[each] for each in PASSED if found.headers[each]}
         about = self.server.ask("GET", place).document
         made = datetime.fromisoformat(about["timeCreated"].replace("Z", "+00:00")).timestamp()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SHORT_LIVED = ("layers", "locks", "reports")
+SHORT_LIVED = ("launches", "layers", "locks", "reports")
 BASE_DAYS = 90
 LAYER_DAYS = 1
 OURS = "envboot-"

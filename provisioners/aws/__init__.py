@@ -47,7 +47,7 @@ class AwsProvisioner:
         self._records = Records((state or state_folder()) / "aws", "region")
         self._clients: dict[str | None, Clients] = {}
         self._plans: dict[object, Plan] = {}
-        self._starts: dict[str, Start] = {}
+        self._starts: dict[str, list[Start]] = {}
         self._started: dict[str, float] = {}
 
     def check(self, options: Options, *, by_role: bool = False) -> str | None:
@@ -120,37 +120,54 @@ class AwsProvisioner:
         clients = self.find_clients(plan.wish.region)
         # Before the first call: whatever ends this process, what it started can be found.
         self._records.write(request.launch, plan.region)
-        start = self._starts[request.launch] = Start(clients, plan, request, self._started)
+        # Of earlier calls for the same launch: not ours to end, whatever becomes of this one.
+        others = self._find_names(clients, request.launch) if request.first else set()
+        start = Start(clients, plan, request, self._started)
+        self._starts.setdefault(request.launch, []).append(start)
         try:
             start.run()
             if start.unknown:
-                self._end(clients, self._await_unknown(start, clients, request.launch))
+                self._end(clients, self._await_unknown(start, clients, request.launch, others))
             self._records.write(request.launch, plan.region, start.account)
         except BaseException as error:
             with defer_interrupts():
-                self._undo(start, clients, request.launch, error)
+                self._undo(start, clients, request, others, error)
             raise
         return [
             to_instance(found, launch=request.launch, region=plan.region)
             for found in start.started.values()
         ]
 
-    def _undo(self, start: Start, clients: Clients, launch: str, why: BaseException) -> None:
-        """End all that a launch has started, and what it may have started unanswered."""
+    def _undo(
+        self,
+        start: Start,
+        clients: Clients,
+        request: Request,
+        others: set[str],
+        why: BaseException,
+    ) -> None:
+        """End all that a call has started, and what it may have started unanswered."""
         told: tuple[str, ...] = (f"Ended because of: {why!r}",)
         if isinstance(why, EnvbootError):
             told = (f"Ended because of: {why.message}", *why.causes)
         try:
             self._end(clients, start.started)
             if start.unknown:
-                self._end(clients, self._await_unknown(start, clients, launch))
+                self._end(clients, self._await_unknown(start, clients, request.launch, others))
         except ProvisionError as error:
             causes = (*error.causes, *told)
             raise ProvisionError(error.message, causes=causes, hint=error.hint) from why
         start.started.clear()
-        self._records.remove(launch)
+        if not request.first:
+            self._records.remove(request.launch)
 
-    def _await_unknown(self, start: Start, clients: Clients, launch: str) -> set[str]:
+    def _find_names(self, clients: Clients, launch: str) -> set[str]:
+        """Return the ids of a launch's instances."""
+        return {instance.name for instance in self._look(clients, [launch])[launch]}
+
+    def _await_unknown(
+        self, start: Start, clients: Clients, launch: str, others: set[str]
+    ) -> set[str]:
         """Return the ids of what a call has started whose answer did not arrive."""
         from provisioners.aws.errors import FAULTS
         from provisioners.aws.machines import find_tagged
@@ -165,7 +182,7 @@ class AwsProvisioner:
                 )
                 hint = f"End it when it does: `envboot terminate {launch}`"
                 raise ProvisionError(told.message, causes=told.causes, hint=hint) from error
-            new = {item["InstanceId"] for item in found} - start.started.keys()
+            new = {item["InstanceId"] for item in found} - start.started.keys() - others
             if len(new) >= start.unknown or time.monotonic() > end:
                 self._started.update(dict.fromkeys(new, time.monotonic()))
                 return new
@@ -249,9 +266,9 @@ class AwsProvisioner:
             raise clients.explain(error, message) from error
         seen = {}
         for launch in launches:
-            start = self._starts.get(launch)
             known = {item["InstanceId"]: item for item in found.get(launch, ())}
-            fresh = dict(start.started) if start else {}
+            starts = self._starts.get(launch, ())
+            fresh = {name: item for start in starts for name, item in start.started.items()}
             shown = {name: item for name, item in fresh.items() if self._is_new(name)} | known
             seen[launch] = [
                 to_instance(item, launch=launch, region=clients.region) for item in shown.values()
@@ -354,8 +371,7 @@ class AwsProvisioner:
     def _drop_ended(self, clients: Clients, launches: set[str], ended: set[str]) -> None:
         """Remove the records of launches that have no other instances left."""
         for launch in launches:
-            start = self._starts.get(launch)
-            if start:
+            for start in self._starts.get(launch, ()):
                 for name in ended & start.started.keys():
                     del start.started[name]
             try:

@@ -90,6 +90,8 @@ def to_instance(found: dict[str, Any], *, launch: str, region: str) -> Instance:
         name=found["InstanceId"],
         launch=launch,
         details={name: value for name, value in details.items() if value},
+        address=found.get("PrivateIpAddress") or None,
+        public_address=found.get("PublicIpAddress") or None,
     )
 
 
@@ -97,7 +99,8 @@ def to_state(found: dict[str, Any]) -> State:
     """Return how an instance is, in EC2's own words."""
     word = found["State"]["Name"]
     if word in ALIVE:
-        return State(alive=True, word=word)
+        public = found.get("PublicIpAddress") or None
+        return State(alive=True, word=word, public_address=public)
     told = found.get("StateReason", {})
     reason = told.get("Message") or found.get("StateTransitionReason") or None
     explained = _REASONS.get(told.get("Code", ""))

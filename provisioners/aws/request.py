@@ -80,14 +80,16 @@ def find_root_size(plan: Plan, room: int) -> int:
 
 
 def compose_run(
-    plan: Plan, attempt: Attempt, *, launch: str, user_data: bytes, room: int
+    plan: Plan, attempt: Attempt, *, launch: str, user_data: bytes, room: int, first: int = 0
 ) -> dict[str, Any]:
     """Return the arguments of one RunInstances.
 
     The token makes EC2 answer a repeated call with what the first one started (EC2 API
     Reference, "Ensuring idempotency"; at most 64 ASCII characters). boto3 encodes user-data.
+    `first` is how many instances of the launch were started before.
     """
-    token = hashlib.sha256(f"{launch}/{attempt.number}".encode()).hexdigest()
+    start = f"{launch}/{first}" if first else launch
+    token = hashlib.sha256(f"{start}/{attempt.number}".encode()).hexdigest()
     return {
         **_compose(plan, launch, room=room, market=attempt.market, subnet=attempt.place.subnet),
         "MinCount": attempt.least,

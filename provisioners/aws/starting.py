@@ -120,6 +120,7 @@ class Start:
             launch=self._request.launch,
             user_data=self._request.user_data,
             room=self._request.room,
+            first=self._request.first,
         )
         for pause in (*PAUSES, None):
             error = self._call(arguments, attempt)

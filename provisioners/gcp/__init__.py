@@ -116,15 +116,15 @@ class GcpProvisioner:
             start.run()
         except BaseException as error:
             with defer_interrupts():
-                self._undo(start, request.launch, error)
+                self._undo(start, request, error)
             raise
         return [
             to_instance(found, launch=request.launch, project=plan.project)
             for found in start.started.values()
         ]
 
-    def _undo(self, start: Start, launch: str, why: BaseException) -> None:
-        """End all that a launch has started."""
+    def _undo(self, start: Start, request: Request, why: BaseException) -> None:
+        """End all that a start has started."""
         told: tuple[str, ...] = (f"Ended because of: {why!r}",)
         if isinstance(why, EnvbootError):
             told = (f"Ended because of: {why.message}", *why.causes)
@@ -133,7 +133,8 @@ class GcpProvisioner:
         except ProvisionError as error:
             causes = (*error.causes, *told)
             raise ProvisionError(error.message, causes=causes, hint=error.hint) from why
-        self._records.remove(launch)
+        if not request.first:
+            self._records.remove(request.launch)
 
     def states(self, instances: Sequence[Instance]) -> dict[str, State]:
         """Return how each instance is, in Compute Engine's own words.

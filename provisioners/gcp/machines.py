@@ -49,28 +49,41 @@ def to_instance(found: compute_v1.Instance, *, launch: str, project: str) -> Ins
 
     A host's name may be given again, an id never.
     """
-    interface = next(iter(found.network_interfaces), None)
-    access = next(iter(interface.access_configs), None) if interface else None
-    inside = interface.network_i_p if interface else ""
+    inside, outside = _find_addresses(found)
     details = {
         "host": found.name,
         "type": found.machine_type.rpartition("/")[2],
         "zone": found.zone.rpartition("/")[2],
         "market": "spot" if found.scheduling.provisioning_model == "SPOT" else "standard",
-        "address": (access.nat_i_p if access else "") or inside,
+        "address": outside or inside,
         "project": project,
     }
     return Instance(
         name=str(found.id),
         launch=launch,
         details={name: value for name, value in details.items() if value},
+        address=inside or None,
+        public_address=outside or None,
     )
+
+
+def _find_addresses(found: compute_v1.Instance) -> tuple[str, str]:
+    """Return where an instance is reached in its network, and outside; empty where it is not."""
+    interface = next(iter(found.network_interfaces), None)
+    if interface is None:
+        return "", ""
+    access = next(iter(interface.access_configs), None)
+    return interface.network_i_p, access.nat_i_p if access else ""
 
 
 def to_state(found: compute_v1.Instance) -> State:
     """Return how an instance is, in Compute Engine's own words."""
-    reason = found.status_message or None
-    return State(alive=found.status in ALIVE, word=found.status, reason=reason)
+    return State(
+        alive=found.status in ALIVE,
+        word=found.status,
+        reason=found.status_message or None,
+        public_address=_find_addresses(found)[1] or None,
+    )
 
 
 def find_preempted(clients: Clients, zone: str, name: str) -> bool:

@@ -60,7 +60,8 @@ class Start:
         self._clients = clients
         self._plan = plan
         self._request = request
-        self._hosts = [name_instance(request.launch, number) for number in range(request.count)]
+        numbers = range(request.first, request.first + request.count)
+        self._hosts = [name_instance(request.launch, number) for number in numbers]
         self._metadata = compose_metadata(
             request.user_data,
             cloud_init=plan.wish.has_cloud_init,
@@ -104,6 +105,11 @@ class Start:
                 return
         raise self._explain(refusals)
 
+    def _words(self) -> list[object]:
+        """Return what no other start has in its request ids."""
+        first = self._request.first
+        return [self._request.launch, *([first] if first else [])]
+
     def _missing(self) -> list[str]:
         return [host for host in self._hosts if host not in self.started]
 
@@ -135,7 +141,7 @@ class Start:
         request = {
             "project": self._plan.project,
             "zone": attempt.zone,
-            "request_id": make_request_id(self._request.launch, attempt.number),
+            "request_id": make_request_id(*self._words(), attempt.number),
             "bulk_insert_instance_resource_resource": body,
         }
         try:
@@ -202,10 +208,11 @@ class Start:
         return found
 
     def _find(self) -> list[Any]:
-        """Return all instances of the launch that are not on their way out."""
+        """Return all instances of this start that are not on their way out."""
         launch = self._request.launch
         found = find_labelled(self._clients, [launch]).get(launch, [])
-        return [item for item in found if item.status not in ENDING]
+        ours = set(self._hosts)
+        return [item for item in found if item.name in ours and item.status not in ENDING]
 
     def _collect(self, attempt: Attempt) -> None:
         """Take up what an attempt has started."""

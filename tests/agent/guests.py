@@ -122,6 +122,7 @@ def make_launch(
     layer: Path | None = None,
     seconds: int = 600,
     auth: Auth = Auth.URLS,
+    seats: int | None = None,
 ) -> Launch:
     """Publish as the client does; the manifest travels in user-data."""
     manifest = manifest or make_manifest(parts)
@@ -134,6 +135,7 @@ def make_launch(
         cache=cache,
         environment={},
         auth=auth,
+        seats=seats,
     )
     del grants["manifest"]
     return Launch(

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from bootstrap.config import S3Settings, Settings
 from bootstrap.doctor import Check, check_store
 from bootstrap.publish import Auth, read_reports
+from bootstrap.seats import Seat, clear_secrets, key_secret, write_seats
 from bootstrap.store.lifecycle import make_rules
+from provisioners import Instance
 from provisioners.aws.request import compose_template
 from provisioners.aws.templates import put_template
 from tests.agent.guests import SITE, make_launch, make_layer, make_manifest
@@ -89,6 +91,7 @@ def publish(
     *,
     wheels: int | None = None,
     settings: S3Settings | None = None,
+    seats: int | None = None,
 ) -> Launch:
     """Put what machines need into the bucket, a layer too; `wheels` are how many, else all."""
     folder = world.folder / f"layer-{secrets.token_hex(4)}"
@@ -97,8 +100,26 @@ def publish(
     world.sign_in(who)
     with world.open_store(settings) as store:
         return make_launch(
-            world.parts, store, world.folder / "cache", manifest=manifest, layer=path, auth=auth
+            world.parts,
+            store,
+            world.folder / "cache",
+            manifest=manifest,
+            layer=path,
+            auth=auth,
+            seats=seats,
         )
+
+
+def give_seats(world: World, who: Identity) -> None:
+    """Give a machine a seat with a secret, and remove that."""
+    name = f"machine-{secrets.token_hex(4)}"
+    instances = [Instance(name=name, launch="launch")]
+    seats = [Seat(0, secret={"KEY": "x"})]
+    world.sign_in(who)
+    with world.open_store() as store:
+        write_seats(store, name, 0, instances, seats=seats, seconds=60, auth=Auth.URLS)
+        clear_secrets(store, name, [name])
+        assert store.find(key_secret(name, name)) is None
 
 
 def publish_again(world: World, who: Identity) -> None:

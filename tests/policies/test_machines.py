@@ -13,6 +13,8 @@ import pytest
 
 from bootstrap.config import S3Settings
 from bootstrap.publish import Auth
+from bootstrap.seats import Seat, write_seats
+from provisioners import Instance
 from tests.agent.guests import Guest
 from tests.boot.metadata import serve_metadata
 from tests.policies import steps
@@ -34,8 +36,15 @@ GRANTS = [*list_grants(read_policy("builder"))]
 
 @pytest.fixture
 def launch(world: World) -> Launch:
-    """A launch by role, whose objects a key of KMS encrypts."""
-    return steps.publish(world, world.helper, Auth.ROLE, settings=S3Settings(kms_key=KEY))
+    """A launch by role, whose objects a key of KMS encrypts; its machines have seats."""
+    settings = S3Settings(kms_key=KEY)
+    made = steps.publish(world, world.helper, Auth.ROLE, settings=settings, seats=0)
+    instances = [Instance(name=f"machine-{number}", launch="launch") for number in range(9)]
+    seats = [Seat(number, secret={"KEY": "a secret"}) for number in range(9)]
+    with world.open_store(settings) as store:
+        write_seats(store, "launch", 0, instances, seats=seats, seconds=60, auth=Auth.ROLE)
+    made.config["command"] = ["sh", "-c", 'test "$KEY" = "a secret"']
+    return made
 
 
 @contextmanager
@@ -59,9 +68,11 @@ def machine(world: World, launch: Launch, who: Identity) -> Iterator[Guest]:
 
 
 def live(world: World, launch: Launch, who: Identity, *, age: float = 0.0) -> Guest:
-    """Let a machine boot, publish, and renew what is `age` seconds older than it is."""
+    """Let a machine boot, run its command, publish, and renew what is `age` seconds older than it
+    is."""
     with machine(world, launch, who) as guest:
         guest.boot()
+        assert guest.agent("run") == 0
         world.account.age = age
         guest.publish()
         world.account.age = 0.0

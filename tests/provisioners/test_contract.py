@@ -35,7 +35,7 @@ class Case:
     options: Options = field(default_factory=dict)
     wrong: Options | None = None
 
-    def start(self, count: int = 2, launch: str = LAUNCH) -> list[Instance]:
+    def start(self, count: int = 2, launch: str = LAUNCH, first: int = 0) -> list[Instance]:
         return self.provisioner.start(
             Request(
                 launch=launch,
@@ -43,6 +43,7 @@ class Case:
                 user_data=SLEEPER,
                 fixed_prefix=False,
                 options=self.options,
+                first=first,
             )
         )
 
@@ -141,6 +142,36 @@ def test_what_is_ended_is_dead_and_listed_no_more(case: Case) -> None:
     assert case.again().instances() == []
     assert not made.states([second])[second.name].alive
     made.terminate([first, second])
+
+
+def test_one_launch_may_be_started_in_several_calls(case: Case) -> None:
+    made = case.provisioner
+    first = case.start(2)
+    second = case.start(1, first=2)
+    started = [*first, *second]
+    assert len({instance.name for instance in started}) == 3
+    assert {each.name for each in made.instances(LAUNCH)} == {each.name for each in started}
+    assert all(state.alive for state in made.states(started).values())
+    made.terminate(second)
+    assert {each.name for each in made.instances(LAUNCH)} == {each.name for each in first}
+    assert all(state.alive for state in made.states(first).values())
+
+
+def test_each_instance_tells_its_own_address_or_none_has_one(case: Case) -> None:
+    made = case.provisioner
+    started = [*case.start(2), *case.start(1, first=2)]
+    addresses = {instance.address for instance in started}
+    if case.provisioner.name == "qemu":
+        # Each is behind a network of its own.
+        assert addresses == {None}
+        return
+    assert len(addresses - {None}) == 3
+    listed = {each.name: each.address for each in case.again().instances(LAUNCH)}
+    assert listed == {each.name: each.address for each in started}
+    public = {state.public_address for state in made.states(started).values()}
+    # Only a cloud's can be reached from elsewhere.
+    assert (None not in public) == (made.role is not None)
+    assert not public & addresses or public == {None}
 
 
 def test_a_state_of_what_nobody_knows_is_an_end(case: Case) -> None:

@@ -159,6 +159,7 @@ def test_a_key_that_could_leave_the_bucket_is_refused(store: Store, key: str) ->
         lambda: store.renew(key),
         lambda: store.sign_get(key, 60),
         lambda: store.sign_put(key, 60),
+        lambda: store.sign_delete(key, 60),
         lambda: store.sign_post(key + "/", 60, 10),
     ):
         with pytest.raises(StoreError, match="Cannot use the key"):

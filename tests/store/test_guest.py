@@ -106,6 +106,28 @@ def test_a_url_for_reading_permits_nothing_else(store: Store, method: str) -> No
     assert store.read("key") == DATA
 
 
+@pytest.mark.parametrize("method", ["PUT", "HEAD", "GET"])
+def test_a_url_for_removing_permits_nothing_else(store: Store, method: str) -> None:
+    store.create("key", DATA)
+    url = store.sign_delete("key", 60)
+    body = b"overwritten" if method == "PUT" else None
+    headers = store.sign_put("key", 60).headers if method == "PUT" else {}
+    assert ask(method, url, body=body, headers=headers).status in (refusal(store), 403, 501)
+    assert store.read("key") == DATA
+
+
+def test_a_url_for_removing_removes_one_object_and_no_other(store: Store) -> None:
+    for key in ("a/key ü", "other"):
+        store.create(key, DATA)
+    url = store.sign_delete("a/key ü", 60)
+    for wrong in (tampered(url), lengthened(url), url.replace("/a/key", "/a/other")):
+        assert ask("DELETE", wrong).status in (refusal(store), 403)
+    assert ask("DELETE", url).status == 204
+    assert [each.key for each in store.list("")] == ["other"]
+    # Google says that it is gone, S3 that it is as it should be.
+    assert ask("DELETE", url).status in (204, 404)
+
+
 def test_signatures_expire(store: Store) -> None:
     store.create("key", DATA)
     get, put = store.sign_get("key", 1), store.sign_put("new", 1)

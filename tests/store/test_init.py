@@ -96,6 +96,7 @@ def test_a_new_bucket_is_private_encrypted_and_tidied(
     assert lives == {
         "team/one/layers/": 1,
         "team/one/locks/": 1,
+        "team/one/launches/": 1,
         "team/one/reports/": 1,
         "team/one/base/": 90,
     }
@@ -138,8 +139,8 @@ def test_what_others_have_set_is_kept(
         outcomes(capsys, f"s3://{bucket}/{prefix}", "--tls-only")
     rules = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
     assert [rule["ID"] for rule in rules if not rule["ID"].startswith("envboot-")] == ["theirs"]
-    assert len([rule for rule in rules if rule["ID"].startswith("envboot-one/")]) == 5
-    assert len([rule for rule in rules if rule["ID"].startswith("envboot-two/")]) == 5
+    assert len([rule for rule in rules if rule["ID"].startswith("envboot-one/")]) == 6
+    assert len([rule for rule in rules if rule["ID"].startswith("envboot-two/")]) == 6
     merged = json.loads(client.get_bucket_policy(Bucket=bucket)["Policy"])
     assert merged["Id"] == "mine"
     assert [each["Sid"] for each in merged["Statement"]] == ["theirs", "EnvbootTlsOnly"]

@@ -286,7 +286,7 @@ def test_nothing_comes_in(story: Story) -> None:
 def test_the_role_reads_creates_and_nothing_else(story: Story, name: str) -> None:
     statements = story.seen["role"]["PolicyDocument"]["Statement"]
     arn = f"arn:aws:s3:::envs-of-{name}"
-    folders = ("base", "environments", "layers", "packages", "tools")
+    folders = ("base", "environments", "launches", "layers", "packages", "tools")
     publish = [] if name == "aws-existing-bucket" else [f"{arn}/envboot/base/*"]
     assert {each["Sid"]: _listed(each["Resource"]) for each in statements} == {
         "Read": sorted(f"{arn}/envboot/{folder}/*" for folder in folders),

@@ -13,7 +13,7 @@ data "aws_iam_policy_document" "guest" {
   statement {
     sid       = "Read"
     actions   = ["s3:GetObject"]
-    resources = [for folder in ["base", "environments", "layers", "packages", "tools"] : "${local.bucket_arn}/${local.root}${folder}/*"]
+    resources = [for folder in ["base", "environments", "launches", "layers", "packages", "tools"] : "${local.bucket_arn}/${local.root}${folder}/*"]
   }
 
   # With this S3 may say that a key is missing, where it would say that it is forbidden.

@@ -1,7 +1,12 @@
 locals {
   # What nobody needs after a day, and bases, which clients renew while they are used.
   lives = merge(
-    { layers = var.layer_expiration_days, locks = 1, reports = var.report_expiration_days },
+    {
+      launches = var.report_expiration_days
+      layers   = var.layer_expiration_days
+      locks    = 1
+      reports  = var.report_expiration_days
+    },
     var.base_expiration_days == null ? {} : { base = var.base_expiration_days },
   )
 }

@@ -2,7 +2,7 @@ locals {
   bucket  = var.create_bucket ? google_storage_bucket.this[0].name : var.bucket_name
   objects = "projects/_/buckets/${var.bucket_name}/objects/${local.root}"
 
-  readable  = ["base", "environments", "layers", "packages", "tools"]
+  readable  = ["base", "environments", "launches", "layers", "packages", "tools"]
   creatable = concat(["reports"], var.allow_publish ? ["base"] : [])
 }
 

@@ -37,7 +37,9 @@ def make_attempt(market: str = "on-demand", *, number: int = 1) -> Attempt:
     return Attempt(place=PLACES[0], market=market, least=3, most=3, number=number)
 
 
-def make_request(launch: str = LAUNCH, *, count: int = 1, room: int = 0, **options: Any) -> Request:
+def make_request(
+    launch: str = LAUNCH, *, count: int = 1, room: int = 0, first: int = 0, **options: Any
+) -> Request:
     """Return what a launch would ask for."""
     return Request(
         launch=launch,
@@ -46,4 +48,5 @@ def make_request(launch: str = LAUNCH, *, count: int = 1, room: int = 0, **optio
         fixed_prefix=True,
         room=room,
         options={name.replace("_", "-"): value for name, value in options.items()},
+        first=first,
     )

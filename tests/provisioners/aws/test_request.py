@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -173,13 +174,21 @@ def test_a_profile_goes_by_its_name_or_its_arn() -> None:
 def test_the_token_is_the_same_for_the_same_call_and_another_for_the_next() -> None:
     plan = make_plan()
     tokens = [
-        compose_run(plan, make_attempt(number=number), launch=launch, user_data=USER_DATA, room=0)[
-            "ClientToken"
-        ]
-        for number, launch in ((1, "a"), (1, "a"), (2, "a"), (1, "b"))
+        compose_run(
+            plan,
+            make_attempt(number=number),
+            launch=launch,
+            user_data=USER_DATA,
+            room=0,
+            first=first,
+        )["ClientToken"]
+        for number, launch, first in (
+            *((1, "a", 0), (1, "a", 0), (2, "a", 0), (1, "b", 0)),
+            *((1, "a", 1), (1, "a", 11), (2, "a", 1)),
+        )
     ]
-    assert tokens[0] == tokens[1]
-    assert len(set(tokens)) == 3
+    assert tokens[0] == tokens[1] == hashlib.sha256(b"a/1").hexdigest()
+    assert len(set(tokens)) == 6
     assert all(len(token) <= 64 and token.isascii() for token in tokens)
 
 

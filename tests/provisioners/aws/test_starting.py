@@ -298,6 +298,21 @@ class TestAnswers:
         (ended,) = ec2.actions("TerminateInstances")
         assert "InstanceId.3" in ended
 
+    def test_what_earlier_calls_for_the_launch_have_started_runs_on(
+        self, ec2: Ec2, aws: AwsProvisioner, no_pauses: None
+    ) -> None:
+        first = {instance.name for instance in aws.start(make_request(count=2))}
+        ec2.strike("RunInstances", "lose the answer", times=99)
+        with pytest.raises(ProvisionError, match="Failed to start 3"):
+            aws.start(make_request(count=3, first=2))
+        assert {found["InstanceId"] for found in ec2.alive(LAUNCH)} == first
+        assert {instance.name for instance in aws.instances()} == first
+        # Another process, and a launch of which it has not seen the start.
+        other = AwsProvisioner(aws._records._folder.parent)
+        with pytest.raises(ProvisionError, match="Failed to start 1"):
+            other.start(make_request(first=5))
+        assert {found["InstanceId"] for found in ec2.alive(LAUNCH)} == first
+
     def test_one_that_was_lost_and_then_refused_may_have_started_all_the_same(
         self, ec2: Ec2, aws: AwsProvisioner, no_pauses: None
     ) -> None:

@@ -23,7 +23,9 @@ LAUNCH = "20261124-120000-ab12"
 GIB = 1 << 30
 
 
-def make_request(count: int = 1, *, room: int = 0, launch: str = LAUNCH, **options: Any) -> Request:
+def make_request(
+    count: int = 1, *, room: int = 0, launch: str = LAUNCH, first: int = 0, **options: Any
+) -> Request:
     return Request(
         launch=launch,
         count=count,
@@ -32,6 +34,7 @@ def make_request(count: int = 1, *, room: int = 0, launch: str = LAUNCH, **optio
         fixed_prefix=False,
         room=room,
         options={name.replace("_", "-"): value for name, value in options.items()},
+        first=first,
     )
 
 
@@ -198,6 +201,22 @@ def test_what_was_started_without_an_answer_is_found_and_ended(
         gcp.start(make_request(2))
     assert gce.alive() == []
     assert len(gce.actions("instances.delete")) == 2
+
+
+def test_what_earlier_calls_for_the_launch_have_started_runs_on(
+    gce: Gce, gcp: GcpProvisioner
+) -> None:
+    first = {instance.name for instance in gcp.start(make_request(2))}
+    gce.strike("instances.bulkInsert", lost=True, times=9)
+    with pytest.raises(ProvisionError, match="Failed to start 2"):
+        gcp.start(make_request(2, first=2))
+    assert len(gce.actions("instances.delete")) == 2
+    assert {instance.name for instance in gcp.instances()} == first
+    gcp.start(make_request(1, first=4))
+    identities = {
+        query["requestId"][0] for action, query, _ in gce.calls if action == "instances.bulkInsert"
+    }
+    assert len(identities) == 3
 
 
 def test_an_interrupt_leaves_nothing_though_the_operation_goes_on(

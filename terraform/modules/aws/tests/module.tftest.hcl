@@ -125,7 +125,7 @@ run "machines_only_read_and_report" {
   assert {
     condition = tomap({ for each in data.aws_iam_policy_document.guest.statement : each.sid => sort(each.resources) }) == tomap({
       Create      = tolist(["arn:aws-cn:s3:::team-envs/envboot/reports/*"])
-      Read        = tolist([for folder in ["base", "environments", "layers", "packages", "tools"] : "arn:aws-cn:s3:::team-envs/envboot/${folder}/*"])
+      Read        = tolist([for folder in ["base", "environments", "launches", "layers", "packages", "tools"] : "arn:aws-cn:s3:::team-envs/envboot/${folder}/*"])
       TellMissing = tolist(["arn:aws-cn:s3:::team-envs"])
     })
     error_message = "These and no others."
