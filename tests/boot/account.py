@@ -16,8 +16,9 @@ import boto3
 
 from tests.agent.proxy import running
 from tests.agent.role.gate import Gate
-from tests.boot.cloud import Cloud, open_cloud
+from tests.boot.cloud import Cloud, boot_in_nspawn, open_cloud
 from tests.boot.environment import make_environment
+from tests.boot.vpc import inside_vpc
 from tests.channel import ensure_channel
 from tests.ec2 import REGION, run_ec2_server
 from tests.index import serve_folder
@@ -48,15 +49,19 @@ class Account:
 
     def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run `envboot …`; it must end with `code`."""
-        done = subprocess.run(
-            [*ENVBOOT, *words],
-            env=self.variables,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=self.timeout,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*ENVBOOT, *words],
+                env=self.variables,
+                cwd=self.folder,
+                capture_output=True,
+                text=True,
+                timeout=self.timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            said = b"".join([error.stdout or b"", error.stderr or b""]).decode(errors="replace")
+            raise AssertionError(f"{error}\n{said}") from None
         assert self.cloud.failures == []
         assert done.returncode == code, done.stdout + done.stderr
         return done
@@ -83,11 +88,13 @@ def open_account(
     make_booter: Callable[[tuple[int, ...], Callable[[], dict[str, str]]], Booter],
     *,
     loopback: str = "127.0.0.1",
+    make: Callable[..., Path] = make_environment,
 ) -> Iterator[Account]:
     """Make the account with everything in it, until the end.
 
     `make_booter` is given the ports that machines must reach, and what makes a role's credentials.
-    `loopback` is an address of this network by which guests and the user reach it alike.
+    `loopback` is an address of this network by which guests and the user reach it alike; `make`
+    is `make_environment` or one that is called as it is.
     """
     with ExitStack() as stack:
         channel = stack.enter_context(serve_folder(ensure_channel().folder))
@@ -113,7 +120,7 @@ def open_account(
         def run(words: list[str]) -> None:
             subprocess.run(words, env=variables, cwd=folder, check=True)
 
-        prefix = make_environment(folder, channel, run, loopback=loopback)
+        prefix = make(folder, channel, run, loopback=loopback)
         ports = (urlsplit(channel).port or 80, urlsplit(s3.endpoint).port or 80, gate.server_port)
         booter = make_booter(ports, lambda: gate.issue(3600))
         cloud = stack.enter_context(open_cloud(ec2.upstream, booter))
@@ -125,6 +132,27 @@ def open_account(
             cloud=cloud,
             loopback=loopback,
         )
+
+
+@contextmanager
+def open_vpc_account(
+    root: Path, folder: Path, *, make: Callable[..., Path] = make_environment
+) -> Iterator[Account]:
+    """Make an account in a VPC: its instances, all that they reach, and this thread as the user.
+
+    Machines have the addresses that the API tells and run until it ends them.
+    """
+    # Inside there is no network to download anything from.
+    ensure_channel()
+    with (
+        inside_vpc() as vpc,
+        open_account(
+            folder,
+            lambda ports, role: boot_in_nspawn(root, folder / "machines", ports, role, vpc=vpc),
+            make=make,
+        ) as account,
+    ):
+        yield account
 
 
 def make_role(api: str) -> None:

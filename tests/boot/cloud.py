@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from mypy_boto3_ec2 import EC2Client
 
+    from tests.boot.vpc import Vpc
+
 LONGEST = 600
 """Seconds after which a machine that is not terminated has hung."""
 
@@ -36,8 +38,10 @@ LONGEST = 600
 class Booter(Protocol):
     """Boots one machine and stays until it has ended, or `ended` is set."""
 
-    def __call__(self, instance: str, user_data: bytes, *, role: str | None, ended: Event) -> None:
-        """`role` is the name of the instance's role."""
+    def __call__(
+        self, instance: str, user_data: bytes, *, role: str | None, address: str, ended: Event
+    ) -> None:
+        """`role` is the name of the instance's role, `address` its private one."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -79,11 +83,12 @@ class Cloud:
         user_data = base64.b64decode(answer["UserData"]["Value"])
         self.user_data[instance] = user_data
         role = self._find_role(description["ReservationId"])
+        address = description["PrivateIpAddress"]
         ended = Event()
 
         def run() -> None:
             try:
-                self.booter(instance, user_data, role=role, ended=ended)
+                self.booter(instance, user_data, role=role, address=address, ended=ended)
             except BaseException as error:
                 self.failures.append(error)
 
@@ -129,17 +134,30 @@ def open_cloud(endpoint: str, booter: Booter) -> Iterator[Cloud]:
 
 
 def boot_in_nspawn(
-    root: Path, folder: Path, ports: tuple[int, ...], credentials: Callable[[], dict[str, str]]
+    root: Path,
+    folder: Path,
+    ports: tuple[int, ...],
+    credentials: Callable[[], dict[str, str]],
+    *,
+    vpc: Vpc | None = None,
 ) -> Booter:
-    """Return a booter of containers whose own EC2 datasource finds everything."""
+    """Return a booter of containers whose own EC2 datasource finds everything.
 
-    def run(instance: str, user_data: bytes, *, role: str | None, ended: Event) -> None:
+    With a `vpc` they have the private addresses that the API tells, and run until it ends them;
+    else each is alone, and ends when it has done what there is to do.
+    """
+
+    def run(
+        instance: str, user_data: bytes, *, role: str | None, address: str, ended: Event
+    ) -> None:
         spec = Spec(
             user_data=user_data,
             datasource="ec2",
             instance=instance,
             ports=ports,
             role=(role, credentials()) if role else None,
+            network=(vpc, address) if vpc else None,
+            stays=vpc is not None,
         )
         with boot(instance, spec, root=root, folder=folder / instance) as machine:
             attend(instance, machine.process, folder / instance / "console.txt", ended)
@@ -156,7 +174,9 @@ def boot_in_qemu(image: Path, folder: Path, credentials: Callable[[], dict[str, 
     metadata service's address, and IMDSv2, without which there is nothing, on port 80.
     """
 
-    def run(instance: str, user_data: bytes, *, role: str | None, ended: Event) -> None:
+    def run(
+        instance: str, user_data: bytes, *, role: str | None, address: str, ended: Event
+    ) -> None:
         here = folder / instance
         here.mkdir(parents=True)
         make_overlay(image, find_format(image), here / "disk.qcow2")
@@ -184,7 +204,8 @@ def _qemu(image: Path, folder: Path) -> list[str]:
         folder,
         seed="",
         memory="2048",
-        cpus="2",
+        # One: under emulation it is the processors' waiting for each other that may go wrong.
+        cpus="1",
         accelerate=can_accelerate(),
         kernel=kernel_beside(image),
     )

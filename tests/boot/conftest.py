@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.boot.account import open_vpc_account
+from tests.boot.dask_environment import ensure_dask_wheels, make_dask_environment
 from tests.boot.root import ensure_root
 from tests.channel import CACHE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.boot.account import Account
 
 NEEDED = ("ip", "mmdebstrap", "setpriv", "systemd-nspawn", "unshare")
 
@@ -24,3 +29,11 @@ def root() -> Path:
     if missing or os.geteuid() != 0:
         pytest.skip(f"a boot needs root and {', '.join(NEEDED)}; missing: {missing}")
     return ensure_root(CACHE)
+
+
+@pytest.fixture
+def dask_account(root: Path, tmp_path: Path) -> Iterator[Account]:
+    """An account in a VPC, with the test as its user, whose environment has Dask and `shop`."""
+    ensure_dask_wheels()
+    with open_vpc_account(root, tmp_path, make=make_dask_environment) as opened:
+        yield opened

@@ -155,9 +155,16 @@ def make_environment(
     # What the guest calls this machine's loopback.
     for record in (prefix / "conda-meta").glob("*.json"):
         record.write_text(record.read_text().replace("127.0.0.1", loopback))
-    micromamba = {"version": "2.8.1", "url": channel.micromamba.as_uri()}
-    micromamba["sha256"] = channel.micromamba_sha256
-    lines = [f"{name} = {json.dumps(value)}" for name, value in micromamba.items()]
-    settings = "\n".join(["[tool.envboot.tools.micromamba]", *lines])
-    (folder / "pyproject.toml").write_text(settings + "\n")
+    uv = channel.wheels["uv"]
+    (folder / "pyproject.toml").write_text(
+        render_tool("micromamba", "2.8.1", channel.micromamba, channel.micromamba_sha256)
+        + render_tool("uv", uv.version, uv.path, uv.sha256)
+    )
     return prefix
+
+
+def render_tool(name: str, version: str, path: Path, sha256: str) -> str:
+    """Return a tool's pin, as settings have it, to a file of this machine."""
+    pin = {"version": version, "url": path.as_uri(), "sha256": sha256}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in pin.items()]
+    return "\n".join([f"[tool.envboot.tools.{name}]", *lines, ""])

@@ -22,6 +22,8 @@ from tests.boot.network import Forwarder, Namespace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.boot.vpc import Vpc
+
 DONE = 77
 """The exit code of a machine whose collector came to its end."""
 COLLECTED = "var/lib/envboot-test"
@@ -63,6 +65,8 @@ class Spec:
         leaves: what Google's metadata server has beside a machine's own (`gce`).
         require_token: whether its metadata service insists on IMDSv2 (`ec2`).
         instance: its instance id; else one that is made of its name.
+        network: the VPC that it is in, and its address there; else it has no link.
+        stays: run until it is ended, as a cloud's machine does, and collect nothing.
     """
 
     user_data: bytes
@@ -75,6 +79,8 @@ class Spec:
     leaves: dict[str, str | Callable[[], str]] = field(default_factory=dict)
     require_token: bool = False
     instance: str | None = None
+    network: tuple[Vpc, str] | None = None
+    stays: bool = False
 
 
 class Report:
@@ -176,6 +182,9 @@ def boot(name: str, spec: Spec, *, root: Path, folder: Path) -> Iterator[Machine
         namespace = Namespace(*addresses)
         undo.callback(namespace.close)
         undo.callback(Forwarder(namespace, spec.ports).close)
+        if spec.network:
+            vpc, address = spec.network
+            undo.enter_context(vpc.joined(namespace, address))
         metadata = server = None
         if spec.datasource == "ec2":
             metadata = MetadataServer(
@@ -184,6 +193,7 @@ def boot(name: str, spec: Spec, *, root: Path, folder: Path) -> Iterator[Machine
                 user_data=spec.user_data,
                 role=spec.role,
                 require_token=spec.require_token,
+                address=spec.network[1] if spec.network else None,
             )
             undo.callback(metadata.close)
         elif spec.datasource != "nocloud":
@@ -250,6 +260,8 @@ def _write_files(name: str, spec: Spec, root: Path, upper: Path) -> None:
         file = upper / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
+    if spec.stays:
+        return
     wants = upper / "etc/systemd/system/multi-user.target.wants/envboot-test.service"
     wants.parent.mkdir(parents=True, exist_ok=True)
     wants.symlink_to("/etc/systemd/system/envboot-test.service")

@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from tests.boot.vpc import find_mac
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -32,6 +34,7 @@ class MetadataServer:
         role: name and credentials document of the instance's role, None for no role.
         require_token: answer 401 to IMDSv1, as `HttpTokens=required` does. (cloud-init
             inside a container asks by IMDSv1 only.)
+        address: the instance's private address, which its link has; None where it has no link.
 
     `tree` may be changed while it serves: a role, a notice. `refusal` is a status to answer
     everything with, 403 as `HttpEndpoint=disabled` does.
@@ -45,8 +48,9 @@ class MetadataServer:
         user_data: bytes,
         role: tuple[str, dict[str, str]] | None = None,
         require_token: bool = False,
+        address: str | None = None,
     ) -> None:
-        self.tree = _leaves(instance, role)
+        self.tree = _leaves(instance, role, address)
         self.user_data = user_data
         self.require_token = require_token
         self.refusal: int | None = None
@@ -92,18 +96,21 @@ def serve_metadata() -> Iterator[tuple[MetadataServer, str]]:
         server.close()
 
 
-def _leaves(instance: str, role: tuple[str, dict[str, str]] | None) -> dict[str, str]:
+def _leaves(
+    instance: str, role: tuple[str, dict[str, str]] | None, address: str | None
+) -> dict[str, str]:
     identity = {"instanceId": instance, "region": REGION, "availabilityZone": REGION + "a"}
+    address, mac = (address, find_mac(address)) if address else ("127.0.0.1", MAC)
     leaves = {
         "meta-data/ami-id": "ami-0123456789abcdef0",
         "meta-data/hostname": f"{instance}.internal",
         "meta-data/instance-id": instance,
         "meta-data/instance-type": "m6i.large",
         "meta-data/local-hostname": f"{instance}.internal",
-        "meta-data/local-ipv4": "127.0.0.1",
-        f"meta-data/network/interfaces/macs/{MAC}/device-number": "0",
-        f"meta-data/network/interfaces/macs/{MAC}/local-ipv4s": "127.0.0.1",
-        f"meta-data/network/interfaces/macs/{MAC}/mac": MAC,
+        "meta-data/local-ipv4": address,
+        f"meta-data/network/interfaces/macs/{mac}/device-number": "0",
+        f"meta-data/network/interfaces/macs/{mac}/local-ipv4s": address,
+        f"meta-data/network/interfaces/macs/{mac}/mac": mac,
         "meta-data/placement/availability-zone": REGION + "a",
         "meta-data/placement/region": REGION,
         "meta-data/services/domain": "amazonaws.com",

@@ -13,9 +13,10 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
 _NEWNET = 0x40000000
+_HERE = "/proc/thread-self/ns/net"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _T = TypeVar("_T")
 _Carry: TypeAlias = "Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]"
@@ -36,7 +37,7 @@ class Namespace:
             subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
             for address in addresses:
                 subprocess.run(["ip", "address", "add", address, "dev", "lo"], check=True)
-            return os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+            return os.open(_HERE, os.O_RDONLY)
 
         self.descriptor = _in_thread(make)
 
@@ -53,6 +54,17 @@ class Namespace:
             return function()
 
         return _in_thread(enter)
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Have this thread inside until the end, and every thread and process it starts there."""
+        before = os.open(_HERE, os.O_RDONLY)
+        try:
+            _check(_LIBC.setns(self.descriptor, _NEWNET))
+            yield
+        finally:
+            _check(_LIBC.setns(before, _NEWNET))
+            os.close(before)
 
     def listen(self, host: str, port: int) -> socket.socket:
         """Return a listening socket inside; this process uses it from where it is."""
