@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bootstrap.errors import EnvbootError, ProvisionError
 from provisioners import State, defer_interrupts, state_folder
 from provisioners.faults import Fault, raise_faults
-from provisioners.gcp.options import OPTIONS, PLATFORM, read_wish
+from provisioners.gcp.options import OPTIONS, PLATFORM, check_role, read_wish
 from provisioners.records import FRESH, Records
 
 if TYPE_CHECKING:
@@ -56,15 +56,8 @@ class GcpProvisioner:
             ProvisionError: as `check` does.
         """
         wish, faults = read_wish(options)
-        if by_role and not wish.service_account:
-            faults.append(
-                Fault(
-                    message="Expected a service account, whose token the machines ask with, "
-                    "found none",
-                    hint="Name one with `--service-account`, or let them have signed URLs: "
-                    "`--auth urls`",
-                )
-            )
+        if by_role:
+            faults += check_role(wish)
         key = (wish, by_role)
         if key not in self._plans or faults:
             from provisioners.gcp.lookup import look_up
