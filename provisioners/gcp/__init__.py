@@ -172,7 +172,7 @@ class GcpProvisioner:
             return read_console(clients, target.zone, target.host)
         except FAULTS as error:
             message = f"Failed to read the console of `{target.host}` ({instance.name})"
-            raise explain(error, message) from error
+            raise explain(error, message, clients.credentials) from error
 
     def instances(self, launch: str | None = None) -> list[Instance]:
         """Return the instances of a launch, or of all that were made from this machine.
@@ -227,7 +227,7 @@ class GcpProvisioner:
             return find_labelled(clients, launches)
         except FAULTS as error:
             message = f"Failed to ask {PLATFORM} in `{clients.project}` for instances"
-            raise explain(error, message) from error
+            raise explain(error, message, clients.credentials) from error
 
     def terminate(self, instances: Sequence[Instance], *, keep: bool = False) -> None:
         """End the instances, whose disks go with them.

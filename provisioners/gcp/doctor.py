@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from google.auth.exceptions import GoogleAuthError
+
 from bootstrap.doctor import Check
 from bootstrap.errors import ProvisionError, name_some
 from provisioners.gcp.clients import RETRY, TIMEOUT
-from provisioners.gcp.errors import FAULTS, tell
+from provisioners.gcp.errors import FAULTS, explain, find_status, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,12 +92,15 @@ def _check_permissions(clients: Clients, plan: Plan) -> Check:
     try:
         allowed = set(clients.find_allowed(needed))
     except FAULTS as error:
-        return Check(
-            name=name,
-            status="skipped",
-            detail=f"Nobody tells: {tell(error)}",
-            hint="`gcloud services enable cloudresourcemanager.googleapis.com` lets them be asked",
-        )
+        told = explain(error, "Nobody tells", clients.credentials)
+        if find_status(error) == 401 or isinstance(error, GoogleAuthError):
+            return _failed(name, told)
+        hint = told.hint
+        if find_status(error) == 403:
+            enable = "gcloud services enable cloudresourcemanager.googleapis.com"
+            hint = f"`{enable}` lets them be asked"
+        detail = f"Nobody tells: {told.causes[0]}"
+        return Check(name=name, status="skipped", detail=detail, hint=hint)
     denied = [permission for permission in needed if permission not in allowed]
     # A shared VPC's subnet, and the right to use it, are another project's.
     if plan.subnet and not plan.subnet.startswith(f"projects/{plan.project}/"):

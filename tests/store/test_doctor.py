@@ -151,7 +151,7 @@ def test_a_missing_object_that_is_answered_as_a_forbidden_one_is_a_warning(
 def test_a_missing_bucket_is_told_how_to_be_made(s3_bucket: str) -> None:
     checks = examine(f"s3://{s3_bucket}-none/team")
     assert failed(checks) == ["bucket"]
-    assert f"envboot store init s3://{s3_bucket}-none" in str(checks["bucket"].hint)
+    assert f"envboot store init s3://{s3_bucket}-none/team`" in str(checks["bucket"].hint)
     assert checks["objects"].status == "skipped"
 
 
