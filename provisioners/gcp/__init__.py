@@ -229,6 +229,10 @@ class GcpProvisioner:
             message = f"Failed to ask {PLATFORM} in `{clients.project}` for instances"
             raise explain(error, message, clients.credentials) from error
 
+    def forget(self, launch: str) -> None:
+        """Remove the record of a launch that is over."""
+        self._records.remove(launch)
+
     def terminate(self, instances: Sequence[Instance], *, keep: bool = False) -> None:
         """End the instances, whose disks go with them.
 
@@ -291,11 +295,11 @@ class GcpProvisioner:
             if not {str(item.id) for item in rest} - self._ended:
                 self._records.remove(launch)
 
-    def doctor(self, options: Options, *, by_role: bool = False) -> Iterator[Check]:
-        """Check everything that a launch with these options asks of Google; starts nothing."""
+    def doctor(self, options: Options, *, by_role: bool = False, count: int = 1) -> Iterator[Check]:
+        """Check everything that such a launch of `count` asks of Google; starts nothing."""
         from provisioners.gcp.doctor import check_gcp
 
-        return check_gcp(self, options, by_role=by_role)
+        return check_gcp(self, options, by_role=by_role, count=count)
 
     def _by_project(self, instances: Iterable[Instance]) -> dict[str | None, list[Instance]]:
         found: dict[str | None, list[Instance]] = {}

@@ -57,7 +57,7 @@ def find_needed(plan: Plan) -> list[str]:
 
 
 def check_gcp(
-    provisioner: GcpProvisioner, options: Options, *, by_role: bool = False
+    provisioner: GcpProvisioner, options: Options, *, by_role: bool = False, count: int = 1
 ) -> Iterator[Check]:
     """Check everything that a launch with these options asks of Google, in its order."""
     from provisioners.gcp.options import read_wish
@@ -78,7 +78,7 @@ def check_gcp(
     detail = f"`{kind}` ({plan.platform}) with `{plan.image.path}` in {zones}"
     yield Check(name="gcp options", status="ok", detail=detail)
     yield _check_permissions(clients, plan)
-    yield _check_quota(clients, plan)
+    yield _check_quota(clients, plan, count)
 
 
 def _failed(name: str, error: ProvisionError) -> Check:
@@ -115,8 +115,8 @@ def _check_permissions(clients: Clients, plan: Plan) -> Check:
     return Check(name=name, status="ok", detail=f"Has all {len(needed)} that a launch needs")
 
 
-def _check_quota(clients: Clients, plan: Plan) -> Check:
-    """Compare the region's quota of processors with what one instance takes of it.
+def _check_quota(clients: Clients, plan: Plan, count: int) -> Check:
+    """Compare the region's quota of processors with what so many instances take of it.
 
     Newer families have quotas of their own, which this list does not show.
     """
@@ -145,7 +145,7 @@ def _check_quota(clients: Clients, plan: Plan) -> Check:
         return Check(name=name, status="skipped", detail=f"`{metric}` is not told")
     left, each = int(quota.limit - quota.usage), max(types.guest_cpus, 1)
     detail = f"`{quota.metric}` in `{plan.region}` has {left} left, for {left // each} instances"
-    if left < each:
+    if left < each * count:
         return Check(
             name=name,
             status="failed",

@@ -127,7 +127,10 @@ def test_the_doctor_names_every_permission_that_lacks(gce: Gce, gcp: GcpProvisio
         "May not `compute.instances.create`, `compute.subnetworks.useExternalIp`"
     )
     assert checks["gcp quota"].detail == "`CPUS` in `europe-west4` has 20 left, for 5 instances"
+    many = {check.name: check for check in gcp.doctor({}, count=6)}
+    assert many["gcp quota"].status == "failed"
     gce.denied.clear()
+    assert {check.status for check in gcp.doctor({}, count=5)} == {"ok"}
     assert {check.status for check in gcp.doctor({})} == {"ok"}
     assert gce.alive() == []
 
