@@ -113,8 +113,8 @@ def _list_bucket(url: str, *, past: bool, as_json: bool) -> None:
     click.echo("\n".join(console.columns([head, *rows], right=(2, 3))))
     if not all(known.is_over for known in launches):
         click.echo(
-            f"\nhint: `envboot status LAUNCH --store {url}` shows how one is, `envboot terminate "
-            f"LAUNCH --store {url}` ends it",
+            f"\nhint: `envboot status LAUNCH --store={url}` shows how one is, `envboot terminate "
+            f"LAUNCH --store={url}` ends it",
             err=True,
         )
 

@@ -57,7 +57,7 @@ def test_a_bucket_tells_which_launches_are_not_over(orphan: Orphan) -> None:
     assert orphan.run("ls", store=False) == ("", "")
     out, err = orphan.run("ls")
     assert out.splitlines()[1].split()[:3] == [LAUNCH, "gcp", "2"]
-    assert f"`envboot terminate LAUNCH --store {orphan.url}` ends it" in err
+    assert f"`envboot terminate LAUNCH --store={orphan.url}` ends it" in err
     _, err = orphan.run("status", "20200101-000000-abcd", code=Exit.USAGE)
     assert "`envboot ls --store URL` those of a bucket" in err
     out, _ = orphan.run("status", LAUNCH)
