@@ -106,6 +106,7 @@ def launch(
 
     Raises:
         UsageError: the provisioner's instances are of another platform than the one wanted.
+        StoreError: the bucket is not there, or refuses.
         GuestError: an instance did not become ready; its own reason is in the causes.
         CommandError: the command failed on an instance.
     """
@@ -245,6 +246,9 @@ def _place(provisioner: Provisioner, store: Store, order: Order) -> Selection:
             f"`{provisioner.name}`",
             hint="Take a bucket of the same cloud, or signed URLs: `--auth urls`",
         )
+    if provisioner.guest_loopback is None:
+        # A bucket that is not there, or that nobody signs for, is no use to scan anything for.
+        store.check(signs=order.auth is Auth.URLS)
     platform = provisioner.check(order.options, by_role=order.auth is Auth.ROLE)
     return order.selection.placed(platform)
 

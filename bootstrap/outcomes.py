@@ -62,6 +62,17 @@ class Outcome:
         return all(event in self.reports for event in wanted)
 
 
+def find_named(name: str, instances: Sequence[Instance]) -> list[Instance]:
+    """Return the instance of that name, else the one that has it as its host or address.
+
+    None where several have: an address inside a network may be given to more than one.
+    """
+    if exact := [each for each in instances if each.name == name]:
+        return exact
+    told = [each for each in instances if name in map(each.details.get, ("host", "address"))]
+    return told if len(told) == 1 else []
+
+
 def raise_failures(
     provisioner: Provisioner | None, outcomes: Sequence[Outcome], *, hint: str | None = None
 ) -> None:

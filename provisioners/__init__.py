@@ -147,6 +147,9 @@ class Provisioner(Protocol):
         With `launch` the instances of that one, wherever it was started from.
         """
 
+    def forget(self, launch: str) -> None:
+        """Look no more for instances of a launch that is over, as when it was ended elsewhere."""
+
     def terminate(self, instances: Sequence[Instance], *, keep: bool = False) -> None:
         """End the instances; with `keep`, leave their folders or disks behind.
 

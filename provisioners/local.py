@@ -186,6 +186,10 @@ class LocalProvisioner:
             return f"`{instance.folder}` has been removed"
         return text
 
+    def forget(self, launch: str) -> None:
+        """Do nothing: what is over has left no record but its folder."""
+        del launch
+
     def terminate(self, instances: Sequence[Instance], *, keep: bool = False) -> None:
         """End every process of the instances, politely first, and remove their folders."""
         # Of a process in the midst of `exec` neither command nor environment can be read.

@@ -233,6 +233,10 @@ class QemuProvisioner:
         file = instance.folder / "console.txt" if instance.folder else None
         return file.read_text(errors="replace") if file and file.exists() else ""
 
+    def forget(self, launch: str) -> None:
+        """Do nothing: what is over has left no record but its folder."""
+        del launch
+
     def terminate(self, instances: Sequence[Instance], *, keep: bool = False) -> None:
         """End the virtual machines; with `keep`, leave their disks and consoles behind."""
         for end in (signal.SIGTERM, signal.SIGKILL):

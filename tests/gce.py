@@ -22,7 +22,7 @@ from tests.gce_api import Gce as Gce
 from tests.gce_shapes import RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
     from pathlib import Path
 
 
@@ -35,7 +35,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if parts.path == "/token":
                 made: dict[str, Any] = {"access_token": "a-token", "expires_in": 3600}
-            elif not _is_signed_in(self.headers.get("Authorization", "")):
+            elif not _is_signed_in(self.headers.get("Authorization", ""), self.gce.tokens):
                 raise RefusedError(401, "authError", "Invalid Credentials")
             elif parts.path.endswith(":testIamPermissions"):
                 wanted = json.loads(body)["permissions"]
@@ -64,10 +64,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def _is_signed_in(header: str) -> bool:
-    """Whether it is our token, or, as the clients prefer it, a statement of the key's owner."""
+def _is_signed_in(header: str, tokens: Container[str]) -> bool:
+    """Whether it is a good token, or, as the clients prefer it, a statement of the key's owner."""
     kind, _, token = header.partition(" ")
-    if kind != "Bearer" or token == "a-token":
+    if kind != "Bearer" or token in tokens:
         return kind == "Bearer"
     told: Any = jwt
     try:

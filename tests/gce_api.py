@@ -33,7 +33,7 @@ from tests.gce_shapes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
     from pathlib import Path
 
 PROJECT, REGION = "team-project-42", "europe-west4"
@@ -58,7 +58,8 @@ class Gce:
     """What there is, what was asked, and what goes wrong.
 
     `room` is how many instances a zone has room for, by market; `slow` how many looks an
-    operation takes; `linger` seconds for which an ended instance is still shown.
+    operation takes; `linger` seconds for which an ended instance is still shown. `tokens` are
+    those that it takes.
     """
 
     endpoint: str
@@ -74,6 +75,7 @@ class Gce:
     used: set[str] = field(default_factory=set)
     calls: list[tuple[str, dict[str, Any], dict[str, Any]]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    tokens: Container[str] = ("a-token",)
     slow: int = 0
     linger: float = 0.0
     _ids: Iterator[int] = field(default_factory=lambda: count(4_000_000_000_000_000_001))

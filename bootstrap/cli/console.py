@@ -57,6 +57,14 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def age(seconds: float) -> str:
+    """Return `5 m`, `2 h` or `3 d` for what is that old."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit}"
+    return f"{max(int(seconds), 0)} s"
+
+
 def count_files(sizes: Sequence[int]) -> str:
     """Return `2 files, 1.2 kB` for files of those sizes."""
     total = sum(sizes)
@@ -78,7 +86,12 @@ def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list
 
 def print_json(document: Any) -> None:
     """Print a document on stdout, two-space indented, keys in the order given."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    click.echo(to_json(document))
+
+
+def to_json(document: Any) -> str:
+    """Return a document as `--json` shows it, without the last line's end."""
+    return json.dumps(document, indent=2, ensure_ascii=False)
 
 
 @contextlib.contextmanager

@@ -45,9 +45,17 @@ class Doctor(click.Command):
     help="The bucket: `s3://bucket/prefix`, `gs://bucket/prefix` or `file:///folder`."
     "  [default: `tool.envboot.store`, else a folder of this user]",
 )
+@click.option(
+    "--count",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="For how many instances a quota of the platform must be enough.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document.")
 def command(
-    *, provisioner: str | None, own: tuple[str, ...], store: str | None, as_json: bool
+    *, provisioner: str | None, own: tuple[str, ...], store: str | None, count: int, as_json: bool
 ) -> None:
     """Try every permission that launches need in the bucket, and explain what fails.
 
@@ -57,14 +65,14 @@ def command(
     settings = read_settings(Path.cwd())
     made = load_provisioner(provisioner) if provisioner else None
     known = own_options(made) if made else ()
-    options = read_own_options(provisioner or "local", known, list(own))
+    options = read_own_options(f"envboot doctor {provisioner or ''}".rstrip(), known, list(own))
     if made:
         options = add_settings(made.name, known, options, settings)
     url = store or default_store(settings)
     checks = []
     if not as_json:
         click.echo(f"{url}\n")
-    for check in _check(url, settings, made, options):
+    for check in _check(url, settings, made, options, count=count):
         checks.append(check)
         if not as_json:
             _print(check)
@@ -84,14 +92,14 @@ def command(
 
 
 def _check(
-    url: str, settings: Settings, provisioner: Provisioner | None, options: Options
+    url: str, settings: Settings, provisioner: Provisioner | None, options: Options, *, count: int
 ) -> Iterator[Check]:
     yield from check_store(url, settings, lambda: datetime.now(timezone.utc))
     if provisioner:
         doctor = getattr(provisioner, "doctor", None)
         if doctor:
             own = {k: v for k, v in options.items() if k not in ("auth", "on-interruption")}
-            yield from doctor(own, by_role=options.get("auth") == "role")
+            yield from doctor(own, by_role=options.get("auth") == "role", count=count)
         else:
             words = "It has nothing to check"
             yield Check(name=provisioner.name, status="skipped", detail=words)

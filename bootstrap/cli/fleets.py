@@ -16,6 +16,7 @@ from provisioners import load_provisioner, provisioner_names, state_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from bootstrap.config import Settings
     from bootstrap.fleet import Fleet
 
 
@@ -61,6 +62,13 @@ def looks_at_launch(function: Callable[..., None]) -> Callable[..., None]:
     return LAUNCH(STORE(function))
 
 
+def choose_url(store: str | None, settings: Settings) -> str:
+    """Return the bucket that is asked: the one that is given, else the project's or the user's."""
+    from bootstrap.cli.launch import default_store
+
+    return store or default_store(settings)
+
+
 @contextlib.contextmanager
 def open_fleet(launch: str | None, store: str | None) -> Iterator[Fleet]:
     """Find a launch by its name, the newest from here without one, and open its bucket.
@@ -68,7 +76,6 @@ def open_fleet(launch: str | None, store: str | None) -> Iterator[Fleet]:
     Raises:
         UsageError: neither this machine nor the bucket knows it.
     """
-    from bootstrap.cli.launch import default_store
     from bootstrap.config import read_settings
     from bootstrap.fleet import Fleet, read_end, read_record
     from bootstrap.store import open_store
@@ -77,19 +84,20 @@ def open_fleet(launch: str | None, store: str | None) -> Iterator[Fleet]:
     if launch is None and not records:
         raise UsageError(
             "Expected the name of a launch: none was made from here",
-            hint="Name one of another machine, and its bucket: "
-            "`envboot status LAUNCH --store s3://bucket/prefix`",
+            hint="`envboot ls --store URL` lists those of a bucket, as `s3://bucket/prefix` or "
+            "`gs://bucket/prefix`; `--store` names it to this command, too",
         )
     record = next((r for r in reversed(records) if launch in (None, r.launch)), None)
     name = launch or records[-1].launch
     settings = read_settings(Path.cwd())
-    url = store or (record.store if record else default_store(settings))
+    url = store or (record.store if record else choose_url(None, settings))
     with open_store(url, settings=settings) as bucket:
         known = read_record(bucket, name)
         if record is None and known is None:
             raise UsageError(
                 f"Unknown launch `{name}` in `{url}`",
-                hint="`envboot ls --past` lists those from here; `--store URL` is another bucket",
+                hint="`envboot ls --past` lists those from here, `envboot ls --store URL` those of "
+                "a bucket",
             )
         about: dict[str, Any] = known or {}
         maker = record.provisioner if record else about.get("provisioner")
@@ -105,7 +113,10 @@ def open_fleet(launch: str | None, store: str | None) -> Iterator[Fleet]:
         )
         if provisioner:
             try:
-                fleet.add(provisioner.instances(name))
+                instances = provisioner.instances(name)
+                fleet.add(instances)
+                if fleet.end and not instances:
+                    provisioner.forget(name)
             except ProvisionError as error:
                 # The bucket alone tells most of it.
                 console.print_warning(f"{error.message}; only the bucket is asked")

@@ -165,7 +165,8 @@ def launch_on(
         raise UsageError(
             f"Cannot launch on `{provisioner.name}` with the bucket `{url}`",
             causes=("Its instances cannot reach a folder of this machine",),
-            hint="Give a bucket that they can reach, as in `--store s3://bucket/prefix`",
+            hint="Give a bucket that they can reach, as in `--store s3://bucket/prefix` or "
+            "`--store gs://bucket/prefix`",
         )
     order = Order(
         selection=selection,

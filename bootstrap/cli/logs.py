@@ -9,6 +9,7 @@ import click
 
 from bootstrap.cli.fleets import looks_at_launch, open_fleet
 from bootstrap.errors import UsageError, name_some
+from bootstrap.outcomes import find_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,14 +51,20 @@ def command(
 
 
 def choose(outcomes: list[Outcome], names: tuple[str, ...]) -> list[Outcome]:
-    """Return the named instances, all without a name; raises UsageError for an unknown one."""
-    known = {outcome.instance.name for outcome in outcomes}
-    if unknown := [name for name in names if name not in known]:
+    """Return the named instances, all without a name; raises UsageError for an unknown one.
+
+    An instance is named by its name or its host.
+    """
+    instances = [outcome.instance for outcome in outcomes]
+    named = {name: find_named(name, instances) for name in names}
+    if unknown := [name for name, found in named.items() if not found]:
+        known = sorted(instance.name for instance in instances)
         raise UsageError(
             f"Unknown instance {name_some(unknown)}",
-            hint=f"The launch has {name_some(sorted(known)) or 'none yet'}",
+            hint=f"The launch has {name_some(known) or 'none yet'}",
         )
-    return [outcome for outcome in outcomes if not names or outcome.instance.name in names]
+    wanted = {instance.name for found in named.values() for instance in found}
+    return [outcome for outcome in outcomes if not names or outcome.instance.name in wanted]
 
 
 def _print_consoles(fleet: Fleet, outcomes: Sequence[Outcome]) -> None:
@@ -69,4 +76,8 @@ def _print_consoles(fleet: Fleet, outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes:
         if len(outcomes) > 1:
             click.echo(f"==> {outcome.instance.name} <==")
-        click.echo(fleet.provisioner.console(outcome.instance), nl=False)
+        text = fleet.provisioner.console(outcome.instance)
+        if not text:
+            empty = f"the console of {outcome.instance.name} is empty so far"
+            click.echo(empty, err=True)
+        click.echo(text, nl=bool(text) and not text.endswith("\n"))

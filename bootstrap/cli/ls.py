@@ -1,7 +1,9 @@
-"""`envboot ls`: what was started from this machine and is still there."""
+"""`envboot ls`: what was started from this machine and is still there, or what a bucket knows."""
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +15,7 @@ from bootstrap.launches import read_records
 from provisioners import load_provisioner, provisioner_names, state_folder
 
 if TYPE_CHECKING:
+    from bootstrap.known import Known
     from provisioners import Instance, Provisioner
 
 
@@ -30,11 +33,26 @@ def find_instances() -> list[tuple[Provisioner, list[Instance]]]:
 
 
 @click.command("ls")
-@click.option("--past", is_flag=True, help="List the launches of the last 30 days instead.")
+@click.option(
+    "--past",
+    is_flag=True,
+    help="List the launches of the last 30 days instead; with `--store` those that are over, too.",
+)
+@click.option(
+    "--store",
+    metavar="URL",
+    help="List the launches that this bucket knows instead, wherever they were made.",
+)
 @JSON
-def command(*, past: bool, as_json: bool) -> None:
-    """List the instances that were started from here and not ended yet."""
-    if past:
+def command(*, past: bool, store: str | None, as_json: bool) -> None:
+    """List the instances that were started from here and not ended yet.
+
+    With `--store` the launches that a bucket knows and that are not over. A launch whose process
+    was killed is found so from anywhere, and ended with `envboot terminate LAUNCH --store URL`.
+    """
+    if store:
+        _list_bucket(store, past=past, as_json=as_json)
+    elif past:
         records = read_records(state_folder())
         if as_json:
             members = ("launch", "provisioner", "store")
@@ -42,7 +60,11 @@ def command(*, past: bool, as_json: bool) -> None:
         elif records:
             names = [(r.launch, r.provisioner, r.store) for r in records]
             click.echo("\n".join(console.columns([("LAUNCH", "PROVISIONER", "STORE"), *names])))
-        return
+    else:
+        _list_here(as_json=as_json)
+
+
+def _list_here(*, as_json: bool) -> None:
     found = []
     for provisioner, instances in find_instances():
         states = provisioner.states(instances)
@@ -68,3 +90,54 @@ def command(*, past: bool, as_json: bool) -> None:
         ]
         head = ("INSTANCE", "LAUNCH", "PROVISIONER", "STATE", "")
         click.echo("\n".join(console.columns([head, *rows])))
+
+
+def _list_bucket(url: str, *, past: bool, as_json: bool) -> None:
+    from bootstrap.config import read_settings
+    from bootstrap.known import read_launches
+    from bootstrap.store import open_store
+
+    with open_store(url, settings=read_settings(Path.cwd())) as bucket:
+        launches, left = read_launches(bucket, past=past)
+    if as_json:
+        console.print_json([_to_document(known) for known in launches])
+        return
+    if left:
+        console.print_warning(f"{left} older launches are left out")
+    if not launches:
+        click.echo("no launch there" if past else "no launch there that is not over", err=True)
+        return
+    now = datetime.now(timezone.utc)
+    rows = [_row(known, now) for known in launches]
+    head = ("LAUNCH", "PROVISIONER", "COUNT", "AGE", "")
+    click.echo("\n".join(console.columns([head, *rows], right=(2, 3))))
+    if not all(known.is_over for known in launches):
+        click.echo(
+            f"\nhint: `envboot status LAUNCH --store={url}` shows how one is, `envboot terminate "
+            f"LAUNCH --store={url}` ends it",
+            err=True,
+        )
+
+
+def _row(known: Known, now: datetime) -> tuple[str, ...]:
+    about = known.about or {}
+    end = known.end or {}
+    return (
+        known.launch,
+        str(about.get("provisioner", "-")),
+        str(about.get("count", "-")),
+        console.age((now - known.made).total_seconds()),
+        f"{end.get('why', 'over')}, at {end.get('time', '-')}" if known.is_over else "",
+    )
+
+
+def _to_document(known: Known) -> dict[str, object]:
+    about = known.about or {}
+    return {
+        "launch": known.launch,
+        "provisioner": about.get("provisioner"),
+        "count": about.get("count"),
+        "made": known.made.isoformat(),
+        "reported": len(known.instances),
+        "end": known.end,
+    }

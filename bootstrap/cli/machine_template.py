@@ -112,7 +112,7 @@ def read_order(
     if not store or store.startswith("file:"):
         raise UsageError(
             f"Expected a bucket that machines can reach, found {f'`{store}`' if store else 'none'}",
-            hint="Give one, as in `--store s3://bucket/prefix`",
+            hint="Give one, as in `--store s3://bucket/prefix` or `--store gs://bucket/prefix`",
         )
     return Order(
         name=name,

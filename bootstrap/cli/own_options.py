@@ -53,14 +53,13 @@ def _to_click(option: Option) -> Any:
     )
 
 
-def read_own_options(name: str, options: Sequence[Option], words: list[str]) -> Options:
-    """Read a command line of nothing but these options.
+def read_own_options(program: str, options: Sequence[Option], words: list[str]) -> Options:
+    """Read a command line of nothing but these options; `program` is what they stand behind.
 
     Raises:
         click.UsageError: there is anything else in it.
     """
     found: list[Options] = []
     reader: Any = takes_own_options(options)(lambda options: found.append(options))
-    program = f"envboot launch {name}"
-    click.command(name)(reader).main(words, prog_name=program, standalone_mode=False)
+    click.command(program)(reader).main(words, prog_name=program, standalone_mode=False)
     return found[0] if found else {}

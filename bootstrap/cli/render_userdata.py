@@ -39,7 +39,7 @@ _WATCHED = ("ec2", "ec2-base64", "terraform", "gce", "gce-startup-script")
 @click.option(
     "--store",
     metavar="URL",
-    help="The bucket, as in `s3://bucket/prefix`.",
+    help="The bucket, as in `s3://bucket/prefix` or `gs://bucket/prefix`.",
 )
 @click.option(
     "--auth",
@@ -116,12 +116,12 @@ def command(
             "Cannot use `--for terraform` without a bucket"
             if path == LaunchPath.TERRAFORM.value
             else "Cannot use `--auth role` without a bucket",
-            hint="Give one: `--store s3://bucket/prefix`",
+            hint=f"Give one: `--store {_like(path)}`",
         )
     if auth == "urls" and store and store.startswith("file:"):
         raise UsageError(
             f"Cannot sign URLs that outlive this command in `{store}`",
-            hint="Give a bucket that machines can reach, as in `--store s3://bucket/prefix`",
+            hint=f"Give a bucket that machines can reach, as in `--store {_like(path)}`",
         )
     if manifest:
         found, layer = find_manifest(manifest)
@@ -132,7 +132,7 @@ def command(
         names = ", ".join(f"`{project.name}`" for project in found.layer.projects) or "loose code"
         raise RenderError(
             f"Cannot carry the local layer ({names}) in user-data",
-            hint="Give a bucket for it: `--store s3://bucket/prefix`"
+            hint=f"Give a bucket for it: `--store {_like(path)}`"
             + ("" if found.layer.projects else ", or leave it here: `--no-loose`"),
         )
     grants = expiry = None
@@ -161,9 +161,15 @@ def command(
         if expiry.is_short:
             click.echo("\nhint: Let machines ask as their role: `--auth role`", err=True)
     if as_json:
-        console.print_json(to_json(document, path, used, found))
+        text = console.to_json(to_json(document, path, used, found))
+        _write(f"{text}\n".encode(), output)
     else:
-        _write(document, output)
+        _write(document.payload, output)
+
+
+def _like(path: str) -> str:
+    """Return an example of a bucket beside machines of a launch path."""
+    return f"{'gs' if LaunchPath(path).is_google else 's3'}://bucket/prefix"
 
 
 def _check(path: str, *, launch: str | None, watch: bool) -> None:
@@ -218,7 +224,8 @@ def _refuse_private(manifest: Manifest) -> None:
         raise RenderError(
             f"Cannot carry {len(private)} conda packages, which want a login, in user-data",
             causes=tuple(f"`{note.subject}`: {note.message}" for note in note_channels(private)),
-            hint="Give a bucket for them: `--store s3://bucket/prefix`",
+            hint="Give a bucket for them: `--store s3://bucket/prefix` or "
+            "`--store gs://bucket/prefix`",
         )
 
 
@@ -338,25 +345,25 @@ def _publish(
         return grants, store.limits(seconds) if auth == "urls" else None
 
 
-def _write(document: Document, output: str | None) -> None:
-    binary = document.payload[:2] == b"\x1f\x8b"
+def _write(data: bytes, output: str | None) -> None:
+    binary = data[:2] == b"\x1f\x8b"
     if output is None and binary and sys.stdout.isatty():
         raise UsageError(
             "Cannot write gzip to a terminal",
             hint="Write a file with `-o FILE`, or use `--for ec2-base64`",
         )
     if output is None or output == "-":
-        sys.stdout.buffer.write(document.payload)
+        sys.stdout.buffer.write(data)
         return
     target = Path(output)
     # Signed URLs are credentials: only the user may read them.
     new = target.with_name(target.name + ".new")
     try:
         if target.exists() and not target.is_file():
-            target.write_bytes(document.payload)  # A pipe or a device stays what it is.
+            target.write_bytes(data)  # A pipe or a device stays what it is.
             return
         new.touch(mode=0o600)
-        new.write_bytes(document.payload)
+        new.write_bytes(data)
         new.replace(target)
     except OSError as error:
         cause = error.strerror or str(error)

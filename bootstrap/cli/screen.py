@@ -14,6 +14,8 @@ from bootstrap.errors import name_some
 from bootstrap.outcomes import find_progress
 from bootstrap.output import Output
 
+EACH = 10
+"""Up to so many instances each one's stages are told where nobody watches; beyond, their counts."""
 SILENT = 150
 """Seconds after which people want to know why an instance says nothing."""
 
@@ -93,12 +95,19 @@ class Screen:
             text = f"{stage} {done >> 20} of {total >> 20} MB" if total else stage
             texts.append(text)
             name = outcome.instance.name
-            if self._stages.get(name) != stage and not self._is_terminal and not self._quiet:
-                self._stages[name] = stage
-                click.echo(f"{name}: {stage}", err=True)
+            if len(outcomes) <= EACH:
+                self._tell_stage(name, stage)
         counts = {text: texts.count(text) for text in texts}
-        many = [f"{number} {text}" for text, number in counts.items()]
-        self._show(texts[0] if len(texts) == 1 else ", ".join(many))
+        many = ", ".join(f"{number} {text}" for text, number in counts.items())
+        if len(outcomes) > EACH:
+            self._tell_stage(f"{len(outcomes)} instances", many)
+        self._show(texts[0] if len(texts) == 1 else many)
+
+    def _tell_stage(self, name: str, stage: str) -> None:
+        """Print where an instance is, or how many are where, where nobody watches."""
+        if self._stages.get(name) != stage and not self._is_terminal and not self._quiet:
+            self._stages[name] = stage
+            click.echo(f"{name}: {stage}", err=True)
 
     def _print_output(self, outcome: Outcome, is_one_of_many: bool) -> None:
         """Print what the command wrote since the last look, where it can be read from here."""

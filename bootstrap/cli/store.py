@@ -223,15 +223,8 @@ def rm(url: str, keys: tuple[str, ...], yes: bool) -> None:
 
 def render_listing(found: list[Stat], now: datetime) -> list[str]:
     """Return a line an object: age, size and key, in columns."""
-    rows = [(_age((now - s.modified).total_seconds()), _size(s.size), s.key) for s in found]
+    rows = [(console.age((now - s.modified).total_seconds()), _size(s.size), s.key) for s in found]
     return [f"{age:>5}  {size:>9}  {key}" for age, size, key in rows]
-
-
-def _age(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= length:
-            return f"{int(seconds // length)} {unit}"
-    return f"{max(int(seconds), 0)} s"
 
 
 def _size(count: float) -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bootstrap.cli.fleets import LAUNCHES, STORE, open_fleet
+from bootstrap.cli.fleets import LAUNCHES, STORE, choose_url, open_fleet
 from bootstrap.cli.ls import find_instances
 from bootstrap.errors import EnvbootError, ProvisionError, UsageError
+from bootstrap.outcomes import find_named
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from provisioners import Instance, Provisioner
 
 
@@ -20,10 +24,15 @@ if TYPE_CHECKING:
 @click.option("--all", "every", is_flag=True, help="End every launch that was made from here.")
 @STORE
 def command(launches: tuple[str, ...], *, every: bool, store: str | None) -> None:
-    """End the instances of launches, or single instances, by name."""
+    """End the instances of launches, or single instances.
+
+    A single one is named by its name or its host. One that was started elsewhere is found by its
+    name once it has reported; `--store` names the bucket of its launch.
+    """
     if bool(launches) == every:
         raise UsageError(
-            "Expected the names of launches, or `--all`", hint="`envboot ls` lists them"
+            "Expected the names of launches, or `--all`",
+            hint="`envboot ls` lists those from here, `envboot ls --store URL` those of a bucket",
         )
     failures: list[ProvisionError] = []
     for provisioner, instances in _find(launches, every=every, store=store):
@@ -55,23 +64,61 @@ def _note(launch: str, store: str | None) -> None:
 
 def _find(
     names: tuple[str, ...], *, every: bool, store: str | None
-) -> list[tuple[Provisioner, list[Instance]]]:
+) -> list[tuple[Provisioner, Sequence[Instance]]]:
     here = find_instances()
+    found: list[tuple[Provisioner, Sequence[Instance]]] = []
     if every:
-        return here
-    found = []
+        found += here
+        return found
     left = set(names)
     for provisioner, instances in here:
-        wanted = [i for i in instances if {i.name, i.launch} & set(names)]
-        left -= {name for i in wanted for name in (i.name, i.launch)}
+        wanted = []
+        for name in names:
+            ours = [each for each in instances if each.launch == name]
+            ours = ours or find_named(name, instances)
+            left -= {name} if ours else set()
+            wanted += [each for each in ours if each not in wanted]
         if wanted:
             found.append((provisioner, wanted))
     for name in sorted(left):
         # Made elsewhere, or over already: whoever knows the launch knows its instances.
-        with open_fleet(name, store) as fleet:
-            instances = fleet.provisioner.instances(name) if fleet.provisioner else []
-            if fleet.provisioner and instances:
-                found.append((fleet.provisioner, instances))
-            else:
-                click.echo(f"nothing of {name} is left", err=True)
+        try:
+            known = _find_launch(name, store)
+        except UsageError:
+            known = _find_single(name, store)
+            if known is None:
+                raise
+        if known:
+            found.append(known)
+        else:
+            click.echo(f"nothing of {name} is left", err=True)
     return found
+
+
+def _find_launch(name: str, store: str | None) -> tuple[Provisioner, Sequence[Instance]] | None:
+    """Return the instances of a launch, None where none is left.
+
+    Raises:
+        UsageError: nobody knows a launch of that name.
+    """
+    with open_fleet(name, store) as fleet:
+        instances = fleet.provisioner.instances(name) if fleet.provisioner else []
+        return (fleet.provisioner, instances) if fleet.provisioner and instances else None
+
+
+def _find_single(name: str, store: str | None) -> tuple[Provisioner, Sequence[Instance]] | None:
+    """Return a single instance of a launch that was made elsewhere, None where it is none."""
+    from bootstrap.config import read_settings
+    from bootstrap.known import find_holders, list_launches
+    from bootstrap.store import open_store
+
+    settings = read_settings(Path.cwd())
+    with open_store(choose_url(store, settings), settings=settings) as bucket:
+        known = [each for each in list_launches(bucket) if not each.is_over]
+    for launch in find_holders(known, name):
+        with open_fleet(launch, store) as fleet:
+            if fleet.provisioner:
+                found = find_named(name, fleet.provisioner.instances(launch))
+                if found:
+                    return fleet.provisioner, found
+    return None

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _OUTPUT = re.compile(r"-o|--?out(put|file|dir)?([-_].*)?")
 """Options that name what a command writes."""
 
+_PYTHON = re.compile(r"(.*/)?python[\d.]*")
+"""Python itself, whatever its version."""
+
 _EVERYWHERE = re.compile(r"/((bin|dev|etc|lib\d*|proc|run|sbin|sys|usr)(/.*)?|tmp|var/tmp)?")
 """What every Linux has, or may have: the word says no more than `/bin/sh` does."""
 
@@ -107,7 +110,29 @@ def place_words(
         elif not (value.startswith("/") and (is_here or _EVERYWHERE.fullmatch(value))):
             message = _explain(folder, path, has_place=place is not None)
             notes.append(Problem(subject=value, message=message))
+    if script := _find_missing(words, folder):
+        message = "Is not in this folder, and will not be on the machines: Python cannot run it"
+        notes.append(Problem(subject=script, message=message))
     return tuple(placed), tuple(notes)
+
+
+def _find_missing(words: Sequence[str], folder: Path) -> str | None:
+    """Return the script that Python is to run, where it is none of this folder's.
+
+    One with an absolute path may well be on the machines.
+    """
+    if not words or not _PYTHON.fullmatch(words[0]):
+        return None
+    rest = iter(words[1:])
+    for word in rest:
+        if word in ("-W", "-X"):
+            next(rest, None)
+        elif not word.startswith("-") or word in ("-", "-c", "-m"):
+            break
+    else:
+        return None
+    is_script = word.endswith(".py") and not word.startswith("/")
+    return word if is_script and not (folder / word).exists() else None
 
 
 def _may_be_a_name(code: Code, folder: Path, path: str, value: str) -> bool:

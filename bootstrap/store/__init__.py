@@ -111,6 +111,13 @@ class Store(Protocol):
 
     url: str
 
+    def check(self, *, signs: bool) -> None:
+        """Refuse a bucket that is not there; with `signs` also credentials that cannot sign.
+
+        It asks at most once for what a launch asks anyway. That this identity is not let is for
+        the launch itself to tell, which asks for more.
+        """
+
     def find(self, key: str) -> Stat | None:
         """Return what is known of one object, None where there is none."""
 

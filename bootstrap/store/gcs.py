@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -63,6 +64,22 @@ class GcsStore:
         trace: TracebackType | None,
     ) -> None:
         self.connection.client.close()
+
+    def check(self, *, signs: bool) -> None:
+        """Refuse a bucket that is not there; with `signs` also credentials that cannot sign.
+
+        Whether a person's can is seen before anybody is asked.
+        """
+        if signs:
+            with self._explained("sign for"):
+                _ = self.connection.signer
+        with self._explained("find"), contextlib.suppress(api.Forbidden):
+            self.connection.ensure_token()
+            prefix = f"{self._root}reports/"
+            found = self.connection.client.list_blobs(
+                self._bucket, prefix=prefix, max_results=1, retry=RETRY
+            )
+            next(iter(found), None)
 
     def find(self, key: str) -> Stat | None:
         """Return what is known of one object, None where there is none."""

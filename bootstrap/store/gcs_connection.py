@@ -10,13 +10,14 @@ from urllib.parse import urlsplit
 import google.auth
 import google.cloud.storage as storage
 import requests
-from google.api_core.exceptions import GoogleAPICallError
+from google.api_core.exceptions import GoogleAPICallError, RetryError
 from google.auth import compute_engine, credentials, iam, impersonated_credentials
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession, Request
 
 from bootstrap.config import GcsSettings
 from bootstrap.errors import StoreError, UsageError
+from bootstrap.google import name_kind
 from bootstrap.store.gcs_errors import SIGN_IN, SIGNERS, Place, explain
 
 if TYPE_CHECKING:
@@ -86,8 +87,15 @@ class Connection:
     @property
     def place(self) -> Place:
         """What errors are about."""
-        identity = self.identity if hasattr(self, "credentials") else None
-        return Place(bucket=self.name, kms_key=self.settings.kms_key, identity=identity)
+        # They are not there yet while their own finding fails.
+        has_any = hasattr(self, "credentials")
+        return Place(
+            bucket=self.name,
+            root=self.root,
+            kms_key=self.settings.kms_key,
+            identity=self.identity if has_any else None,
+            credentials=self.credentials if has_any else None,
+        )
 
     @property
     def signs_with_key(self) -> bool:
@@ -124,7 +132,10 @@ class Connection:
         if not email:
             raise StoreError(
                 f"Cannot sign URLs for `{self.url}`",
-                causes=(f"A private key signs, and these credentials have none: {_name(found)}",),
+                causes=(
+                    "A private key signs, and these credentials have none: they are "
+                    + name_kind(found),
+                ),
                 hint=SIGNERS,
             )
         return IamSigner(found, email)
@@ -134,9 +145,22 @@ class Connection:
         """Raise what Google's libraries and files raise as a `StoreError` that says what to do."""
         try:
             yield
-        except (GoogleAPICallError, GoogleAuthError, requests.RequestException, OSError) as error:
+        except (
+            GoogleAPICallError, RetryError, GoogleAuthError, requests.RequestException, OSError
+        ) as error:  # fmt: skip
+            # What was tried again in vain ends as an error of its own around the last one.
+            last = error.cause if isinstance(error, RetryError) else error
             target = f"{self.url}/{key}" if key else self.url
-            raise explain(error, f"Failed to {action} `{target}`", self.place) from error
+            raise explain(last, f"Failed to {action} `{target}`", self.place) from error
+
+    def ensure_token(self) -> None:
+        """Have a token, which is asked for once only: a request would try for half a minute.
+
+        Raises:
+            GoogleAuthError: none is given.
+        """
+        if not self.credentials.valid:
+            self.credentials.refresh(Request())
 
 
 class IamSigner(credentials.Signing):
@@ -160,11 +184,3 @@ class IamSigner(credentials.Signing):
     def signer(self) -> Any:
         """Google's own signer."""
         return self._signer
-
-
-def _name(found: credentials.Credentials) -> str:
-    """Say what kind of credentials these are."""
-    kind = type(found)
-    if kind.__module__ == "google.oauth2.credentials":
-        return "they are a user's own (`gcloud auth application-default login`)"
-    return f"`{kind.__module__}.{kind.__name__}`"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import requests
 from google.api_core import exceptions as api
@@ -11,6 +12,10 @@ from google.auth import exceptions as auth
 
 from bootstrap.agent import wire
 from bootstrap.errors import StoreError
+from bootstrap.google import explain_silence, tell_unreachable
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
 
 OBJECT_ADMIN = "roles/storage.objectAdmin"
 BUCKET_ADMIN = "roles/storage.admin"
@@ -72,19 +77,32 @@ _PERMISSION = re.compile(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """The bucket that errors are about, its KMS key, and who asks, where that is known."""
+    """The bucket that errors are about, its KMS key, and who asks, where that is known.
+
+    `root` is its prefix, empty or with a final slash.
+    """
 
     bucket: str
+    root: str = ""
     kms_key: str | None = None
     identity: str | None = None
+    credentials: Credentials | None = None
+
+    @property
+    def url(self) -> str:
+        """The bucket and its prefix."""
+        return f"gs://{self.bucket}/{self.root}".rstrip("/")
 
 
 def explain(error: Exception, message: str, place: Place) -> StoreError:
     """Return the error to show for one from Google's libraries, or from a local file."""
+    hint: str | None
     if isinstance(error, api.GoogleAPICallError):
         cause, hint = _from_service(error, place)
+    elif silence := explain_silence(error, place.credentials):
+        cause, hint = silence
     else:
-        cause = _first_line(str(error) or repr(error))
+        cause = tell_unreachable(error) or _first_line(str(error) or repr(error))
         hint = _find_hint(error)
     return StoreError(message, causes=(cause,), hint=hint)
 
@@ -110,7 +128,7 @@ def _from_service(error: api.GoogleAPICallError, place: Place) -> tuple[str, str
     if is_missing_bucket(error):
         return (
             f"Bucket `{place.bucket}` was not found",
-            f"Create it with `envboot store init gs://{place.bucket}`, or check its name",
+            f"Create it with `envboot store init {place.url}`, or check its name",
         )
     cause = f"{int(error.code or 0)}: {words}" if error.code else words
     if isinstance(error, api.Unauthorized):

@@ -68,6 +68,12 @@ class S3Store:
     ) -> None:
         self._client.close()
 
+    def check(self, *, signs: bool) -> None:
+        """Refuse a bucket that is not there; whoever may ask S3 at all can sign, too."""
+        del signs
+        with self._explained("find"):
+            self.connection.locate()
+
     def find(self, key: str) -> Stat | None:
         """Return what is known of one object, None where there is none."""
         with self._explained("read", key):

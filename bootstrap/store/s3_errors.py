@@ -192,7 +192,8 @@ def _from_service(error: ClientError, place: Place) -> tuple[str, str | None]:
         return (
             f"Bucket `{place.bucket}` was not found",
             (
-                f"Create it with `envboot store init s3://{place.bucket}`, or check its name and "
+                "Create it with `envboot store init "
+                f"{f's3://{place.bucket}/{place.root}'.rstrip('/')}`, or check its name and "
                 "`AWS_ENDPOINT_URL`"
             ),
         )

@@ -301,6 +301,10 @@ class AwsProvisioner:
             if record.account == account or (not record.account and record.age > UNANSWERED):
                 self._records.remove(record.launch)
 
+    def forget(self, launch: str) -> None:
+        """Remove the record of a launch that is over."""
+        self._records.remove(launch)
+
     def terminate(self, instances: Sequence[Instance], *, keep: bool = False) -> None:
         """End the instances, whose disks go with them.
 
@@ -381,11 +385,11 @@ class AwsProvisioner:
             if not rest - ended:
                 self._records.remove(launch)
 
-    def doctor(self, options: Options, *, by_role: bool = False) -> Iterator[Check]:
-        """Check everything that a launch with these options asks of AWS; starts nothing."""
+    def doctor(self, options: Options, *, by_role: bool = False, count: int = 1) -> Iterator[Check]:
+        """Check everything that such a launch of `count` asks of AWS; starts nothing."""
         from provisioners.aws.doctor import check_aws
 
-        return check_aws(self, options, by_role=by_role)
+        return check_aws(self, options, by_role=by_role, count=count)
 
     def _by_region(self, instances: Sequence[Instance]) -> dict[str | None, list[str]]:
         found: dict[str | None, list[str]] = {}

@@ -30,7 +30,7 @@ ALLOWED = ("DryRunOperation", "InvalidInstanceID.NotFound", "InvalidInstanceID.M
 
 
 def check_aws(
-    provisioner: AwsProvisioner, options: Options, *, by_role: bool = False
+    provisioner: AwsProvisioner, options: Options, *, by_role: bool = False, count: int = 1
 ) -> Iterator[Check]:
     """Check everything that a launch with these options asks of AWS, in its order."""
     wish, _ = read_wish(options)
@@ -57,7 +57,7 @@ def check_aws(
     yield _check_start(clients, plan)
     yield _check_on_nobody(clients, "aws terminate", clients.ec2.terminate_instances)
     yield _check_on_nobody(clients, "aws console", clients.ec2.get_console_output)
-    yield _check_quota(clients, plan)
+    yield _check_quota(clients, plan, count)
 
 
 def _failed(name: str, error: ProvisionError) -> Check:
@@ -156,8 +156,8 @@ def _check_on_nobody(clients: Clients, name: str, ask: Callable[..., Any]) -> Ch
     return Check(name=name, status="ok", detail=f"May `{action}`")
 
 
-def _check_quota(clients: Clients, plan: Plan) -> Check:
-    """Compare the account's quota with what one instance takes of it."""
+def _check_quota(clients: Clients, plan: Plan, count: int) -> Check:
+    """Compare the account's quota with what so many instances take of it."""
     market = "spot" if plan.wish.spot else "on-demand"
     quota, name = find_quota(plan.wish.instance_type, market), "aws quota"
     if quota.code is None:
@@ -172,7 +172,7 @@ def _check_quota(clients: Clients, plan: Plan) -> Check:
         return Check(name=name, status="skipped", detail=f"`{quota.name}` is not told: {told}")
     each = types[0]["VCpuInfo"]["DefaultVCpus"]
     detail = f"`{quota.name}` ({quota.code}) is {value} vCPUs, for {value // each} instances"
-    if value < each:
+    if value < each * count:
         return Check(
             name=name,
             status="failed",

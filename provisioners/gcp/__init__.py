@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bootstrap.errors import EnvbootError, ProvisionError
 from provisioners import State, defer_interrupts, state_folder
 from provisioners.faults import Fault, raise_faults
-from provisioners.gcp.options import OPTIONS, PLATFORM, read_wish
+from provisioners.gcp.options import OPTIONS, PLATFORM, check_role, read_wish
 from provisioners.records import FRESH, Records
 
 if TYPE_CHECKING:
@@ -56,15 +56,8 @@ class GcpProvisioner:
             ProvisionError: as `check` does.
         """
         wish, faults = read_wish(options)
-        if by_role and not wish.service_account:
-            faults.append(
-                Fault(
-                    message="Expected a service account, whose token the machines ask with, "
-                    "found none",
-                    hint="Name one with `--service-account`, or let them have signed URLs: "
-                    "`--auth urls`",
-                )
-            )
+        if by_role:
+            faults += check_role(wish)
         key = (wish, by_role)
         if key not in self._plans or faults:
             from provisioners.gcp.lookup import look_up
@@ -180,7 +173,7 @@ class GcpProvisioner:
             return read_console(clients, target.zone, target.host)
         except FAULTS as error:
             message = f"Failed to read the console of `{target.host}` ({instance.name})"
-            raise explain(error, message) from error
+            raise explain(error, message, clients.credentials) from error
 
     def instances(self, launch: str | None = None) -> list[Instance]:
         """Return the instances of a launch, or of all that were made from this machine.
@@ -235,7 +228,11 @@ class GcpProvisioner:
             return find_labelled(clients, launches)
         except FAULTS as error:
             message = f"Failed to ask {PLATFORM} in `{clients.project}` for instances"
-            raise explain(error, message) from error
+            raise explain(error, message, clients.credentials) from error
+
+    def forget(self, launch: str) -> None:
+        """Remove the record of a launch that is over."""
+        self._records.remove(launch)
 
     def terminate(self, instances: Sequence[Instance], *, keep: bool = False) -> None:
         """End the instances, whose disks go with them.
@@ -299,11 +296,11 @@ class GcpProvisioner:
             if not {str(item.id) for item in rest} - self._ended:
                 self._records.remove(launch)
 
-    def doctor(self, options: Options, *, by_role: bool = False) -> Iterator[Check]:
-        """Check everything that a launch with these options asks of Google; starts nothing."""
+    def doctor(self, options: Options, *, by_role: bool = False, count: int = 1) -> Iterator[Check]:
+        """Check everything that such a launch of `count` asks of Google; starts nothing."""
         from provisioners.gcp.doctor import check_gcp
 
-        return check_gcp(self, options, by_role=by_role)
+        return check_gcp(self, options, by_role=by_role, count=count)
 
     def _by_project(self, instances: Iterable[Instance]) -> dict[str | None, list[Instance]]:
         found: dict[str | None, list[Instance]] = {}

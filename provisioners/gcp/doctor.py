@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from google.auth.exceptions import GoogleAuthError
+
 from bootstrap.doctor import Check
 from bootstrap.errors import ProvisionError, name_some
 from provisioners.gcp.clients import RETRY, TIMEOUT
-from provisioners.gcp.errors import FAULTS, tell
+from provisioners.gcp.errors import FAULTS, explain, find_status, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +57,7 @@ def find_needed(plan: Plan) -> list[str]:
 
 
 def check_gcp(
-    provisioner: GcpProvisioner, options: Options, *, by_role: bool = False
+    provisioner: GcpProvisioner, options: Options, *, by_role: bool = False, count: int = 1
 ) -> Iterator[Check]:
     """Check everything that a launch with these options asks of Google, in its order."""
     from provisioners.gcp.options import read_wish
@@ -76,7 +78,7 @@ def check_gcp(
     detail = f"`{kind}` ({plan.platform}) with `{plan.image.path}` in {zones}"
     yield Check(name="gcp options", status="ok", detail=detail)
     yield _check_permissions(clients, plan)
-    yield _check_quota(clients, plan)
+    yield _check_quota(clients, plan, count)
 
 
 def _failed(name: str, error: ProvisionError) -> Check:
@@ -90,12 +92,15 @@ def _check_permissions(clients: Clients, plan: Plan) -> Check:
     try:
         allowed = set(clients.find_allowed(needed))
     except FAULTS as error:
-        return Check(
-            name=name,
-            status="skipped",
-            detail=f"Nobody tells: {tell(error)}",
-            hint="`gcloud services enable cloudresourcemanager.googleapis.com` lets them be asked",
-        )
+        told = explain(error, "Nobody tells", clients.credentials)
+        if find_status(error) == 401 or isinstance(error, GoogleAuthError):
+            return _failed(name, told)
+        hint = told.hint
+        if find_status(error) == 403:
+            enable = "gcloud services enable cloudresourcemanager.googleapis.com"
+            hint = f"`{enable}` lets them be asked"
+        detail = f"Nobody tells: {told.causes[0]}"
+        return Check(name=name, status="skipped", detail=detail, hint=hint)
     denied = [permission for permission in needed if permission not in allowed]
     # A shared VPC's subnet, and the right to use it, are another project's.
     if plan.subnet and not plan.subnet.startswith(f"projects/{plan.project}/"):
@@ -110,8 +115,8 @@ def _check_permissions(clients: Clients, plan: Plan) -> Check:
     return Check(name=name, status="ok", detail=f"Has all {len(needed)} that a launch needs")
 
 
-def _check_quota(clients: Clients, plan: Plan) -> Check:
-    """Compare the region's quota of processors with what one instance takes of it.
+def _check_quota(clients: Clients, plan: Plan, count: int) -> Check:
+    """Compare the region's quota of processors with what so many instances take of it.
 
     Newer families have quotas of their own, which this list does not show.
     """
@@ -140,7 +145,7 @@ def _check_quota(clients: Clients, plan: Plan) -> Check:
         return Check(name=name, status="skipped", detail=f"`{metric}` is not told")
     left, each = int(quota.limit - quota.usage), max(types.guest_cpus, 1)
     detail = f"`{quota.metric}` in `{plan.region}` has {left} left, for {left // each} instances"
-    if left < each:
+    if left < each * count:
         return Check(
             name=name,
             status="failed",

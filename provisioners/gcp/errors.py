@@ -12,8 +12,10 @@ from google.protobuf.json_format import ParseError
 
 from bootstrap.agent import wire
 from bootstrap.errors import ProvisionError
+from bootstrap.google import explain_silence, tell_unreachable
 
 if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
     from google.cloud.compute_v1 import Operation
 
 _CREDENTIALS = (
@@ -127,6 +129,7 @@ def raise_failed(operation: Operation) -> None:
 def tell(error: Exception) -> str:
     """Return an error in one line, its code first; without the queries of URLs."""
     text = error.message if isinstance(error, GoogleAPICallError) else str(error)
+    text = tell_unreachable(error) or text
     # The client puts the method and the whole URL in front.
     text = re.sub(r"^(GET|POST|PUT|PATCH|DELETE) \S+: ", "", str(text or ""))
     text = re.sub(r"\w+://[^\s\"'<>]+", lambda match: wire.without_query(match[0]), text)
@@ -161,6 +164,10 @@ def find_hint(error: Exception) -> str | None:
     return None
 
 
-def explain(error: Exception, message: str) -> ProvisionError:
-    """Return the error to show for one of Google's clients."""
+def explain(
+    error: Exception, message: str, credentials: Credentials | None = None
+) -> ProvisionError:
+    """Return the error to show for one of Google's clients, which asks with these credentials."""
+    if silence := explain_silence(error, credentials):
+        return ProvisionError(message, causes=silence[:1], hint=silence[1])
     return ProvisionError(message, causes=(tell(error),), hint=find_hint(error))

@@ -52,7 +52,7 @@ def look_up(clients: Clients, wish: Wish, *, known: Sequence[Fault] = ()) -> Pla
         image = _find_image(clients, wish, platform, faults)
         network, subnet = _find_network(clients, wish, region, faults)
     except FAULTS as error:
-        raise explain(error, message) from error
+        raise explain(error, message, clients.credentials) from error
     if image and wish.root_size is not None and wish.root_size < image.size:
         faults.append(
             Fault(

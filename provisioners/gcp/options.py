@@ -25,7 +25,16 @@ else:
 PLATFORM = "Compute Engine"
 MACHINE_TYPE = "e2-standard-4"
 IMAGES = ("ubuntu", "ubuntu-22.04", "debian", "rocky")
-SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_SCOPES = "https://www.googleapis.com/auth/"
+SCOPE = f"{_SCOPES}cloud-platform"
+WRITING = (SCOPE, f"{_SCOPES}devstorage.read_write", f"{_SCOPES}devstorage.full_control")
+"""Scopes of which machines need one to write into a bucket (Cloud Storage, "OAuth 2.0 scopes")."""
+_GCLOUD_SCOPES = {
+    "storage-full": "devstorage.full_control",
+    "storage-ro": "devstorage.read_only",
+    "storage-rw": "devstorage.read_write",
+}
+"""gcloud's own words for some (`gcloud compute instances create --help`)."""
 LARGEST_ROOT = 65_536
 """GiB of the largest disk (Compute Engine, "Persistent Disk", "Size limits")."""
 MOST_LABELS = 64
@@ -133,6 +142,17 @@ _WORDS = {
 }
 """Sources: RFC 1035, which Compute Engine's names obey; "Creating and managing projects"."""
 _EXAMPLES = {"service-account": "machine@my-project-42.iam.gserviceaccount.com"}
+_LISTS = {
+    "machine-type": "compute machine-types list",
+    "project": "projects list",
+    "region": "compute regions list",
+    "zone": "compute zones list",
+    "network": "compute networks list",
+    "subnet": "compute networks subnets list",
+    "disk-type": "compute disk-types list",
+    "service-account": "iam service-accounts list",
+}
+"""What of gcloud's lists those that there are."""
 _IMAGE = re.compile(
     r"(https://[^/]+/compute/v1/)?projects/(?P<project>[^/]+)/global/images/"
     rf"(?P<family>family/)?(?P<name>{_NAME})"
@@ -249,7 +269,23 @@ def read_wish(options: Options) -> tuple[Wish, list[Fault]]:
 
 
 def _to_scope(text: str) -> str:
-    return text if "/" in text else f"https://www.googleapis.com/auth/{text}"
+    return text if "/" in text else _SCOPES + _GCLOUD_SCOPES.get(text, text)
+
+
+def check_role(wish: Wish) -> Iterator[Fault]:
+    """Yield why machines could not ask a bucket as their service account: none, or too little."""
+    if not wish.service_account:
+        yield Fault(
+            message="Expected a service account, whose token the machines ask with, found none",
+            hint="Name one with `--service-account`",
+        )
+    if wish.scopes and not set(wish.scopes) & set(WRITING):
+        given = ", ".join(f"`{scope.removeprefix(_SCOPES)}`" for scope in wish.scopes)
+        yield Fault(
+            message=f"Expected a scope that writes into the bucket, found {given}: machines could "
+            "not even report",
+            hint="Leave `--scope` out, or add `--scope devstorage.read_write`",
+        )
 
 
 def _check_words(options: Options, faults: list[Fault]) -> Iterator[str]:
@@ -262,7 +298,8 @@ def _check_words(options: Options, faults: list[Fault]) -> Iterator[str]:
                 article = "an" if words[0] in "aeiou" else "a"
                 example = _EXAMPLES.get(name, example)
                 text = f"Expected {article} {words}, such as `{example}`, found `{value}`"
-                faults.append(Fault(message=text))
+                lists = f"`gcloud {_LISTS[name]}` lists them" if name in _LISTS else None
+                faults.append(Fault(message=text, hint=lists))
 
 
 def _check_image(wish: Wish, faults: list[Fault]) -> Iterator[str]:
@@ -283,26 +320,40 @@ def _check_image(wish: Wish, faults: list[Fault]) -> Iterator[str]:
         )
     elif wish.image not in IMAGES and path is None:
         yield "image"
-        known = ", ".join(f"`{known}`" for known in IMAGES)
-        faults.append(
-            Fault(
-                message=f"Unknown image `{wish.image}`",
-                hint=f"Images are {known}, `projects/P/global/images/NAME` or "
-                "`projects/P/global/images/family/NAME`",
-            )
-        )
+        faults.append(Fault(message=f"Unknown image `{wish.image}`", hint=_suggest(wish.image)))
+
+
+def _suggest(image: str) -> str:
+    """Return what may be meant by an image that is no word of ours and no path."""
+    owner, _, name = image.rpartition("/")
+    projects = {row["project"] for row in read_images().values()}
+    if not owner:
+        # `ubuntu-2404-lts-amd64` is of `ubuntu-os-cloud`, and so are its like.
+        starts = {
+            project: project.removesuffix("-cloud").removesuffix("-os") for project in projects
+        }
+        owner = next((p for p, start in starts.items() if name.startswith(f"{start}-")), "")
+    if owner in projects and re.fullmatch(_NAME, name):
+        return f"Name a family by its path: `--image projects/{owner}/global/images/family/{name}`"
+    known = ", ".join(f"`{known}`" for known in IMAGES)
+    return (
+        f"Images are {known}, `projects/P/global/images/NAME` or "
+        "`projects/P/global/images/family/NAME`"
+    )
 
 
 def _read_labels(texts: Sequence[str], faults: list[Fault]) -> tuple[tuple[str, str], ...]:
     labels: dict[str, str] = {}
     for text in texts:
         key, separator, value = text.partition("=")
-        if not separator or not _KEY.fullmatch(key) or not _VALUE.fullmatch(value):
+        if not separator:
+            faults.append(Fault(message=f"Expected a label as `KEY=VALUE`, found `{text}`"))
+        elif not _KEY.fullmatch(key) or not _VALUE.fullmatch(value):
             faults.append(
                 Fault(
-                    message=f"Expected a label as `KEY=VALUE`, found `{text}`",
-                    hint="A key begins with a letter; both have at most 63 small letters, digits, "
-                    "`-` and `_`",
+                    message="Expected a label of small letters, digits, `-` and `_`, found "
+                    f"`{text}`",
+                    hint="Key and value have at most 63 of them, and a key begins with a letter",
                 )
             )
         elif key.startswith("envboot-"):

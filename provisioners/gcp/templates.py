@@ -60,7 +60,8 @@ def put_template(clients: Clients, name: str, properties: dict[str, Any]) -> Tem
             _make(clients, full, digest, properties)
         found = known or _find(clients, full)
     except FAULTS as error:
-        raise explain(error, f"Failed to write instance template `{full}`") from error
+        message = f"Failed to write instance template `{full}`"
+        raise explain(error, message, clients.credentials) from error
     return Template(id=found or "", name=full, path=path, made=known is None)
 
 

@@ -143,6 +143,8 @@ def open_project(root: Path, folder: Path) -> Iterator[Project]:
         gcs = stack.enter_context(run_gcs_server(folder / "gcs"))
         gcs.make_bucket(BUCKET)
         gce = stack.enter_context(run_gce(folder / "gce"))
+        # One project: what the one service has given tokens for, the other takes.
+        gce.tokens = gcs.sessions
         key = folder / "gcs/key.json"
         key.write_text(json.dumps(gcs.key_file()))
         variables = {

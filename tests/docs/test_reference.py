@@ -265,6 +265,10 @@ class TestJson:
     def test_ls(self, launches: list[dict[str, Any]], project: Project) -> None:
         assert len(project.json("ls", "--json")) == len(launches)
         assert_same("`envboot ls --json`", project.json("ls", "--json"), [{"details": DETAILS}])
+        known = project.json("ls", "--store", f"file://{project.folder}/bucket", "--json")
+        over: dict[str, Any] = {"end": {"why": "done", "time": "2026-01-01T00:00:00Z"}}
+        assert {each["launch"] for each in launches} <= {each["launch"] for each in known}
+        assert_same("`envboot ls --store URL --json`", known, [over])
 
     def test_plan(self, project: Project) -> None:
         words = ("plan", "--python", "venv", "--host-python", "--ignore", "mine", "--json")

@@ -60,6 +60,9 @@ class Cloud:
     def instances(self, launch: str | None = None) -> list[Instance]:
         return [Instance(name=name, launch="one") for name in self.consoles]
 
+    def forget(self, launch: str) -> None:
+        return None
+
     def terminate(self, instances: Sequence[Instance], *, keep: bool = False) -> None:
         return None
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bootstrap.cli.screen import Screen
 from bootstrap.outcomes import Outcome
 from bootstrap.output import Output, join_pieces
 from provisioners import Instance
@@ -59,3 +61,22 @@ def test_lines_of_several_remote_instances_do_not_mix() -> None:
     assert output.read_new(outcome, whole_lines=True) == b"one\n"
     outcome.reports["output"].append(piece(b"one\ntwo\n", 6, 8))
     assert output.read_new(outcome, whole_lines=True) == b"two\n"
+
+
+@pytest.mark.parametrize(("count", "many"), [(10, False), (11, True)])
+def test_stages_of_many_instances_are_summed_up_where_nobody_watches(
+    capsys: pytest.CaptureFixture[str], count: int, many: bool
+) -> None:
+    outcomes = [
+        Outcome(instance=Instance(name=f"i-{number}", launch="a")) for number in range(count)
+    ]
+    with Screen(quiet=False) as screen:
+        screen.progress(outcomes)
+        screen.progress(outcomes)
+        outcomes[0].reports["started"] = {}
+        screen.progress(outcomes)
+    lines = capsys.readouterr().err.splitlines()
+    if many:
+        assert lines == ["11 instances: 11 starting", "11 instances: 1 started, 10 starting"]
+    else:
+        assert lines == [*(f"i-{number}: starting" for number in range(10)), "i-0: started"]

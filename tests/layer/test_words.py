@@ -121,6 +121,31 @@ def test_what_a_command_writes_stays_a_word_and_does_not_travel(
     assert naming.find_named(outlying, app) == {2: "model.pt"}
 
 
+@pytest.mark.parametrize(
+    ("command", "subjects"),
+    [
+        ("python nosuch.py", ["nosuch.py"]),
+        ("python3.11 -u -W error jobs/nosuch.py --x", ["jobs/nosuch.py"]),
+        ("python there.py nosuch.py", []),
+        ("python /opt/nosuch.py", []),
+        ("python -m nosuch.py", []),
+        ("python -c nosuch.py", []),
+        ("python - nosuch.py", []),
+        ("python -u", []),
+        ("cat nosuch.py", []),
+        ("", []),
+    ],
+)
+def test_a_script_that_is_not_there_is_warned_of(
+    tmp_path: Path, command: str, subjects: list[str]
+) -> None:
+    app = write(tmp_path / "app", {"there.py": ""})
+    code = collect([found(app, "there.py")], brought={}, exclude=(), limit=1)
+    _, notes = naming.place_words(command.split(), app, code)
+    assert [note.subject for note in notes] == subjects
+    assert all("Python cannot run it" in note.message for note in notes)
+
+
 def test_named_files_join_what_the_scan_found_in_the_folder(tmp_path: Path) -> None:
     app = write(tmp_path / "app", {"main.py": "", "a.yaml": ""})
     before = (found(app, "main.py"), found(tmp_path, "x.py", origin="pth"))

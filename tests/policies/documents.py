@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 FOLDER = Path(__file__).parents[2] / "docs" / "aws"
-NAMES = ("client", "guest", "builder", "store-init", "launch-template", "env-publish")
+NAMES = ("client", "guest", "builder", "store-init", "launch-template")
 VALUES = {
     "BUCKET": "team-envs",
     "PREFIX": "team/one",

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bootstrap.config import S3Settings, Settings
 from bootstrap.doctor import Check, check_store
-from bootstrap.environments import find_environment, publish_environment
 from bootstrap.keys import key_secret
-from bootstrap.prepare import Prepared
 from bootstrap.publish import Auth, read_reports
 from bootstrap.seats import Seat, clear_secrets, write_seats
 from bootstrap.store.lifecycle import make_rules
@@ -123,23 +121,6 @@ def give_seats(world: World, who: Identity) -> None:
         write_seats(store, name, 0, instances, seats=seats, seconds=60, auth=Auth.URLS)
         clear_secrets(store, name, [name])
         assert store.find(key_secret(name, name)) is None
-
-
-def publish_name(world: World, who: Identity) -> None:
-    """Publish an environment under a name, and find it there."""
-    folder = world.folder / f"layer-{secrets.token_hex(4)}"
-    manifest = make_manifest(world.parts, wheels=world.parts.wheels[:1])
-    manifest, path = make_layer(manifest, folder, {f"{SITE}/mine.py": b"NAME = 'mine'\n"})
-    prepared = Prepared(scan=None, manifest=manifest, layer=None, notes=(), kept=path)
-    world.sign_in(who)
-    with world.open_store() as store:
-        publish_environment(
-            *("team", prepared, store),
-            cache=world.folder / "cache",
-            environment={},
-            now=datetime.now(timezone.utc),
-        )
-        assert find_environment(store, "team@latest")[1] == manifest
 
 
 def publish_again(world: World, who: Identity) -> None:

@@ -48,10 +48,9 @@ STEPS: dict[str, Callable[[World, Identity], object]] = {
     "OptionalUseOfOneKmsKey": steps.write_and_read_with_a_key,
     "FindTemplatesAndTheirVersions": steps.write_templates,
     "MakeTemplatesAndTheirVersions": steps.write_templates,
-    "CreateVersionsAndReplaceNone": steps.publish_name,
 }
 """Where it shows that an action, or any of a statement, is missing."""
-POLICIES = {name: read_policy(name) for name in ("client", "launch-template", "env-publish")}
+POLICIES = {name: read_policy(name) for name in ("client", "launch-template")}
 NEEDED = [
     pytest.param(name, sid, action, id=f"{sid}-{action}")
     for name, document in POLICIES.items()

@@ -132,3 +132,24 @@ def test_serve_honours_urls_until_it_is_interrupted(store: LocalStore) -> None:
     finally:
         server.kill()
     assert (server.returncode, error) == (0, "Stopped\n")
+
+
+@pytest.mark.sockets
+@pytest.mark.subprocess
+@pytest.mark.parametrize(("cloud", "scheme", "server"), [("aws", "s3", "s3"), ("gcp", "gs", "gcs")])
+def test_a_launch_says_that_its_bucket_is_not_there_before_it_scans(
+    cloud: str,
+    scheme: str,
+    server: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bucket = f"{request.getfixturevalue(f'{server}_bucket')}-none"
+    words = ["launch", cloud, "--store", f"{scheme}://{bucket}/x"]
+    # It could not be scanned either, which would be told first.
+    words += ["--python", str(tmp_path / "missing")]
+    assert run(cli, words, "envboot") == Exit.STORE
+    printed = capsys.readouterr().err
+    assert f"caused by: Bucket `{bucket}` was not found" in printed
+    assert f"`envboot store init {scheme}://{bucket}/x`" in printed

@@ -194,3 +194,15 @@ def test_an_expiry_says_what_limits_it(store: Store) -> None:
     limit = store.limits(3600)
     assert (limit.limited_by, limit.known) == ("request", True)
     assert abs(limit.end - store.expiry(3600)) <= timedelta(seconds=1)
+
+
+def test_a_bucket_that_is_not_there_is_refused_by_its_name(url: str, store: Store) -> None:
+    store.check(signs=True)
+    if url.startswith("file:"):
+        return
+    scheme, _, bucket = url.removesuffix("/team/one").partition("://")
+    opened = open_store(f"{scheme}://{bucket}-none/team")
+    with opened as none, pytest.raises(StoreError, match="Failed to find") as caught:
+        none.check(signs=True)
+    assert caught.value.causes == (f"Bucket `{bucket}-none` was not found",)
+    assert f"`envboot store init {scheme}://{bucket}-none/team`" in str(caught.value.hint)

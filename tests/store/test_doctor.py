@@ -151,7 +151,7 @@ def test_a_missing_object_that_is_answered_as_a_forbidden_one_is_a_warning(
 def test_a_missing_bucket_is_told_how_to_be_made(s3_bucket: str) -> None:
     checks = examine(f"s3://{s3_bucket}-none/team")
     assert failed(checks) == ["bucket"]
-    assert f"envboot store init s3://{s3_bucket}-none" in str(checks["bucket"].hint)
+    assert f"envboot store init s3://{s3_bucket}-none/team`" in str(checks["bucket"].hint)
     assert checks["objects"].status == "skipped"
 
 
@@ -369,15 +369,15 @@ def test_a_provisioner_adds_its_own_checks(
             Option(name="subnet", help="x", kind="list"),
         )
 
-        def doctor(self, options: Any, *, by_role: bool) -> Iterator[Check]:
-            assert by_role
+        def doctor(self, options: Any, *, by_role: bool, count: int) -> Iterator[Check]:
+            assert (by_role, count) == (True, 20)
             given.append(options)
             yield Check(name="quota", status="failed", detail="No machine is left", hint="Ask")
 
     monkeypatch.setattr(doctor, "load_provisioner", lambda name: Cloud())
     words = ["doctor", "qemu", "--instance-type", "m6i.large", "--spot", "--subnet", "one"]
     words += ["--store", f"file://{tmp_path}/bucket", "--subnet=two", "--root-size", "30"]
-    words += ["--auth", "role"]
+    words += ["--auth", "role", "--count", "20"]
     assert run(cli, words, "envboot") == Exit.STORE
     seen = capsys.readouterr()
     assert "failed   quota              No machine is left\n" in seen.out
@@ -387,4 +387,5 @@ def test_a_provisioner_adds_its_own_checks(
     ]
     for wrong in (["--zone", "a"], ["--root-size", "0"], ["one"]):
         assert run(cli, ["doctor", "qemu", *wrong], "envboot") == Exit.USAGE
+        assert "hint: Use `envboot doctor qemu [OPTIONS]`" in capsys.readouterr().err
     assert run(cli, ["doctor", "--zone", "a"], "envboot") == Exit.USAGE

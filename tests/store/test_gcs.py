@@ -21,7 +21,7 @@ from bootstrap.store.gcs import GcsStore
 from tests.boot.gce_metadata import serve_gce_metadata
 from tests.gcs import ADMIN, GUEST
 from tests.store.guest import ask, post
-from tests.store.test_gcs_doctor import KEY, become_user
+from tests.store.test_gcs_doctor import KEY, become_user, cut_off
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,6 +135,22 @@ def test_a_users_own_credentials_cannot_sign_and_two_ways_out_are_told(
     hint = caught.value.hint or ""
     assert "gcloud auth application-default login --impersonate-service-account=" in hint
     assert "`--auth role`" in hint
+
+
+def test_that_nobody_signs_for_a_user_is_told_before_anybody_is_asked(
+    gcs_server: GcsFront, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become_user(gcs_server, tmp_path, monkeypatch)
+    cut_off(monkeypatch)
+    gcs_server.requests.clear()
+    with GcsStore(url) as store:
+        with pytest.raises(StoreError, match="Cannot sign URLs for `gs://") as caught:
+            store.check(signs=True)
+        assert "--impersonate-service-account=" in (caught.value.hint or "")
+        with pytest.raises(StoreError, match="Failed to find `gs://") as caught:
+            store.check(signs=False)
+    assert "token server `127.0.0.1:1` cannot be reached: Conn" in caught.value.causes[0]
+    assert gcs_server.requests == []
 
 
 @pytest.mark.parametrize("status", [429, 503])

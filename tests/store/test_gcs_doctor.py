@@ -110,7 +110,9 @@ def test_a_bucket_that_is_not_there_is_told(gcs_server: GcsFront) -> None:
     del gcs_server
     checks = examine("gs://not-there/x")
     assert checks["bucket"].detail == "Bucket `not-there` was not found"
-    assert (checks["bucket"].hint or "").startswith("Create it with `envboot store init gs://")
+    assert (checks["bucket"].hint or "").startswith(
+        "Create it with `envboot store init gs://not-there/x`"
+    )
     assert checks["objects"].status == "skipped"
 
 
@@ -155,6 +157,25 @@ def test_a_users_own_credentials_leave_the_bucket_to_roles(
 
 def test_a_kms_key_is_looked_for_on_what_was_written(url: str) -> None:
     assert examine(url, kms_key=KEY)["encryption"].detail == f"`{KEY}`"
+
+
+def test_a_token_server_out_of_reach_is_told_and_that_nobody_signs(
+    gcs_server: GcsFront, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become_user(gcs_server, tmp_path, monkeypatch)
+    cut_off(monkeypatch)
+    checks = examine(url)
+    assert checks["credentials"].detail.startswith("Google's token server `127.0.0.1:1` cannot be")
+    assert "a user's own" in checks["credentials"].detail
+    assert (checks["credentials"].hint or "").startswith("Check this machine's network")
+    assert "--impersonate-service-account=" in (checks["signing"].hint or "")
+
+
+def cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Google's token server be out of reach."""
+    monkeypatch.setattr(
+        "google.oauth2.credentials._GOOGLE_OAUTH2_TOKEN_ENDPOINT", "http://127.0.0.1:1/token"
+    )
 
 
 def become_user(gcs_server: GcsFront, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,15 @@ def test_everything_that_is_asked_for_is_in_the_document(manifest: str, tmp_path
     assert 'filename="b.txt"' in text
 
 
+def test_json_goes_into_the_file_that_is_named(manifest: str, tmp_path: Path) -> None:
+    words = ("--manifest", manifest, "--for", "gce", "--json")
+    printed = envboot(*words, cwd=tmp_path).stdout
+    done = envboot(*words, "-o", "out", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert (tmp_path / "out").read_text() == printed
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o600
+
+
 def test_the_file_is_for_the_user_alone(manifest: str, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("old, and readable for all")
     envboot("--manifest", manifest, "--for", "local", "-o", "out", cwd=tmp_path)

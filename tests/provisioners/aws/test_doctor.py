@@ -77,6 +77,12 @@ def test_a_quota_that_is_too_small_fails_and_one_that_is_not_told_is_skipped(
     assert run(aws)["aws quota"].status == "skipped"
     ec2.quotas[STANDARD] = 1.0
     assert run(aws)["aws quota"].status == "failed"
+    ec2.quotas[STANDARD] = 4.0
+    statuses = [
+        {check.name: check for check in aws.doctor({}, count=count)}["aws quota"].status
+        for count in (2, 3)
+    ]
+    assert statuses == ["ok", "failed"]
 
 
 def test_wrong_options_and_a_missing_region_are_said(

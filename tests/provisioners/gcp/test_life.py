@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING
 
@@ -126,6 +127,35 @@ def test_the_doctor_names_every_permission_that_lacks(gce: Gce, gcp: GcpProvisio
         "May not `compute.instances.create`, `compute.subnetworks.useExternalIp`"
     )
     assert checks["gcp quota"].detail == "`CPUS` in `europe-west4` has 20 left, for 5 instances"
+    many = {check.name: check for check in gcp.doctor({}, count=6)}
+    assert many["gcp quota"].status == "failed"
     gce.denied.clear()
+    assert {check.status for check in gcp.doctor({}, count=5)} == {"ok"}
     assert {check.status for check in gcp.doctor({})} == {"ok"}
     assert gce.alive() == []
+
+
+def test_a_token_that_is_refused_is_a_matter_of_credentials(gce: Gce, gcp: GcpProvisioner) -> None:
+    gce.tokens = ()
+    check = next(check for check in gcp.doctor({}) if check.name == "gcp permissions")
+    assert (check.status, check.detail) == (
+        "failed",
+        "Nobody tells: authError: Invalid Credentials",
+    )
+    assert "gcloud auth application-default login" in str(check.hint)
+
+
+def test_a_token_server_that_is_out_of_reach_is_told_with_whose_credentials_they_are(
+    gce: Gce, gcp: GcpProvisioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}
+    gce.key.write_text(json.dumps(user))
+    monkeypatch.setattr(
+        "google.oauth2.credentials._GOOGLE_OAUTH2_TOKEN_ENDPOINT", "http://127.0.0.1:1/token"
+    )
+    with pytest.raises(ProvisionError, match="Failed to look up what Compute Engine has") as caught:
+        gcp.check({})
+    (cause,) = caught.value.causes
+    assert cause.startswith("Google's token server `127.0.0.1:1` cannot be reached: Connection ref")
+    assert "a user's own (`gcloud auth application-default login`)" in cause
+    assert str(caught.value.hint).startswith("Check this machine's network")

@@ -41,7 +41,7 @@ def test_every_option_is_read() -> None:
     assert faults == []
     assert wish.zones == ("europe-west4-b",)
     assert wish.scopes == (
-        "https://www.googleapis.com/auth/storage-rw",
+        "https://www.googleapis.com/auth/devstorage.read_write",
         "https://www.googleapis.com/auth/logging.write",
     )
     assert (wish.spot, wish.standard, wish.public_ip, wish.shielded) == (True, False, False, False)
@@ -58,7 +58,11 @@ def test_every_option_is_read() -> None:
             "Expected a zone, such as `europe-west4-a`, found `us-east-1a`",
         ),
         ({"image": "amazon-linux"}, "Unknown image `amazon-linux`"),
-        ({"label": ("Team=x",)}, "Expected a label as `KEY=VALUE`, found `Team=x`"),
+        (
+            {"label": ("Team=x",)},
+            "Expected a label of small letters, digits, `-` and `_`, found `Team=x`",
+        ),
+        ({"label": ("team",)}, "Expected a label as `KEY=VALUE`, found `team`"),
         ({"label": ("envboot-launch=x",)}, "Cannot set the label `envboot-launch`"),
         ({"label": ("a=1", "a=2")}, "Cannot set the label `a` twice"),
         ({"label": tuple(f"k{n}=v" for n in range(64))}, "Expected at most 63 labels, found 64"),
@@ -129,7 +133,7 @@ def test_everything_that_is_not_there_is_told_at_once(gce: Gce, gcp: GcpProvisio
         )
     told = "\n".join(caught.value.causes)
     for words in (
-        "Expected a label as `KEY=VALUE`",
+        "Expected a label of small letters",
         "Machine type `e2-standard-3` was not found",
         "Image `projects/mine/global/images/missing` was not found in the project `mine`",
         "Network `nowhere` was not found",
@@ -174,9 +178,48 @@ def test_one_thing_alone_keeps_its_own_words(
 
 @pytest.mark.sockets
 def test_machines_that_ask_by_role_need_a_service_account(gce: Gce, gcp: GcpProvisioner) -> None:
-    with pytest.raises(ProvisionError, match="Expected a service account, whose token"):
+    with pytest.raises(ProvisionError, match="Expected a service account, whose token") as caught:
         gcp.check({}, by_role=True)
+    # Templates are by role only: signed URLs are no way out there.
+    assert caught.value.hint == "Name one with `--service-account`"
     assert gcp.check({"service-account": "default"}, by_role=True) == "linux-64"
+
+
+@pytest.mark.sockets
+def test_machines_whose_scopes_are_too_small_to_report_are_refused(
+    gce: Gce, gcp: GcpProvisioner
+) -> None:
+    def check(*scopes: str, by_role: bool = True) -> str | None:
+        return gcp.check({"service-account": "default", "scope": scopes}, by_role=by_role)
+
+    for small in ("devstorage.read_only", "storage-ro", "logging.write"):
+        with pytest.raises(ProvisionError, match="Expected a scope that writes into") as caught:
+            check(small)
+        assert "devstorage.read_write" in str(caught.value.hint)
+        assert check(small, by_role=False) == "linux-64"
+    for enough in ("cloud-platform", "storage-rw", "devstorage.full_control"):
+        assert check("logging.write", enough) == "linux-64"
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ({"region": "nowhere"}, "`gcloud compute regions list` lists them"),
+        ({"disk-type": "foo"}, "`gcloud compute disk-types list` lists them"),
+        (
+            {"image": "ubuntu-2404-lts-amd64"},
+            "`--image projects/ubuntu-os-cloud/global/images/family/ubuntu-2404-lts-amd64`",
+        ),
+        (
+            {"image": "rocky-linux-cloud/rocky-linux-9-arm64"},
+            "`--image projects/rocky-linux-cloud/global/images/family/rocky-linux-9-arm64`",
+        ),
+        ({"label": ("Team=x",)}, "Key and value have at most 63 of them"),
+    ],
+)
+def test_a_wrong_word_has_a_way_out(options: Any, hint: str) -> None:
+    _, (fault,) = read_wish(options)
+    assert hint in str(fault.hint)
 
 
 @pytest.mark.sockets
