@@ -95,6 +95,8 @@ def raise_command_failures(outcomes: Sequence[Outcome]) -> None:
         if command is None:
             why = f": {outcome.state.reason}" if outcome.state and outcome.state.reason else ""
             failed.append(f"`{name}` ended before the command did{why}")
+        elif "error" in command:
+            failed.append(f"`{name}` did not start it: {command['error']}")
         elif command["exit_code"]:
             failed.append(f"`{name}` {describe_end(command['exit_code'])}")
     if failed:

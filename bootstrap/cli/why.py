@@ -64,6 +64,8 @@ def tell(provisioner: Provisioner | None, outcome: Outcome) -> Iterator[str]:
     if notice := outcome.reports.get("notice"):
         yield f"  notice   {notice['notice']} at {notice['time']}"
     if command := outcome.reports.get("command"):
+        if "error" in command:
+            yield f"  command  did not start: {command['error']}"
         meaning = EXIT_CODES.get(command["exit_code"])
         yield f"  command  {describe_end(command['exit_code'])} after {command['ms'] / 1000:.1f} s"
         if meaning:

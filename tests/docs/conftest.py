@@ -14,9 +14,11 @@ import pytest
 from bootstrap.environments import publish_environment
 from bootstrap.indexes.program import find_uv
 from bootstrap.prepare import Prepared
-from bootstrap.publish import publish
+from bootstrap.publish import Auth, publish
+from bootstrap.seats import Seat, write_seats
 from bootstrap.store.local import LocalStore
 from bootstrap.userdata import LaunchPath, render
+from provisioners import Instance
 from tests.agent.guests import MODULES, Parts, make_layer, make_manifest, make_parts
 from tests.agent.trees import write
 from tests.boot.metadata import serve_metadata
@@ -40,6 +42,9 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
     folder = tmp_path_factory.mktemp("index")
     with serve_folder(folder) as url:
         yield make_parts(folder, url)
+
+
+NAMES = ("first", "second", "third")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -113,8 +118,11 @@ def machines(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Machines
     manifest, layer = make_layer(make_manifest(parts), folder, {"mine.txt": b"1"})
     edited, other = make_layer(make_manifest(parts), folder / "edit", {"mine.txt": b"2"})
     with LocalStore(f"file://{seen.bucket}") as store:
+        instances = [Instance(name=each, launch="launch") for each in (*NAMES, "never started")]
+        seats = [Seat(rank, secret={"KEY": "value"}) for rank in range(len(instances))]
+        write_seats(store, "launch", 0, instances, seats=seats, seconds=600, auth=Auth.URLS)
 
-        def boot(name: str, what: Manifest, packed: Path) -> None:
+        def boot(name: str, what: Manifest, packed: Path, unit: str = "envboot-run") -> None:
             grants = publish(
                 what,
                 packed,
@@ -123,6 +131,7 @@ def machines(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Machines
                 seconds=600,
                 cache=folder / "cache",
                 environment={},
+                seats=0,
             )
             document = render(
                 what,
@@ -131,6 +140,7 @@ def machines(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Machines
                 command=["echo", "done"],
                 watch=True,
                 hook="true",
+                unit=unit,
             )
             root = folder / name
             write(folder, f"{name}.sh", document.payload)
@@ -157,9 +167,10 @@ def machines(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Machines
 
         boot("first", manifest, layer)
         boot("first", edited, other)
+        boot("third", manifest, layer, unit="envboot-dask-scheduler")
         archive = next(seen.bucket.glob("base/*/env.tar.zst"))
         archive.write_bytes(archive.read_bytes()[::-1])
-        boot("second", manifest, layer)
+        boot("second", manifest, layer, unit="envboot-dask-worker")
         prepared = Prepared(scan=None, manifest=manifest, layer=None, notes=(), kept=layer)
         publish_environment(
             *("team", prepared, store),
@@ -168,9 +179,10 @@ def machines(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Machines
             now=datetime.now(timezone.utc),
         )
         give_notice(folder / "second")
-        for name in ("first", "second"):
+        for name in NAMES:
             note(name)
-    assert [result["source"] for result in seen.results] == ["install", "archive", "install"]
+    sources = [result["source"] for result in seen.results]
+    assert sources == ["install", "archive", "archive", "install"]
     return seen
 
 

@@ -120,3 +120,26 @@ def test_seats_are_given_once(store: LocalStore) -> None:
     write_seats(store, "a", 0, instances, seconds=60, auth=Auth.URLS)
     with pytest.raises(StoreError, match=r"Cannot write seats: `.*/launches/a/seats-0.json` is"):
         write_seats(store, "a", 0, instances, seconds=60, auth=Auth.URLS)
+
+
+@pytest.mark.subprocess
+@pytest.mark.sockets
+def test_the_launch_says_why_a_machine_without_a_seat_did_not_start_its_command(
+    warm: Workspace, tmp_path: Path
+) -> None:
+    # Somebody else's list, which is there first.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import bootstrap.seats as seats\n"
+        "real = seats.write_seats\n"
+        "def write(store, launch, first, instances, **rest):\n"
+        "    from dataclasses import replace\n"
+        "    others = [replace(each, name='other-' + each.name) for each in instances]\n"
+        "    real(store, launch, first, others, **rest)\n"
+        "seats.write_seats = write\n"
+    )
+    done = warm.launch("--", "true", PYTHONPATH=str(tmp_path))
+    assert done.returncode != 0
+    assert "did not start it: no seat for " in done.stderr
+    launch = done.stderr.partition("launch ")[2].split()[0].strip("`:;,")
+    story = warm.run(warm.command()[0], "why", launch).stdout
+    assert "command  did not start: no seat for " in story
