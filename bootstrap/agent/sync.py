@@ -7,6 +7,7 @@ and nobody has to reach it.
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -162,9 +163,10 @@ def _make(host: Host, wanted: Dict[str, Any], known: "set[str]") -> str:
     if copied.returncode:
         raise AgentError("cp: " + copied.stderr.decode(errors="replace").strip()[-300:])
     is_own = os.path.basename(source).split(".")[0] == own[7:]
-    _remove_layer(env, listed=is_own and "layer" in host.manifest)
+    removed = _remove_layer(env, listed=is_own and "layer" in host.manifest)
     if layer:
         unpack.unpack_layer(data, layer["digest"], env)
+    _refuse_lost(env, [path for path in removed if not os.path.lexists(env + "/" + path)])
     check_python(env, host.manifest["base"]["python"]["version"])
     folder: str = host.envs + "/" + wanted["digest"][7:]
     if os.path.lexists(folder):
@@ -176,8 +178,8 @@ def _make(host: Host, wanted: Dict[str, Any], known: "set[str]") -> str:
     return folder
 
 
-def _remove_layer(env: str, listed: bool) -> None:
-    """Remove the files of a layer, and the folders that only they kept.
+def _remove_layer(env: str, listed: bool) -> List[str]:
+    """Remove the files of a layer, and the folders that only they kept; returns the files.
 
     An empty folder could still be imported, as a name space package.
     """
@@ -188,7 +190,7 @@ def _remove_layer(env: str, listed: bool) -> None:
         if listed:
             text = "the layer that is here has no list of its files: it takes a new launch"
             raise AgentError(text) from None
-        return
+        return []
     folders = set()
     for path in paths:
         if os.path.lexists(env + "/" + path):
@@ -202,6 +204,23 @@ def _remove_layer(env: str, listed: bool) -> None:
         full = env + "/" + folder
         if os.path.isdir(full) and not os.listdir(full):
             os.rmdir(full)
+    return paths
+
+
+def _refuse_lost(env: str, paths: List[str]) -> None:
+    """Raise AgentError where the base had one of these files until a layer replaced it."""
+    paths = [path for path in paths if not path.endswith(".pyc")]
+    records = glob.glob(env + "/lib/python*/site-packages/*.dist-info/RECORD")
+    records += glob.glob(env + "/conda-meta/*.json")
+    for record in records if paths else []:
+        with open(record, "rb") as stream:
+            text = b"\n" + stream.read()
+        site = os.path.dirname(os.path.dirname(record))
+        for path in paths:
+            short = os.path.relpath(env + "/" + path, site)
+            if os.fsencode("\n%s," % short) in text or os.fsencode('"%s"' % path) in text:
+                what = "%s, which the base brings too, would be missing" % path
+                raise AgentError(what + ": that takes a new launch")
 
 
 def _restart(host: Host) -> None:
