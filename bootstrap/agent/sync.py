@@ -105,7 +105,8 @@ def _follow(host: Host, chain: List[Dict[str, Any]]) -> None:
     except Exception as error:
         report["error"], level = str(error) or repr(error), WARNING
         text = "sync: wanted %d: %s" % (number, report["error"])
-    host.journal("stage", text, level, **{**report, "stage": "sync"})
+    fields = {name: report[name] for name in report if name != "environment"}
+    host.journal("stage", text, level, **{**fields, "stage": "sync"})
     host.notify(text)
     if pending or "error" in report:
         host.report("synced", report)
@@ -147,7 +148,7 @@ def _make(host: Host, wanted: Dict[str, Any], known: "set[str]") -> str:
     if version != wire.MANIFEST_VERSION or wire.environment_digest(manifest) != wanted["digest"]:
         raise AgentError("the manifest is not the one that is wanted")
     if wire.base_digest(manifest) != wire.base_digest(host.manifest):
-        raise AgentError("another base is wanted: that takes a new launch")
+        raise AgentError("another base is wanted")
     layer: Any = manifest.get("layer")
     data = fetch.read(_place(host, wanted["layer"])) if layer else b""
     source, own = os.path.realpath(host.link), host.config["digest"]
@@ -188,8 +189,7 @@ def _remove_layer(env: str, listed: bool) -> List[str]:
             paths = [os.fsdecode(line) for line in stream.read().splitlines()]
     except FileNotFoundError:
         if listed:
-            text = "the layer that is here has no list of its files: it takes a new launch"
-            raise AgentError(text) from None
+            raise AgentError("the layer that is here has no list of its files") from None
         return []
     folders = set()
     for path in paths:
@@ -219,8 +219,7 @@ def _refuse_lost(env: str, paths: List[str]) -> None:
         for path in paths:
             short = os.path.relpath(env + "/" + path, site)
             if os.fsencode("\n%s," % short) in text or os.fsencode('"%s"' % path) in text:
-                what = "%s, which the base brings too, would be missing" % path
-                raise AgentError(what + ": that takes a new launch")
+                raise AgentError("%s, which the base brings too, would be missing" % path)
 
 
 def _restart(host: Host) -> None:

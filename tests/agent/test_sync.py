@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bootstrap.agent import wire
-from bootstrap.agent.pack import LAYER_LIST
-from bootstrap.keys import Keys, key_wanted
-from bootstrap.publish import read_reports, upload
-from tests.agent.guests import SITE, Guest, Launch, make_launch, make_layer, make_manifest
+from bootstrap.keys import key_wanted
+from bootstrap.publish import read_reports
+from tests.agent.guests import SITE, Guest, Launch, make_launch, make_layer, make_manifest, want
 from tests.agent.trees import snapshot
 
 if TYPE_CHECKING:
@@ -47,12 +46,9 @@ class Client:
         self.made += 1
         paths = {f"{SITE}/{name.replace('__', '/')}.py": text for name, text in modules.items()}
         files = {path: text.encode() for path, text in paths.items()}
-        if listed:
-            names = sorted([*files, LAYER_LIST])
-            files[LAYER_LIST] = "".join(f"{name}\n" for name in names).encode()
         folder = self.folder / f"layer-{self.made}"
         folder.mkdir(parents=True)
-        return make_layer(make_manifest(self.parts), folder, files)
+        return make_layer(make_manifest(self.parts), folder, files, listed=listed)
 
     def launch(self, manifest: Manifest, layer: Path, *, seconds: int = 600) -> Launch:
         """Publish what machines begin with, and what they are to follow."""
@@ -64,23 +60,7 @@ class Client:
 
     def want(self, number: int, manifest: Manifest, layer: Path | None, **other: Any) -> None:
         """Send a change."""
-        cache = self.folder / "cache"
-        upload(manifest, layer, self.store, cache=cache, environment={}, lasting=False)
-        keys = Keys(manifest)
-
-        def grant(key: str) -> dict[str, str]:
-            return {"get": self.store.sign_get(key, 600)}
-
-        document = {
-            "number": number,
-            "digest": manifest.environment_digest,
-            "manifest": grant(keys.environment),
-            "restart": False,
-            "next": grant(key_wanted("launch", number + 1)),
-            **({"layer": grant(keys.layer)} if keys.layer else {}),
-            **other,
-        }
-        assert self.store.create(key_wanted("launch", number), wire.canonical(document))
+        want(self.store, self.folder / "cache", number, manifest, layer, **other)
 
     def told(self, guest: Guest) -> dict[str, Any]:
         """Return what a machine has told of changes last."""
@@ -210,7 +190,7 @@ def test_what_cannot_be_is_told_and_the_machine_goes_on(client: Client, tmp_path
     with following(guest):
         client.want(1, other, packed)
         client.wait(guest, 1)
-        assert client.told(guest)["error"] == "another base is wanted: that takes a new launch"
+        assert client.told(guest)["error"] == "another base is wanted"
         client.want(2, wanted, packed, digest="sha256:" + 64 * "0")
         client.wait(guest, 2)
         assert "is not the one that is wanted" in client.told(guest)["error"]
