@@ -143,8 +143,8 @@ def _read_launch(store: Store, launch: str) -> dict[str, Any]:
     record = read_record(store, launch)
     if record is None:
         raise UsageError(
-            f"Unknown launch `{launch}` in `{store.url}`",
-            hint="`envboot ls --past` lists those from here; `--store URL` is another bucket",
+            f"Launch `{launch}` is not in `{store.url}` any more",
+            hint="A bucket keeps what it knows of a launch for a day; launch anew",
         )
     return record
 

@@ -7,6 +7,7 @@ and nobody has to reach it.
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -104,7 +105,8 @@ def _follow(host: Host, chain: List[Dict[str, Any]]) -> None:
     except Exception as error:
         report["error"], level = str(error) or repr(error), WARNING
         text = "sync: wanted %d: %s" % (number, report["error"])
-    host.journal("stage", text, level, **{**report, "stage": "sync"})
+    fields = {name: report[name] for name in report if name != "environment"}
+    host.journal("stage", text, level, **{**fields, "stage": "sync"})
     host.notify(text)
     if pending or "error" in report:
         host.report("synced", report)
@@ -146,7 +148,7 @@ def _make(host: Host, wanted: Dict[str, Any], known: "set[str]") -> str:
     if version != wire.MANIFEST_VERSION or wire.environment_digest(manifest) != wanted["digest"]:
         raise AgentError("the manifest is not the one that is wanted")
     if wire.base_digest(manifest) != wire.base_digest(host.manifest):
-        raise AgentError("another base is wanted: that takes a new launch")
+        raise AgentError("another base is wanted")
     layer: Any = manifest.get("layer")
     data = fetch.read(_place(host, wanted["layer"])) if layer else b""
     source, own = os.path.realpath(host.link), host.config["digest"]
@@ -162,9 +164,10 @@ def _make(host: Host, wanted: Dict[str, Any], known: "set[str]") -> str:
     if copied.returncode:
         raise AgentError("cp: " + copied.stderr.decode(errors="replace").strip()[-300:])
     is_own = os.path.basename(source).split(".")[0] == own[7:]
-    _remove_layer(env, listed=is_own and "layer" in host.manifest)
+    removed = _remove_layer(env, listed=is_own and "layer" in host.manifest)
     if layer:
         unpack.unpack_layer(data, layer["digest"], env)
+    _refuse_lost(env, [path for path in removed if not os.path.lexists(env + "/" + path)])
     check_python(env, host.manifest["base"]["python"]["version"])
     folder: str = host.envs + "/" + wanted["digest"][7:]
     if os.path.lexists(folder):
@@ -176,8 +179,8 @@ def _make(host: Host, wanted: Dict[str, Any], known: "set[str]") -> str:
     return folder
 
 
-def _remove_layer(env: str, listed: bool) -> None:
-    """Remove the files of a layer, and the folders that only they kept.
+def _remove_layer(env: str, listed: bool) -> List[str]:
+    """Remove the files of a layer, and the folders that only they kept; returns the files.
 
     An empty folder could still be imported, as a name space package.
     """
@@ -186,9 +189,8 @@ def _remove_layer(env: str, listed: bool) -> None:
             paths = [os.fsdecode(line) for line in stream.read().splitlines()]
     except FileNotFoundError:
         if listed:
-            text = "the layer that is here has no list of its files: it takes a new launch"
-            raise AgentError(text) from None
-        return
+            raise AgentError("the layer that is here has no list of its files") from None
+        return []
     folders = set()
     for path in paths:
         if os.path.lexists(env + "/" + path):
@@ -202,6 +204,22 @@ def _remove_layer(env: str, listed: bool) -> None:
         full = env + "/" + folder
         if os.path.isdir(full) and not os.listdir(full):
             os.rmdir(full)
+    return paths
+
+
+def _refuse_lost(env: str, paths: List[str]) -> None:
+    """Raise AgentError where the base had one of these files until a layer replaced it."""
+    paths = [path for path in paths if not path.endswith(".pyc")]
+    records = glob.glob(env + "/lib/python*/site-packages/*.dist-info/RECORD")
+    records += glob.glob(env + "/conda-meta/*.json")
+    for record in records if paths else []:
+        with open(record, "rb") as stream:
+            text = b"\n" + stream.read()
+        site = os.path.dirname(os.path.dirname(record))
+        for path in paths:
+            short = os.path.relpath(env + "/" + path, site)
+            if os.fsencode("\n%s," % short) in text or os.fsencode('"%s"' % path) in text:
+                raise AgentError("%s, which the base brings too, would be missing" % path)
 
 
 def _restart(host: Host) -> None:

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 from uv import find_uv_bin
 
 from bootstrap import payload
-from bootstrap.agent.pack import write_layer
+from bootstrap.agent import wire
+from bootstrap.agent.pack import LAYER_LIST, write_layer
+from bootstrap.keys import Keys, key_wanted
 from bootstrap.manifest import Base, Layer, Manifest, Project, Python, Tool, Wheel
-from bootstrap.publish import Auth, publish
+from bootstrap.publish import Auth, publish, upload
 from tests.agent import trees
 from tests.index import make_wheel, write_simple
 
@@ -88,9 +90,14 @@ def make_manifest(parts: Parts, **changes: Any) -> Manifest:
     return Manifest(base=replace(base, **changes))
 
 
-def make_layer(manifest: Manifest, folder: Path, files: dict[str, bytes]) -> tuple[Manifest, Path]:
+def make_layer(
+    manifest: Manifest, folder: Path, files: dict[str, bytes], *, listed: bool = True
+) -> tuple[Manifest, Path]:
     """Return the manifest with a layer of these files, and the layer's file in `folder`."""
     tree, packed = folder / "layer", folder / "layer.tar.zst"
+    if listed:
+        names = sorted([*files, LAYER_LIST])
+        files = {**files, LAYER_LIST: "".join(f"{name}\n" for name in names).encode()}
     for path, data in files.items():
         trees.write(tree, path, data)
     sha256, _, _ = write_layer(str(tree), str(packed))
@@ -144,6 +151,28 @@ def make_launch(
         grants=grants,
         config={"digest": manifest.environment_digest},
     )
+
+
+def want(
+    store: Store, cache: Path, number: int, manifest: Manifest, layer: Path | None, **other: Any
+) -> None:
+    """Send a change to the launch, as the client does; `other` members come before its own."""
+    upload(manifest, layer, store, cache=cache, environment={}, lasting=False)
+    keys = Keys(manifest)
+
+    def grant(key: str) -> dict[str, str]:
+        return {"get": store.sign_get(key, 600)}
+
+    document = {
+        "number": number,
+        "digest": manifest.environment_digest,
+        "manifest": grant(keys.environment),
+        "restart": False,
+        "next": grant(key_wanted("launch", number + 1)),
+        **({"layer": grant(keys.layer)} if keys.layer else {}),
+        **other,
+    }
+    assert store.create(key_wanted("launch", number), wire.canonical(document))
 
 
 class Guest:

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bootstrap.agent import wire
-from bootstrap.agent.pack import LAYER_LIST
-from bootstrap.keys import Keys, key_wanted
-from bootstrap.publish import read_reports, upload
-from tests.agent.guests import SITE, Guest, Launch, make_launch, make_layer, make_manifest
+from bootstrap.keys import key_wanted
+from bootstrap.publish import read_reports
+from tests.agent.guests import SITE, Guest, Launch, make_launch, make_layer, make_manifest, want
 from tests.agent.trees import snapshot
 
 if TYPE_CHECKING:
@@ -47,12 +46,9 @@ class Client:
         self.made += 1
         paths = {f"{SITE}/{name.replace('__', '/')}.py": text for name, text in modules.items()}
         files = {path: text.encode() for path, text in paths.items()}
-        if listed:
-            names = sorted([*files, LAYER_LIST])
-            files[LAYER_LIST] = "".join(f"{name}\n" for name in names).encode()
         folder = self.folder / f"layer-{self.made}"
         folder.mkdir(parents=True)
-        return make_layer(make_manifest(self.parts), folder, files)
+        return make_layer(make_manifest(self.parts), folder, files, listed=listed)
 
     def launch(self, manifest: Manifest, layer: Path, *, seconds: int = 600) -> Launch:
         """Publish what machines begin with, and what they are to follow."""
@@ -64,29 +60,17 @@ class Client:
 
     def want(self, number: int, manifest: Manifest, layer: Path | None, **other: Any) -> None:
         """Send a change."""
-        cache = self.folder / "cache"
-        upload(manifest, layer, self.store, cache=cache, environment={}, lasting=False)
-        keys = Keys(manifest)
-
-        def grant(key: str) -> dict[str, str]:
-            return {"get": self.store.sign_get(key, 600)}
-
-        document = {
-            "number": number,
-            "digest": manifest.environment_digest,
-            "manifest": grant(keys.environment),
-            "restart": False,
-            "next": grant(key_wanted("launch", number + 1)),
-            **({"layer": grant(keys.layer)} if keys.layer else {}),
-            **other,
-        }
-        assert self.store.create(key_wanted("launch", number), wire.canonical(document))
+        want(self.store, self.folder / "cache", number, manifest, layer, **other)
 
     def told(self, guest: Guest) -> dict[str, Any]:
         """Return what a machine has told of changes last."""
         reports = read_reports(self.store, "launch", {}).get(guest.root.name, {})
         found: dict[str, Any] = reports.get("synced", {})
         return found
+
+    def wait(self, guest: Guest, number: int) -> None:
+        """Wait until a machine has told how it fared with that change."""
+        wait_for(lambda: self.told(guest).get("number") == number)
 
 
 @pytest.fixture
@@ -120,16 +104,16 @@ def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
 def test_the_old_layer_goes_with_its_folders_and_the_base_stays(
     client: Client, tmp_path: Path
 ) -> None:
-    first, packed = client.layer(mine="VALUE = 1\n", old__deep="", alpha="NAME = 'ours'\n")
+    first, packed = client.layer(mine="VALUE = 1\n", old__deep="")
     guest = Guest(tmp_path / "machine", client.launch(first, packed))
     assert guest.boot() == wire.READY
     before = snapshot(guest.env.resolve())
     with following(guest):
-        second = client.layer(mine="VALUE = 2\n", alpha="NAME = 'ours'\n")
+        second = client.layer(mine="VALUE = 2\n")
         client.want(1, *second)
-        wait_for(lambda: client.told(guest).get("number") == 1)
+        client.wait(guest, 1)
         assert client.told(guest)["environment"] == second[0].environment_digest
-        assert guest.says("import mine, alpha, beta; print(mine.VALUE, alpha.NAME)") == "2 ours"
+        assert guest.says("import mine, alpha; print(mine.VALUE, alpha.NAME)") == "2 alpha"
         assert not (guest.env / SITE / "old").exists()
         # Of what the machine began with nothing has changed, though its files are shared.
         assert snapshot((guest.opt / "previous").resolve()) == before
@@ -137,7 +121,7 @@ def test_the_old_layer_goes_with_its_folders_and_the_base_stays(
         assert whole.boot() == wire.READY
         assert snapshot(guest.env.resolve()) == snapshot(whole.env.resolve())
         client.want(2, replace(first, layer=None), None)
-        wait_for(lambda: client.told(guest).get("number") == 2)
+        client.wait(guest, 2)
         assert not (guest.env / SITE / "mine.py").exists()
         assert not (guest.env / "lib/envboot").exists()
 
@@ -169,8 +153,8 @@ def test_killed_at_any_moment_it_ends_with_what_is_wanted(client: Client, tmp_pa
                 whole is None and (copy.env / SITE / "more.py").exists()
             )
         with following(copy):
-            wait_for(lambda copy=copy: client.told(copy).get("number") == 1)
-            wait_for(lambda copy=copy: (copy.state / "synced.json").exists())
+            client.wait(copy, 1)
+            wait_for((copy.state / "synced.json").exists)
         now = snapshot(copy.env.resolve())
         whole = whole or now
         assert now == whole
@@ -205,14 +189,32 @@ def test_what_cannot_be_is_told_and_the_machine_goes_on(client: Client, tmp_path
     other = replace(wanted, base=replace(wanted.base, virtual_packages={"__cuda": "12"}))
     with following(guest):
         client.want(1, other, packed)
-        wait_for(lambda: client.told(guest).get("number") == 1)
-        assert client.told(guest)["error"] == "another base is wanted: that takes a new launch"
+        client.wait(guest, 1)
+        assert client.told(guest)["error"] == "another base is wanted"
         client.want(2, wanted, packed, digest="sha256:" + 64 * "0")
-        wait_for(lambda: client.told(guest).get("number") == 2)
+        client.wait(guest, 2)
         assert "is not the one that is wanted" in client.told(guest)["error"]
         assert guest.says("import mine; print(mine.VALUE)") == "1"
         client.want(3, wanted, packed)
-        wait_for(lambda: client.told(guest).get("number") == 3)
+        client.wait(guest, 3)
+        assert guest.says("import mine; print(mine.VALUE)") == "2"
+
+
+def test_a_file_of_the_base_that_a_layer_replaced_is_not_lost(
+    client: Client, tmp_path: Path
+) -> None:
+    launch = client.launch(*client.layer(mine="VALUE = 1\n", alpha="NAME = 'ours'\n"))
+    guest = Guest(tmp_path / "machine", launch)
+    assert guest.boot() == wire.READY
+    with following(guest):
+        client.want(1, *client.layer(mine="VALUE = 2\n", alpha="NAME = 'new'\n"))
+        client.wait(guest, 1)
+        assert (guest.env / SITE / "alpha.py").read_text() == "NAME = 'new'\n"
+        client.want(2, *client.layer(mine="VALUE = 3\n"))
+        client.wait(guest, 2)
+        assert (
+            "alpha.py, which the base brings too, would be missing" in client.told(guest)["error"]
+        )
         assert guest.says("import mine; print(mine.VALUE)") == "2"
 
 

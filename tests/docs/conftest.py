@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,7 +20,15 @@ from bootstrap.seats import Seat, write_seats
 from bootstrap.store.local import LocalStore
 from bootstrap.userdata import LaunchPath, render
 from provisioners import Instance
-from tests.agent.guests import MODULES, Parts, make_layer, make_manifest, make_parts
+from tests.agent.guests import (
+    HOST_PYTHON,
+    MODULES,
+    Parts,
+    make_layer,
+    make_manifest,
+    make_parts,
+    want,
+)
 from tests.agent.trees import write
 from tests.boot.metadata import serve_metadata
 from tests.index import serve_folder
@@ -110,6 +119,25 @@ def give_notice(root: Path) -> None:
         process.wait()
 
 
+def follow(root: Path) -> None:
+    """Let a machine make the change that is wanted."""
+    words = [HOST_PYTHON, "-I", "-S", str(root / "opt/envboot/lib"), "sync"]
+    variables = {
+        "PATH": os.environ["PATH"],
+        "ENVBOOT_ROOT": str(root),
+        "ENVBOOT_INSTANCE": root.name,
+    }
+    process = subprocess.Popen(words, env=variables)
+    try:
+        end = time.monotonic() + 30
+        while not (root / "var/lib/envboot/synced.json").exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.fixture(scope="session")
 def machines(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Machines:
     """Boot real machines, a folder each, from rendered user-data."""
@@ -132,6 +160,7 @@ def machines(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Machines
                 cache=folder / "cache",
                 environment={},
                 seats=0,
+                wanted=1,
             )
             document = render(
                 what,
@@ -179,6 +208,8 @@ def machines(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Machines
             now=datetime.now(timezone.utc),
         )
         give_notice(folder / "second")
+        want(store, folder / "cache", 1, edited, other)
+        follow(folder / "second")
         for name in NAMES:
             note(name)
     sources = [result["source"] for result in seen.results]

@@ -154,6 +154,8 @@ def test_the_agents_commands_and_exit_codes_are_those_of_the_code() -> None:
             words |= {key.value for key in node.keys if isinstance(key, ast.Constant)}
         elif isinstance(node, ast.Tuple):
             words |= {item.value for item in node.elts if isinstance(item, ast.Constant)}
+        elif isinstance(node, ast.Compare):
+            words |= {item.value for item in node.comparators if isinstance(item, ast.Constant)}
     assert set(read_rows(first)) == words
     codes = {wire.READY, wire.FAILED, wire.DEGRADED, 64}
     assert set(read_rows(second)) == {str(code) for code in codes}
@@ -188,7 +190,7 @@ class TestMachines:
         text, _, _ = read_section(REFERENCE, "Journal").partition("| message id |")
         assert set(read_rows(text)) == set().union(*machines.records)
         stages = {record["ENVBOOT_STAGE"] for record in machines.records}
-        assert stages - set(rows("Stages")) == {"run", "watch"}
+        assert stages - set(rows("Stages")) == {"run", "sync", "watch"}
 
     def test_the_bucket_has_the_keys_that_are_there(self, machines: Machines) -> None:
         # These machines are nobody's launch, which could be over.
