@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -39,6 +40,8 @@ MEMBERS = (
 )
 """What the document of a version has, in the order in which it is shown."""
 LATEST = "latest"
+ATTEMPTS = 30
+"""How often a version is tried for: of so many who publish at once each gets one."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _VERSION = re.compile(r"[1-9]\d{0,7}")
 _KEY = re.compile(rf"{FOLDER}/({_NAME.pattern})/(\d{{8}})\.json")
@@ -162,7 +165,8 @@ def publish_environment(
 
     Raises:
         UsageError: no environment can be named so.
-        StoreError, LockError: see `bootstrap.publish.upload`.
+        StoreError: others took every version that was tried for; or see `bootstrap.publish.upload`.
+        LockError: see there.
     """
     check_name(name)
     upload(
@@ -174,16 +178,21 @@ def publish_environment(
         lasting=True,
         progress=progress,
     )
-    while True:
+    for attempt in range(ATTEMPTS):
+        # Of several who publish at once one creates the version; the others look again.
+        time.sleep(attempt * 0.02)
         newest = max(list_versions(store, name), default=0)
         if newest:
             found = read_version(store, name, newest)
             if found["environment"] == prepared.manifest.environment_digest:
                 return Published(document=found, is_new=False)
         document = describe(name, newest + 1, prepared.manifest, now)
-        # Of two who publish at once one creates it; the other looks again.
         if store.create(_key(name, newest + 1), wire.canonical(document)):
             return Published(document=document, is_new=True)
+    raise StoreError(
+        f"Failed to publish `{name}`: others took each version in {ATTEMPTS} attempts",
+        hint="Publish again",
+    )
 
 
 def describe(name: str, version: int, manifest: Manifest, now: datetime) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from bootstrap.errors import EnvbootError, UsageError, name_some
 from bootstrap.selection import PLATFORMS, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from click.shell_completion import CompletionItem
 
     from bootstrap.parts import Part
 
@@ -87,6 +88,8 @@ def complete_source(
     ctx: click.Context, parameter: click.Parameter, text: str
 ) -> list[CompletionItem]:
     """Complete files, and published environments."""
+    from click.shell_completion import CompletionItem
+
     found = complete_published(ctx, parameter, text)
     return [*map(CompletionItem, found), CompletionItem(text, type="file")]
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import datetime, timezone
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from bootstrap import environments
 from bootstrap.environments import (
+    ATTEMPTS,
     MEMBERS,
     Published,
     fetch_manifest,
@@ -24,8 +27,10 @@ from bootstrap.keys import Keys
 from bootstrap.manifest import Base, CondaPackage, Layer, Manifest, Project, Python, Wheel
 from bootstrap.prepare import Prepared
 from bootstrap.publish import grant, publish, upload
+from bootstrap.store.local import LocalStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from bootstrap.store import Store
@@ -124,6 +129,26 @@ def test_of_two_that_publish_at_once_each_gets_a_version_of_its_own(
         each["version"]: each["environment"]
         for each in read_versions(store, [("demo", version) for version in (1, 2, 3, 4)])
     }
+
+
+class Crowded(LocalStore):
+    """A bucket in which somebody else is always faster."""
+
+    def create(
+        self, key: str, data: bytes | Path, progress: Callable[[int], None] | None = None
+    ) -> bool:
+        return not key.startswith("names/") and super().create(key, data, progress)
+
+
+def test_who_is_never_the_first_is_told_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(environments, "time", SimpleNamespace(sleep=waits.append))
+    with pytest.raises(StoreError, match="Failed to publish `demo`: others took each version"):
+        put(Crowded(f"file://{tmp_path}/crowded"), tmp_path, make_manifest())
+    assert len(waits) == ATTEMPTS
+    assert sum(waits) < 10
 
 
 def test_what_is_not_there_is_an_error_that_names_what_is(store: Store, tmp_path: Path) -> None:

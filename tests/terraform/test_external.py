@@ -130,6 +130,16 @@ class TestProgram:
         (caller.folder / "manifest.json").unlink()
         for environment in ("team@latest", "team@1"):
             assert caller.answer({"environment": environment}) == by_file
+        words = ["render-userdata", "--for", "terraform", "--store", caller.store]
+        rendered = subprocess.run(
+            [*ENVBOOT, *words, "--from", "team@latest"],
+            env=dict(caller.variables),
+            cwd=caller.folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert rendered.stdout == by_file["user_data_base64"]
         refused = caller.ask({"environment": "team@2"})
         assert refused.stderr.startswith("error: Environment `team@2` was not found in `s3://")
 
