@@ -149,6 +149,8 @@ def compose(
     from bootstrap.store import open_store
     from bootstrap.userdata import LaunchPath, render
 
+    with open_store(order.store, settings=settings) as bucket:
+        bucket.check(signs=False)
     prepared = prepare(
         selection,
         host_python=False,
