@@ -151,6 +151,7 @@ def compose(
     from bootstrap.userdata import LaunchPath, render
 
     with open_store(order.store, settings=settings) as bucket:
+        bucket.check(signs=False)
         prepared = prepare_source(
             selection,
             bucket,

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bootstrap.keys import key_secret
 from bootstrap.publish import Auth, read_reports
-from bootstrap.seats import Seat, clear_secrets, key_secret, write_seats
+from bootstrap.seats import Seat, clear_secrets, write_seats
 from provisioners import Instance
 from tests.agent.guests import Guest, Launch, Parts, make_launch
 from tests.agent.role.cloud import Cloud, by_role

@@ -109,8 +109,11 @@ def test_single_instances_are_ended_from_elsewhere_by_name_or_host(
     assert json.loads(orphan.run("ls", "--json")[0]) == []
 
 
-def test_a_type_of_machines_is_not_the_name_of_one(orphan: Orphan, gce: Gce) -> None:
-    orphan.run("terminate", orphan.instances[0].name)
+def test_a_type_of_machines_is_not_the_name_of_one(
+    orphan: Orphan, gce: Gce, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENVBOOT_STATE_DIR", str(orphan.state))
+    orphan.run("terminate", orphan.instances[0].details["host"], store=False)
     _, err = orphan.run("terminate", "e2-standard-4", code=Exit.USAGE)
     assert "Unknown launch `e2-standard-4`" in err
     assert len(gce.alive()) == 1

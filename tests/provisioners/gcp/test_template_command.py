@@ -89,3 +89,12 @@ def test_it_refuses_what_would_not_last(
     done = run(workspace, gce, bucket, *words)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_a_bucket_that_is_not_there_is_told_before_anything_is_scanned(
+    workspace: Workspace, gce: Gce, bucket: dict[str, str]
+) -> None:
+    words = ("--service-account", MACHINE, "--store", "gs://none/x", "--python", "missing")
+    done = run(workspace, gce, bucket, *words)
+    assert done.returncode == 13, done.stderr
+    assert "caused by: Bucket `none` was not found" in done.stderr
