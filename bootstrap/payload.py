@@ -32,6 +32,7 @@ FOR_ROLES = {kind: frozenset({"agent/role.py", f"agent/{kind}.py"}) for kind in 
 """By who gives the credentials: `kind` in the grants."""
 FOR_NOTICES = frozenset({"agent/watch.py"})
 FOR_RENEWING = {kind: f"agent/{kind}_copy.py" for kind in FOR_ROLES}
+FOR_SHARING = "agent/share.py"
 OF_CLOUDS = FOR_ROLES["aws"] | FOR_ROLES["gcp"] | FOR_NOTICES
 EXTRAS = (
     FOR_PUBLISHING
@@ -39,7 +40,7 @@ EXTRAS = (
     | FOR_SEATS
     | FOR_SYNC
     | OF_CLOUDS
-    | {*FOR_RENEWING.values(), "agent/explain.py"}
+    | {*FOR_RENEWING.values(), "agent/explain.py", FOR_SHARING}
 )
 """Modules that not every boot waits for: the agent fetches them when it first needs one."""
 

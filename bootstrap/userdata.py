@@ -299,6 +299,8 @@ def _find_part(path: str, request: _Request, rung: Rung) -> str | None:
         return None
     if path in payload.FOR_SEATS and "seat" not in request.grants:
         return None
+    if path == payload.FOR_SHARING and request.path is not LaunchPath.LOCAL:
+        return None
     if path in payload.FOR_SYNC and "wanted" not in request.grants:
         return None
     if path in payload.FOR_COMMANDS and rung is Rung.EXTRAS and "seat" not in request.grants:

@@ -95,6 +95,7 @@ class Request:
     fixed_prefix: bool
     encoding: str | None = None
     room: int = 0
+    shared: bool = False
     options: Options = field(default_factory=dict)
     first: int = 0
 

@@ -52,6 +52,8 @@ PLATFORM = "linux-aarch64" if machine() in ("aarch64", "arm64") else "linux-64"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 GRACE = 10
 """Seconds between SIGTERM and SIGKILL."""
+UNUSED = 7 * 24 * 3600
+"""Seconds after which a copy of an environment that no new instance has taken is removed."""
 FULL = 64 << 10
 """With fewer bytes free a file system is taken for full."""
 
@@ -107,6 +109,7 @@ class LocalProvisioner:
         return instances
 
     def _start_all(self, request: Request, wrapper: list[str], instances: list[Instance]) -> None:
+        shared = {"ENVBOOT_SHARED": str(_tidy_copies())} if request.shared else {}
         for number in range(request.first, request.first + request.count):
             name = f"{request.launch}-{number}"
             folder = state_folder() / self.name / request.launch / name
@@ -129,7 +132,7 @@ class LocalProvisioner:
             with (folder / "output").open("wb") as output, (folder / "console").open("wb") as log:
                 process = subprocess.Popen(
                     [*inside, "sh", str(script)],
-                    env=_environment(name, root),
+                    env=_environment(name, root) | shared,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=log,
@@ -228,6 +231,19 @@ def find_address(launch: str, number: int, system: str = sys.platform) -> str:
     return f"127.{1 + seed[0] % 254}.{(seed[1] + block) % 256}.{1 + place}"
 
 
+def _tidy_copies() -> Path:
+    """Return where the copies are that machines share, rid of those that nobody took for a week."""
+    folder = state_folder() / "environments"
+    for mark in folder.glob("*.boot"):
+        with contextlib.suppress(OSError):
+            if time.time() - mark.stat().st_mtime > UNUSED:
+                mark.unlink()
+                for copy in folder.glob(f"{mark.stem}*"):
+                    if copy.is_dir():
+                        shutil.rmtree(copy, ignore_errors=True)
+    return folder
+
+
 def _mark(instance: Instance) -> bytes:
     return b"ENVBOOT_ROOT=" + os.fsencode(instance.root or "")
 
@@ -284,7 +300,14 @@ def _find_session(pid: int) -> int | None:
 
 def _environment(name: str, root: Path) -> dict[str, str]:
     """Return the launching environment, without what would lead into another Python one."""
-    hidden = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME", "PYTHONPATH", "NOTIFY_SOCKET")
+    hidden = (
+        "ENVBOOT_SHARED",
+        "VIRTUAL_ENV",
+        "CONDA_PREFIX",
+        "PYTHONHOME",
+        "PYTHONPATH",
+        "NOTIFY_SOCKET",
+    )
     kept = {key: value for key, value in os.environ.items() if key not in hidden}
     own = {"ENVBOOT_ROOT": str(root), "ENVBOOT_INSTANCE": name, "PYTHONUNBUFFERED": "1"}
     # What is on PATH here must not stand in for what a machine would lack: it is as systemd's,

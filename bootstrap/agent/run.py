@@ -58,7 +58,8 @@ def local(host: Host) -> int:
     """
     from .main import load, publish
 
-    code, ours = boot(host), os.getpid()
+    ours, shared = os.getpid(), os.environ.get("ENVBOOT_SHARED")
+    code = load(host, "share").main(host, shared) if shared else boot(host)
     if code == FAILED:
         return code
     publishing = os.fork()

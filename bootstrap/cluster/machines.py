@@ -227,6 +227,7 @@ class Machines:
                 room=estimate_room(manifest, read_index(self.store, manifest))
                 if self.is_remote
                 else 0,
+                shared=True,
                 options=options,
             )
             instances = provisioner.start(request)
