@@ -140,7 +140,8 @@ class Cluster(SpecCluster):
         self._failures = 0
         self._trouble: EnvbootError | None = None
         self._taking: Batch[Hashable, Instance] = Batch(self._machines.start_workers)
-        self._ending: Batch[Instance, None] = Batch(self._end)
+        self._ending: Batch[str, None] = Batch(self._end)
+        self._given: dict[str, Instance] = {}
         # The last guard: a cluster that nobody closes ends with this process, or before.
         self._guard = weakref.finalize(self, self._machines.close)
         known = {key: (worker_options or {}).get(key) for key in ("nthreads", "memory_limit")}
@@ -230,11 +231,12 @@ class Cluster(SpecCluster):
     async def give_back(self, instance: Instance) -> None:
         """End the machine of a worker; those of a cluster that closes end together."""
         if self.status == Status.running:
-            await self._ending.ask(instance)
+            self._given[instance.name] = instance
+            await self._ending.ask(instance.name)
 
-    def _end(self, instances: list[Instance]) -> dict[Instance, None]:
-        self._machines.end(instances)
-        return dict.fromkeys(instances)
+    def _end(self, names: list[str]) -> dict[str, None]:
+        self._machines.end([self._given.pop(name) for name in names])
+        return dict.fromkeys(names)
 
     def _update_worker_status(self, op: str, msg: Any) -> None:
         added = list(msg["workers"]) if op == "add" else []
@@ -260,9 +262,9 @@ class Cluster(SpecCluster):
                 await work
             except EnvbootError as error:
                 self._log(f"error: {error}")
-            except OSError as error:
-                # The scheduler has gone, or is going.
-                self._log(f"error: {error}")
+            except Exception as error:
+                # Mostly the scheduler that has gone, or is going.
+                self._log(f"error: {error!r}")
 
         task = asyncio.ensure_future(run())
         self._tasks.add(task)
@@ -275,12 +277,12 @@ class Cluster(SpecCluster):
             await asyncio.sleep(pause)
             try:
                 outcomes = await asyncio.to_thread(self._machines.look)
-            except EnvbootError as error:
+                if self.status == Status.running:
+                    await self._take_in({o.instance.name: o for o in outcomes if has_ended(o)})
+            except Exception as error:
                 # The next look may do better; the cluster itself does not depend on it.
-                self._log(f"warning: {error.message}")
-                continue
-            if self.status == Status.running:
-                await self._take_in({o.instance.name: o for o in outcomes if has_ended(o)})
+                told = error.message if isinstance(error, EnvbootError) else repr(error)
+                self._log(f"warning: {told}")
 
     async def _take_in(self, ended: Mapping[str, Outcome]) -> None:
         """Act on machines that have ended."""
@@ -393,7 +395,10 @@ class Cluster(SpecCluster):
         workers = [a for a, w in self.scheduler_info["workers"].items() if w["name"] in names]
         if workers:
             ended = await self.scheduler_comm.restart_workers(
-                workers=workers, timeout=RESTART, on_error="return"
+                workers=workers,
+                timeout=RESTART,
+                on_error="return",
+                stimulus_id=f"envboot-sync-{time.time()}",
             )
             if late := [address for address, word in ended.items() if word != "OK"]:
                 self._log(f"warning: {name_some(late)} did not start again within {RESTART} s")

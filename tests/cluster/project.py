@@ -138,7 +138,7 @@ def make_project(folder: Path) -> Project:
     uv = [sys.executable, "-m", "uv"]
     subprocess.run([*uv, "venv", "-q", "--python", sys.executable, folder / ".venv"], check=True)
     wanted = ["--editable", str(folder / "shop"), f"git+file://{folder / 'taxes'}"]
-    wanted += ["--editable", f"{REPOSITORY}[dask]", "bokeh"]
+    wanted += ["--editable", f"{REPOSITORY}[dask]", "bokeh", "ipykernel", "ipywidgets"]
     with FileLock(CACHE / "dask.lock"):
         install = [*uv, "pip", "install", "-q", "--python", str(python), *wanted]
         subprocess.run(install, check=True)
