@@ -89,7 +89,9 @@ class Bench:
             ),
         }
 
-    def publish(self, manifest: Manifest, launch: str) -> dict[str, Any]:
+    def publish(
+        self, manifest: Manifest, launch: str, *, seats: int | None = None
+    ) -> dict[str, Any]:
         """Put manifest and tools into the bucket and return the grants."""
         return publish(
             manifest,
@@ -99,6 +101,7 @@ class Bench:
             seconds=3600,
             cache=self.cache,
             environment={},
+            seats=seats,
         )
 
     def ports(self, grants: dict[str, Any]) -> tuple[int, ...]:

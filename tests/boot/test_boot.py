@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bootstrap.parts import parse_part
+from bootstrap.publish import Auth, read_reports
+from bootstrap.seats import Seat, key_secret, write_seats
 from bootstrap.userdata import LaunchPath, Rung, render
+from provisioners import Instance
 from tests.boot.environment import Bench, open_bench
 from tests.boot.machine import Report, Spec, boot
 from tests.channel import NUMPY
@@ -119,6 +122,62 @@ def test_a_document_of_many_packages_boots_on_ec2(
     assert_ready(report, "install")
     # Of the four conda packages two are Python distributions.
     assert str(packages - 6 + 2 + 2) in report.output("run-journal").splitlines()
+
+
+SEATED = """
+cd; echo "$ENVBOOT_RANK $ENVBOOT_COUNT $ENVBOOT_PEERS $(id -un) $(printf %s "$KEY" | wc -c)" >>runs
+echo $$ >pid; exec sleep 600
+"""
+UNIT = "envboot-dask-worker"
+
+
+def test_a_seat_is_the_commands_own_and_the_unit_starts_it_again(
+    bench: Bench, root: Path, tmp_path: Path
+) -> None:
+    manifest, secret = bench.manifest(), "only-for-one-machine"
+    grants = bench.publish(manifest, "boot-seat", seats=0)
+    names = ("i-boot-seat", "i-other")
+    instances = [
+        Instance(name=name, launch="boot-seat", address=f"10.0.0.{number}")
+        for number, name in enumerate(names)
+    ]
+    seats = [Seat(1, secret={"KEY": secret}), Seat(0)]
+    write_seats(bench.store, "boot-seat", 0, instances, seats=seats, seconds=600, auth=Auth.URLS)
+    document = render(
+        manifest,
+        launch_path=LaunchPath.NOCLOUD,
+        grants=grants,
+        command=["sh", "-c", SEATED],
+        unit=UNIT,
+    )
+    until = "until [ $(cat /home/envboot/runs 2>/dev/null | wc -l) = %d ]; do sleep 0.1; done; "
+    old = "old=$(cat /home/envboot/pid); "
+    commands = {
+        "a-start": until % 1 + "sleep 0.3",
+        "b-reload": f"{old} systemctl reload {UNIT}; {until % 2} ! kill -0 $old",
+        "c-fail": f"sleep 0.5; kill -KILL $(cat /home/envboot/pid); {until % 3} sleep 0.3",
+        "d-mode": "stat -c '%U %a' /var/lib/envboot/seat.json",
+        "e-active": f"systemctl is-active {UNIT}; systemctl is-enabled envboot-run",
+        "f-secret": f"journalctl --no-pager | grep -c {secret}",
+    }
+    spec = Spec(
+        user_data=document.payload,
+        ports=bench.ports(grants),
+        files=bench.mirror,
+        commands=commands,
+    )
+    with boot("boot-seat", spec, root=root, folder=tmp_path / "m") as machine:
+        report = machine.wait(120)
+    assert result(report)["outcome"] == "ready", report.output("journal")
+    line = f"1 2 10.0.0.1,10.0.0.0 envboot {len(secret)}"
+    assert report.text("/home/envboot/runs").splitlines() == [line] * 3
+    assert report.output("d-mode") == "root 600"
+    assert report.output("e-active").splitlines()[0] == "active"
+    assert report.output("f-secret") == "0"
+    assert bench.store.find(key_secret("boot-seat", names[0])) is None
+    reports = read_reports(bench.store, "boot-seat", {})[names[0]]
+    assert reports["seated"] == {"rank": 1, "count": 2}
+    assert {"restarted", "command"} <= reports.keys()
 
 
 def test_a_machine_without_its_packages_says_why_and_is_not_active(

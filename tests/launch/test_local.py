@@ -141,7 +141,11 @@ def test_a_process_that_ends_in_peace_is_not_killed(local: LocalProvisioner, sta
     assert (state / "saved").read_text() == "saved\n"
 
 
-@pytest.mark.parametrize("wrapper", ["setsid", "env -i", "nohup"])
+# As the agent starts the command.
+GROUP = "python3 -c 'import os, sys; os.setpgrp(); os.execvp(sys.argv[1], sys.argv[1:])'"
+
+
+@pytest.mark.parametrize("wrapper", ["setsid", "env -i", "nohup", GROUP, f"{GROUP} env -i"])
 def test_what_an_instance_started_ends_with_it(local: LocalProvisioner, wrapper: str) -> None:
     inner = "sh -c 'echo $$ >child.new; mv child.new child; exec sleep 600'"
     [instance] = local.start(request(f"({wrapper} {inner} &); echo $$ >pid; sleep 600"))
