@@ -73,8 +73,9 @@ def _remove(host: Host, tree: str) -> None:
 def _prune(host: Host) -> None:
     """Remove environments that are neither active nor the one to roll back to."""
     links = (host.link, host.opt + "/previous")
-    wanted = {os.path.basename(os.path.realpath(link)) for link in links}
     with host.locked("boot"):
+        # Here: while this waited another one may have become active.
+        wanted = {os.path.basename(os.path.realpath(link)) for link in links}
         for name in os.listdir(host.envs):
             if name not in wanted and name[0] != ".":
                 _remove(host, host.envs + "/" + name)

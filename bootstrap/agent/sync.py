@@ -238,8 +238,10 @@ def _settle(host: Host) -> None:
 
     What user-data names stays too: the next boot begins with it.
     """
-    wanted = {os.path.basename(os.path.realpath(host.opt + "/" + x)) for x in ("env", "previous")}
+    links = (host.link, host.opt + "/previous")
     with host.locked("boot"):
+        # Here: while this waited another one may have become active.
+        wanted = {os.path.basename(os.path.realpath(link)) for link in links}
         for name in os.listdir(host.envs):
             if name not in wanted and name.split(".")[0] not in ("", host.config["digest"][7:]):
                 gone = "%s/.gone.%d.%d" % (host.envs, os.getpid(), time.time_ns())

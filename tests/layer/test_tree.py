@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bootstrap.agent.pack import LAYER_LIST
 from bootstrap.layer import build_layer
 from bootstrap.lock import Target
 from bootstrap.manifest import PREFIX, Base, Layer, Manifest, Python
@@ -74,13 +75,23 @@ def test_the_installer_is_envboot_and_no_path_of_this_machine_is_told(
             assert str(tmp_path).encode() not in path.read_bytes(), path
 
 
+def test_the_layer_lists_every_file_of_its_own_by_which_it_can_be_removed(
+    tmp_path: Path, cache: Path
+) -> None:
+    opened = unpack(build(write_scripts(tmp_path / "p"), cache=cache), tmp_path / "out")
+    files = [path for path in opened.root.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".pyc" for path in files)
+    listed = (opened.root / LAYER_LIST).read_text().splitlines()
+    assert listed == sorted(str(path.relative_to(opened.root)) for path in files)
+
+
 def test_record_lists_every_file_with_its_hash(tmp_path: Path, cache: Path) -> None:
     opened = unpack(build(write_scripts(tmp_path / "p"), cache=cache), tmp_path / "out")
     record = opened.record("demo-1.0")
     found = {
         os.path.relpath(path, opened.root / SITE)
         for path in opened.root.rglob("*")
-        if path.is_file()
+        if path.is_file() and path != opened.root / LAYER_LIST
     }
     assert set(record) == found
     for path, digest in record.items():
