@@ -90,13 +90,13 @@ class Screen:
         for outcome in outcomes:
             self._print_output(outcome, len(outcomes) > 1)
             self._print_notice(outcome)
-            self._print_silence(outcome)
             stage, done, total = find_progress(outcome)
             text = f"{stage} {done >> 20} of {total >> 20} MB" if total else stage
             texts.append(text)
             name = outcome.instance.name
             if len(outcomes) <= EACH:
                 self._tell_stage(name, stage)
+        self._print_silence(outcomes)
         counts = {text: texts.count(text) for text in texts}
         many = ", ".join(f"{number} {text}" for text, number in counts.items())
         if len(outcomes) > EACH:
@@ -127,17 +127,25 @@ class Screen:
             if not self._quiet:
                 console.print_warning(f"`{name}`: {notice['notice']} at {notice['time']}")
 
-    def _print_silence(self, outcome: Outcome) -> None:
-        """Say once that an instance in a cloud has not reported yet, and what to look at."""
-        name, waited = outcome.instance.name, time.monotonic() - self._start
-        if outcome.reports or outcome.instance.root or outcome.gone or waited < SILENT:
+    def _print_silence(self, outcomes: Sequence[Outcome]) -> None:
+        """Say once which instances in a cloud have not reported yet, and what to look at."""
+        waited = time.monotonic() - self._start
+        if waited < SILENT or self._quiet:
             return
-        if name not in self._silent and not self._quiet:
-            self._silent.add(name)
+        silent = [
+            each.instance.name
+            for each in outcomes
+            if not (each.reports or each.instance.root or each.gone)
+            and each.instance.name not in self._silent
+        ]
+        if silent:
+            self._silent.update(silent)
             self._show("")
+            has, boots = ("has", "it boots") if len(silent) == 1 else ("have", "they boot")
+            minutes = f"{waited / 60:.0f} minutes"
             console.print_warning(
-                f"`{name}` has reported nothing for {waited / 60:.0f} minutes: it boots slowly, or "
-                "cannot reach the bucket. `envboot logs --console` shows its console, `envboot "
+                f"{name_some(silent)} {has} reported nothing for {minutes}: {boots} slowly, or "
+                "cannot reach the bucket. `envboot logs --console` shows consoles, `envboot "
                 "doctor` tries the bucket"
             )
 

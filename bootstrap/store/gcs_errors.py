@@ -51,7 +51,10 @@ CLOCK = (
     "Set this machine's clock, as with `timedatectl set-ntp true`: Google takes a few minutes of "
     "difference"
 )
-_ENDPOINT = "Check the network, `STORAGE_EMULATOR_HOST` and `tool.envboot.gcs.endpoint-url`"
+_ENDPOINT = (
+    "Check the network, and `STORAGE_EMULATOR_HOST` and `tool.envboot.gcs.endpoint-url` where "
+    "these are set"
+)
 _BUSY = "Try again in a minute"
 _SCOPES = (
     "These credentials were given for less: sign in anew, or give the machine the scope "

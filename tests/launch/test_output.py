@@ -80,3 +80,17 @@ def test_stages_of_many_instances_are_summed_up_where_nobody_watches(
         assert lines == ["11 instances: 11 starting", "11 instances: 1 started, 10 starting"]
     else:
         assert lines == [*(f"i-{number}: starting" for number in range(10)), "i-0: started"]
+
+
+def test_instances_that_say_nothing_are_told_in_one_warning(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bootstrap.cli.screen.SILENT", 0)
+    outcomes = [Outcome(instance=Instance(name=f"i-{number}", launch="a")) for number in range(20)]
+    outcomes[0].reports["started"] = {}
+    with Screen(quiet=False) as screen:
+        screen.progress(outcomes)
+        screen.progress(outcomes)
+    (warning,) = (line for line in capsys.readouterr().err.splitlines() if "warning" in line)
+    assert warning.startswith("warning: `i-1`, `i-2`")
+    assert "and 9 more have reported nothing for" in warning
