@@ -33,7 +33,7 @@ def compose_secret(
     # Its attributes come from a table of Dask's, which type checkers do not know.
     keys: Any = security
     found = {
-        f"{_TLS}CA_FILE": str(keys.tls_ca_file),
+        "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": str(keys.tls_ca_file),
         "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True",
     }
     for role in ("scheduler", "worker", "client"):

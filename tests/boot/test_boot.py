@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bootstrap.keys import key_secret
 from bootstrap.parts import parse_part
 from bootstrap.publish import Auth, read_reports
-from bootstrap.seats import Seat, key_secret, write_seats
+from bootstrap.seats import Seat, write_seats
 from bootstrap.userdata import LaunchPath, Rung, render
 from provisioners import Instance
 from tests.boot.environment import Bench, open_bench
