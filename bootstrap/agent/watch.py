@@ -106,6 +106,8 @@ def _take(host: Host, kind: str, found: Dict[str, str], running: Running) -> Non
     if hook:
         host.manifest = host.read_json("manifest")
         _, environ = find_environ(host)
+        # What only this instance's command has: a hook may have to speak for it.
+        environ.update(host.read_json("seat").get("environment", {}))
         environ.update({"ENVBOOT_NOTICE": kind, "ENVBOOT_NOTICE_TIME": notice["time"]})
         command = ["/bin/sh", "-c", hook]
         try:

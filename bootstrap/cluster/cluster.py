@@ -6,47 +6,38 @@ import asyncio
 import contextlib
 import sys
 import time
-import warnings
 import weakref
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dask
-import distributed.versions
-from dask.utils import parse_timedelta
 from distributed.core import Status
-from distributed.deploy.spec import SpecCluster
 from distributed.utils import Log
 
 from bootstrap.cluster.batch import Batch
 from bootstrap.cluster.forget import forget_layer
+from bootstrap.cluster.keeping import KeptCluster
 from bootstrap.cluster.machines import Machines
-from bootstrap.cluster.processes import SchedulerProcess, WorkerProcess, has_ended, tell_end
+from bootstrap.cluster.processes import SchedulerProcess, WorkerProcess, tell_end
 from bootstrap.cluster.wish import make_wish
 from bootstrap.config import read_settings
-from bootstrap.errors import EnvbootError, GuestError, name_some
+from bootstrap.errors import EnvbootError, name_some
 from bootstrap.package_sync import read_demands, selection_from
 from provisioners import own_store
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from bootstrap.manifest import Manifest
-    from bootstrap.outcomes import Outcome
     from provisioners import Instance
 
-LOOK, REMOTE_LOOK = 0.5, 5.0
-"""Seconds between two looks at the machines."""
 PUBLISH = 180
 """Seconds for which a cluster that closes waits until its environment is published."""
 RESTART = 60
 """Seconds within which workers must be back after a sync."""
-FAILURES = 3
-"""So many workers' machines in a row may fail before no more are started for them."""
 
 
-class Cluster(SpecCluster):
+class Cluster(KeptCluster):
     """A Dask cluster on machines of a provisioner, with the environment of this process.
 
     Args:
@@ -79,8 +70,6 @@ class Cluster(SpecCluster):
         GuestError: the scheduler did not start, with the machine's own reason. Whatever fails,
             no machine is left running.
     """
-
-    scheduler_comm: Any
 
     def __init__(
         self,
@@ -132,13 +121,9 @@ class Cluster(SpecCluster):
             timeout=timeout,
             seconds=expires,
         )
-        self._wish = wish
-        self._machines = Machines(wish)
+        self.keep(Machines(wish), wish.provisioner)
         self._starting: asyncio.Future[Instance] | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Future[Any]] = set()
-        self._failures = 0
-        self._trouble: EnvbootError | None = None
         self._taking: Batch[Hashable, Instance] = Batch(self._machines.start_workers)
         self._ending: Batch[str, None] = Batch(self._end)
         self._given: dict[str, Instance] = {}
@@ -212,7 +197,7 @@ class Cluster(SpecCluster):
             await asyncio.to_thread(self._machines.close, "failed")
             raise
         many = f"{len(self.worker_spec)} worker{'' if len(self.worker_spec) == 1 else 's'}"
-        where = self._wish.provisioner.name
+        where = self._provisioner.name
         self._log(f"launch {self.launch}: starting a scheduler and {many} on `{where}`")
         starting.set_result(scheduler)
         for name in self.worker_spec:
@@ -237,106 +222,6 @@ class Cluster(SpecCluster):
     def _end(self, names: list[str]) -> dict[str, None]:
         self._machines.end([self._given.pop(name) for name in names])
         return dict.fromkeys(names)
-
-    def _update_worker_status(self, op: str, msg: Any) -> None:
-        added = list(msg["workers"]) if op == "add" else []
-        super()._update_worker_status(op, msg)
-        if added:
-            self._failures = 0
-            self._spawn(self._compare_versions(added))
-        else:
-            # A worker that does not come back is closed by then: another takes its place.
-            delay = parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout"))
-            asyncio.get_running_loop().call_later(delay + 0.5, self._mend)
-
-    def _mend(self) -> None:
-        """Start what is missing, in the background."""
-        if self.status == Status.running:
-            self._spawn(self._correct_state())
-
-    def _spawn(self, work: Awaitable[Any]) -> None:
-        """Do something in the background; an error goes into the cluster's log."""
-
-        async def run() -> None:
-            try:
-                await work
-            except EnvbootError as error:
-                self._log(f"error: {error}")
-            except Exception as error:
-                # Mostly the scheduler that has gone, or is going.
-                self._log(f"error: {error!r}")
-
-        task = asyncio.ensure_future(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _watch(self) -> None:
-        """Look at the machines until the cluster closes; replace workers whose machine ended."""
-        pause = REMOTE_LOOK if self._machines.is_remote else LOOK
-        while self.status == Status.running:
-            await asyncio.sleep(pause)
-            try:
-                outcomes = await asyncio.to_thread(self._machines.look)
-                if self.status == Status.running:
-                    await self._take_in({o.instance.name: o for o in outcomes if has_ended(o)})
-            except Exception as error:
-                # The next look may do better; the cluster itself does not depend on it.
-                told = error.message if isinstance(error, EnvbootError) else repr(error)
-                self._log(f"warning: {told}")
-
-    async def _take_in(self, ended: Mapping[str, Outcome]) -> None:
-        """Act on machines that have ended."""
-        scheduler = self._machines.scheduler
-        if scheduler and scheduler.name in ended:
-            why = tell_end(self._wish.provisioner, ended[scheduler.name])
-            self._log(f"error: The scheduler has ended: {why}")
-            self._trouble = GuestError("The scheduler has ended", causes=(why,))
-            await asyncio.to_thread(self._machines.close, "failed")
-            return
-        gone = [
-            (name, worker)
-            for name, worker in self.workers.items()
-            if worker.instance and worker.instance.name in ended and name in self.worker_spec
-        ]
-        for name, worker in gone:
-            outcome = ended[worker.instance.name]
-            why = tell_end(self._wish.provisioner, outcome)
-            self._log(f"worker {name} has ended: {why}")
-            self._failures += 1
-            if self._failures > FAILURES:
-                del self.worker_spec[name]
-                self._trouble = GuestError(
-                    f"{self._failures} machines of workers have failed in a row",
-                    causes=(why,),
-                    hint="`cluster.logs()` has them all; `cluster.scale(n)` tries again",
-                )
-                self._log(f"error: {self._trouble}")
-        await self._replace([name for name, _ in gone])
-
-    async def _wait_for_workers(self, n_workers: int = 0, timeout: Any = None) -> None:
-        """Wait as Dask does, but not for machines that never come."""
-        waiting = asyncio.ensure_future(super()._wait_for_workers(n_workers, timeout=timeout))
-        while not waiting.done():
-            await asyncio.wait([waiting], timeout=0.2)
-            if self._trouble and not waiting.done():
-                waiting.cancel()
-                raise self._trouble
-        await waiting
-
-    async def _compare_versions(self, workers: Sequence[str] = ()) -> None:
-        """Warn when client, scheduler and these workers do not have the same packages."""
-        here = distributed.versions.get_versions()
-        scheduler = await self.scheduler_comm.versions()
-        there = (
-            await self.scheduler_comm.broadcast(
-                msg={"op": "versions"}, workers=list(workers), on_error="ignore"
-            )
-            if workers
-            else {}
-        )
-        told = distributed.versions.error_message(scheduler, there, here)
-        for text in filter(None, (told["error"], told["warning"])):
-            warnings.warn(distributed.versions.VersionMismatchWarning(text), stacklevel=2)
 
     def scale(self, n: int = 0, memory: Any = None, cores: int | None = None) -> Any:
         """Scale to so many workers, or to as many as have that memory or so many cores."""
@@ -363,7 +248,7 @@ class Cluster(SpecCluster):
             }
             for outcome in await asyncio.to_thread(self._machines.look) if silent else ():
                 if outcome.instance.name in silent:
-                    text = tell_end(self._wish.provisioner, outcome)
+                    text = tell_end(self._provisioner, outcome)
                     logs[f"worker {silent[outcome.instance.name]}"] = Log(text)
         return logs
 
@@ -405,13 +290,6 @@ class Cluster(SpecCluster):
         await self._replace([name for name, w in self.workers.items() if w.instance in old])
         many = f"{len(synced.instances)} machine{'' if len(synced.instances) == 1 else 's'}"
         self._log(f"{many} synced in {time.monotonic() - start:.1f} s")
-
-    async def _replace(self, names: Sequence[Hashable]) -> None:
-        """End the machines of these workers, and start others for those that are still wanted."""
-        closing = [self.workers.pop(name).close() for name in names]
-        await asyncio.gather(*closing)
-        if names:
-            self._mend()
 
     async def _close(self) -> None:
         if self._watching:

@@ -68,6 +68,11 @@ class Machines:
         return self._wish.provisioner.guest_loopback is None
 
     @property
+    def is_closed(self) -> bool:
+        """Whether all have been ended, for good."""
+        return self._closed
+
+    @property
     def prepared(self) -> Prepared:
         """The environment that new machines get."""
         assert self._prepared, "`prepare` comes first"

@@ -87,6 +87,17 @@ def test_a_notice_is_told_and_runs_the_hook_once(
     assert guest.agent("status") == wire.READY
 
 
+def test_a_hook_has_the_secrets_of_this_instances_seat(
+    watched: tuple[Guest, MetadataServer],
+) -> None:
+    guest, metadata = watched
+    seat = {"rank": 0, "environment": {"OUT": str(guest.root / "of the seat")}}
+    (guest.state / "seat.json").write_text(json.dumps(seat))
+    metadata.tree[INTERRUPTION] = json.dumps({"action": "terminate", "time": WHEN})
+    watch_until(guest, lambda: len(told(guest)) == 2)
+    assert "spot-interruption" in (guest.root / "of the seat").read_text()
+
+
 def test_another_notice_is_another_matter(watched: tuple[Guest, MetadataServer]) -> None:
     guest, metadata = watched
     lines = guest.root / "hook"

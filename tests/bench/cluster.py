@@ -35,7 +35,7 @@ print(json.dumps([end - imported, end - start]))
 """
 # With TLS, too, and all at once: workers knock until the scheduler answers.
 _BY_HAND = f"""
-import json, os, subprocess, sys, time
+import json, os, signal, subprocess, sys, time
 start = time.monotonic()
 from dask.distributed import Client, Security
 import shop
@@ -56,7 +56,7 @@ workers = [
 ]
 quiet = {{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}}
 processes = [
-    subprocess.Popen(words, env={{**os.environ, **own}}, **quiet)
+    subprocess.Popen(words, env={{**os.environ, **own}}, start_new_session=True, **quiet)
     for words in ([*scheduler, "--dashboard-address", "127.91.0.1:8787"], *workers)
 ]
 client = Client(address, security=security)
@@ -64,8 +64,8 @@ assert client.submit(shop.price, 4).result() == 4
 end = time.monotonic()
 client.close()
 for process in processes:
-    process.terminate()
-for process in processes:
+    # Their nannies' children, too.
+    os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 print(json.dumps([end - imported, end - start]))
 """
