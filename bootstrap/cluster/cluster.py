@@ -297,9 +297,13 @@ class Cluster(KeptCluster):
         for task in list(self._tasks):
             task.cancel()
         try:
-            if self.status == Status.running and not self._trouble:
+            if self.status == Status.running and not (self._trouble or self._machines.is_closed):
                 await self._publish()
             await super()._close()
+        except OSError:
+            # Where machines have ended, their scheduler cannot be told any more.
+            if not self._machines.is_closed:
+                raise
         finally:
             # Every machine in one call, whatever became of the scheduler.
             await asyncio.to_thread(self._machines.close)

@@ -55,7 +55,8 @@ class KeptCluster(SpecCluster):
     def _mend(self) -> None:
         """Start what is missing, in the background."""
         if self.status == Status.running:
-            self._spawn(self._correct_state())
+            # Whoever closes the cluster waits for it.
+            self._spawn(asyncio.shield(self._correct_state()))
 
     def _spawn(self, work: Awaitable[Any]) -> None:
         """Do something in the background; an error goes into the cluster's log."""

@@ -86,9 +86,13 @@ def place_worker(scheduler: str, name: object, address: str) -> tuple[str, ...]:
 
 
 RETIRE = (
+    '[ "$ENVBOOT_NOTICE" != spot-interruption ] || '
     "python -c 'import os; from distributed import Client; "
     'name = os.environ["ENVBOOT_DASK_NAME"]; '
     "Client(timeout=20).retire_workers("
     "names=[int(name) if name.isdigit() else name], close_workers=True)'"
 )
-"""Run on a worker that its platform is about to take back: its results go to the others first."""
+"""Run on a worker at a notice that its platform takes it back: its results go to the others first.
+
+Of a notice that it may be, or is moved, nothing comes.
+"""

@@ -275,7 +275,11 @@ with Cluster(n_workers=2, worker_options={"nthreads": 1}, quiet=True) as cluster
         found = dict(pair.partition("=")[::2] for pair in pairs)
         if found.get("ENVBOOT_ROOT") == str(instance.root) and "ENVBOOT_DASK_NAME" in found:
             environ = found
-    retired = subprocess.run(["/bin/sh", "-c", RETIRE], env=environ, check=True)
+    for notice in ("maintenance", "spot-interruption"):
+        # The first one asks for nothing.
+        assert len(cluster.scheduler_info["workers"]) == 2
+        told = {**environ, "ENVBOOT_NOTICE": notice}
+        subprocess.run(["/bin/sh", "-c", RETIRE], env=told, check=True)
     result = future.result()
     client.wait_for_workers(2, timeout=60)
     deadline = time.monotonic() + 60
@@ -293,3 +297,65 @@ with Cluster(n_workers=2, worker_options={"nthreads": 1}, quiet=True) as cluster
 """
     )
     assert seen == [7, 1, True, True]
+
+
+def test_a_published_environment_or_a_manifest_is_taken_instead_of_this_one(
+    project: Project,
+) -> None:
+    words = ["--host-python", "--python", str(project.python), "--no-loose"]
+    project.envboot("env", "publish", "mine", *words)
+    manifest = project.folder / "mine.json"
+    project.envboot("lock", *words, "-o", str(manifest))
+    # Nobody reads what is here by now.
+    project.write_shop(9)
+    seen = project.ask(
+        HEAD
+        + f"""
+def price(number):
+    import shop
+    return shop.price(number)
+seen = []
+for environment in ("mine@latest", {str(manifest)!r}):
+    with Cluster(n_workers=1, environment=environment, quiet=True) as cluster:
+        client = Client(cluster)
+        seen.append(client.submit(price, 5, pure=False).result())
+        client.close()
+show([seen, shop.price(5)])
+"""
+    )
+    assert seen == [[5, 5], 45]
+
+
+def test_a_script_that_closes_nothing_leaves_nothing_and_ends_in_peace(project: Project) -> None:
+    done = project.run(
+        HEAD
+        + """
+cluster = Cluster(n_workers=1, quiet=True)
+client = Client(cluster)
+show(client.submit(shop.price, 3).result())
+"""
+    )
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    assert project.machines() == []
+    assert project.processes() == []
+
+
+def test_ctrl_c_while_a_cluster_starts_leaves_nothing(project: Project) -> None:
+    (project.folder / "work").mkdir(exist_ok=True)
+    (project.folder / "work/hang_here.py").write_text("import time\ntime.sleep(1000)\n")
+    for seconds in (1.0, 2.5, 4.0):
+        done = project.run(
+            HEAD
+            + f"""
+import _thread, threading
+threading.Timer({seconds}, _thread.interrupt_main).start()
+try:
+    Cluster(n_workers=1, scheduler_options={{"preload": "hang_here"}}, quiet=True)
+except KeyboardInterrupt:
+    show("interrupted")
+"""
+        )
+        assert done.stdout == '"interrupted"\n', done.stdout + done.stderr
+        assert project.machines() == []
+        assert project.processes() == []
