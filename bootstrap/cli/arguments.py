@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from bootstrap.parts import Part
 
 _CUDA = re.compile(r"\d{1,2}\.\d{1,2}")
-_LONGEST = 7 * 86400
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 PYTHON = click.option(
     "--python",
@@ -225,11 +223,3 @@ def parse_variable(text: str) -> tuple[str, str]:
     if not separator or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise UsageError(f"Expected `--env NAME=VALUE`, found `{text}`")
     return name, value
-
-
-def parse_duration(text: str) -> int:
-    """Return seconds of `90s`, `15m`, `24h` or `7d`; raises `UsageError`."""
-    found = re.fullmatch(r"(\d+)([smhd])", text)
-    if not found or not 0 < (seconds := int(found[1]) * _UNITS[found[2]]) <= _LONGEST:
-        raise UsageError(f"Expected a duration of at most `7d`, such as `24h`, found `{text}`")
-    return seconds

@@ -146,8 +146,9 @@ def launch_on(
     as_json: bool,
 ) -> None:
     """Launch on one provisioner, and print what became of it."""
-    from bootstrap.cli.arguments import parse_duration, parse_variable, read_part
+    from bootstrap.cli.arguments import parse_variable, read_part
     from bootstrap.cli.screen import Screen
+    from bootstrap.duration import parse_duration
     from bootstrap.launch import Order, launch
     from bootstrap.outcomes import raise_command_failures
     from bootstrap.publish import Auth

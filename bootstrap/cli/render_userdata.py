@@ -15,11 +15,11 @@ import click
 
 from bootstrap.cli import console
 from bootstrap.cli.arguments import (
-    parse_duration,
     parse_variable,
     read_part,
     selects_environment,
 )
+from bootstrap.duration import parse_duration
 from bootstrap.errors import RenderError, UsageError
 from bootstrap.selection import Selection
 from bootstrap.userdata import Document, LaunchPath, render

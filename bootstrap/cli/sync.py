@@ -67,7 +67,7 @@ def command(
     that are given here come first. What was installed from an index may not have changed. The
     command goes on with what it has loaded, unless `--restart` is given.
     """
-    from bootstrap.cli.arguments import parse_duration
+    from bootstrap.duration import parse_duration
     from bootstrap.sync import sync
 
     seconds = parse_duration(expires)

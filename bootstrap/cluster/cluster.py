@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
+import signal
 import sys
+import threading
 import time
 import weakref
 from datetime import datetime
@@ -19,9 +22,9 @@ from bootstrap.cluster.forget import forget_layer
 from bootstrap.cluster.keeping import KeptCluster
 from bootstrap.cluster.machines import Machines
 from bootstrap.cluster.processes import SchedulerProcess, WorkerProcess, tell_end
-from bootstrap.cluster.wish import make_wish
+from bootstrap.cluster.wish import make_wish, refuse_unknown_options
 from bootstrap.config import read_settings
-from bootstrap.errors import EnvbootError, name_some
+from bootstrap.errors import EnvbootError, GuestError, UsageError, name_some
 from bootstrap.package_sync import read_demands, selection_from
 from provisioners import own_store
 
@@ -52,8 +55,10 @@ class Cluster(KeptCluster):
         scheduler_options: options of `dask scheduler`: `{"idle_timeout": "1 hour"}`.
         environ: variables of scheduler and workers. They stand in user-data: no secrets.
         timeout: seconds within which the scheduler must answer.
-        expires: seconds for which machines may use the bucket by signed URLs.
+        expires: how long machines may use the bucket by signed URLs: `90s`, `15m`, `24h`, at most
+            `7d`, or seconds.
         cuda: the CUDA version that the machines' driver runs, such as `12.4`.
+        package_sync: True as without it; or packages, as of `package_sync_only`.
         package_sync_ignore: packages that stay here.
         package_sync_only: only these packages, and what they need.
         package_sync_conda_extras: packages that machines get besides.
@@ -83,8 +88,9 @@ class Cluster(KeptCluster):
         scheduler_options: Mapping[str, Any] | None = None,
         environ: Mapping[str, str] | None = None,
         timeout: float = 900,
-        expires: int = 24 * 3600,
+        expires: float | str = "24h",
         cuda: str | None = None,
+        package_sync: bool | str | Sequence[str] | None = None,
         package_sync_ignore: str | Sequence[str] | None = None,
         package_sync_only: str | Sequence[str] | None = None,
         package_sync_conda_extras: str | Sequence[str] | None = None,
@@ -97,6 +103,10 @@ class Cluster(KeptCluster):
         **options: Any,
     ) -> None:
         self._is_quiet = quiet
+        many: Any = n_workers
+        if not isinstance(many, int) or many < 0:
+            raise UsageError(f"Expected `n_workers` as a number from 0, found `{n_workers!r:.40}`")
+        refuse_unknown_options(provisioner, options, inspect.signature(Cluster).parameters)
         fail_on = read_demands(strict=package_sync_strict, fail_on=package_sync_fail_on)
         settings = read_settings(Path.cwd())
         wish = make_wish(
@@ -105,6 +115,7 @@ class Cluster(KeptCluster):
             store=store or settings.store or own_store(),
             settings=settings,
             selection=selection_from(
+                package_sync=package_sync,
                 package_sync_ignore=package_sync_ignore,
                 package_sync_only=package_sync_only,
                 package_sync_conda_extras=package_sync_conda_extras,
@@ -119,7 +130,7 @@ class Cluster(KeptCluster):
             worker_options=worker_options or {},
             environ=environ or {},
             timeout=timeout,
-            seconds=expires,
+            expires=expires,
         )
         self.keep(Machines(wish), wish.provisioner)
         self._starting: asyncio.Future[Instance] | None = None
@@ -129,6 +140,7 @@ class Cluster(KeptCluster):
         self._given: dict[str, Instance] = {}
         # The last guard: a cluster that nobody closes ends with this process, or before.
         self._guard = weakref.finalize(self, self._machines.close)
+        end_at_sigterm()
         known = {key: (worker_options or {}).get(key) for key in ("nthreads", "memory_limit")}
         worker = {
             "cls": WorkerProcess,
@@ -225,6 +237,8 @@ class Cluster(KeptCluster):
 
     def scale(self, n: int = 0, memory: Any = None, cores: int | None = None) -> Any:
         """Scale to so many workers, or to as many as have that memory or so many cores."""
+        if self._machines.is_closed and self.status == Status.failed:
+            raise self._trouble or GuestError("The cluster has failed")
         self._failures, self._trouble = 0, None
         return super().scale(n, memory=memory, cores=cores)
 
@@ -235,6 +249,8 @@ class Cluster(KeptCluster):
     async def _get_logs(
         self, cluster: bool = True, scheduler: bool = True, workers: Any = True
     ) -> Any:
+        if self._machines.is_closed:
+            scheduler = workers = False
         try:
             logs = await super()._get_logs(cluster=cluster, scheduler=scheduler, workers=workers)
         except OSError:
@@ -325,3 +341,13 @@ class Cluster(KeptCluster):
             # A notebook shows stderr as if it were an error.
             in_notebook = type(sys.stdout).__module__.startswith("ipykernel")
             print(log, file=sys.stdout if in_notebook else sys.stderr)
+
+
+def end_at_sigterm() -> None:
+    """Let SIGTERM end this process as an exit does, machines and all, where nobody else takes it.
+
+    Schedulers of batch jobs, containers and service managers end programs so.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))

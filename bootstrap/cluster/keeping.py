@@ -98,6 +98,7 @@ class KeptCluster(SpecCluster):
             self._log(f"error: The scheduler has ended: {why}")
             self._trouble = GuestError("The scheduler has ended", causes=(why,))
             await asyncio.to_thread(self._machines.close, "failed")
+            self.status = Status.failed
             return
         gone = {
             name: tell_end(self._provisioner, ended[worker.instance.name])

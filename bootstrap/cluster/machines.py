@@ -183,11 +183,10 @@ class Machines:
     def _start(
         self, role: str, options: Options, seats: Sequence[Callable[[Instance], Seat]]
     ) -> list[Instance]:
-        wish, fleet = self._wish, self._fleet
-        assert fleet
-        provisioner = wish.provisioner
+        wish, provisioner = self._wish, self._wish.provisioner
         with self._starting:
             self._refuse_closed()
+            assert self._fleet, "`prepare` comes first"
             first, self._first = self._first, self._first + len(seats)
             manifest = self.prepared.manifest
             grants = publish(
@@ -237,7 +236,7 @@ class Machines:
             )
             instances = provisioner.start(request)
             with self._looking:
-                fleet.add(instances)
+                self._fleet.add(instances)
             try:
                 self._refuse_closed()
                 self._secrets |= {instance.name for instance in instances}
@@ -246,7 +245,10 @@ class Machines:
                     self.launch,
                     first,
                     instances,
-                    seats=[seat(each) for seat, each in zip(seats, instances, strict=True)],
+                    seats=[
+                        replace(seat(each), rank=first + number)
+                        for number, (seat, each) in enumerate(zip(seats, instances, strict=True))
+                    ],
                     seconds=wish.seconds,
                     auth=wish.auth,
                 )
@@ -257,7 +259,10 @@ class Machines:
 
     def _refuse_closed(self) -> None:
         if self._closed:
-            raise UsageError(f"Cluster `{self.launch}` is closed")
+            raise UsageError(
+                f"Cluster `{self.launch}` is over, and starts no machines any more",
+                hint="Make another one",
+            )
 
     def sync(self) -> tuple[Synced, list[Instance]]:
         """Send the environment as it is now to every machine that is ready.

@@ -36,8 +36,8 @@ POLL, REMOTE_POLL = 0.05, 1.0
 """Seconds between two tries to reach the scheduler."""
 CONNECT = 3.0
 """Seconds for which one try waits: behind a firewall there is no answer at all."""
-TAIL = 12
-"""How many last lines of what a process printed an error shows."""
+TAIL = 30
+"""How many last lines of what a process printed an error shows: a traceback or two."""
 
 
 class SchedulerProcess(ProcessInterface):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +15,6 @@ from bootstrap.publish import Auth
 from provisioners import load_provisioner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from bootstrap.config import Settings
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from bootstrap.package_sync import FailOn
     from bootstrap.selection import Selection
     from provisioners import Options, Provisioner
+
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +75,7 @@ def make_wish(
     worker_options: Mapping[str, Any],
     environ: Mapping[str, str],
     timeout: float,
-    seconds: int,
+    expires: float | str,
 ) -> Wish:
     """Read the keyword arguments of a cluster.
 
@@ -78,6 +83,20 @@ def make_wish(
         UsageError: an option is unknown, or of another type; or machines could not reach the
             bucket.
     """
+    mappings: dict[str, Any] = {
+        "worker_options": worker_options,
+        "scheduler_options": scheduler_options,
+        "environ": environ,
+    }
+    for name, mapping in mappings.items():
+        if not isinstance(mapping, Mapping):
+            raise UsageError(
+                f"Expected a mapping as `{name}`, found `{mapping!r:.60}`",
+                hint='As in `worker_options={"nthreads": 2}`',
+            )
+    seconds: Any = timeout
+    if not isinstance(seconds, (int, float)) or seconds <= 0:
+        raise UsageError(f"Expected `timeout` in seconds above 0, found `{timeout!r:.40}`")
     maker = load_provisioner(provisioner)
     known = own_options(maker)
     given = read_keywords(known, options, f"`provisioner={provisioner!r}`")
@@ -89,10 +108,11 @@ def make_wish(
             causes=("Its machines cannot reach a folder of this one",),
             hint='Give a bucket that they can reach, as in `store="s3://bucket/prefix"`',
         )
-    for name, value in environ.items():
-        if not name or "=" in name or not isinstance(value, str):
+    for name, value in mappings["environ"].items():
+        if not (isinstance(name, str) and _NAME.fullmatch(name) and isinstance(value, str)):
+            seen = f"`{name!r:.40}: {value!r:.40}`"
             raise UsageError(
-                f"Expected strings in `environ`, found `{name!r:.40}: {value!r:.40}`",
+                f"Expected variables and strings in `environ`, found {seen}",
                 hint='As in `environ={"OMP_NUM_THREADS": "1"}`',
             )
     return Wish(
@@ -109,6 +129,35 @@ def make_wish(
         worker=compose(WORKER, worker_options, keyword="worker_options"),
         environ=environ,
         timeout=timeout,
-        seconds=seconds,
+        seconds=read_expiry(expires),
         hook=str(hook) if hook else None,
     )
+
+
+def read_expiry(expires: float | str) -> int:
+    """Return for how many seconds URLs are signed: of `24h` and its like, or of a number.
+
+    Raises:
+        UsageError: it is neither, or longer than seven days.
+    """
+    from bootstrap.duration import parse_duration
+
+    is_number = isinstance(expires, (int, float)) and not isinstance(expires, bool)
+    return parse_duration(f"{int(expires)}s" if is_number else str(expires))
+
+
+def refuse_unknown_options(
+    provisioner: str, options: Iterable[str], arguments: Iterable[str]
+) -> None:
+    """Refuse what is a slip for an argument of `Cluster` itself.
+
+    Raises:
+        UsageError: naming the argument that is meant.
+    """
+    known = {option.name.replace("-", "_") for option in own_options(load_provisioner(provisioner))}
+    for name in options:
+        near = difflib.get_close_matches(name, arguments, n=1, cutoff=0.8)
+        if name not in known and near:
+            raise UsageError(
+                f"Unknown option `{name}` of `Cluster`", hint=f"Did you mean `{near[0]}`?"
+            )

@@ -141,8 +141,8 @@ async def _solve(
             f"Failed to find Python {version} for `{platform}` in {shown}",
             causes=tuple(list_causes(text))[:10],
             hint="Set `channels` in `[tool.envboot]` to conda channels that can be reached; "
-            "for instances on this machine (`local`), `envboot lock --host-python` and "
-            "`envboot plan --host-python` need none",
+            "for instances on this machine (`local`), `--host-python` of `envboot lock`, "
+            "`envboot plan` and `envboot env publish` needs none",
         ) from error
     return tuple(package_of(record) for record in sorted(records, key=lambda r: r.name.normalized))
 

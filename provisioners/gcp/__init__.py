@@ -181,14 +181,17 @@ class GcpProvisioner:
         Raises:
             ProvisionError: Google refuses to tell.
         """
-        from provisioners.gcp.machines import ENDING, to_instance
-
         if launch is None:
             records = self._records.all()
+            if not records:
+                # The SDK takes seconds to import, and most machines have none.
+                return []
         elif record := self._records.find(launch):
             records = [record]
         else:
             return self._find_elsewhere(launch)
+        from provisioners.gcp.machines import ENDING, to_instance
+
         by_project: dict[str, list[str]] = {}
         for record in records:
             by_project.setdefault(record.place, []).append(record.launch)

@@ -231,7 +231,13 @@ show(asyncio.run(main()))
         ('instance_type="m6i.large"', "Unknown option `instance_type`"),
         ('worker_options={"nthread": 1}', "Did you mean `nthreads`?"),
         ('provisioner="aws"', "Its machines cannot reach a folder of this one"),
-        ('environ={"A": 1}', "Expected strings in `environ`"),
+        ('environ={"A": 1}', "Expected variables and strings in `environ`"),
+        ('environ={"A B": "1"}', "Expected variables and strings in `environ`"),
+        ("n_worker=1", "Did you mean `n_workers`?"),
+        ('n_workers="2"', "Expected `n_workers` as a number"),
+        ("timeout=-1", "Expected `timeout` in seconds above 0"),
+        ('expires="1 hour"', "Expected a duration of at most `7d`"),
+        ("worker_options=['--nthreads']", "Expected a mapping as `worker_options`"),
         ('environment="no-such"', "no-such"),
         ('package_sync_ignore=["distributed"]', "`distributed`: Dask needs it"),
     ],
@@ -359,3 +365,53 @@ except KeyboardInterrupt:
         assert done.stdout == '"interrupted"\n', done.stdout + done.stderr
         assert project.machines() == []
         assert project.processes() == []
+
+
+def test_sigterm_of_the_client_ends_the_machines_too(project: Project) -> None:
+    done = project.run(
+        HEAD
+        + """
+import signal, threading
+cluster = Cluster(n_workers=1, quiet=True)
+threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+time.sleep(60)
+"""
+    )
+    assert done.returncode == 128 + 15, done.stderr
+    assert project.machines() == []
+    assert project.processes() == []
+
+
+def test_a_cluster_whose_scheduler_has_ended_says_so_and_ends_in_peace(project: Project) -> None:
+    text, status, refused = project.ask(
+        HEAD
+        + """
+import pathlib, signal
+cluster = Cluster(n_workers=1, quiet=True)
+cluster.wait_for_workers(1, timeout=60)
+mark = f"ENVBOOT_ROOT={cluster._machines.scheduler.root}".encode()
+for entry in pathlib.Path("/proc").glob("[0-9]*"):
+    try:
+        if mark in (entry / "environ").read_bytes():
+            os.kill(int(entry.name), signal.SIGKILL)
+    except OSError:
+        pass
+deadline = time.monotonic() + 60
+while cluster.status.name != "failed" and time.monotonic() < deadline:
+    time.sleep(0.1)
+status = cluster.status.name
+try:
+    cluster.scale(2)
+except Exception as error:
+    refused = str(error)
+said = cluster.logs()["Cluster"]
+cluster.close()
+show([said, status, refused])
+"""
+    )
+    assert "The scheduler has ended" in text
+    assert "AssertionError" not in text
+    assert status == "failed"
+    assert "The scheduler has ended" in refused
+    assert project.machines() == []
+    assert project.processes() == []

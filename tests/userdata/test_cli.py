@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from bootstrap.cli.arguments import parse_duration
+from bootstrap.duration import parse_duration
 from bootstrap.errors import Exit, UsageError
 from bootstrap.payload import agent_zip
 from tests.servers import s3_bucket, s3_server  # noqa: F401 - fixtures

@@ -1,0 +1,22 @@
+"""How long, as people write it: `90s`, `15m`, `24h`, `7d`. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from bootstrap.errors import UsageError
+
+_LONGEST = 7 * 86400
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: str) -> int:
+    """Return seconds of `90s`, `15m`, `24h` or `7d`, the longest that signed URLs live.
+
+    Raises:
+        UsageError: it is none of them, or longer.
+    """
+    found = re.fullmatch(r"(\d+)([smhd])", text)
+    if not found or not 0 < (seconds := int(found[1]) * _UNITS[found[2]]) <= _LONGEST:
+        raise UsageError(f"Expected a duration of at most `7d`, such as `24h`, found `{text}`")
+    return seconds
