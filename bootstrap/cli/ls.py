@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
 
 def find_instances() -> list[tuple[Provisioner, list[Instance]]]:
-    """Return every instance from here, by provisioner; one that cannot be asked is told about."""
+    """Return every instance from here, by provisioner; one that cannot be asked is told about.
+
+    A provisioner without any is left out: the SDK of a cloud takes seconds to import.
+    """
     found = []
     for name in provisioner_names():
         provisioner = load_provisioner(name)
         try:
-            found.append((provisioner, provisioner.instances()))
+            if instances := provisioner.instances():
+                found.append((provisioner, instances))
         except ProvisionError as error:
             way = f" ({error.hint})" if error.hint else ""
             console.print_warning(f"`{name}` is left out: {error.message}{way}")
