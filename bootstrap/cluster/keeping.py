@@ -112,7 +112,10 @@ class KeptCluster(SpecCluster):
         }
         found = {name: why for name, why in (gone | refused).items() if name in self.worker_spec}
         for name, why in found.items():
-            self._log(f"worker {name} has ended: {why}")
+            # The whole of it comes once, with the error, or from `envboot why`.
+            lines = why.splitlines()
+            short = lines[0] if len(lines) < 2 else f"{lines[0]} … {lines[-1].strip()}"
+            self._log(f"worker {name} has ended: {short}")
             self._failures += 1
             if self._failures > FAILURES:
                 del self.worker_spec[name]
