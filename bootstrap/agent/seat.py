@@ -83,6 +83,9 @@ def _wait_for_seats(host: Host) -> Dict[str, Any]:
             # What is not there yet is denied to those who may not list the bucket.
             if error.reason not in ("missing", "forbidden", "unreachable"):
                 raise
+            if error.reason == "forbidden" and "agent" in host.grants:
+                # Who may read what was there before may read this, which therefore is missing.
+                fetch.read(host.grants["agent"]["get"], 0, 1)
             if time.monotonic() > end:
                 text = "no seats within %d s: whoever launches has to write them; %s"
                 raise AgentError(text % (PATIENCE, error)) from error

@@ -98,7 +98,7 @@ def test_the_first_machine_installs_and_publishes_and_the_next_fetches(
 @pytest.mark.parametrize(
     ("packages", "rungs"),
     [
-        (60, {Rung.PLAIN, Rung.GZIP, Rung.EXTRAS}),
+        (60, {Rung.EXTRAS, Rung.MANIFEST}),
         (400, {Rung.MANIFEST, Rung.BOTH}),
     ],
 )

@@ -61,6 +61,11 @@ ALLOWED = (
         what="`_virtualenv.*`, `*.virtualenv`, and pip under more names than its metadata has",
         reason="What virtualenv and uv add to the environments that they make",
     ),
+    Allowed(
+        pattern=r"files: lib/envboot/layer\.txt is new",
+        what="`lib/envboot/layer.txt`",
+        reason="Which files your own code brought: `envboot sync` replaces these",
+    ),
 )
 BYTE_CODE = Allowed(
     pattern="",

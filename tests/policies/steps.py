@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bootstrap.config import S3Settings, Settings
 from bootstrap.doctor import Check, check_store
+from bootstrap.errors import StoreError
 from bootstrap.keys import key_secret
 from bootstrap.publish import Auth, read_reports
 from bootstrap.seats import Seat, clear_secrets, write_seats
@@ -109,6 +110,13 @@ def publish(
             auth=auth,
             seats=seats,
         )
+
+
+def report_by_form(world: World, who: Identity) -> None:
+    """Report as a machine does, by a form that was signed here, as the doctor tries it."""
+    failed = [c for c in ask_doctor(world, who).values() if c.status == "failed"]
+    if failed:
+        raise StoreError(failed[0].detail, hint=failed[0].hint)
 
 
 def give_seats(world: World, who: Identity) -> None:

@@ -42,7 +42,7 @@ STEPS: dict[str, Callable[[World, Identity], object]] = {
     "ReadBelowThePrefix": steps.publish,
     "CreateObjectsAndReplaceNone": steps.publish,
     "RenewObjectsByCopyingThem": steps.publish_again,
-    "WriteReports": steps.publish,
+    "WriteReports": steps.report_by_form,
     "RemoveSecretsOfMachines": steps.give_seats,
     "RemoveArchivesWhosePublisherDied": steps.publish_after_a_dead_publisher,
     "OptionalUseOfOneKmsKey": steps.write_and_read_with_a_key,
