@@ -24,7 +24,7 @@ from bootstrap.cluster.machines import Machines
 from bootstrap.cluster.processes import SchedulerProcess, WorkerProcess, tell_end
 from bootstrap.cluster.wish import make_wish, refuse_unknown_options
 from bootstrap.config import read_settings
-from bootstrap.errors import EnvbootError, GuestError, UsageError, name_some
+from bootstrap.errors import EnvbootError, UsageError, name_some
 from bootstrap.package_sync import read_demands, selection_from
 from provisioners import own_store
 
@@ -237,8 +237,8 @@ class Cluster(KeptCluster):
 
     def scale(self, n: int = 0, memory: Any = None, cores: int | None = None) -> Any:
         """Scale to so many workers, or to as many as have that memory or so many cores."""
-        if self._machines.is_closed and self.status == Status.failed:
-            raise self._trouble or GuestError("The cluster has failed")
+        if self._machines.is_closed and self._trouble:
+            raise self._trouble
         self._failures, self._trouble = 0, None
         return super().scale(n, memory=memory, cores=cores)
 
