@@ -237,7 +237,7 @@ class Cluster(KeptCluster):
 
     def scale(self, n: int = 0, memory: Any = None, cores: int | None = None) -> Any:
         """Scale to so many workers, or to as many as have that memory or so many cores."""
-        if self._machines.is_closed and self._trouble:
+        if n and self._machines.is_closed and self._trouble:
             raise self._trouble
         self._failures, self._trouble = 0, None
         return super().scale(n, memory=memory, cores=cores)
