@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from bootstrap.errors import EnvbootError, UsageError, name_some
 from bootstrap.fleet import Fleet, Goal, Looker, wait, write_end
-from bootstrap.launches import Record, write_record
+from bootstrap.launches import Record, make_name, write_record
 from bootstrap.outcomes import raise_failures
 from bootstrap.prepare import Prepared, prepare_source
 from bootstrap.publish import Auth, publish, read_index, try_url
@@ -110,9 +108,9 @@ def launch(
         GuestError: an instance did not become ready; its own reason is in the causes.
         CommandError: the command failed on an instance.
     """
-    name = f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    name = make_name()
     clock = Clock(watcher)
-    selection = _place(provisioner, store, order)
+    selection = order.selection.placed(check_place(provisioner, store, order.options, order.auth))
     prepared = prepare_source(
         selection,
         store,
@@ -232,14 +230,20 @@ def launch(
     )
 
 
-def _place(provisioner: Provisioner, store: Store, order: Order) -> Selection:
-    """Return the selection for the platform of the instances; refuse what could never start."""
-    if order.auth is Auth.ROLE and provisioner.role is None:
+def check_place(provisioner: Provisioner, store: Store, options: Options, auth: Auth) -> str | None:
+    """Refuse what could never start; returns the one platform that such instances can be.
+
+    Raises:
+        UsageError: instances have no role, or the bucket does not know it.
+        StoreError: the bucket is not there, or nobody signs.
+        ProvisionError: the platform has no such instances.
+    """
+    if auth is Auth.ROLE and provisioner.role is None:
         raise UsageError(
             f"Cannot launch by role: instances of `{provisioner.name}` have none",
             hint="Leave `--auth` out",
         )
-    access = store.role_access() if order.auth is Auth.ROLE else None
+    access = store.role_access() if auth is Auth.ROLE else None
     if access and access.kind != provisioner.role:
         raise UsageError(
             f"Cannot launch by role: bucket `{store.url}` does not know those of "
@@ -248,9 +252,8 @@ def _place(provisioner: Provisioner, store: Store, order: Order) -> Selection:
         )
     if provisioner.guest_loopback is None:
         # A bucket that is not there, or that nobody signs for, is no use to scan anything for.
-        store.check(signs=order.auth is Auth.URLS)
-    platform = provisioner.check(order.options, by_role=order.auth is Auth.ROLE)
-    return order.selection.placed(platform)
+        store.check(signs=auth is Auth.URLS)
+    return provisioner.check(options, by_role=auth is Auth.ROLE)
 
 
 def _hint(outcomes: list[Outcome], *, keep: bool) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import time
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from bootstrap.lock.kept import write_whole
@@ -29,6 +31,11 @@ class Record:
     store: str
     folder: str | None = None
     selection: dict[str, Any] | None = None
+
+
+def make_name() -> str:
+    """Return a name for a new launch: its second, UTC, and what tells it from others of that."""
+    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def write_record(state: Path, record: Record) -> None:

@@ -9,7 +9,7 @@ from bootstrap.errors import UsageError, name_some
 from provisioners import Option
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bootstrap.config import Settings
     from provisioners import Options, Provisioner
@@ -84,8 +84,12 @@ def read_option(option: Option, value: Any, path: str) -> str | tuple[str, ...] 
     raise UsageError(f"Expected {wanted} at `{path}`, found `{value!r:.60}`")
 
 
-def read_keywords(options: Sequence[Option], given: Mapping[str, Any], owner: str) -> Options:
+def read_keywords(
+    options: Sequence[Option], given: Mapping[str, Any], owner: str, beside: Iterable[str] = ()
+) -> Options:
     """Return what keyword arguments set: `instance_type="m6i.large"` is `--instance-type`.
+
+    `beside` are arguments that are no options, and may be what a slip was meant to be.
 
     Raises:
         UsageError: `owner`, which takes them, has no such option, or it is of another type.
@@ -94,7 +98,7 @@ def read_keywords(options: Sequence[Option], given: Mapping[str, Any], owner: st
     found: dict[str, str | tuple[str, ...]] = {}
     for name, value in given.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name, [*known, *beside], n=1)
             hint = f"Did you mean `{near[0]}`?" if near else None
             if not near and known:
                 hint = f"Known are {name_some(sorted(known), most=len(known))}"

@@ -9,17 +9,16 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
 from bootstrap.agent import wire
 from bootstrap.errors import StoreError
+from bootstrap.grants import Auth, find_reading
 from bootstrap.keys import key_seats, key_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bootstrap.grants import Auth
     from bootstrap.store import Store
     from provisioners import Instance
 
@@ -67,7 +66,12 @@ def write_seats(
     if peers is None:
         known = {seat.rank: instance.address for instance, seat in pairs}
         peers = [known.get(rank) for rank in range(count)]
-    sign = _find_signatures(store, seconds, auth)
+    read = find_reading(store, seconds=seconds, auth=auth)
+
+    def sign(key: str) -> dict[str, str]:
+        delete = {"delete": store.sign_delete(key, seconds)} if auth is Auth.URLS else {}
+        return {"get": read(key), **delete}
+
     document = {
         "seats": {
             instance.name: {
@@ -102,21 +106,6 @@ def clear_secrets(store: Store, launch: str, names: Iterable[str]) -> None:
     if keys:
         with ThreadPoolExecutor(min(8, len(keys))) as pool:
             list(pool.map(store.delete, keys))
-
-
-def _find_signatures(store: Store, seconds: int, auth: Auth) -> Any:
-    """Return what makes of a key the URLs by which an instance reads and removes it."""
-    from bootstrap.grants import Auth
-
-    if auth is Auth.ROLE:
-        access = store.role_access()
-        assert access
-        root = access.url
-        return lambda key: {"get": root + quote(key)}
-    return lambda key: {
-        "get": store.sign_get(key, seconds),
-        "delete": store.sign_delete(key, seconds),
-    }
 
 
 def _create_all(store: Store, objects: Mapping[str, bytes]) -> None:

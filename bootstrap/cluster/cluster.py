@@ -22,7 +22,7 @@ from bootstrap.cluster.forget import forget_layer
 from bootstrap.cluster.keeping import KeptCluster
 from bootstrap.cluster.machines import Machines
 from bootstrap.cluster.processes import SchedulerProcess, WorkerProcess, tell_end
-from bootstrap.cluster.wish import make_wish, refuse_unknown_options
+from bootstrap.cluster.wish import make_wish
 from bootstrap.config import read_settings
 from bootstrap.errors import EnvbootError, UsageError, name_some
 from bootstrap.package_sync import read_demands, selection_from
@@ -106,12 +106,12 @@ class Cluster(KeptCluster):
         many: Any = n_workers
         if not isinstance(many, int) or many < 0:
             raise UsageError(f"Expected `n_workers` as a number from 0, found `{n_workers!r:.40}`")
-        refuse_unknown_options(provisioner, options, inspect.signature(Cluster).parameters)
         fail_on = read_demands(strict=package_sync_strict, fail_on=package_sync_fail_on)
         settings = read_settings(Path.cwd())
         wish = make_wish(
             provisioner=provisioner,
             options=options,
+            arguments=inspect.signature(Cluster).parameters,
             store=store or settings.store or own_store(),
             settings=settings,
             selection=selection_from(

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import sys
 import threading
 import time
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +19,8 @@ from bootstrap.cluster.keys import compose_secret, make_security
 from bootstrap.config import cache_folder
 from bootstrap.errors import EnvbootError, UsageError
 from bootstrap.fleet import Fleet, write_end
-from bootstrap.launches import Record, write_record
+from bootstrap.launch import check_place
+from bootstrap.launches import Record, make_name, write_record
 from bootstrap.publish import Auth, publish, read_index, try_url
 from bootstrap.room import estimate_room
 from bootstrap.seats import Seat, clear_secrets, write_seats
@@ -47,7 +46,7 @@ class Machines:
 
     def __init__(self, wish: Wish) -> None:
         """Make nothing yet but the keys."""
-        self.launch = f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        self.launch = make_name()
         self.security = make_security()
         self.scheduler: Instance | None = None
         self.workers: dict[Hashable, Instance] = {}
@@ -91,8 +90,6 @@ class Machines:
             EnvbootError: it cannot be read, lacks what Dask needs, or cannot be built.
         """
         wish = self._wish
-        platform = wish.provisioner.check(wish.options, by_role=wish.auth is Auth.ROLE)
-        wish.provisioner.check(wish.steady, by_role=wish.auth is Auth.ROLE)
         loopback = wish.provisioner.guest_loopback or "127.0.0.1"
         store = self._open.enter_context(
             open_store(wish.store, guest_loopback=loopback, settings=wish.settings)
@@ -100,7 +97,9 @@ class Machines:
         self._fleet = Fleet(
             launch=self.launch, store=store, provisioner=wish.provisioner, command=True
         )
-        self._platform = platform
+        self._platform = check_place(wish.provisioner, store, wish.options, wish.auth)
+        if wish.steady != wish.options:
+            wish.provisioner.check(wish.steady, by_role=wish.auth is Auth.ROLE)
         self._prepared = self.read_environment()
 
     def read_environment(self) -> Prepared:

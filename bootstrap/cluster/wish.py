@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from bootstrap.publish import Auth
 from provisioners import load_provisioner
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from bootstrap.config import Settings
@@ -65,6 +65,7 @@ def make_wish(
     *,
     provisioner: str,
     options: Mapping[str, Any],
+    arguments: Iterable[str],
     store: str,
     settings: Settings,
     selection: Selection,
@@ -78,6 +79,8 @@ def make_wish(
     expires: float | str,
 ) -> Wish:
     """Read the keyword arguments of a cluster.
+
+    `options` are those that may be the provisioner's, `arguments` the names of all others.
 
     Raises:
         UsageError: an option is unknown, or of another type; or machines could not reach the
@@ -99,7 +102,7 @@ def make_wish(
         raise UsageError(f"Expected `timeout` in seconds above 0, found `{timeout!r:.40}`")
     maker = load_provisioner(provisioner)
     known = own_options(maker)
-    given = read_keywords(known, options, f"`provisioner={provisioner!r}`")
+    given = read_keywords(known, options, f"`provisioner={provisioner!r}`", arguments)
     own = dict(add_settings(provisioner, known, given, settings))
     auth, hook = Auth(str(own.pop("auth", "urls"))), own.pop("on-interruption", None)
     if maker.guest_loopback is None and store.startswith("file:"):
@@ -144,20 +147,3 @@ def read_expiry(expires: float | str) -> int:
 
     is_number = isinstance(expires, (int, float)) and not isinstance(expires, bool)
     return parse_duration(f"{int(expires)}s" if is_number else str(expires))
-
-
-def refuse_unknown_options(
-    provisioner: str, options: Iterable[str], arguments: Iterable[str]
-) -> None:
-    """Refuse what is a slip for an argument of `Cluster` itself.
-
-    Raises:
-        UsageError: naming the argument that is meant.
-    """
-    known = {option.name.replace("-", "_") for option in own_options(load_provisioner(provisioner))}
-    for name in options:
-        near = difflib.get_close_matches(name, arguments, n=1, cutoff=0.8)
-        if name not in known and near:
-            raise UsageError(
-                f"Unknown option `{name}` of `Cluster`", hint=f"Did you mean `{near[0]}`?"
-            )
