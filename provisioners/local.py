@@ -172,8 +172,13 @@ class LocalProvisioner:
 
     def is_running(self, instance: Instance) -> bool:
         """Whether the agent, its publishing or the command is alive."""
-        if instance.pid in self._children:
-            return self._children[instance.pid].poll() is None
+        child = self._children.get(instance.pid)
+        if child and child.returncode is None:
+            # Not waited for before `terminate`: a zombie keeps its number, and so its session's,
+            # from being given to another.
+            with contextlib.suppress(ChildProcessError):
+                flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+                return os.waitid(os.P_PID, child.pid, flags) is None
         # Another process may have been given the number since.
         return instance.pid is not None and _belongs(instance.pid, {_mark(instance)})
 
@@ -195,9 +200,10 @@ class LocalProvisioner:
 
     def terminate(self, instances: Sequence[Instance], *, keep: bool = False) -> None:
         """End every process of the instances, politely first, and remove their folders."""
-        # Of a process in the midst of `exec` neither command nor environment can be read.
-        children = {i.pid for i in instances if i.pid in self._children and self.is_running(i)}
-        sessions = {pid for pid in children if pid}
+        # Of a process in the midst of `exec` neither command nor environment can be read, and one
+        # that gave itself a title has written it over them.
+        children = [self._children[i.pid] for i in instances if i.pid in self._children]
+        sessions = {child.pid for child in children if child.returncode is None}
         start = time.monotonic()
         asked = False
         while members := _find_members(instances, sessions):
@@ -208,8 +214,9 @@ class LocalProvisioner:
                 _signal(members, sessions, signal.SIGKILL if asked else signal.SIGTERM)
             asked = True
             time.sleep(0.02)
+        for child in children:
+            child.poll()  # no zombie is left of it
         for instance in instances:
-            self.is_running(instance)  # no zombie is left of it
             if instance.folder and not keep:
                 shutil.rmtree(instance.folder, ignore_errors=True)
                 with contextlib.suppress(OSError):
@@ -274,12 +281,13 @@ def _signal(members: set[int], sessions: set[int], number: signal.Signals) -> No
 
     What a process starts because of the signal is left to finish.
     """
-    # In a session of ours every group is ours: the agent's own, and the command's.
-    groups = set(sessions)
+    # In a session of ours every group is ours: the agent's own, and the command's. The agent's
+    # comes first: it must not report how the command ended.
+    groups = dict.fromkeys(sessions)
     for pid in members:
         with contextlib.suppress(OSError):
             if os.getsid(pid) in sessions:
-                groups.add(os.getpgid(pid))
+                groups[os.getpgid(pid)] = None
     for group in groups:
         with contextlib.suppress(OSError):
             os.killpg(group, number)

@@ -162,6 +162,15 @@ def test_a_daemon_that_outlives_its_instance_ends_with_it(local: LocalProvisione
     assert not is_alive(pid)
 
 
+def test_so_does_one_whose_environment_cannot_be_read_any_more(local: LocalProvisioner) -> None:
+    # As that of a program which has given itself a title, like Ray's.
+    [instance] = local.start(request("(env -i sleep 600 & echo $! >child)"))
+    [pid] = read_pids(instance, "child")
+    wait_for(lambda: not local.is_running(instance))
+    local.terminate([instance])
+    assert not is_alive(pid)
+
+
 def test_a_stale_pid_of_another_program_is_never_signalled(
     local: LocalProvisioner, state: Path
 ) -> None:
