@@ -123,7 +123,7 @@ def open_account(
         prefix = make(folder, channel, run, loopback=loopback)
         ports = (urlsplit(channel).port or 80, urlsplit(s3.endpoint).port or 80, gate.server_port)
         booter = make_booter(ports, lambda: gate.issue(3600))
-        cloud = stack.enter_context(open_cloud(ec2.upstream, booter))
+        cloud = stack.enter_context(open_cloud(ec2, booter))
         yield Account(
             folder=folder,
             prefix=prefix,

@@ -25,11 +25,13 @@ from tests.ec2 import REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from mypy_boto3_ec2 import EC2Client
 
     from tests.boot.vpc import Vpc
+    from tests.ec2 import Ec2
 
 LONGEST = 600
 """Seconds after which a machine that is not terminated has hung."""
@@ -46,10 +48,14 @@ class Booter(Protocol):
 
 @dataclass(kw_only=True, slots=True)
 class Cloud:
-    """The API's instances, and the threads in which they run."""
+    """The API's instances, and the threads in which they run.
+
+    Whoever has `starting` sees no instance in the making: moto gives it its role last.
+    """
 
     client: EC2Client
     booter: Booter
+    starting: AbstractContextManager[object]
     failures: list[BaseException] = field(default_factory=list)
     user_data: dict[str, bytes] = field(default_factory=dict)
     _threads: dict[str, tuple[Thread, Event]] = field(default_factory=dict)
@@ -67,12 +73,13 @@ class Cloud:
     def describe(self) -> dict[str, Any]:
         """Return every instance as the API describes it."""
         pages = self.client.get_paginator("describe_instances").paginate()
-        return {
-            instance["InstanceId"]: instance | {"ReservationId": reservation["ReservationId"]}
-            for page in pages
-            for reservation in page["Reservations"]
-            for instance in reservation["Instances"]
-        }
+        with self.starting:
+            return {
+                instance["InstanceId"]: instance | {"ReservationId": reservation["ReservationId"]}
+                for page in pages
+                for reservation in page["Reservations"]
+                for instance in reservation["Instances"]
+            }
 
     def states(self) -> dict[str, str]:
         """Return every instance's state, as the API knows it."""
@@ -113,16 +120,16 @@ class Cloud:
 
 
 @contextlib.contextmanager
-def open_cloud(endpoint: str, booter: Booter) -> Iterator[Cloud]:
-    """Give the API at `endpoint` real machines, until the end."""
+def open_cloud(ec2: Ec2, booter: Booter) -> Iterator[Cloud]:
+    """Give the API real machines, until the end."""
     client = boto3.client(
         "ec2",
-        endpoint_url=endpoint,
+        endpoint_url=ec2.upstream,
         region_name=REGION,
         aws_access_key_id="any",
         aws_secret_access_key="any",
     )
-    cloud, stop = Cloud(client=client, booter=booter), Event()
+    cloud, stop = Cloud(client=client, booter=booter, starting=ec2.lock), Event()
     thread = Thread(target=cloud.follow, args=(stop,))
     thread.start()
     try:
