@@ -154,6 +154,25 @@ def test_what_an_instance_started_ends_with_it(local: LocalProvisioner, wrapper:
     assert not any(map(is_alive, pids))
 
 
+def test_no_agent_sees_its_command_ended(
+    local: LocalProvisioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f"{GROUP} sh -c 'echo $$ >child.new; mv child.new child; exec sleep 600' & wait"
+    started = local.start(request(script, count=6))
+    commands = {pid for instance in started for pid in read_pids(instance, "child")}
+    groups: list[int] = []
+    kill = os.killpg
+
+    def note(group: int, number: int) -> None:
+        groups.append(group)
+        kill(group, number)
+
+    monkeypatch.setattr(os, "killpg", note)
+    local.terminate(started)
+    assert set(groups[:6]) == {instance.pid for instance in started}
+    assert set(groups[6:12]) == commands
+
+
 def test_a_daemon_that_outlives_its_instance_ends_with_it(local: LocalProvisioner) -> None:
     [instance] = local.start(request("(sleep 600 & echo $! >child)"))
     [pid] = read_pids(instance, "child")

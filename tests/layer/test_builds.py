@@ -53,9 +53,8 @@ def test_a_src_layout_is_shipped_once_and_data_files_arrive(tmp_path: Path, cach
     source = write_project(tmp_path / "p", files=files, packages=("src/demo",))
     opened = unpack(build(source, cache=cache), tmp_path / "out")
     shipped = {path for path in opened.paths if ".dist-info" not in path}
-    assert shipped - {"lib/envboot/layer.txt"} == {
-        f"{SITE}/demo/{path}" for path in ("__init__.py", "data/table.csv", "template.html")
-    }
+    brought = ("__init__.py", "data/table.csv", "template.html")
+    assert shipped == {"lib/envboot/layer.txt", *(f"{SITE}/demo/{path}" for path in brought)}
 
 
 def test_files_that_git_ignores_stay_and_untracked_ones_travel(tmp_path: Path, cache: Path) -> None:
