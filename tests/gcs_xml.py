@@ -7,7 +7,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, unquote, urlencode
 
-from bootstrap.store.server import parse_form
+from envboot.store.local.server import parse_form
 from tests.agent.proxy import Handler
 from tests.gcs import (
     JSON,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bootstrap.changes import compare_bases
-from bootstrap.manifest import Base, CondaPackage, Python, Wheel
+from envboot.fleet.base_diff import compare_bases
+from envboot.manifest import Base, CondaPackage, Python, Wheel
 
 
 def wheel(name: str, version: str) -> Wheel:

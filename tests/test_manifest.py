@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bootstrap.errors import DocumentError
-from bootstrap.manifest import (
+from envboot.errors import DocumentError
+from envboot.manifest import (
     Base,
     CondaPackage,
     Layer,

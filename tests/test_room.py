@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bootstrap.manifest import Base, CondaPackage, Layer, Manifest, Python, Wheel
-from bootstrap.room import LAYER, MB, estimate_room
+from envboot.fleet.disk import LAYER, MB, estimate_room
+from envboot.manifest import Base, CondaPackage, Layer, Manifest, Python, Wheel
 
 GIB = 1 << 30
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bootstrap.cluster import Cluster as Cluster
-    from bootstrap.scan.document import Scan
+    from envboot.cluster import Cluster as Cluster
+    from envboot.scan.document import Scan
 
 __version__ = "0.1.0"
 
@@ -18,20 +18,20 @@ def __getattr__(name: str) -> object:
         ImportError: what it is made of is not installed.
     """
     if name != "Cluster":
-        raise AttributeError(f"module `bootstrap` has no attribute `{name}`")
+        raise AttributeError(f"module `envboot` has no attribute `{name}`")
     try:
-        from bootstrap.cluster import Cluster
+        from envboot.cluster import Cluster
     except ModuleNotFoundError as error:
         if error.name not in ("cryptography", "dask", "distributed", "tornado"):
             raise
         raise ImportError(
-            f"`bootstrap.Cluster` needs `{error.name}`: pip install 'envboot[dask]'"
+            f"`envboot.Cluster` needs `{error.name}`: pip install 'envboot[dask]'"
         ) from error
     return Cluster
 
 
 def scan_here() -> Scan:
-    """Scan the running interpreter, from a script or a notebook: `bootstrap.scan_here()`.
+    """Scan the running interpreter, from a script or a notebook: `envboot.scan_here()`.
 
     It reads the environment that this very process runs in, whatever `VIRTUAL_ENV` says, and
     the loose code of everything that is on its `sys.path` now. Raises `ScanError`.
@@ -40,6 +40,6 @@ def scan_here() -> Scan:
     import sys
     from pathlib import Path
 
-    from bootstrap.scan import scan_running
+    from envboot.scan import scan_running
 
     return scan_running(sys.path, environment=os.environ, folder=Path.cwd())

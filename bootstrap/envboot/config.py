@@ -16,8 +16,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-from bootstrap.errors import UsageError
-from bootstrap.manifest import Tool
+from envboot.errors import UsageError
+from envboot.manifest import Tool
 
 CHANNELS = ("conda-forge",)
 GLIBC = "2.28"
@@ -227,7 +227,7 @@ def find_tool(name: str, platform: str, settings: Settings) -> Tool:
     """Return the pin of `micromamba` or `uv` for a platform, the project's own before ours."""
     if name in settings.tools:
         return settings.tools[name]
-    text = resources.files("bootstrap.templates").joinpath("tools.toml").read_text("utf-8")
+    text = resources.files("envboot.templates").joinpath("tools.toml").read_text("utf-8")
     pins = tomllib.loads(text)[name]
     return Tool(version=pins["version"], **pins[platform])
 

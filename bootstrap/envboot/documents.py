@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bootstrap.errors import DocumentError
+from envboot.errors import DocumentError
 
 if TYPE_CHECKING:
     import re

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bootstrap.errors import UsageError
+from envboot.errors import UsageError
 
 _LONGEST = 7 * 86400
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -9,10 +9,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from bootstrap.agent import wire
-from bootstrap.documents import Node, parse_json, plain
-from bootstrap.errors import DocumentError
-from bootstrap.selection import PLATFORMS as PLATFORMS
+from envboot.agent import wire
+from envboot.documents import Node, parse_json, plain
+from envboot.errors import DocumentError
+from envboot.selection import PLATFORMS as PLATFORMS
 
 PREFIX = "/opt/envboot/env"
 

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from packaging.utils import canonicalize_name
 
-from bootstrap.errors import LISTED, LockError, UsageError, name_some
-from bootstrap.needs import parse_added
-from bootstrap.required import count_packages
-from bootstrap.selected import CHOSEN
-from bootstrap.selection import Selection
+from envboot.errors import LISTED, LockError, UsageError, name_some
+from envboot.scan.dependencies import parse_added
+from envboot.selection import Selection
+from envboot.selection.apply import CHOSEN
+from envboot.selection.required import count_packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bootstrap.lock.plan import Row
-    from bootstrap.prepare import Prepared
+    from envboot.lock.plan import Row
+    from envboot.prepare import Prepared
 
 _WAYS = (
     "leave that out, leave them here with `package_sync_ignore`, or install what the machines "

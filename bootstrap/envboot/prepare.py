@@ -7,22 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootstrap.errors import UsageError, name_some
-from bootstrap.layer import build_layer, find_archive
-from bootstrap.layer.words import add_named, find_named, place_words
-from bootstrap.lock import Locked, Target, lock
-from bootstrap.manifest import PLATFORMS, Manifest
-from bootstrap.scan import scan, scan_running
+from envboot.errors import UsageError, name_some
+from envboot.layer import build_layer, find_archive
+from envboot.layer.command import add_named, find_named, place_words
+from envboot.lock import Locked, Target, lock
+from envboot.manifest import PLATFORMS, Manifest
+from envboot.scan import scan, scan_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from bootstrap.config import Settings
-    from bootstrap.layer import BuiltLayer
-    from bootstrap.lock.plan import Row
-    from bootstrap.scan.document import Problem, Scan
-    from bootstrap.selection import Selection
-    from bootstrap.store import Store
+    from envboot.config import Settings
+    from envboot.layer import BuiltLayer
+    from envboot.lock.plan import Row
+    from envboot.scan.document import Problem, Scan
+    from envboot.selection import Selection
+    from envboot.store import Store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +105,7 @@ def resolve(
     if selection.lock_file:
         note("lock")
         return _read(selection.lock_file, found, target, settings, cache, dask=dask, fresh=fresh)
-    from bootstrap.selected import leave_ignored, select
+    from envboot.selection.apply import leave_ignored, select
 
     selected = select(found, selection, settings=settings, target=target, dask=dask)
     note("lock")
@@ -222,7 +222,7 @@ def prepare_manifest(
             hint=f"Ask for machines of `{base.platform}`, or lock for `--platform {platform}`",
         )
     _check_interpreter(manifest, environment, host_python=host_python)
-    from bootstrap.required import refuse_missing_in
+    from envboot.selection.required import refuse_missing_in
 
     projects = [project.name for project in manifest.layer.projects] if manifest.layer else []
     refuse_missing_in(base, projects, settings, dask=dask)
@@ -259,7 +259,7 @@ def prepare_source(
         EnvbootError: see `resolve_source`, `prepare` and `prepare_manifest`.
     """
     if selection.lock_file:
-        from bootstrap.environments import resolve_source
+        from envboot.publish.environments import resolve_source
 
         source = resolve_source(selection.lock_file, store)
         if isinstance(source, Manifest):
@@ -318,7 +318,7 @@ def _check_interpreter(
             causes=(f"`{python.executable}`",),
             hint="Lock without `--host-python`, so that the interpreter comes from a conda channel",
         )
-    from bootstrap.scan.running import read_version
+    from envboot.scan.running import read_version
 
     found = read_version(python.executable, environment)
     if found != python.version:
@@ -360,9 +360,9 @@ def _read(
 
     A folder that the file itself installs is not loose too.
     """
-    from bootstrap.lockfiles import read_lock_file
-    from bootstrap.lockfiles.interpreters import find_builder
-    from bootstrap.required import refuse_missing_in
+    from envboot.lockfiles import read_lock_file
+    from envboot.lockfiles.interpreters import find_builder
+    from envboot.selection.required import refuse_missing_in
 
     locked = read_lock_file(
         file,

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from bootstrap.errors import UsageError
+from envboot.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -125,7 +125,7 @@ class Provisioner(Protocol):
         """
 
     def render_for(self, options: Options) -> str:
-        """Return the launch path of such instances (`bootstrap.userdata`), without asking anyone.
+        """Return the launch path of such instances (`envboot.userdata`), without asking anyone.
 
         It is what the user-data's limit, encoding and parts obey.
         """

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bootstrap.errors import ProvisionError
+from envboot.errors import ProvisionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from provisioners import Options
+    from envboot_provisioners import Options
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,14 +15,14 @@ from pathlib import Path
 from platform import machine
 from typing import TYPE_CHECKING
 
-from bootstrap.config import cache_folder
-from bootstrap.errors import ProvisionError
-from provisioners import Instance, Option, State, defer_interrupts, state_folder
+from envboot.config import cache_folder
+from envboot.errors import ProvisionError
+from envboot_provisioners import Instance, Option, State, defer_interrupts, state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from provisioners import Options, Request
+    from envboot_provisioners import Options, Request
 
 # A conda environment works at its prefix only. In a mount name space of its own each instance
 # has its own /opt/envboot: where the host has none, /opt is shown again with that folder added.

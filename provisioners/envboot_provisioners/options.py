@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.errors import UsageError, name_some
-from provisioners import Option
+from envboot.errors import UsageError, name_some
+from envboot_provisioners import Option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bootstrap.config import Settings
-    from provisioners import Options, Provisioner
+    from envboot.config import Settings
+    from envboot_provisioners import Options, Provisioner
 
 
 CLOUD_OPTIONS = (

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.store.local import LocalStore
+from envboot.store.local.store import LocalStore
 from tests.agent.guests import Guest, Launch, Parts, make_launch, make_parts
 from tests.agent.proxy import Proxy, run_proxy
 from tests.index import serve_folder

@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 from uv import find_uv_bin
 
-from bootstrap import payload
-from bootstrap.agent import wire
-from bootstrap.agent.pack import LAYER_LIST, write_layer
-from bootstrap.keys import Keys, key_wanted
-from bootstrap.manifest import Base, Layer, Manifest, Project, Python, Tool, Wheel
-from bootstrap.publish import Auth, publish, upload
+from envboot.agent import wire
+from envboot.agent.pack import LAYER_LIST, write_layer
+from envboot.manifest import Base, Layer, Manifest, Project, Python, Tool, Wheel
+from envboot.publish import Auth, publish, upload
+from envboot.publish.layout import Keys, key_wanted
+from envboot.userdata import agent_payload as payload
 from tests.agent import trees
 from tests.index import make_wheel, write_simple
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bootstrap.store import Store
+    from envboot.store import Store
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 SITE = f"lib/python{MINOR}/site-packages"

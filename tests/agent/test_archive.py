@@ -19,8 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bootstrap.agent import pack, tar, unpack, wire, zstd
-from bootstrap.store.local import LocalStore
+from envboot.agent import pack, tar, unpack, wire, zstd
+from envboot.store.local.store import LocalStore
 from tests.agent.trees import copy_in_disorder, make_folder, snapshot, write
 
 if TYPE_CHECKING:
@@ -367,7 +367,7 @@ UNPACK = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
 # Before it becomes nobody, who may not read the interpreter's own folder.
-from bootstrap.agent import unpack
+from envboot.agent import unpack
 import encodings.idna
 index = json.load(open(sys.argv[3]))
 os.setgroups([]); os.setgid(65534); os.setuid(65534); os.umask(0o022)

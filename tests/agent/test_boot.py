@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.agent import wire
-from bootstrap.publish import read_reports
+from envboot.agent import wire
+from envboot.publish import read_reports
 from tests.agent.guests import SITE, Guest, Launch, Parts, make_launch, make_layer, make_manifest
 from tests.agent.trees import snapshot, write
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bootstrap.store.local import LocalStore
+    from envboot.store.local.store import LocalStore
 
     NewGuest = Callable[[str, Launch], Guest]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.agent import wire
+from envboot.agent import wire
 from tests.agent.guests import SITE, make_launch, make_layer
 from tests.agent.trees import snapshot
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
 
-    from bootstrap.store.local import LocalStore
+    from envboot.store.local.store import LocalStore
     from tests.agent.guests import Guest, Launch, Parts
 
     NewGuest = Callable[[str, Launch], Guest]

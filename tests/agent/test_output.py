@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.agent.run import NEWEST, TAIL
-from bootstrap.publish import read_reports
+from envboot.agent.run import NEWEST, TAIL
+from envboot.publish import read_reports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bootstrap.store.local import LocalStore
+    from envboot.store.local.store import LocalStore
     from tests.agent.guests import Guest, Launch
     from tests.agent.proxy import Proxy
 

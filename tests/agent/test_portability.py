@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap import payload
-from bootstrap.agent import wire
+from envboot.agent import wire
+from envboot.userdata import agent_payload as payload
 from tests.agent.trees import snapshot, write
 from tests.userdata.conftest import find_python
 
@@ -113,7 +113,7 @@ def test_with_neither_libzstd_nor_the_command_the_environment_is_installed(
 @pytest.mark.subprocess
 def test_the_source_needs_nothing_later_than_python_3_9() -> None:
     vermin = Path(sys.executable).with_name("vermin")
-    folder = str(files("bootstrap.agent"))
+    folder = str(files("envboot.agent"))
     command = [str(vermin), "--target=3.9-", "--violations", "--eval-annotations", folder]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
@@ -149,7 +149,7 @@ def test_the_shrunk_agent_imports_the_standard_library_and_itself(
 
 def test_the_agent_imports_nothing_above_itself() -> None:
     found = set()
-    for item in files("bootstrap.agent").iterdir():
+    for item in files("envboot.agent").iterdir():
         if not item.name.endswith(".py"):
             continue
         for node in ast.walk(ast.parse(item.read_text(encoding="utf-8"))):

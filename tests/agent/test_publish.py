@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.agent import wire
+from envboot.agent import wire
 from tests.agent.guests import Guest, Launch, Parts, make_launch, make_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bootstrap.store.local import LocalStore
+    from envboot.store.local.store import LocalStore
     from tests.agent.proxy import Proxy
 
     NewGuest = Callable[[str, Launch], Guest]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.agent import pack, wire
-from bootstrap.manifest import PLATFORMS, Python
-from bootstrap.publish import read_reports
+from envboot.agent import pack, wire
+from envboot.manifest import PLATFORMS, Python
+from envboot.publish import read_reports
 from tests.agent.guests import (
     HOST_PYTHON,
     PLATFORM,
@@ -28,7 +28,7 @@ from tests.agent.trees import snapshot, write
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bootstrap.store.local import LocalStore
+    from envboot.store.local.store import LocalStore
     from tests.agent.proxy import Proxy
 
     NewGuest = Callable[[str, Launch], Guest]

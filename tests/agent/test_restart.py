@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.publish import read_reports
-from provisioners import Instance
-from provisioners.local import LocalProvisioner
+from envboot.publish import read_reports
+from envboot_provisioners import Instance
+from envboot_provisioners.local import LocalProvisioner
 from tests.launch.workspace import wait_for
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
 
-    from bootstrap.store.local import LocalStore
+    from envboot.store.local.store import LocalStore
     from tests.agent.guests import Guest, Launch
 
     NewGuest = Callable[[str, Launch], Guest]

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.keys import key_seats, key_secret
-from bootstrap.publish import Auth, read_reports
-from bootstrap.seats import Seat, write_seats
-from provisioners import Instance
+from envboot.fleet.peers import Seat, write_seats
+from envboot.publish import Auth, read_reports
+from envboot.publish.layout import key_seats, key_secret
+from envboot_provisioners import Instance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bootstrap.store.local import LocalStore
+    from envboot.store.local.store import LocalStore
     from tests.agent.guests import Guest, Launch
 
     NewGuest = Callable[[str, Launch], Guest]

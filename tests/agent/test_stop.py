@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.agent import wire
-from bootstrap.publish import read_reports
-from bootstrap.store.s3 import S3Store
+from envboot.agent import wire
+from envboot.publish import read_reports
+from envboot.store.s3.store import S3Store
 from tests.agent.guests import Guest, Launch, Parts, make_launch
 from tests.servers import s3_bucket, s3_server  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bootstrap.store import Store
-    from bootstrap.store.local import LocalStore
+    from envboot.store import Store
+    from envboot.store.local.store import LocalStore
 
     NewGuest = Callable[[str, Launch], Guest]
 

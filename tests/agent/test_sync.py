@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.agent import wire
-from bootstrap.keys import key_wanted
-from bootstrap.publish import read_reports
+from envboot.agent import wire
+from envboot.publish import read_reports
+from envboot.publish.layout import key_wanted
 from tests.agent.guests import SITE, Guest, Launch, make_launch, make_layer, make_manifest, want
 from tests.agent.trees import snapshot
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from bootstrap.manifest import Manifest
-    from bootstrap.store.local import LocalStore
+    from envboot.manifest import Manifest
+    from envboot.store.local.store import LocalStore
     from tests.agent.guests import Parts
 
 pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]

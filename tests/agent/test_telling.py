@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.agent import wire
+from envboot.agent import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -151,7 +151,7 @@ def test_the_journal_gets_a_record_with_stable_fields_of_each_stage(
 
 
 def test_every_kind_of_record_has_its_entry_in_the_catalog() -> None:
-    catalog = files("bootstrap.templates").joinpath("envboot.catalog").read_text()
+    catalog = files("envboot.templates").joinpath("envboot.catalog").read_text()
     entries = {line.split()[1] for line in catalog.splitlines() if line.startswith("-- ")}
     assert entries == set(wire.MESSAGE_IDS.values())
 

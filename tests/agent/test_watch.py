@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.agent import wire
-from bootstrap.publish import read_reports
+from envboot.agent import wire
+from envboot.publish import read_reports
 from tests.boot.gce_metadata import serve_gce_metadata
 from tests.boot.metadata import serve_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bootstrap.store.local import LocalStore
+    from envboot.store.local.store import LocalStore
     from tests.agent.guests import Guest, Launch
     from tests.boot.gce_metadata import GceMetadataServer
     from tests.boot.metadata import MetadataServer

@@ -22,7 +22,7 @@ WORKERS = 3
 _CLUSTER = f"""
 import json, time
 start = time.monotonic()
-from bootstrap import Cluster
+from envboot import Cluster
 from dask.distributed import Client
 import shop
 imported = time.monotonic()

@@ -16,12 +16,12 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bootstrap import userdata
-from bootstrap.config import read_settings
-from bootstrap.prepare import prepare
-from bootstrap.publish import publish
-from bootstrap.selection import Selection
-from bootstrap.store import open_store
+from envboot import userdata
+from envboot.config import read_settings
+from envboot.prepare import prepare
+from envboot.publish import publish
+from envboot.selection import Selection
+from envboot.store import open_store
 from tests.bench.disk import fresh_disk
 from tests.bench.figures import judge, print_table, timed
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from bootstrap.manifest import Manifest
-    from bootstrap.store import Store
+    from envboot.manifest import Manifest
+    from envboot.store import Store
 
 PACKAGES = {
     "small": ["dask", "distributed", "numpy", "pandas"],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from uv import find_uv_bin
 
-from bootstrap.scan.running import PROBE
+from envboot.scan.running import PROBE
 from tests.bench.figures import Figures, judge, print_table, take_turns, timed
 from tests.bench.samples import PINS, RECORDS, make_conda, make_venv
 

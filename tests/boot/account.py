@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tests.boot.cloud import Booter
 
-ENVBOOT = [sys.executable, "-c", "from bootstrap.cli import main; main()"]
+ENVBOOT = [sys.executable, "-c", "from envboot.cli import main; main()"]
 BUCKET, ROLE = "team-envs", "worker"
 STORE = f"s3://{BUCKET}/envboot"
 BY_ROLE = ("--auth", "role", "--instance-profile", ROLE)

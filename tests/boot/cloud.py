@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import boto3
 
-from provisioners.image import kernel_beside
-from provisioners.qemu import can_accelerate, compose_command, find_format, make_overlay
+from envboot_provisioners.qemu import can_accelerate, compose_command, find_format, make_overlay
+from envboot_provisioners.qemu.image import kernel_beside
 from tests.boot.machine import BootError, Spec, boot
 from tests.boot.metadata import ADDRESS, MAC, MetadataServer
 from tests.ec2 import REGION

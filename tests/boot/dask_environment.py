@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from bootstrap.indexes.program import find_uv
+from envboot.indexes.program import find_uv
 from tests.boot.environment import make_environment
 from tests.channel import CACHE, ensure_channel
 from tests.conformance.kit import SETUPTOOLS

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bootstrap.indexes.program import find_uv
-from bootstrap.manifest import Base, CondaPackage, Manifest, Python, Tool, Wheel
-from bootstrap.publish import publish
-from bootstrap.store import open_store
+from envboot.indexes.program import find_uv
+from envboot.manifest import Base, CondaPackage, Manifest, Python, Tool, Wheel
+from envboot.publish import publish
+from envboot.store import open_store
 from tests.channel import Channel, ensure_channel, explicit_list
 from tests.index import WheelFile, make_wheel, serve_folder, write_simple
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from bootstrap.store import Store
+    from envboot.store import Store
 
 CONDA = ("python", "numpy", "native-tool", "tabulate")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from provisioners.image import apt_options, apt_sources
+from envboot_provisioners.qemu.image import apt_options, apt_sources
 
 SUITE = "bookworm"
 PACKAGES = (

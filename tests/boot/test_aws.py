@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provisioners.image import ensure_debian_image
+from envboot_provisioners.qemu.image import ensure_debian_image
 from tests.boot.account import BY_ROLE, STORE, Account, open_account
 from tests.boot.cloud import boot_in_nspawn, boot_in_qemu
 from tests.boot.metadata import ADDRESS

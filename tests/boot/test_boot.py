@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.keys import key_secret
-from bootstrap.parts import parse_part
-from bootstrap.publish import Auth, read_reports
-from bootstrap.seats import Seat, write_seats
-from bootstrap.userdata import LaunchPath, Rung, render
-from provisioners import Instance
+from envboot.fleet.peers import Seat, write_seats
+from envboot.publish import Auth, read_reports
+from envboot.publish.layout import key_secret
+from envboot.userdata import LaunchPath, Rung, render
+from envboot.userdata.parts import parse_part
+from envboot_provisioners import Instance
 from tests.boot.environment import Bench, open_bench
 from tests.boot.machine import Report, Spec, boot
 from tests.channel import NUMPY

@@ -24,7 +24,7 @@ pytestmark = [
 
 CODE = f"""
 import json, os, pathlib, sys, time
-from bootstrap import Cluster
+from envboot import Cluster
 from dask.distributed import Client
 import shop
 

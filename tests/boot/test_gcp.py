@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.userdata import LaunchPath, render
+from envboot.userdata import LaunchPath, render
 from tests.boot.environment import open_bench
 from tests.boot.gce_cloud import BY_ROLE, STORE, Project, open_project
 from tests.boot.machine import Spec, boot

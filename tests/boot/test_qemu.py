@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provisioners.image import ensure_debian_image
-from provisioners.qemu import HOST
+from envboot_provisioners.qemu import HOST
+from envboot_provisioners.qemu.image import ensure_debian_image
 from tests.boot.environment import make_environment
 from tests.boot.network import Namespace
 from tests.channel import CACHE, ensure_channel
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = [pytest.mark.boot, pytest.mark.subprocess, pytest.mark.sockets]
-ENVBOOT = [sys.executable, "-c", "from bootstrap.cli import main; main()"]
+ENVBOOT = [sys.executable, "-c", "from envboot.cli import main; main()"]
 CODE = "import os, six, sys; print('ran in', sys.prefix, 'with', six.__version__, os.getuid() > 0)"
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bootstrap.manifest import parse_manifest
+from envboot.manifest import parse_manifest
 from tests.agent.proxy import running
 from tests.agent.role.gate import Gate
 from tests.boot.environment import make_environment

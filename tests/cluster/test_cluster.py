@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.subprocess, pytest.mark.sockets, pytest.mark.network]
 
 HEAD = """
 import json, os, sys, time
-from bootstrap import Cluster
+from envboot import Cluster
 from dask.distributed import Client
 import shop, taxes
 def show(document):
@@ -263,7 +263,7 @@ def test_a_spot_worker_that_is_taken_back_hands_on_what_it_holds(project: Projec
         HEAD
         + """
 import pathlib, subprocess
-from bootstrap.cluster.words import RETIRE
+from envboot.cluster.commands import RETIRE
 with Cluster(n_workers=2, worker_options={"nthreads": 1}, quiet=True) as cluster:
     client = Client(cluster)
     client.wait_for_workers(2, timeout=60)

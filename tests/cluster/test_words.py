@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle  # type: ignore[import-untyped]
 import pytest
 
-from bootstrap.cluster.batch import Batch
-from bootstrap.cluster.forget import forget_layer
-from bootstrap.cluster.keys import compose_secret, make_security
-from bootstrap.cluster.words import SCHEDULER, WORKER, compose, place_scheduler, place_worker
-from bootstrap.errors import UsageError
+from envboot.cluster.batch import Batch
+from envboot.cluster.commands import SCHEDULER, WORKER, compose, place_scheduler, place_worker
+from envboot.cluster.reload import forget_layer
+from envboot.cluster.tls import compose_secret, make_security
+from envboot.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,7 +136,7 @@ import mine, gone, stays
 import os
 os.unlink(gone.__file__)
 import cloudpickle
-assert "bootstrap" not in sys.modules
+assert "envboot" not in sys.modules
 print(sorted(cloudpickle.loads(bytes.fromhex(sys.argv[1]))()))
 assert "stays" in sys.modules and "mine" not in sys.modules
 """

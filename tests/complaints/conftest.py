@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.indexes.program import find_uv
+from envboot.indexes.program import find_uv
 from tests.agent.conftest import parts, store
 from tests.index import make_wheel, serve_folder, write_simple
 from tests.launch.workspace import EDITABLE, ENVBOOT, write_settings

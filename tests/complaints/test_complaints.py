@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.errors import Exit
-from bootstrap.indexes.program import find_uv
+from envboot.errors import Exit
+from envboot.indexes.program import find_uv
 from tests.agent.guests import Guest, make_launch, make_layer, make_manifest
 from tests.channel import ensure_channel, explicit_list
 from tests.index import make_wheel, serve_folder, write_simple
@@ -23,7 +23,7 @@ from tests.launch.workspace import ENVBOOT
 from tests.layer.projects import write_project
 
 if TYPE_CHECKING:
-    from bootstrap.store.local import LocalStore
+    from envboot.store.local.store import LocalStore
     from tests.agent.guests import Launch, Parts
     from tests.complaints.conftest import Folder
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bootstrap.indexes.program import find_uv
+from envboot.indexes.program import find_uv
 from tests.index import download_wheels, make_wheel, write_simple
 from tests.layer.projects import commit_all, git, write_project
 

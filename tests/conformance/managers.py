@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from bootstrap.indexes.program import find_uv
+from envboot.indexes.program import find_uv
 from tests.channel import CACHE, MINOR, Channel, explicit_list
 from tests.conformance.kit import INDEXED, VERSIONS, Kit
 

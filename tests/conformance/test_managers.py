@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.manifest import parse_manifest
+from envboot.manifest import parse_manifest
 from tests.conformance.compare import compare
 from tests.conformance.kit import VERSIONS
 from tests.conformance.managers import MANAGERS, make_uv

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.config import Settings
-from bootstrap.errors import LockError
-from bootstrap.lock import Locked, Target, lock
-from bootstrap.lock.conda import describe_file
-from bootstrap.lock.plan import render_plan
-from bootstrap.lock.records import find_channels
-from bootstrap.manifest import Manifest
-from bootstrap.scan.document import parse_scan
-from bootstrap.selected import select
-from bootstrap.selection import Selection
+from envboot.config import Settings
+from envboot.errors import LockError
+from envboot.lock import Locked, Target, lock
+from envboot.lock.conda import describe_file
+from envboot.lock.plan import render_plan
+from envboot.lock.records import find_channels
+from envboot.manifest import Manifest
+from envboot.scan.document import parse_scan
+from envboot.selection import Selection
+from envboot.selection.apply import select
 from tests.crossplatform.places import CONDA_FORGE, make_channel, make_index
 from tests.index import serve_folder
 from tests.lock.documents import make_record
@@ -26,8 +26,8 @@ from tests.lock.documents import make_record
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bootstrap.lock.plan import Row
-    from bootstrap.scan.document import Scan
+    from envboot.lock.plan import Row
+    from envboot.scan.document import Scan
 
 pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
 SCANS = Path(__file__).parent / "scans"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bootstrap.cli import cli
+from envboot.cli import cli
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.environments import publish_environment
-from bootstrap.indexes.program import find_uv
-from bootstrap.prepare import Prepared
-from bootstrap.publish import Auth, publish
-from bootstrap.seats import Seat, write_seats
-from bootstrap.store.local import LocalStore
-from bootstrap.userdata import LaunchPath, render
-from provisioners import Instance
+from envboot.fleet.peers import Seat, write_seats
+from envboot.indexes.program import find_uv
+from envboot.prepare import Prepared
+from envboot.publish import Auth, publish
+from envboot.publish.environments import publish_environment
+from envboot.store.local.store import LocalStore
+from envboot.userdata import LaunchPath, render
+from envboot_provisioners import Instance
 from tests.agent.guests import (
     HOST_PYTHON,
     MODULES,
@@ -38,7 +38,7 @@ from tests.servers import gcs_bucket, gcs_server, gcs_session, s3_bucket, s3_ser
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bootstrap.manifest import Manifest
+    from envboot.manifest import Manifest
 
 __all__ = ["gcs_bucket", "gcs_server", "gcs_session", "s3_bucket", "s3_server"]
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap import errors
-from bootstrap.agent import wire
-from bootstrap.config import (
+from envboot import errors
+from envboot.agent import wire
+from envboot.config import (
     CHANNELS,
     GLIBC,
     LOOSE_LIMIT,
@@ -24,11 +24,11 @@ from bootstrap.config import (
     Settings,
     parse_settings,
 )
-from bootstrap.errors import EnvbootError, Exit, UsageError
-from bootstrap.manifest import Manifest, Tool
-from bootstrap.parts import PREFIXES, TYPES
-from bootstrap.scan.document import Scan, Source
-from bootstrap.userdata import LaunchPath, Rung
+from envboot.errors import EnvbootError, Exit, UsageError
+from envboot.manifest import Manifest, Tool
+from envboot.scan.document import Scan, Source
+from envboot.userdata import LaunchPath, Rung
+from envboot.userdata.parts import PREFIXES, TYPES
 from tests.docs import commands, sources
 from tests.docs.conftest import NAMES
 from tests.docs.pages import (
@@ -145,7 +145,7 @@ def test_the_agents_commands_and_exit_codes_are_those_of_the_code() -> None:
     first, _, second = text.partition("| exit code |")
     (function,) = (
         node
-        for node in ast.walk(sources.parse(ROOT / "bootstrap/agent/main.py"))
+        for node in ast.walk(sources.parse(ROOT / "bootstrap/envboot/agent/main.py"))
         if isinstance(node, ast.FunctionDef) and node.name == "main"
     )
     words: set[object] = set()
@@ -173,7 +173,7 @@ def test_the_message_ids_are_those_of_the_code_and_the_catalog() -> None:
 
 def test_the_reports_are_those_of_the_code() -> None:
     found = set()
-    for path in (ROOT / "bootstrap/agent").glob("*.py"):
+    for path in (ROOT / "bootstrap/envboot/agent").glob("*.py"):
         for node in ast.walk(sources.parse(path)):
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "report":
                 assert isinstance(node.args[0], ast.Constant)

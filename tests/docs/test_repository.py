@@ -136,5 +136,5 @@ def find_hosts() -> set[str]:
 
 def test_no_module_of_bootstrap_hides_one_of_the_standard_library() -> None:
     # Python puts the folder of a script first: then `import select` would find ours.
-    ours = {path.stem for path in (ROOT / "bootstrap").iterdir() if path.stem != "__init__"}
+    ours = {path.stem for path in (ROOT / "bootstrap/envboot").iterdir() if path.stem != "__init__"}
     assert not ours & set(sys.stdlib_module_names)

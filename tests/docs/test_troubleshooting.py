@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.store.s3_errors import CODES, REFUSED
+from envboot.store.s3.errors import CODES, REFUSED
 from tests.docs import sources
 from tests.docs.conftest import PROGRAM
 from tests.docs.pages import ROOT, TROUBLESHOOTING, read_rows
@@ -45,7 +45,7 @@ def test_a_message_is_one_that_the_code_has(message: str, texts: set[str]) -> No
 @pytest.mark.parametrize(
     ("names", "below"),
     [
-        (("AgentError", "OSError"), "bootstrap/agent"),
+        (("AgentError", "OSError"), "bootstrap/envboot/agent"),
         (("ProvisionError",), "provisioners"),
         (("RenderError",), "bootstrap"),
         (("GuestError", "CommandError"), "bootstrap"),
@@ -72,7 +72,7 @@ def test_every_refusal_of_the_start_script_is_explained() -> None:
 
 
 def test_every_reason_of_a_refused_transfer_is_explained() -> None:
-    reasons = sources.find_assigned("bootstrap/agent/fetch.py", "reason")
+    reasons = sources.find_assigned("bootstrap/envboot/agent/fetch.py", "reason")
     assert set(tables("reason")) == reasons
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.indexes.program import find_uv
+from envboot.indexes.program import find_uv
 from tests.index import write_simple
 from tests.launch.conftest import clean
 from tests.launch.workspace import Workspace, open_workspace

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.indexes.program import find_uv
+from envboot.indexes.program import find_uv
 from tests.channel import ensure_channel, explicit_list
 from tests.index import serve_folder
 from tests.launch.conftest import clean
@@ -168,7 +168,7 @@ def test_an_unprivileged_user_has_it_too(conda: Workspace) -> None:
     own |= {"HOME": str(home), "UV_CACHE_DIR": str(home / "uv")}
     # In a name space its capability ends: the interpreter must be one that anybody may run.
     main = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
-    main += "from bootstrap.cli import main; main()"
+    main += "from envboot.cli import main; main()"
     envboot = [str(conda.python / "bin/python"), "-c", main]
     script = 'cd "$HOME" && exec "$@"'
     for source in ("install", "archive"):

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap import fleet
-from bootstrap.errors import GuestError
-from bootstrap.fleet import Fleet, Goal, find_failure, wait
-from bootstrap.store.local import LocalStore
-from provisioners import Instance, Option, Options, Request, State
+from envboot.errors import GuestError
+from envboot.fleet import watch as fleet
+from envboot.fleet.watch import Fleet, Goal, find_failure, wait
+from envboot.store.local.store import LocalStore
+from envboot_provisioners import Instance, Option, Options, Request, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bootstrap.outcomes import Outcome
+    from envboot.fleet.outcomes import Outcome
 
 CONSOLE = """\
 [    2.1] cloud-init[210]: Cloud-init v. 22.4.2 running 'init'

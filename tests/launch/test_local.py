@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.errors import ProvisionError, UsageError
-from provisioners import Instance, Request, load_provisioner, provisioner_names, state_folder
-from provisioners import local as local_module
-from provisioners.local import LocalProvisioner
+from envboot.errors import ProvisionError, UsageError
+from envboot_provisioners import (
+    Instance,
+    Request,
+    load_provisioner,
+    provisioner_names,
+    state_folder,
+)
+from envboot_provisioners import local as local_module
+from envboot_provisioners.local import LocalProvisioner
 from tests.launch.workspace import wait_for
 
 if TYPE_CHECKING:

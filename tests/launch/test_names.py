@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.shell_completion import ShellComplete
 
-from bootstrap.cli import cli
-from bootstrap.manifest import parse_manifest
+from envboot.cli import cli
+from envboot.manifest import parse_manifest
 from tests.launch.workspace import ENVBOOT, PROGRAM, Workspace, open_workspace, write_value
 
 if TYPE_CHECKING:

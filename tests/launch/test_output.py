@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootstrap.cli.screen import Screen
-from bootstrap.outcomes import Outcome
-from bootstrap.output import Output, join_pieces
-from provisioners import Instance
+from envboot.cli.progress import Screen
+from envboot.fleet.outcomes import Outcome
+from envboot.fleet.output import Output, join_pieces
+from envboot_provisioners import Instance
 
 
 def piece(data: bytes, start: int, end: int) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def test_stages_of_many_instances_are_summed_up_where_nobody_watches(
 def test_instances_that_say_nothing_are_told_in_one_warning(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bootstrap.cli.screen.SILENT", 0)
+    monkeypatch.setattr("envboot.cli.progress.SILENT", 0)
     outcomes = [Outcome(instance=Instance(name=f"i-{number}", launch="a")) for number in range(20)]
     outcomes[0].reports["started"] = {}
     with Screen(quiet=False) as screen:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.agent.run import TAIL
-from bootstrap.errors import StoreError, UsageError
-from bootstrap.manifest import Base, Manifest, Python, Tool, Wheel
-from bootstrap.publish import MAX_REPORT, ORPHANED, Keys, publish, read_reports, try_url
-from bootstrap.store import DAY
-from bootstrap.store.local import LocalStore
+from envboot.agent.run import TAIL
+from envboot.errors import StoreError, UsageError
+from envboot.manifest import Base, Manifest, Python, Tool, Wheel
+from envboot.publish import MAX_REPORT, ORPHANED, Keys, publish, read_reports, try_url
+from envboot.store import DAY
+from envboot.store.local.store import LocalStore
 from tests.index import serve_folder
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from bootstrap.launches import KEPT, Record, read_records, write_record
+from envboot.fleet.history import KEPT, Record, read_records, write_record
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,10 +20,10 @@ from pathlib import Path
 sys.path.insert(0, "lib")
 path = list(sys.path)
 site.addsitedir({sysconfig.get_paths()["purelib"]!r})
-from bootstrap.config import Settings
-from bootstrap.errors import UsageError
-from bootstrap.prepare import prepare
-from bootstrap.selection import Selection
+from envboot.config import Settings
+from envboot.errors import UsageError
+from envboot.prepare import prepare
+from envboot.selection import Selection
 
 def run(selection):
     return prepare(

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.errors import StoreError
-from bootstrap.keys import key_secret
-from bootstrap.publish import Auth
-from bootstrap.seats import Seat, clear_secrets, write_seats
-from bootstrap.store.local import LocalStore
-from provisioners import Instance
-from provisioners.local import find_address
+from envboot.errors import StoreError
+from envboot.fleet.peers import Seat, clear_secrets, write_seats
+from envboot.publish import Auth
+from envboot.publish.layout import key_secret
+from envboot.store.local.store import LocalStore
+from envboot_provisioners import Instance
+from envboot_provisioners.local import find_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,7 +129,7 @@ def test_the_launch_says_why_a_machine_without_a_seat_did_not_start_its_command(
 ) -> None:
     # Somebody else's list, which is there first.
     (tmp_path / "sitecustomize.py").write_text(
-        "import bootstrap.seats as seats\n"
+        "import envboot.fleet.peers as seats\n"
         "real = seats.write_seats\n"
         "def write(store, launch, first, instances, **rest):\n"
         "    from dataclasses import replace\n"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.indexes.program import find_uv
+from envboot.indexes.program import find_uv
 from tests.index import make_wheel, serve_folder, write_simple
 from tests.layer.projects import write_project
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.layer import build_layer, loose
-from bootstrap.lock import Target
-from bootstrap.scan.document import Loose
+from envboot.layer import build_layer, loose
+from envboot.lock import Target
+from envboot.scan.document import Loose
 from tests.layer.projects import HOST, VERSION, Opened, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bootstrap.layer import BuiltLayer
-    from bootstrap.scan.document import Source
+    from envboot.layer import BuiltLayer
+    from envboot.scan.document import Source
 
 ARM = Target(platform="linux-aarch64", glibc="2.28", host_python=False)
 # The header of an ELF file up to e_machine.

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bootstrap.layer import BuiltLayer, build_layer
-from bootstrap.lock import Target
-from bootstrap.scan.document import Source
+from envboot.layer import BuiltLayer, build_layer
+from envboot.lock import Target
+from envboot.scan.document import Source
 
 VERSION = ".".join(map(str, sys.version_info[:3]))
 MINOR = ".".join(map(str, sys.version_info[:2]))

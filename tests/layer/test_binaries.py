@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from bootstrap.errors import LayerError
-from bootstrap.lock import Target
-from bootstrap.scan.document import Source
+from envboot.errors import LayerError
+from envboot.lock import Target
+from envboot.scan.document import Source
 from tests.index import make_wheel
 from tests.layer import code
 from tests.layer.code import AARCH64, ARM, X86, found, write

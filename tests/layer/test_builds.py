@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.errors import LayerError
-from bootstrap.scan.document import Source
+from envboot.errors import LayerError
+from envboot.scan.document import Source
 from tests.index import make_wheel
 from tests.layer.projects import (
     HOST,

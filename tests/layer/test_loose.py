@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.agent.unpack import unpack_layer
-from bootstrap.errors import LayerError
-from bootstrap.layer import loose
-from bootstrap.scan.document import Problem
+from envboot.agent.unpack import unpack_layer
+from envboot.errors import LayerError
+from envboot.layer import loose
+from envboot.scan.document import Problem
 from tests.layer.code import X86, bring, build, found, shipped, write
 from tests.layer.projects import (
     GUEST,
@@ -27,7 +27,7 @@ from tests.layer.projects import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bootstrap.layer import BuiltLayer
+    from envboot.layer import BuiltLayer
 
 pytestmark = pytest.mark.subprocess
 

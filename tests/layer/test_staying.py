@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.errors import LayerError
+from envboot.errors import LayerError
 from tests.layer.code import build, found, shipped, write
 from tests.layer.projects import build as build_projects
 from tests.layer.projects import git, unpack, write_project
@@ -14,7 +14,7 @@ from tests.layer.projects import git, unpack, write_project
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bootstrap.layer import BuiltLayer
+    from envboot.layer import BuiltLayer
 
 pytestmark = pytest.mark.subprocess
 

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.agent.pack import LAYER_LIST
-from bootstrap.layer import build_layer
-from bootstrap.lock import Target
-from bootstrap.manifest import PREFIX, Base, Layer, Manifest, Python
-from bootstrap.scan.document import Source
+from envboot.agent.pack import LAYER_LIST
+from envboot.layer import build_layer
+from envboot.lock import Target
+from envboot.manifest import PREFIX, Base, Layer, Manifest, Python
+from envboot.scan.document import Source
 from tests.index import make_wheel
 from tests.layer.projects import GUEST, HOST, MINOR, SITE, build, commit_all, unpack, write_project
 
 if TYPE_CHECKING:
-    from bootstrap.layer import BuiltLayer
+    from envboot.layer import BuiltLayer
 
 pytestmark = pytest.mark.subprocess
 MAIN = {"demo/__init__.py": "import sys\n\ndef main():\n    print(sys.executable)\n"}
@@ -276,7 +276,7 @@ def test_another_prefix_is_another_layer(tmp_path: Path, cache: Path) -> None:
 def test_a_wheel_that_leaves_its_folder_is_refused(tmp_path: Path, cache: Path) -> None:
     import zipfile
 
-    from bootstrap.errors import LayerError
+    from envboot.errors import LayerError
 
     made = make_wheel(tmp_path, "evil")
     with zipfile.ZipFile(made.path, "a") as wheel:

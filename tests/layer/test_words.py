@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.layer import words as naming
-from bootstrap.layer.loose import collect
+from envboot.layer import command as naming
+from envboot.layer.loose import collect
 from tests.layer.code import build, found, shipped, write
 from tests.layer.projects import unpack
 

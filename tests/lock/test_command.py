@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.agent import wire
-from bootstrap.indexes.program import find_uv
-from bootstrap.manifest import parse_manifest
+from envboot.agent import wire
+from envboot.indexes.program import find_uv
+from envboot.manifest import parse_manifest
 from tests.index import make_sdist, make_wheel, serve_folder, write_simple
 from tests.layer.code import write
 from tests.layer.projects import write_project

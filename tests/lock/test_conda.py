@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.errors import LockError
-from bootstrap.lock.conda import lock_records, note_files, solve_python
+from envboot.errors import LockError
+from envboot.lock.conda import lock_records, note_files, solve_python
 from tests.index import serve_folder
 from tests.lock.documents import SHA, make_record
 from tests.package import write_package
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bootstrap.manifest import CondaPackage
+    from envboot.manifest import CondaPackage
 
 
 def test_records_become_urls_with_their_hash_in_the_order_of_their_names() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.config import (
+from envboot.config import (
     S3Settings,
     Settings,
     cache_folder,
@@ -14,8 +14,8 @@ from bootstrap.config import (
     parse_settings,
     read_settings,
 )
-from bootstrap.errors import UsageError
-from bootstrap.manifest import PLATFORMS
+from envboot.errors import UsageError
+from envboot.manifest import PLATFORMS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bootstrap.lock.fit import Misfit, fit_pins, rank_needs
+from envboot.lock.fit import Misfit, fit_pins, rank_needs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

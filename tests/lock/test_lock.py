@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.config import Settings
-from bootstrap.errors import LockError
-from bootstrap.lock import Locked, Target, lock
-from bootstrap.lock.kept import DAY
-from bootstrap.manifest import Manifest
+from envboot.config import Settings
+from envboot.errors import LockError
+from envboot.lock import Locked, Target, lock
+from envboot.lock.cache import DAY
+from envboot.manifest import Manifest
 from tests.index import make_wheel, serve_folder, write_simple
 from tests.lock.documents import VERSION, make_distribution, make_record, make_scan, names
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bootstrap.scan.document import CondaRecord, Scan
+    from envboot.scan.document import CondaRecord, Scan
 
 HOST = Target(platform="linux-64", glibc="2.28", host_python=True)
 GUEST = Target(platform="linux-64", glibc="2.28", host_python=False)

@@ -8,7 +8,7 @@ import sys
 import pytest
 from packaging.tags import sys_tags
 
-from bootstrap.lock.tags import choose_wheel, rank_tags
+from envboot.lock.tags import choose_wheel, rank_tags
 
 RANKS = rank_tags("linux-64", "2.28", "3.11.7")
 

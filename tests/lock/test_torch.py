@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bootstrap.lock.torch import read_torch
+from envboot.lock.torch import read_torch
 
 
 @pytest.mark.parametrize(

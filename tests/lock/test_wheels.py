@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.config import Settings, cache_folder
-from bootstrap.errors import LockError
-from bootstrap.lock import Request, Target
-from bootstrap.lock.lookup import open_lookup
-from bootstrap.lock.wheels import Wheels, lock_wheels
+from envboot.config import Settings, cache_folder
+from envboot.errors import LockError
+from envboot.lock import Request, Target
+from envboot.lock.lookup import open_lookup
+from envboot.lock.wheels import Wheels, lock_wheels
 from tests.index import make_sdist, make_wheel, serve_folder, write_simple
 from tests.lock.documents import VERSION, make_distribution, make_scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bootstrap.scan.document import Distribution
+    from envboot.scan.document import Distribution
 
 pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootstrap.config import Settings
-from bootstrap.lock import Locked, Target
-from bootstrap.lockfiles import read_lock_file
-from bootstrap.lockfiles.content import Request
+from envboot.config import Settings
+from envboot.lock import Locked, Target
+from envboot.lockfiles import read_lock_file
+from envboot.lockfiles.content import Request
 from tests.lock.documents import make_scan
 
 if TYPE_CHECKING:
-    from bootstrap.scan.document import Interpreter
+    from envboot.scan.document import Interpreter
 
 DATA = Path(__file__).parent / "data"
 SHA = "a" * 64

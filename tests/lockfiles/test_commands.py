@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.indexes.program import find_uv
-from bootstrap.manifest import parse_manifest
+from envboot.indexes.program import find_uv
+from envboot.manifest import parse_manifest
 from tests.channel import MINOR, NUMPY, ensure_channel, explicit_list
 from tests.index import make_wheel, serve_folder, write_simple
 from tests.layer.code import AARCH64, write
@@ -20,7 +20,7 @@ from tests.layer.projects import write_project
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bootstrap.manifest import Manifest
+    from envboot.manifest import Manifest
 
 pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
 CONDA = ("python", "numpy", "tabulate")

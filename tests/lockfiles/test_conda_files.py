@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.errors import LockError
-from bootstrap.manifest import Manifest, Python
+from envboot.errors import LockError
+from envboot.manifest import Manifest, Python
 from tests.lockfiles.reading import DATA, conda_files, names, pins, read
 
 if TYPE_CHECKING:

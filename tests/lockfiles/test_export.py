@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bootstrap.errors import LockError
-from bootstrap.lockfiles.export import Export, export
-from bootstrap.manifest import Base, CondaPackage, Python, Wheel
+from envboot.errors import LockError
+from envboot.lockfiles.export import Export, export
+from envboot.manifest import Base, CondaPackage, Python, Wheel
 from tests.lockfiles.reading import read
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bootstrap.errors import EnvbootError, LockError, UsageError
-from bootstrap.lockfiles.formats import Format, find_format, split_names
+from envboot.errors import EnvbootError, LockError, UsageError
+from envboot.lockfiles.formats import Format, find_format, split_names
 from tests.lockfiles.reading import DATA, read
 
 RECORDED = {

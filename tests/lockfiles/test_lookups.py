@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.errors import LockError
+from envboot.errors import LockError
 from tests.channel import ensure_channel
 from tests.index import make_wheel, serve_folder, write_simple
 from tests.layer.projects import write_project

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from bootstrap.errors import LockError
-from bootstrap.lockfiles.interpreters import choose_python, find_builder
-from bootstrap.manifest import Python
+from envboot.errors import LockError
+from envboot.lockfiles.interpreters import choose_python, find_builder
+from envboot.manifest import Python
 from tests.lockfiles.reading import DATA, SHA, make_request, names, pins, read
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class TestPython:
         assert exact == Python(version="3.12.4", source="conda")
 
     def test_one_that_is_no_cpython_does_not_count(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("bootstrap.lockfiles.interpreters._ask_uv", lambda *_: "")
+        monkeypatch.setattr("envboot.lockfiles.interpreters._ask_uv", lambda *_: "")
         request = make_request(implementation="PyPy")
         with pytest.raises(LockError, match=r"wants Python `>=3\.11`, found PyPy 3\.11\.7"):
             choose_python(request, SpecifierSet(">=3.11"))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.loaders import create_loader
 
-from bootstrap.store.s3_connection import Connection
+from envboot.store.s3.connection import Connection
 from tests.agent.conftest import parts as parts
 from tests.policies.account import run_account
 from tests.policies.world import World
@@ -38,8 +38,8 @@ def world(
     # The gate stands for Amazon's own endpoints, which have TLS.
     monkeypatch.setattr(Connection, "is_aws", property(lambda _: True))
     monkeypatch.setattr(Connection, "is_encrypted", property(lambda _: True))
-    monkeypatch.setattr("provisioners.aws.SETTLE", 2.0)
-    monkeypatch.setattr("provisioners.aws.starting.PAUSES", (0.0,))
+    monkeypatch.setattr("envboot_provisioners.aws.SETTLE", 2.0)
+    monkeypatch.setattr("envboot_provisioners.aws.starting.PAUSES", (0.0,))
     monkeypatch.setattr("botocore.session.create_loader", lambda *_: LOADER)
     account = gate.account
     account.differences.clear()

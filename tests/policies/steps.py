@@ -11,16 +11,16 @@ import secrets
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.config import S3Settings, Settings
-from bootstrap.doctor import Check, check_store
-from bootstrap.errors import StoreError
-from bootstrap.keys import key_secret
-from bootstrap.publish import Auth, read_reports
-from bootstrap.seats import Seat, clear_secrets, write_seats
-from bootstrap.store.lifecycle import make_rules
-from provisioners import Instance
-from provisioners.aws.request import compose_template
-from provisioners.aws.templates import put_template
+from envboot.config import S3Settings, Settings
+from envboot.doctor import Check, check_store
+from envboot.errors import StoreError
+from envboot.fleet.peers import Seat, clear_secrets, write_seats
+from envboot.publish import Auth, read_reports
+from envboot.publish.layout import key_secret
+from envboot.store.s3.lifecycle import make_rules
+from envboot_provisioners import Instance
+from envboot_provisioners.aws.request import compose_template
+from envboot_provisioners.aws.templates import put_template
 from tests.agent.guests import SITE, make_launch, make_layer, make_manifest
 from tests.policies.documents import VALUES
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.cli import cli, run
-from bootstrap.errors import EnvbootError
-from bootstrap.launches import Record, write_record
-from bootstrap.publish import Auth, read_reports
-from provisioners import state_folder
-from provisioners.aws import AwsProvisioner
+from envboot.cli import cli, run
+from envboot.errors import EnvbootError
+from envboot.fleet.history import Record, write_record
+from envboot.publish import Auth, read_reports
+from envboot_provisioners import state_folder
+from envboot_provisioners.aws import AwsProvisioner
 from tests.agent.guests import Guest
 from tests.policies import steps
 from tests.policies.documents import find_actions, list_grants, merge, read_policy, without

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import botocore.session
 import pytest
 
-from bootstrap.store.s3_errors import ACTIONS
+from envboot.store.s3.errors import ACTIONS
 from tests.docs.pages import ROOT
 from tests.policies.documents import (
     NAMES,

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.config import S3Settings
-from bootstrap.publish import Auth
-from bootstrap.seats import Seat, write_seats
-from provisioners import Instance
+from envboot.config import S3Settings
+from envboot.fleet.peers import Seat, write_seats
+from envboot.publish import Auth
+from envboot_provisioners import Instance
 from tests.agent.guests import Guest
 from tests.boot.metadata import serve_metadata
 from tests.policies import steps

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.errors import EnvbootError
+from envboot.errors import EnvbootError
 from tests.policies import steps
 from tests.policies.documents import NAMES, list_grants, read_policy, without
 from tests.policies.test_client import STEPS, tell

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.cli import cli, run
-from bootstrap.errors import Exit
+from envboot.cli import cli, run
+from envboot.errors import Exit
 from tests.policies.documents import find_actions, list_grants, read_policy, without
 from tests.policies.world import list_unused
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from bootstrap.store.s3 import S3Store
-from provisioners import Request
-from provisioners.aws import AwsProvisioner
+from envboot.store.s3.store import S3Store
+from envboot_provisioners import Request
+from envboot_provisioners.aws import AwsProvisioner
 from tests.policies.documents import (
     VALUES,
     Document,
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from bootstrap.config import S3Settings
-    from provisioners import Instance
+    from envboot.config import S3Settings
+    from envboot_provisioners import Instance
     from tests.agent.guests import Parts
     from tests.policies.account import Account, Gate, Identity
     from tests.policies.documents import Need

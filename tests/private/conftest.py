@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.agent import zstd
-from bootstrap.indexes.program import find_uv
+from envboot.agent import zstd
+from envboot.indexes.program import find_uv
 from tests.channel import ensure_channel, explicit_list
 from tests.index import make_wheel, serve_folder, write_simple
 from tests.launch.workspace import ENVBOOT, Workspace, write_settings

@@ -18,18 +18,18 @@ import click
 import pytest
 import tomllib
 
-from bootstrap.cli import run
-from bootstrap.indexes import Indexes, open_indexes
-from bootstrap.indexes.channels import read_channels
-from bootstrap.indexes.configuration import PYPI, Configuration, Index, merge, put_local_last
-from bootstrap.indexes.logins import Login, find_keyring, find_netrc, split_login
-from bootstrap.indexes.pip import read_pip
-from bootstrap.indexes.program import find_uv
-from bootstrap.indexes.render import render_config, render_project
-from bootstrap.indexes.uv import read_uv
-from bootstrap.indexes.web import Web
-from bootstrap.lock.indexes import describe_indexes
-from bootstrap.scan.urls import redact
+from envboot.cli import run
+from envboot.indexes import Indexes, open_indexes
+from envboot.indexes.channels import read_channels
+from envboot.indexes.configuration import PYPI, Configuration, Index, merge, put_local_last
+from envboot.indexes.logins import Login, find_keyring, find_netrc, split_login
+from envboot.indexes.pip import read_pip
+from envboot.indexes.program import find_uv
+from envboot.indexes.render import render_config, render_project
+from envboot.indexes.uv import read_uv
+from envboot.indexes.web import Web
+from envboot.lock.indexes import describe_indexes
+from envboot.scan.urls import redact
 from tests.index import make_wheel, serve_folder, write_simple
 
 if TYPE_CHECKING:

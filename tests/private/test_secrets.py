@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.manifest import parse_manifest
+from envboot.manifest import parse_manifest
 from tests.launch.test_conda import can_mount
 from tests.private.conftest import NEEDLE, has_secret
 
@@ -112,9 +112,9 @@ def test_a_wrong_password_is_refused_by_the_name_of_its_index(private: Private) 
 def test_no_command_line_of_a_lookup_has_a_secret(
     private: Private, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bootstrap.config import Settings
-    from bootstrap.lock import Target, lock
-    from bootstrap.scan import scan
+    from envboot.config import Settings
+    from envboot.lock import Target, lock
+    from envboot.scan import scan
 
     for name in list(os.environ):
         if name.startswith(("UV_", "PIP_")):

@@ -14,16 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bootstrap.agent import wire
-from bootstrap.agent.pack import write_layer
-from bootstrap.lock.conda import lock_records
-from bootstrap.scan.document import CondaRecord
+from envboot.agent import wire
+from envboot.agent.pack import write_layer
+from envboot.lock.conda import lock_records
+from envboot.scan.document import CondaRecord
 from tests.properties.trees import TREES, File, variants, write
 from tests.scan.environments import find_pythons, run
 from tests.test_manifest import FULL, manifests, places
 
 if TYPE_CHECKING:
-    from bootstrap.manifest import Manifest
+    from envboot.manifest import Manifest
 
 AGENT = Path(wire.__file__).parents[1]
 # Every Python that the agent runs on; the documents come as JSON, the trees as folders.

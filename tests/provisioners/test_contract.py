@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from bootstrap.errors import ProvisionError
-from bootstrap.store import RoleAccess
-from bootstrap.userdata import LaunchPath
-from provisioners import Instance, Option, Request, load_provisioner, provisioner_names
+from envboot.errors import ProvisionError
+from envboot.store import RoleAccess
+from envboot.userdata import LaunchPath
+from envboot_provisioners import Instance, Option, Request, load_provisioner, provisioner_names
 from tests.ec2 import ec2 as ec2
 from tests.ec2 import ec2_server as ec2_server
 from tests.gce import gce as gce
 
 if TYPE_CHECKING:
-    from provisioners import Options, Provisioner
+    from envboot_provisioners import Options, Provisioner
 
 pytestmark = [pytest.mark.sockets, pytest.mark.subprocess]
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         request.getfixturevalue("ec2")
     elif name == "gcp":
         request.getfixturevalue("gce")
-        monkeypatch.setattr("provisioners.gcp.starting.LOOK", 0.01)
+        monkeypatch.setattr("envboot_provisioners.gcp.starting.LOOK", 0.01)
     elif name == "qemu":
         if not shutil.which("qemu-system-x86_64"):
             pytest.skip("needs qemu-system-x86")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from provisioners import Request, defer_interrupts
-from provisioners.local import LocalProvisioner
+from envboot_provisioners import Request, defer_interrupts
+from envboot_provisioners.local import LocalProvisioner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap.errors import ProvisionError
-from provisioners import Instance, Request, qemu
-from provisioners.qemu import QemuProvisioner, compose_command, find_format, make_overlay
-from provisioners.seed import SeedServer
+from envboot.errors import ProvisionError
+from envboot_provisioners import Instance, Request, qemu
+from envboot_provisioners.qemu import QemuProvisioner, compose_command, find_format, make_overlay
+from envboot_provisioners.qemu.seed import SeedServer
 
 FOLDER = Path("/state/qemu/a1/a1-0")
 SEED = "http://10.0.2.2:4000/secret/a1-0/"
@@ -245,7 +245,7 @@ def test_acceleration_is_refused_where_a_guest_does_not_run_on_it(
 
 
 def test_a_debian_image_wants_mmdebstrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from provisioners.image import ensure_debian_image
+    from envboot_provisioners.qemu.image import ensure_debian_image
 
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ProvisionError) as caught:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from uv import find_uv_bin
 
-from bootstrap.scan import scan
+from envboot.scan import scan
 
 if TYPE_CHECKING:
-    from bootstrap.scan.document import Distribution, Scan
+    from envboot.scan.document import Distribution, Scan
 
 
 def find_pythons(*minors: int) -> list[str]:

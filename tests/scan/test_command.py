@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap.scan.document import parse_scan
+from envboot.scan.document import parse_scan
 from tests.index import make_wheel
 from tests.scan.environments import install, make_venv, run, scan_prefix, site_packages
 
@@ -142,7 +142,7 @@ def test_no_planted_secret_is_ever_printed(tmp_path: Path) -> None:
 
 
 def test_a_scan_imports_nothing_heavy() -> None:
-    code = "import sys, bootstrap.cli.scan; print(*sys.modules)"
+    code = "import sys, envboot.cli.commands.scan; print(*sys.modules)"
     heavy = {"boto3", "rattler", "rich", "packaging", "jinja2", "yaml", "urllib.request", "build"}
     assert heavy.isdisjoint(run(sys.executable, "-c", code).split())
 

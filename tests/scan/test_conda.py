@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.scan.probe.conda import scan_conda
-from bootstrap.scan.probe.distributions import scan_folder
-from bootstrap.scan.probe.found import Environment
+from envboot.scan.probe.conda import scan_conda
+from envboot.scan.probe.distributions import scan_folder
+from envboot.scan.probe.found import Environment
 from tests.channel import NUMPY, TABULATE, ensure_channel, explicit_list
 from tests.index import make_wheel
 from tests.scan.environments import complaints, find, install, scan_prefix

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.scan.probe import found
-from bootstrap.scan.probe.distributions import is_systems
-from bootstrap.scan.probe.strays import top_names
+from envboot.scan.probe import found
+from envboot.scan.probe.distributions import is_systems
+from envboot.scan.probe.strays import top_names
 from tests.scan.test_conda import SITE, read, write_distribution, write_record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bootstrap.scan.probe.found import Environment
+    from envboot.scan.probe.found import Environment
 
 METADATA = "Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
 

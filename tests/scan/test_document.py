@@ -9,15 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootstrap.errors import DocumentError
-from bootstrap.scan.document import (
-    CondaRecord,
-    Distribution,
-    Interpreter,
-    Problem,
-    Scan,
-    parse_scan,
-)
+from envboot.errors import DocumentError
+from envboot.scan.document import CondaRecord, Distribution, Interpreter, Problem, Scan, parse_scan
 
 INTERPRETER = Interpreter(
     version="3.11.7",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.scan.probe import health
+from envboot.scan.probe import health
 
 if TYPE_CHECKING:
     from pathlib import Path

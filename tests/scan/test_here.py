@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap.scan.here import split_path, standard_library
-from bootstrap.scan.loose import Place
+from envboot.scan.here import split_path, standard_library
+from envboot.scan.loose import Place
 from tests.scan.environments import make_venv, run, site_packages
 
 ROOT = Path(__file__).parents[2]
@@ -42,10 +42,10 @@ def test_one_call_scans_the_environment_that_runs_it_with_what_is_on_its_path(
         (work / name).touch()
     (work / "jobs/train.py").write_text(
         "import json, sys\n"
-        "import bootstrap\n"
+        "import envboot\n"
         "sys.path.insert(0, 'lib')\n"
         "sys.path.append('more')\n"
-        "print(json.dumps(bootstrap.scan_here().to_dict()))\n"
+        "print(json.dumps(envboot.scan_here().to_dict()))\n"
     )
     # envboot's own code is on the path of this interpreter, and so loose there.
     (site_packages(prefix) / "envboot.pth").write_text(f"{ROOT}\n")
@@ -62,6 +62,6 @@ def test_one_call_scans_the_environment_that_runs_it_with_what_is_on_its_path(
 
 @pytest.mark.subprocess
 def test_importing_envboot_imports_nothing_of_it() -> None:
-    code = "import sys, bootstrap; print(*(name for name in sys.modules if 'bootstrap' in name))"
+    code = "import sys, envboot; print(*(name for name in sys.modules if 'envboot' in name))"
     loaded = set(run(sys.executable, "-c", code).split())
-    assert {name for name in loaded if name.startswith("bootstrap")} == {"bootstrap"}
+    assert {name for name in loaded if name.startswith("envboot")} == {"envboot"}

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.errors import ScanError
-from bootstrap.scan import scan
-from bootstrap.scan.running import find_python
+from envboot.errors import ScanError
+from envboot.scan import scan
+from envboot.scan.running import find_python
 from tests.scan.environments import find_pythons, make_venv, scan_prefix, site_packages
 
 if TYPE_CHECKING:

@@ -10,15 +10,15 @@ from urllib.parse import quote
 
 import pytest
 
-from bootstrap.scan.document import Distribution, Loose, Problem, Scan
-from bootstrap.scan.loose import Place, find_loose, list_places
+from envboot.scan.document import Distribution, Loose, Problem, Scan
+from envboot.scan.loose import Place, find_loose, list_places
 from tests.scan.environments import run
 from tests.scan.test_document import SCAN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bootstrap.scan.loose import Origin
+    from envboot.scan.loose import Origin
 
 # Not below a home folder, and without git's own settings of whoever runs this.
 ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/nowhere", "GIT_CONFIG_GLOBAL": "/dev/null"}

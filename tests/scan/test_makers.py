@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from bootstrap.scan.cuda import find_cuda
-from bootstrap.scan.makers import find_manager
+from envboot.scan.cuda import find_cuda
+from envboot.scan.makers import find_manager
 from tests.scan.test_document import INTERPRETER, SCAN
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootstrap.scan.probe.distributions import read_candidate, scan_folder
-from bootstrap.scan.probe.found import Environment
+from envboot.scan.probe.distributions import read_candidate, scan_folder
+from envboot.scan.probe.found import Environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 from uv import find_uv_bin
 
-from bootstrap.scan.document import Loose
-from bootstrap.scan.running import PROBE
+from envboot.scan.document import Loose
+from envboot.scan.running import PROBE
 from tests.index import make_wheel
 from tests.scan.environments import (
     complaints,
@@ -55,7 +55,7 @@ def test_the_probe_imports_nothing_that_takes_long() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert {"json", "probe.conda"} <= modules
-    assert {"typing", "bootstrap", "importlib.metadata", "email", "subprocess"}.isdisjoint(modules)
+    assert {"typing", "envboot", "importlib.metadata", "email", "subprocess"}.isdisjoint(modules)
 
 
 @pytest.mark.parametrize("python", find_pythons(*range(8, 15)))

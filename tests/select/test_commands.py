@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from click.shell_completion import ShellComplete
 
-from bootstrap.cli import cli, run
-from bootstrap.indexes.program import find_uv
+from envboot.cli import cli, run
+from envboot.indexes.program import find_uv
 from tests.index import make_wheel, write_simple
 from tests.launch.test_transcripts import transcript
 from tests.launch.workspace import ENVBOOT, Workspace, open_workspace
@@ -132,7 +132,7 @@ def test_what_cannot_be_is_refused_before_anything_is_scanned(
 def test_a_platform_that_a_provisioner_cannot_be_is_refused_before_anything_is_scanned(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from provisioners.local import PLATFORM
+    from envboot_provisioners.local import PLATFORM
 
     (other,) = {"linux-64", "linux-aarch64"} - {PLATFORM}
     words = ["launch", "local", "--platform", other, "--python", "/none", "--", "true"]

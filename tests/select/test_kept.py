@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootstrap.selection import Selection
+from envboot.selection import Selection
 
 if TYPE_CHECKING:
     import pytest

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from bootstrap.errors import LockError, UsageError
-from bootstrap.lock.plan import Row
-from bootstrap.manifest import Base, Manifest, Python
-from bootstrap.package_sync import FailOn, refuse_differences, selection_from
-from bootstrap.prepare import Prepared
-from bootstrap.scan.document import Problem
-from bootstrap.selection import Selection
+from envboot.errors import LockError, UsageError
+from envboot.lock.plan import Row
+from envboot.manifest import Base, Manifest, Python
+from envboot.package_sync import FailOn, refuse_differences, selection_from
+from envboot.prepare import Prepared
+from envboot.scan.document import Problem
+from envboot.selection import Selection
 
 MANIFEST = Manifest(
     base=Base(

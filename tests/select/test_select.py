@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from bootstrap.config import Settings
-from bootstrap.errors import EnvbootError, LockError, UsageError
-from bootstrap.lock import Locked, Target
-from bootstrap.lock.plan import Row
-from bootstrap.manifest import Base, CondaPackage, Python, Wheel
-from bootstrap.required import DASK, refuse_missing_in, starts_dask
-from bootstrap.scan.document import Loose, Problem, Scan
-from bootstrap.selected import Selected, leave_ignored, select
-from bootstrap.selection import Selection
+from envboot.config import Settings
+from envboot.errors import EnvbootError, LockError, UsageError
+from envboot.lock import Locked, Target
+from envboot.lock.plan import Row
+from envboot.manifest import Base, CondaPackage, Python, Wheel
+from envboot.scan.document import Loose, Problem, Scan
+from envboot.selection import Selection
+from envboot.selection.apply import Selected, leave_ignored, select
+from envboot.selection.required import DASK, refuse_missing_in, starts_dask
 from tests.lock.documents import SHA, make_distribution, make_record, make_scan
 
 PIP = make_scan(

@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 
-from bootstrap.config import Settings
-from bootstrap.environments import (
+from envboot.config import Settings
+from envboot.errors import DocumentError, LockError, StoreError, UsageError
+from envboot.manifest import Base, Layer, Manifest, Project, Python, Wheel
+from envboot.prepare import Prepared, prepare_manifest, prepare_source
+from envboot.publish.environments import (
     Reference,
     check_name,
     parse_reference,
     publish_environment,
     resolve_source,
 )
-from bootstrap.errors import DocumentError, LockError, StoreError, UsageError
-from bootstrap.manifest import Base, Layer, Manifest, Project, Python, Wheel
-from bootstrap.prepare import Prepared, prepare_manifest, prepare_source
-from bootstrap.selection import Selection
-from bootstrap.store.local import LocalStore
+from envboot.selection import Selection
+from envboot.store.local.store import LocalStore
 
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 CONDA = Manifest(

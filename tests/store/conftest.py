@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.store import Store, open_store
+from envboot.store import Store, open_store
 from tests.agent.proxy import Proxy, run_proxy
 from tests.servers import gcs_bucket, gcs_server, gcs_session, s3_bucket, s3_server
 

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bootstrap.cli import cli, run
-from bootstrap.cli.store import render_listing
-from bootstrap.errors import Exit
-from bootstrap.store import Stat
-from bootstrap.store.local import LocalStore
+from envboot.cli import cli, run
+from envboot.cli.commands.store import render_listing
+from envboot.errors import Exit
+from envboot.store import Stat
+from envboot.store.local.store import LocalStore
 from tests.store.guest import ask
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def test_an_unknown_kind_of_bucket_is_a_usage_error(
 def test_serve_honours_urls_until_it_is_interrupted(store: LocalStore) -> None:
     with store:
         url = urlsplit(store.sign_get("a/one", 60))
-    command = "from bootstrap.cli import main; main()"
+    command = "from envboot.cli import main; main()"
     server = subprocess.Popen(
         [sys.executable, "-c", command, "store", "serve", store.url, "--port", str(url.port)],
         stdout=subprocess.PIPE,

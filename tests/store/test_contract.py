@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.errors import StoreError
-from bootstrap.store import Store, open_store
+from envboot.errors import StoreError
+from envboot.store import Store, open_store
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,14 +12,15 @@ import pytest
 from botocore import auth
 from botocore.compat import get_current_datetime
 
-from bootstrap.cli import cli, doctor, run
-from bootstrap.config import S3Settings, Settings
-from bootstrap.doctor import Check, check_store
-from bootstrap.errors import Exit
-from bootstrap.store import SignedPut
-from bootstrap.store.s3 import S3Store
-from bootstrap.store.s3_connection import Connection
-from provisioners import Option
+from envboot.cli import cli, run
+from envboot.cli.commands import doctor
+from envboot.config import S3Settings, Settings
+from envboot.doctor import Check, check_store
+from envboot.errors import Exit
+from envboot.store import SignedPut
+from envboot.store.s3.connection import Connection
+from envboot.store.s3.store import S3Store
+from envboot_provisioners import Option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

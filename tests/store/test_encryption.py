@@ -7,9 +7,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from bootstrap.config import S3Settings
-from bootstrap.store import open_store
-from bootstrap.store.s3 import S3Store
+from envboot.config import S3Settings
+from envboot.store import open_store
+from envboot.store.s3.store import S3Store
 from tests.store.guest import ask, post
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from bootstrap.store.s3_errors import ACTIONS, CODES, Place, explain, needed
+from envboot.store.s3.errors import ACTIONS, CODES, Place, explain, needed
 
 if TYPE_CHECKING:
-    from bootstrap.errors import StoreError
+    from envboot.errors import StoreError
 
 PLACE = Place(bucket="team-envs", root="one/", region="eu-west-1")
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/0a1b"

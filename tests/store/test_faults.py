@@ -13,8 +13,8 @@ import pytest
 from botocore import auth
 from botocore.compat import get_current_datetime
 
-from bootstrap.errors import StoreError
-from bootstrap.store import Store, open_store
+from envboot.errors import StoreError
+from envboot.store import Store, open_store
 from tests.servers import ROLE
 from tests.store.guest import ask
 
@@ -226,7 +226,7 @@ def test_a_conflict_with_another_upload_is_tried_again(s3: Store, proxy: Proxy) 
 
 WRITER = """
 import json, sys, time
-from bootstrap.store import open_store
+from envboot.store import open_store
 url, name, start = sys.argv[1:]
 with open_store(url) as store:
     store.find("warm")

@@ -12,12 +12,12 @@ import google.auth
 import pytest
 from google.auth import compute_engine, credentials
 
-from bootstrap.agent import fetch
-from bootstrap.agent.wire import AgentError
-from bootstrap.config import GcsSettings
-from bootstrap.errors import StoreError, UsageError
-from bootstrap.store import open_store
-from bootstrap.store.gcs import GcsStore
+from envboot.agent import fetch
+from envboot.agent.wire import AgentError
+from envboot.config import GcsSettings
+from envboot.errors import StoreError, UsageError
+from envboot.store import open_store
+from envboot.store.gcs.store import GcsStore
 from tests.boot.gce_metadata import serve_gce_metadata
 from tests.gcs import ADMIN, GUEST
 from tests.store.guest import ask, post

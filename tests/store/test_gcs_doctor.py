@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.cli import cli, run
-from bootstrap.config import GcsSettings, Settings
-from bootstrap.doctor import Check, check_store
-from bootstrap.errors import Exit
+from envboot.cli import cli, run
+from envboot.config import GcsSettings, Settings
+from envboot.doctor import Check, check_store
+from envboot.errors import Exit
 from tests.gcs import ADMIN
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.cli import cli, run
+from envboot.cli import cli, run
 from tests.gcs import PROJECT
 
 if TYPE_CHECKING:

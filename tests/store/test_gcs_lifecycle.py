@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bootstrap.store.gcs_lifecycle import (
+from envboot.store.gcs.lifecycle import (
     find_differences,
     find_expiry,
     has_ours,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from bootstrap.cli import cli, run
-from bootstrap.errors import Exit
-from bootstrap.store.s3_connection import Connection
+from envboot.cli import cli, run
+from envboot.errors import Exit
+from envboot.store.s3.connection import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable

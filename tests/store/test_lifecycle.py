@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bootstrap.store.lifecycle import find_differences, find_expiry, make_rules, merge_rules
+from envboot.store.s3.lifecycle import find_differences, find_expiry, make_rules, merge_rules
 
 LIVES = {"layers": 1, "locks": 1, "reports": 1, "base": 90}
 OTHER = {"ID": "theirs", "Filter": {"Prefix": "logs/"}, "Status": "Enabled"}

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bootstrap.errors import StoreError, UsageError
-from bootstrap.store.local import LocalStore
+from envboot.errors import StoreError, UsageError
+from envboot.store.local.store import LocalStore
 from tests.store.guest import Guest, ask, hang_up_during_put, post
 
 if TYPE_CHECKING:
@@ -309,7 +309,7 @@ def test_a_guest_that_is_killed_between_requests_leaves_no_traceback(
 def test_a_body_that_stalls_is_cut_and_never_ends_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bootstrap.store.server._Handler.timeout", 0.3)
+    monkeypatch.setattr("envboot.store.local.server._Handler.timeout", 0.3)
     source = tmp_path / "source"
     source.write_bytes(bytes(64 << 20))
     with LocalStore(f"file://{tmp_path}/bucket") as store:

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap import environments
-from bootstrap.environments import (
+from envboot.errors import StoreError
+from envboot.manifest import Base, CondaPackage, Layer, Manifest, Project, Python, Wheel
+from envboot.prepare import Prepared
+from envboot.publish import environments, grant, publish, upload
+from envboot.publish.environments import (
     ATTEMPTS,
     MEMBERS,
     Published,
@@ -22,18 +25,14 @@ from bootstrap.environments import (
     publish_environment,
     read_versions,
 )
-from bootstrap.errors import StoreError
-from bootstrap.keys import Keys
-from bootstrap.manifest import Base, CondaPackage, Layer, Manifest, Project, Python, Wheel
-from bootstrap.prepare import Prepared
-from bootstrap.publish import grant, publish, upload
-from bootstrap.store.local import LocalStore
+from envboot.publish.layout import Keys
+from envboot.store.local.store import LocalStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bootstrap.store import Store
+    from envboot.store import Store
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 LAYER = Layer(digest=f"sha256:{'1' * 64}", projects=(Project(name="mine", version="1.0"),))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bootstrap.store.policy import SID, is_tls_only, make_statement, merge_statement
+from envboot.store.s3.policy import SID, is_tls_only, make_statement, merge_statement
 
 OTHER = {
     "Sid": "theirs",

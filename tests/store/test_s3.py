@@ -12,11 +12,11 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import pytest
 
-from bootstrap.cli import cli, run
-from bootstrap.config import S3Settings, Settings
-from bootstrap.errors import StoreError, UsageError
-from bootstrap.store import Store, open_store
-from bootstrap.store.s3 import MAX_SINGLE_PUT
+from envboot.cli import cli, run
+from envboot.config import S3Settings, Settings
+from envboot.errors import StoreError, UsageError
+from envboot.store import Store, open_store
+from envboot.store.s3.store import MAX_SINGLE_PUT
 from tests.store.guest import ask
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootstrap.store.server import parse_form, parse_range
-from bootstrap.store.signing import Policy, RefusedError, Signer
+from envboot.store.local.server import parse_form, parse_range
+from envboot.store.local.signing import Policy, RefusedError, Signer
 
 SIGNER = Signer(b"secret")
 HEADERS = {"if-none-match": "*"}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 REGION = "eu-central-1"
 REPOSITORY = Path(__file__).parents[2]
-ENVBOOT = [sys.executable, "-c", "from bootstrap.cli import main; main()"]
+ENVBOOT = [sys.executable, "-c", "from envboot.cli import main; main()"]
 START_SECONDS = 60
 # moto knows one account and no hosts of buckets; what is asked of a real account stays as it is.
 OVERRIDE = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bootstrap.manifest import Base, Manifest, Python
+from envboot.manifest import Base, Manifest, Python
 
 
 def make_manifest(version: str) -> Manifest:

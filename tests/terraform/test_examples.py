@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.store import lifecycle, policy
+from envboot.store.s3 import lifecycle, policy
 from tests.servers import S3Server, s3_server
 from tests.terraform.cloud import Workplace, make_client, open_workplace, run_api
 from tests.terraform.environments import make_manifest

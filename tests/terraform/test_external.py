@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import hcl2
 import pytest
 
-from bootstrap.cli.terraform_external import KEYS, parse_query
-from bootstrap.errors import UsageError
-from bootstrap.manifest import parse_manifest
+from envboot.cli.commands.terraform_external import KEYS, parse_query
+from envboot.errors import UsageError
+from envboot.manifest import parse_manifest
 from tests.servers import S3Server, s3_bucket, s3_server
 from tests.terraform.environments import make_manifest
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["s3_bucket", "s3_server"]
 
-ENVBOOT = [sys.executable, "-c", "from bootstrap.cli import main; main()"]
+ENVBOOT = [sys.executable, "-c", "from envboot.cli import main; main()"]
 REPOSITORY = Path(__file__).parents[2]
 
 

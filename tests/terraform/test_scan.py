@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.indexes.program import find_uv
+from envboot.indexes.program import find_uv
 from tests.terraform.hcl import ROOT
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.manifest import Base, Layer, Manifest, Project, Python, Tool, Wheel
+from envboot.manifest import Base, Layer, Manifest, Project, Python, Tool, Wheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,15 +20,15 @@ from typing import Any
 
 import pytest
 
-from bootstrap.duration import parse_duration
-from bootstrap.errors import Exit, UsageError
-from bootstrap.payload import agent_zip
+from envboot.duration import parse_duration
+from envboot.errors import Exit, UsageError
+from envboot.userdata.agent_payload import agent_zip
 from tests.servers import s3_bucket, s3_server  # noqa: F401 - fixtures
 from tests.userdata.conftest import make_manifest
 
 pytestmark = pytest.mark.subprocess
 Golden = Callable[[str, Any], None]
-ENVBOOT = [sys.executable, "-c", "from bootstrap.cli import main; main()", "render-userdata"]
+ENVBOOT = [sys.executable, "-c", "from envboot.cli import main; main()", "render-userdata"]
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bootstrap.parts import Part, parse_part
-from bootstrap.userdata import Document, LaunchPath, Rung, render
+from envboot.userdata import Document, LaunchPath, Rung, render
+from envboot.userdata.parts import Part, parse_part
 from tests.userdata.conftest import make_grants, make_manifest, sha
 
 pytestmark = pytest.mark.subprocess

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap import payload
-from bootstrap.encoding import gzip_bytes
+from envboot.userdata import agent_payload as payload
+from envboot.userdata.encoding import gzip_bytes
 from tests.userdata.conftest import find_python
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def test_what_others_call_keeps_its_name_and_the_rest_does_not() -> None:
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
 def test_every_python_shrinks_to_the_same_bytes(version: str, tmp_path: Path) -> None:
     code = (
-        "import sys; sys.dont_write_bytecode = True; from bootstrap import payload\n"
+        "import sys; sys.dont_write_bytecode = True; from envboot.userdata import agent_payload as payload\n"
         "print(payload.agent_zip()[0])"
     )
     done = subprocess.run(
@@ -51,7 +51,7 @@ def test_every_python_shrinks_to_the_same_bytes(version: str, tmp_path: Path) ->
         check=True,
         env={
             # The shrinker is pure Python: ours serves every interpreter.
-            "PYTHONPATH": f"{files('bootstrap').joinpath('..')}:{sysconfig.get_path('purelib')}",
+            "PYTHONPATH": f"{files('envboot').joinpath('..')}:{sysconfig.get_path('purelib')}",
             "ENVBOOT_CACHE_DIR": str(tmp_path),
         },
     )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.publish import publish, read_reports
-from bootstrap.store.s3 import S3Store
-from bootstrap.userdata import LaunchPath, Rung, render
+from envboot.publish import publish, read_reports
+from envboot.store.s3.store import S3Store
+from envboot.userdata import LaunchPath, Rung, render
 from tests.agent.proxy import running
 from tests.agent.role.gate import Gate
 from tests.boot.conftest import root  # noqa: F401 - a fixture

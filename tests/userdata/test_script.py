@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap.agent import wire
-from bootstrap.payload import agent_files, pack_zip
-from bootstrap.userdata import LaunchPath, render
+from envboot.agent import wire
+from envboot.userdata import LaunchPath, render
+from envboot.userdata.agent_payload import agent_files, pack_zip
 from tests.userdata.conftest import find_python, make_grants, make_manifest, serve_bytes, sha
 
 pytestmark = pytest.mark.subprocess

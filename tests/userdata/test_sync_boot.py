@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.publish import publish, read_reports
-from bootstrap.userdata import LaunchPath, render
+from envboot.publish import publish, read_reports
+from envboot.userdata import LaunchPath, render
 from tests.agent.guests import make_layer, want
 from tests.boot.conftest import root  # noqa: F401 - a fixture
 from tests.boot.environment import open_bench

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap import payload
-from bootstrap.agent import wire
+from envboot.agent import wire
+from envboot.userdata import agent_payload as payload
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.agent import wire
-from bootstrap.userdata import LaunchPath, render
+from envboot.agent import wire
+from envboot.userdata import LaunchPath, render
 from tests.boot.conftest import root  # noqa: F401 - a fixture
 from tests.boot.machine import Spec, boot
 from tests.userdata.conftest import make_manifest

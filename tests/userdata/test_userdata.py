@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootstrap.errors import RenderError
-from bootstrap.parts import parse_part
-from bootstrap.userdata import COMMAND_UNITS, LaunchPath, Rung, render
+from envboot.errors import RenderError
+from envboot.userdata import COMMAND_UNITS, LaunchPath, Rung, render
+from envboot.userdata.parts import parse_part
 from tests.userdata.conftest import make_grants, make_manifest, make_role_grants, sha
 
 SMALL = {"__main__.py": "print('agent')\n"}

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.agent import wire
-from bootstrap.publish import read_reports
-from bootstrap.userdata import LaunchPath, render
+from envboot.agent import wire
+from envboot.publish import read_reports
+from envboot.userdata import LaunchPath, render
 from tests.boot.conftest import root  # noqa: F401 - a fixture
 from tests.boot.environment import open_bench
 from tests.boot.machine import Spec, boot

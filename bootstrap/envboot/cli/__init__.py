@@ -10,9 +10,9 @@ from typing import NoReturn
 
 import click
 
-from bootstrap import __version__
-from bootstrap.cli import console
-from bootstrap.errors import EnvbootError, Exit, UsageError
+from envboot import __version__
+from envboot.cli import console
+from envboot.errors import EnvbootError, Exit, UsageError
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COMMANDS = {
@@ -48,11 +48,11 @@ class LazyGroup(click.Group):
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import `bootstrap.cli.<name>` and return its command."""
+        """Import `envboot.cli.commands.<name>` and return its command."""
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"bootstrap.cli.{cmd_name.replace('-', '_')}")
+        module = importlib.import_module(f"envboot.cli.commands.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 
@@ -141,7 +141,7 @@ def _unexpected(error: Exception) -> EnvbootError:
     import tempfile
     import traceback
 
-    from bootstrap.scan.urls import redact
+    from envboot.scan.urls import redact
 
     with tempfile.NamedTemporaryFile("w", prefix="envboot-", suffix=".log", delete=False) as log:
         log.write(redact("".join(traceback.format_exception(error))))
@@ -172,6 +172,6 @@ def main() -> NoReturn:
 
 def render_userdata_main() -> NoReturn:
     """Console script `render-userdata`, the same as `envboot render-userdata`."""
-    from bootstrap.cli.render_userdata import command
+    from envboot.cli.commands.render_userdata import command
 
     sys.exit(run(command, sys.argv[1:], "render-userdata"))

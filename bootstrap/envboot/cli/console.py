@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from bootstrap.errors import name_some
+from envboot.errors import name_some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from bootstrap.errors import EnvbootError
-    from bootstrap.scan.document import Problem
+    from envboot.errors import EnvbootError
+    from envboot.scan.document import Problem
 
 
 class Progress(Protocol):

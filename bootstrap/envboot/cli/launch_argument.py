@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bootstrap.cli import console
-from bootstrap.errors import ProvisionError, UsageError, name_some
-from bootstrap.launches import read_records
-from provisioners import load_provisioner, provisioner_names, state_folder
+from envboot.cli import console
+from envboot.errors import ProvisionError, UsageError, name_some
+from envboot.fleet.history import read_records
+from envboot_provisioners import load_provisioner, provisioner_names, state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bootstrap.config import Settings
-    from bootstrap.fleet import Fleet
+    from envboot.config import Settings
+    from envboot.fleet.watch import Fleet
 
 
 def _complete_launch(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
@@ -42,7 +42,7 @@ def find_only_running() -> str:
     Raises:
         UsageError: none runs, or more than one does.
     """
-    from bootstrap.cli.ls import find_instances
+    from envboot.cli.commands.ls import find_instances
 
     running = set()
     for provisioner, instances in find_instances():
@@ -64,7 +64,7 @@ def looks_at_launch(function: Callable[..., None]) -> Callable[..., None]:
 
 def choose_url(store: str | None, settings: Settings) -> str:
     """Return the bucket that is asked: the one that is given, else the project's or the user's."""
-    from bootstrap.cli.launch import default_store
+    from envboot.cli.commands.launch import default_store
 
     return store or default_store(settings)
 
@@ -76,9 +76,9 @@ def open_fleet(launch: str | None, store: str | None) -> Iterator[Fleet]:
     Raises:
         UsageError: neither this machine nor the bucket knows it.
     """
-    from bootstrap.config import read_settings
-    from bootstrap.fleet import Fleet, read_end, read_record
-    from bootstrap.store import open_store
+    from envboot.config import read_settings
+    from envboot.fleet.watch import Fleet, read_end, read_record
+    from envboot.store import open_store
 
     records = read_records(state_folder())
     if launch is None and not records:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bootstrap.errors import EnvbootError, UsageError, name_some
-from bootstrap.selection import PLATFORMS, Selection
+from envboot.errors import EnvbootError, UsageError, name_some
+from envboot.selection import PLATFORMS, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from click.shell_completion import CompletionItem
 
-    from bootstrap.parts import Part
+    from envboot.userdata.parts import Part
 
 _CUDA = re.compile(r"\d{1,2}\.\d{1,2}")
 
@@ -33,7 +33,7 @@ PYTHON = click.option(
 def _complete_package(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
     """Complete names of the environment's packages; one that cannot be read has none."""
     del parameter
-    from bootstrap.scan import scan
+    from envboot.scan import scan
 
     try:
         found = scan(ctx.params.get("python"), environment=os.environ)
@@ -46,7 +46,7 @@ def _complete_package(ctx: click.Context, parameter: click.Parameter, text: str)
 def _complete_cuda(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
     """Complete the versions that there are builds for."""
     del ctx, parameter
-    from bootstrap.lock.torch import read_torch
+    from envboot.lock.torch import read_torch
 
     return [version for version in read_torch().cuda if version.startswith(text)]
 
@@ -64,10 +64,10 @@ def _read_cuda(ctx: click.Context, parameter: click.Parameter, value: str | None
 def complete_published(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
     """Complete names of published environments and, once a name is whole, their versions."""
     del parameter
-    from bootstrap.cli.launch import default_store
-    from bootstrap.config import read_settings
-    from bootstrap.environments import LATEST, list_names
-    from bootstrap.store import open_store
+    from envboot.cli.commands.launch import default_store
+    from envboot.config import read_settings
+    from envboot.publish.environments import LATEST, list_names
+    from envboot.store import open_store
 
     try:
         settings = read_settings(Path.cwd())
@@ -169,7 +169,7 @@ def selects_environment(function: Callable[..., None]) -> Callable[..., None]:
                 hint="It is taken as it is: make it with what the machines need",
             )
         if add:
-            from bootstrap.needs import parse_added
+            from envboot.scan.dependencies import parse_added
 
             parse_added(add)
         selection = Selection(
@@ -202,7 +202,7 @@ class TakesCommand(click.Command):
 
 def read_part(spec: str) -> Part:
     """Read `--part [TYPE:]FILE`; raises UsageError and RenderError."""
-    from bootstrap.parts import parse_part
+    from envboot.userdata.parts import parse_part
 
     kind, separator, name = spec.partition(":")
     # A file that is named like a type still is a file.

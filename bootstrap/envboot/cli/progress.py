@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bootstrap.cli import console
-from bootstrap.errors import name_some
-from bootstrap.outcomes import find_progress
-from bootstrap.output import Output
+from envboot.cli import console
+from envboot.errors import name_some
+from envboot.fleet.outcomes import find_progress
+from envboot.fleet.output import Output
 
 EACH = 10
 """Up to so many instances each one's stages are told where nobody watches; beyond, their counts."""
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from bootstrap.fleet import Fleet
-    from bootstrap.outcomes import Outcome
-    from bootstrap.scan.document import Problem
-    from provisioners import Instance
+    from envboot.fleet.outcomes import Outcome
+    from envboot.fleet.watch import Fleet
+    from envboot.scan.document import Problem
+    from envboot_provisioners import Instance
 
 
 class Screen:

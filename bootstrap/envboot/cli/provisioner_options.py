@@ -9,7 +9,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from provisioners import Option, Options
+    from envboot_provisioners import Option, Options
 
 
 def takes_own_options(options: Sequence[Option]) -> Callable[[Any], Any]:

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bootstrap.cli import console
-from bootstrap.cli.arguments import parse_variable, read_part, selects_environment
-from bootstrap.cli.own_options import takes_own_options
-from bootstrap.errors import UsageError
-from bootstrap.own_options import add_settings, own_options
+from envboot.cli import console
+from envboot.cli.options import parse_variable, read_part, selects_environment
+from envboot.cli.provisioner_options import takes_own_options
+from envboot.errors import UsageError
+from envboot_provisioners.options import add_settings, own_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bootstrap.config import Settings
-    from bootstrap.manifest import Manifest
-    from bootstrap.parts import Part
-    from bootstrap.prepare import Prepared
-    from bootstrap.selection import Selection
-    from bootstrap.store import Store
-    from bootstrap.userdata import Document
-    from provisioners import Option, Options, Provisioner
+    from envboot.config import Settings
+    from envboot.manifest import Manifest
+    from envboot.prepare import Prepared
+    from envboot.selection import Selection
+    from envboot.store import Store
+    from envboot.userdata import Document
+    from envboot.userdata.parts import Part
+    from envboot_provisioners import Option, Options, Provisioner
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,13 +142,13 @@ def compose(
     order: Order, selection: Selection, *, provisioner: str, path: str, settings: Settings
 ) -> Contents:
     """Lock, publish and render the environment for a launch path of the provisioner's."""
-    from bootstrap.config import cache_folder
-    from bootstrap.prepare import prepare_source
-    from bootstrap.publish import read_index
-    from bootstrap.required import starts_dask
-    from bootstrap.room import estimate_room
-    from bootstrap.store import open_store
-    from bootstrap.userdata import LaunchPath, render
+    from envboot.config import cache_folder
+    from envboot.fleet.disk import estimate_room
+    from envboot.prepare import prepare_source
+    from envboot.publish import read_index
+    from envboot.selection.required import starts_dask
+    from envboot.store import open_store
+    from envboot.userdata import LaunchPath, render
 
     with open_store(order.store, settings=settings) as bucket:
         bucket.check(signs=False)
@@ -187,8 +187,8 @@ def compose(
 def _publish(
     bucket: Store, prepared: Prepared, launch: str, about: dict[str, Any]
 ) -> dict[str, Any]:
-    from bootstrap.config import cache_folder
-    from bootstrap.publish import Auth, publish
+    from envboot.config import cache_folder
+    from envboot.publish import Auth, publish
 
     with console.task("Published to the bucket") as progress:
         return publish(

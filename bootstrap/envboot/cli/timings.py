@@ -6,8 +6,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bootstrap.launch import Launched
-    from bootstrap.outcomes import Outcome
+    from envboot.fleet.launch import Launched
+    from envboot.fleet.outcomes import Outcome
 
 COLUMNS = 4
 """With more instances than this, the table shows minimum, median and maximum."""

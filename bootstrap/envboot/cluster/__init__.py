@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from bootstrap.cluster.cluster import Cluster
+from envboot.cluster.cluster import Cluster
 
 __all__ = ["Cluster"]

@@ -17,22 +17,22 @@ from typing import TYPE_CHECKING, Any
 from distributed.core import Status
 from distributed.utils import Log
 
-from bootstrap.cluster.batch import Batch
-from bootstrap.cluster.forget import forget_layer
-from bootstrap.cluster.keeping import KeptCluster
-from bootstrap.cluster.machines import Machines
-from bootstrap.cluster.processes import SchedulerProcess, WorkerProcess, tell_end
-from bootstrap.cluster.wish import make_wish
-from bootstrap.config import read_settings
-from bootstrap.errors import EnvbootError, UsageError, name_some
-from bootstrap.package_sync import read_demands, selection_from
-from provisioners import own_store
+from envboot.cluster.batch import Batch
+from envboot.cluster.machines import Machines
+from envboot.cluster.processes import SchedulerProcess, WorkerProcess, tell_end
+from envboot.cluster.reload import forget_layer
+from envboot.cluster.spec import make_wish
+from envboot.cluster.supervision import KeptCluster
+from envboot.config import read_settings
+from envboot.errors import EnvbootError, UsageError, name_some
+from envboot.package_sync import read_demands, selection_from
+from envboot_provisioners import own_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
-    from bootstrap.manifest import Manifest
-    from provisioners import Instance
+    from envboot.manifest import Manifest
+    from envboot_provisioners import Instance
 
 PUBLISH = 180
 """Seconds for which a cluster that closes waits until its environment is published."""

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bootstrap.errors import UsageError, name_some
+from envboot.errors import UsageError, name_some
 
 PORT, DASHBOARD = 8786, 8787
 """Where the scheduler of a cluster listens, for Dask and for browsers: Dask's own defaults."""

@@ -14,29 +14,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootstrap.cluster import words
-from bootstrap.cluster.keys import compose_secret, make_security
-from bootstrap.config import cache_folder
-from bootstrap.errors import EnvbootError, UsageError
-from bootstrap.fleet import Fleet, write_end
-from bootstrap.launch import check_place
-from bootstrap.launches import Record, make_name, write_record
-from bootstrap.publish import Auth, publish, read_index, try_url
-from bootstrap.room import estimate_room
-from bootstrap.seats import Seat, clear_secrets, write_seats
-from bootstrap.store import open_store
-from bootstrap.userdata import LaunchPath, render
-from provisioners import Request, state_folder
+from envboot.cluster import commands as words
+from envboot.cluster.tls import compose_secret, make_security
+from envboot.config import cache_folder
+from envboot.errors import EnvbootError, UsageError
+from envboot.fleet.disk import estimate_room
+from envboot.fleet.history import Record, make_name, write_record
+from envboot.fleet.launch import check_place
+from envboot.fleet.peers import Seat, clear_secrets, write_seats
+from envboot.fleet.watch import Fleet, write_end
+from envboot.publish import Auth, publish, read_index, try_url
+from envboot.store import open_store
+from envboot.userdata import LaunchPath, render
+from envboot_provisioners import Request, state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from bootstrap.cluster.wish import Wish
-    from bootstrap.outcomes import Outcome
-    from bootstrap.prepare import Prepared
-    from bootstrap.store import Store
-    from bootstrap.sync import Synced
-    from provisioners import Instance, Options
+    from envboot.cluster.spec import Wish
+    from envboot.fleet.outcomes import Outcome
+    from envboot.fleet.sync import Synced
+    from envboot.prepare import Prepared
+    from envboot.store import Store
+    from envboot_provisioners import Instance, Options
 
 _UNITS = {"scheduler": "envboot-dask-scheduler", "worker": "envboot-dask-worker"}
 
@@ -104,10 +104,10 @@ class Machines:
 
     def read_environment(self) -> Prepared:
         """Return the environment as it is now, built."""
-        from bootstrap.environments import resolve_source
-        from bootstrap.manifest import Manifest
-        from bootstrap.package_sync import refuse_differences
-        from bootstrap.prepare import prepare, prepare_manifest
+        from envboot.manifest import Manifest
+        from envboot.package_sync import refuse_differences
+        from envboot.prepare import prepare, prepare_manifest
+        from envboot.publish.environments import resolve_source
 
         wish = self._wish
         selection = wish.selection
@@ -273,7 +273,7 @@ class Machines:
             UsageError: more has changed than one's own code.
             GuestError: a machine could not take it, or not in time.
         """
-        from bootstrap.sync import sync
+        from envboot.fleet.sync import sync
 
         prepared = self.read_environment()
         with self._starting:

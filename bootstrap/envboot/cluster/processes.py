@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 from distributed.core import Status, rpc
 from distributed.deploy.spec import ProcessInterface
 
-from bootstrap.cluster.words import PORT
-from bootstrap.errors import EnvbootError, GuestError
-from bootstrap.outcomes import describe_end, find_reason
+from envboot.cluster.commands import PORT
+from envboot.errors import EnvbootError, GuestError
+from envboot.fleet.outcomes import describe_end, find_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from typing import Protocol
 
-    from bootstrap.cluster.machines import Machines
-    from bootstrap.outcomes import Outcome
-    from provisioners import Instance, Provisioner
+    from envboot.cluster.machines import Machines
+    from envboot.fleet.outcomes import Outcome
+    from envboot_provisioners import Instance, Provisioner
 
     class Pool(Protocol):
         """Gives machines to workers, and takes them back."""

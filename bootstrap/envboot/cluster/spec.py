@@ -7,21 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.cluster.words import SCHEDULER, WORKER, compose
-from bootstrap.errors import UsageError
-from bootstrap.own_options import add_settings, own_options, read_keywords
-from bootstrap.publish import Auth
-from provisioners import load_provisioner
+from envboot.cluster.commands import SCHEDULER, WORKER, compose
+from envboot.errors import UsageError
+from envboot.publish import Auth
+from envboot_provisioners import load_provisioner
+from envboot_provisioners.options import add_settings, own_options, read_keywords
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from bootstrap.config import Settings
-    from bootstrap.manifest import Manifest
-    from bootstrap.package_sync import FailOn
-    from bootstrap.selection import Selection
-    from provisioners import Options, Provisioner
+    from envboot.config import Settings
+    from envboot.manifest import Manifest
+    from envboot.package_sync import FailOn
+    from envboot.selection import Selection
+    from envboot_provisioners import Options, Provisioner
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -143,7 +143,7 @@ def read_expiry(expires: float | str) -> int:
     Raises:
         UsageError: it is neither, or longer than seven days.
     """
-    from bootstrap.duration import parse_duration
+    from envboot.duration import parse_duration
 
     is_number = isinstance(expires, (int, float)) and not isinstance(expires, bool)
     return parse_duration(f"{int(expires)}s" if is_number else str(expires))

@@ -12,15 +12,15 @@ from dask.utils import parse_timedelta
 from distributed.core import Status
 from distributed.deploy.spec import SpecCluster
 
-from bootstrap.cluster.processes import has_ended, tell_end
-from bootstrap.errors import EnvbootError, GuestError
+from envboot.cluster.processes import has_ended, tell_end
+from envboot.errors import EnvbootError, GuestError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Hashable, Mapping, Sequence
 
-    from bootstrap.cluster.machines import Machines
-    from bootstrap.outcomes import Outcome
-    from provisioners import Provisioner
+    from envboot.cluster.machines import Machines
+    from envboot.fleet.outcomes import Outcome
+    from envboot_provisioners import Provisioner
 
 LOOK, REMOTE_LOOK = 0.5, 5.0
 """Seconds between two looks at the machines."""

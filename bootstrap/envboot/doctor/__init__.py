@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from bootstrap.config import Settings
+    from envboot.config import Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,17 +35,17 @@ def check_store(url: str, settings: Settings, now: Callable[[], datetime]) -> It
         UsageError: the URL is that of no bucket.
     """
     if url.startswith("s3:"):
-        from bootstrap.doctor.s3 import check_s3
+        from envboot.doctor.s3 import check_s3
 
         yield from check_s3(url, settings.s3, now)
         return
     if url.startswith("gs:"):
-        from bootstrap.doctor.gcs import check_gcs
+        from envboot.doctor.gcs import check_gcs
 
         yield from check_gcs(url, settings.gcs, now)
         return
-    from bootstrap.doctor.objects import check_objects
-    from bootstrap.store import open_store
+    from envboot.doctor.objects import check_objects
+    from envboot.store import open_store
 
     with open_store(url) as store:
         yield from check_objects(store)

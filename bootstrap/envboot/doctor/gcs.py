@@ -11,20 +11,20 @@ from google.api_core import exceptions as api
 from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import Request
 
-from bootstrap.doctor import Check
-from bootstrap.doctor.objects import check_objects, fail
-from bootstrap.errors import StoreError
-from bootstrap.google import is_person
-from bootstrap.store.gcs import MAX_SECONDS, RETRY, GcsStore
-from bootstrap.store.gcs_errors import CLOCK, CODES, describe, explain, is_skewed
-from bootstrap.store.gcs_lifecycle import find_expiry
-from bootstrap.store.lifecycle import SHORT_LIVED
+from envboot.doctor import Check
+from envboot.doctor.objects import check_objects, fail
+from envboot.errors import StoreError
+from envboot.google_auth import is_person
+from envboot.store.gcs.errors import CLOCK, CODES, describe, explain, is_skewed
+from envboot.store.gcs.lifecycle import find_expiry
+from envboot.store.gcs.store import MAX_SECONDS, RETRY, GcsStore
+from envboot.store.s3.lifecycle import SHORT_LIVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from bootstrap.config import GcsSettings
+    from envboot.config import GcsSettings
 
 SKEW_SECONDS = 300
 """From here on signatures and tokens are refused soon."""

@@ -7,15 +7,15 @@ import re
 import secrets
 from typing import TYPE_CHECKING
 
-from bootstrap.agent import fetch
-from bootstrap.agent.wire import AgentError
-from bootstrap.doctor import Check
-from bootstrap.errors import StoreError, name_some
+from envboot.agent import fetch
+from envboot.agent.wire import AgentError
+from envboot.doctor import Check
+from envboot.errors import StoreError, name_some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from bootstrap.store import Store
+    from envboot.store import Store
 
 DATA = b"A probe of `envboot doctor`\n"
 SECONDS = 300

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from bootstrap.doctor import Check
-from bootstrap.doctor.objects import check_objects, fail
-from bootstrap.errors import StoreError
-from bootstrap.store.bucket import ABSENT, BLOCKS
-from bootstrap.store.lifecycle import SHORT_LIVED, find_expiry
-from bootstrap.store.policy import is_tls_only
-from bootstrap.store.s3 import MAX_SECONDS, S3Store
-from bootstrap.store.s3_errors import CODES, REFUSED, UNSUPPORTED, code, explain, needed, partition
+from envboot.doctor import Check
+from envboot.doctor.objects import check_objects, fail
+from envboot.errors import StoreError
+from envboot.store.s3.bucket import ABSENT, BLOCKS
+from envboot.store.s3.errors import CODES, REFUSED, UNSUPPORTED, code, explain, needed, partition
+from envboot.store.s3.lifecycle import SHORT_LIVED, find_expiry
+from envboot.store.s3.policy import is_tls_only
+from envboot.store.s3.store import MAX_SECONDS, S3Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from bootstrap.config import S3Settings
+    from envboot.config import S3Settings
 
 SKEW_SECONDS = 300
 """From here on a launch is refused soon: S3 takes 900, other services less."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bootstrap.errors import EnvbootError, name_some
-from bootstrap.manifest import parse_manifest
+from envboot.errors import EnvbootError, name_some
+from envboot.manifest import parse_manifest
 
 if TYPE_CHECKING:
-    from bootstrap.manifest import Base, Manifest
-    from bootstrap.store import Store
+    from envboot.manifest import Base, Manifest
+    from envboot.store import Store
 
 
 def explain_base(store: Store, environment: str, manifest: Manifest) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bootstrap.manifest import Manifest
+    from envboot.manifest import Manifest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -59,7 +59,7 @@ def _find_size(name: str) -> int:
 @cache
 def _read_table() -> tuple[dict[str, int], list[tuple[str, int]], int]:
     """Return sizes in MB: by name, by a name's beginning (the longest first), and of all else."""
-    text = resources.files("bootstrap.templates").joinpath("package-sizes.toml").read_text("utf-8")
+    text = resources.files("envboot.templates").joinpath("package-sizes.toml").read_text("utf-8")
     table = tomllib.loads(text)
     packages: dict[str, int] = table["packages"]
     exact = {name: size for name, size in packages.items() if not name.endswith("*")}

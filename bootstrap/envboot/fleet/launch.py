@@ -7,26 +7,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from bootstrap.errors import EnvbootError, UsageError, name_some
-from bootstrap.fleet import Fleet, Goal, Looker, wait, write_end
-from bootstrap.launches import Record, make_name, write_record
-from bootstrap.outcomes import raise_failures
-from bootstrap.prepare import Prepared, prepare_source
-from bootstrap.publish import Auth, publish, read_index, try_url
-from bootstrap.room import estimate_room
-from bootstrap.seats import write_seats
-from bootstrap.selection import Selection
-from bootstrap.userdata import LaunchPath, render
+from envboot.errors import EnvbootError, UsageError, name_some
+from envboot.fleet.disk import estimate_room
+from envboot.fleet.history import Record, make_name, write_record
+from envboot.fleet.outcomes import raise_failures
+from envboot.fleet.peers import write_seats
+from envboot.fleet.watch import Fleet, Goal, Looker, wait, write_end
+from envboot.prepare import Prepared, prepare_source
+from envboot.publish import Auth, publish, read_index, try_url
+from envboot.selection import Selection
+from envboot.userdata import LaunchPath, render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bootstrap.config import Settings
-    from bootstrap.outcomes import Outcome
-    from bootstrap.parts import Part
-    from bootstrap.scan.document import Problem
-    from bootstrap.store import Expiry, Store
-    from provisioners import Instance, Options, Provisioner
+    from envboot.config import Settings
+    from envboot.fleet.outcomes import Outcome
+    from envboot.scan.document import Problem
+    from envboot.store import Expiry, Store
+    from envboot.userdata.parts import Part
+    from envboot_provisioners import Instance, Options, Provisioner
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,7 +165,7 @@ def launch(
         count=order.count,
         command=bool(order.command),
     )
-    from provisioners import Request
+    from envboot_provisioners import Request
 
     request = Request(
         launch=name,

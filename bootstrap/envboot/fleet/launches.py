@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from bootstrap.store import Store
+    from envboot.store import Store
 
 MOST = 200
 """Launches that are shown at most, the newest: each is one object to read."""

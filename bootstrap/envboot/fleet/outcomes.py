@@ -7,12 +7,12 @@ import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.errors import CommandError, GuestError, name_some
+from envboot.errors import CommandError, GuestError, name_some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from provisioners import Instance, Provisioner, State
+    from envboot_provisioners import Instance, Provisioner, State
 
 EXIT_CODES = {
     126: "126 says that the program is there and cannot be executed",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bootstrap.outcomes import Outcome
+    from envboot.fleet.outcomes import Outcome
 
 
 class Output:

@@ -11,16 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bootstrap.agent import wire
-from bootstrap.errors import StoreError
-from bootstrap.grants import Auth, find_reading
-from bootstrap.keys import key_seats, key_secret
+from envboot.agent import wire
+from envboot.errors import StoreError
+from envboot.publish.grants import Auth, find_reading
+from envboot.publish.layout import key_seats, key_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bootstrap.store import Store
-    from provisioners import Instance
+    from envboot.store import Store
+    from envboot_provisioners import Instance
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,24 +9,24 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bootstrap.agent import wire
-from bootstrap.changes import explain_base
-from bootstrap.errors import GuestError, UsageError, name_some
-from bootstrap.fleet import LONGEST, POLL, REMOTE_LONGEST, REMOTE_POLL, read_record, tell_end
-from bootstrap.grants import Auth, find_reading
-from bootstrap.keys import Keys, key_wanted
-from bootstrap.publish import upload
-from bootstrap.store import DAY
+from envboot.agent import wire
+from envboot.errors import GuestError, UsageError, name_some
+from envboot.fleet.base_diff import explain_base
+from envboot.fleet.watch import LONGEST, POLL, REMOTE_LONGEST, REMOTE_POLL, read_record, tell_end
+from envboot.publish import upload
+from envboot.publish.grants import Auth, find_reading
+from envboot.publish.layout import Keys, key_wanted
+from envboot.store import DAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from bootstrap.fleet import Fleet
-    from bootstrap.manifest import Manifest
-    from bootstrap.outcomes import Outcome
-    from bootstrap.prepare import Prepared
-    from bootstrap.store import Store
+    from envboot.fleet.outcomes import Outcome
+    from envboot.fleet.watch import Fleet
+    from envboot.manifest import Manifest
+    from envboot.prepare import Prepared
+    from envboot.store import Store
 
 TIMEOUT = 60.0
 _NUMBER = re.compile(r".*/wanted-(\d+)\.json")

@@ -11,15 +11,15 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bootstrap.errors import CommandError, EnvbootError, GuestError, StoreError, name_some
-from bootstrap.outcomes import Outcome, find_reason
-from bootstrap.publish import read_reports
+from envboot.errors import CommandError, EnvbootError, GuestError, StoreError, name_some
+from envboot.fleet.outcomes import Outcome, find_reason
+from envboot.publish import read_reports
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bootstrap.store import Store
-    from provisioners import Instance, Provisioner, State
+    from envboot.store import Store
+    from envboot_provisioners import Instance, Provisioner, State
 
 POLL, LONGEST = 0.05, 2.0
 """Seconds between two looks at first, and at most, where instances run on this machine."""
@@ -84,7 +84,7 @@ class Fleet:
         # Asked first: what an instance reported before it ended is in the bucket by then.
         self._ask(self._instances.values())
         reports = read_reports(self.store, self.launch, self._known)
-        from provisioners import Instance
+        from envboot_provisioners import Instance
 
         new = {
             name: Instance(name=name, launch=self.launch)
@@ -116,7 +116,7 @@ class Fleet:
         """Return the state of what nobody can be asked about, once the launch is over."""
         if not self.end:
             return None
-        from provisioners import State
+        from envboot_provisioners import State
 
         return State(alive=False, word="ended")
 

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from bootstrap.errors import LISTED, LockError, name_some
-from bootstrap.indexes.configuration import Configuration, Index, merge, put_local_last
-from bootstrap.indexes.logins import Login, find_keyring, find_netrc, split_login
-from bootstrap.indexes.pip import read_pip
-from bootstrap.indexes.render import render_config, render_project
-from bootstrap.indexes.uv import VARIABLES, read_uv
-from bootstrap.scan.document import Problem, Source
-from bootstrap.scan.urls import hide_values, strip_channel, strip_url
+from envboot.errors import LISTED, LockError, name_some
+from envboot.indexes.configuration import Configuration, Index, merge, put_local_last
+from envboot.indexes.logins import Login, find_keyring, find_netrc, split_login
+from envboot.indexes.pip import read_pip
+from envboot.indexes.render import render_config, render_project
+from envboot.indexes.uv import VARIABLES, read_uv
+from envboot.scan.document import Problem, Source
+from envboot.scan.urls import hide_values, strip_channel, strip_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bootstrap.indexes.web import Web
+    from envboot.indexes.web import Web
 
 _PUBLIC = ("pypi.org", "files.pythonhosted.org")
 
@@ -145,7 +145,7 @@ def open_indexes(
         LockError: naming every index that refuses the login, or has none.
     """
     # 40 ms that a lock which is kept does not need.
-    from bootstrap.indexes.web import RENEW, Web
+    from envboot.indexes.web import RENEW, Web
 
     configuration = read_uv(environment, folder)
     if pip:

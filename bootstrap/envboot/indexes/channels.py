@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus, urlsplit
 
-from bootstrap.indexes.logins import Login, find_netrc, join_login, split_login
-from bootstrap.scan.urls import strip_channel
+from envboot.indexes.logins import Login, find_netrc, join_login, split_login
+from envboot.scan.urls import strip_channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

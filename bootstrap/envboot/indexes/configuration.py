@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bootstrap.indexes.logins import Login, split_login
+from envboot.indexes.logins import Login, split_login
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from bootstrap.errors import LockError
-from bootstrap.indexes.channels import Access, read_channels
-from bootstrap.indexes.web import Web
-from bootstrap.scan.document import Problem
+from envboot.errors import LockError
+from envboot.indexes.channels import Access, read_channels
+from envboot.indexes.web import Web
+from envboot.scan.document import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from bootstrap.manifest import CondaPackage
+    from envboot.manifest import CondaPackage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootstrap.indexes.configuration import Configuration, Index, absolute, read_index
+from envboot.indexes.configuration import Configuration, Index, absolute, read_index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

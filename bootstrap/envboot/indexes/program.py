@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bootstrap.errors import LockError
+from envboot.errors import LockError
 
 
 def find_uv() -> str:

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bootstrap.indexes.configuration import Configuration, Index
+    from envboot.indexes.configuration import Configuration, Index
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

@@ -13,8 +13,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-from bootstrap.indexes.configuration import Configuration, Index, absolute, merge, read_index
-from bootstrap.indexes.logins import Login
+from envboot.indexes.configuration import Configuration, Index, absolute, merge, read_index
+from envboot.indexes.logins import Login
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

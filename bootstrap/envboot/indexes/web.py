@@ -15,8 +15,8 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
-from bootstrap.errors import LockError
-from bootstrap.scan.urls import strip_channel
+from envboot.errors import LockError
+from envboot.scan.urls import strip_channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

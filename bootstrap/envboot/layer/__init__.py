@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from bootstrap.agent import wire
-from bootstrap.config import LOOSE_LIMIT
-from bootstrap.errors import LayerError, name_some
-from bootstrap.layer.build import Builder, Built
-from bootstrap.layer.loose import Code, check_code, collect
-from bootstrap.manifest import Layer, Project
-from bootstrap.scan.document import Problem
-from bootstrap.scan.urls import strip_url
+from envboot.agent import wire
+from envboot.config import LOOSE_LIMIT
+from envboot.errors import LayerError, name_some
+from envboot.layer.build import Builder, Built
+from envboot.layer.loose import Code, check_code, collect
+from envboot.manifest import Layer, Project
+from envboot.scan.document import Problem
+from envboot.scan.urls import strip_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bootstrap.lock import Target
-    from bootstrap.scan.document import Loose, Source
+    from envboot.lock import Target
+    from envboot.scan.document import Loose, Source
 
 # Part of what a kept layer is named by: change it when the tree of the same wheels changes.
 _FORMAT = 3
@@ -178,8 +178,8 @@ def _pack(
     wheels: list[Built], code: Code, builder: Builder, folder: Path, key: str
 ) -> dict[str, Any]:
     """Install everything into a tree, compile and pack it, and keep what came out."""
-    from bootstrap.agent.pack import write_layer
-    from bootstrap.layer.install import (
+    from envboot.agent.pack import write_layer
+    from envboot.layer.install import (
         Tree,
         compile_tree,
         install_code,
@@ -187,7 +187,7 @@ def _pack(
         settle_modes,
         write_list,
     )
-    from bootstrap.lock.kept import write_whole
+    from envboot.lock.cache import write_whole
 
     target = builder.target
     minor = ".".join(builder.version.split(".")[:2])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from bootstrap.lock import Target
+    from envboot.lock import Target
 
 _MAGIC = b"\x7fELF"
 _NATIVE = re.compile(r"\.(?:so(?:\.\d+)*|pyd|dylib)$")

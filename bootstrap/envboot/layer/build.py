@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 
-from bootstrap.agent import wire
-from bootstrap.errors import LayerError, name_some
-from bootstrap.indexes.program import find_uv
-from bootstrap.layer.binaries import Binary, find_misfit, find_strangers, read_binary
-from bootstrap.layer.git import checkout
-from bootstrap.layer.sources import copy_files, digest_files, list_files
-from bootstrap.layer.staying import find_lacking
-from bootstrap.lock.tags import rank_tags, wheel_tags
-from bootstrap.scan.document import Problem
-from bootstrap.scan.urls import hide_values, redact, strip_url
+from envboot.agent import wire
+from envboot.errors import LayerError, name_some
+from envboot.indexes.program import find_uv
+from envboot.layer.binaries import Binary, find_misfit, find_strangers, read_binary
+from envboot.layer.git import checkout
+from envboot.layer.left_behind import find_lacking
+from envboot.layer.sources import copy_files, digest_files, list_files
+from envboot.lock.tags import rank_tags, wheel_tags
+from envboot.scan.document import Problem
+from envboot.scan.urls import hide_values, redact, strip_url
 
 if TYPE_CHECKING:
-    from bootstrap.lock import Target
-    from bootstrap.scan.document import Source
+    from envboot.lock import Target
+    from envboot.scan.document import Source
 
 # Seconds; the first moment that a zip file can name. The same in every build.
 EPOCH = "315532800"

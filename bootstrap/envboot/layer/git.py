@@ -7,8 +7,8 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from bootstrap.errors import LayerError
-from bootstrap.scan.urls import strip_url
+from envboot.errors import LayerError
+from envboot.scan.urls import strip_url
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,18 +14,18 @@ from installer.destinations import SchemeDictionaryDestination
 from installer.records import RecordEntry
 from installer.sources import WheelFile
 
-from bootstrap.agent import wire
-from bootstrap.agent.pack import LAYER_LIST
-from bootstrap.errors import LayerError
-from bootstrap.scan.urls import strip_url
+from envboot.agent import wire
+from envboot.agent.pack import LAYER_LIST
+from envboot.errors import LayerError
+from envboot.scan.urls import strip_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from installer.utils import Scheme
 
-    from bootstrap.layer.loose import Code
-    from bootstrap.scan.document import Source
+    from envboot.layer.loose import Code
+    from envboot.scan.document import Source
 
 # Stands for the interpreter until a script is written.
 _INTERPRETER = "/envboot-interpreter"

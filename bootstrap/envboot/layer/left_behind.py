@@ -7,15 +7,15 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootstrap.errors import name_some
-from bootstrap.layer.binaries import is_native
-from bootstrap.layer.sources import find_ignored, is_leftover
-from bootstrap.scan.document import Problem
+from envboot.errors import name_some
+from envboot.layer.binaries import is_native
+from envboot.layer.sources import find_ignored, is_leftover
+from envboot.scan.document import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bootstrap.scan.document import Loose, Source
+    from envboot.scan.document import Loose, Source
 
 _LISTED = 3
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
-from bootstrap.errors import LISTED, LayerError, name_some
-from bootstrap.layer.binaries import find_misfit, is_native, read_binary
-from bootstrap.layer.sources import Entry, list_files, list_ignored, list_matching
-from bootstrap.layer.staying import find_staying
-from bootstrap.scan.document import Loose, Problem
+from envboot.errors import LISTED, LayerError, name_some
+from envboot.layer.binaries import find_misfit, is_native, read_binary
+from envboot.layer.left_behind import find_staying
+from envboot.layer.sources import Entry, list_files, list_ignored, list_matching
+from envboot.scan.document import Loose, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from bootstrap.lock import Target
+    from envboot.lock import Target
 
 PATH = "lib/envboot/path"
 """Below the prefix; what stands here is on `sys.path`."""

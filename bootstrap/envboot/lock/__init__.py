@@ -7,24 +7,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.errors import LISTED, LockError, name_some
-from bootstrap.manifest import (
-    PLATFORMS,
-    PREFIX,
-    Base,
-    CondaPackage,
-    Manifest,
-    Python,
-    parse_manifest,
-)
-from bootstrap.scan.document import Distribution, Problem, Scan, Source
+from envboot.errors import LISTED, LockError, name_some
+from envboot.manifest import PLATFORMS, PREFIX, Base, CondaPackage, Manifest, Python, parse_manifest
+from envboot.scan.document import Distribution, Problem, Scan, Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bootstrap.config import Settings
-    from bootstrap.lock.plan import Row
-    from bootstrap.lock.wheels import Wheels
+    from envboot.config import Settings
+    from envboot.lock.plan import Row
+    from envboot.lock.wheels import Wheels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,9 +112,9 @@ def lock(
     Raises:
         LockError: packages cannot be had for the target; every offender is named.
     """
-    from bootstrap.lock.indexes import describe_indexes
-    from bootstrap.lock.kept import keep_for_a_day
-    from bootstrap.scan.sources import find_sources
+    from envboot.lock.cache import keep_for_a_day
+    from envboot.lock.indexes import describe_indexes
+    from envboot.scan.sources import find_sources
 
     _refuse_target(scan, target)
     question = {
@@ -167,9 +159,9 @@ def _refuse_target(scan: Scan, target: Target) -> None:
 
 
 def _lock(request: Request) -> Locked:
-    from bootstrap.lock.across import lock_across
-    from bootstrap.lock.exact import lock_exactly
-    from bootstrap.lock.plan import mark_edited
+    from envboot.lock.across import lock_across
+    from envboot.lock.exact import lock_exactly
+    from envboot.lock.plan import mark_edited
 
     _refuse_lost(request.scan)
     is_here = request.scan.platform == request.target.platform
@@ -183,9 +175,9 @@ def assemble(
     answer: Answer, sources: Sequence[Source], *, target: Target, settings: Settings
 ) -> Locked:
     """Add what every base has, and say what guests cannot fetch."""
-    from bootstrap.config import find_tool
-    from bootstrap.indexes.packages import find_private, note_channels
-    from bootstrap.lock.conda import note_files, virtual_packages
+    from envboot.config import find_tool
+    from envboot.indexes.packages import find_private, note_channels
+    from envboot.lock.conda import note_files, virtual_packages
 
     found, conda = answer.found, answer.conda
     names = [*(["micromamba"] if conda else []), *(["uv"] if found.wheels or not conda else [])]
@@ -208,7 +200,7 @@ def assemble(
 
 
 def _row(source: Source) -> Row:
-    from bootstrap.lock.plan import compare
+    from envboot.lock.plan import compare
 
     return compare(source.name, "layer", source.version, source.version)
 
@@ -219,7 +211,7 @@ def _refuse_lost(scan: Scan) -> None:
     Raises:
         LockError: naming every such distribution.
     """
-    from bootstrap.scan.sources import find_problems
+    from envboot.scan.sources import find_problems
 
     lost = find_problems(scan)
     if lost:
@@ -244,7 +236,7 @@ def _to_dict(locked: Locked) -> dict[str, Any]:
 def _from_dict(document: dict[str, Any]) -> Locked:
     import json
 
-    from bootstrap.lock.plan import Row
+    from envboot.lock.plan import Row
 
     return Locked(
         base=parse_manifest(json.dumps(document["manifest"])).base,

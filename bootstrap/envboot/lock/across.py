@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from bootstrap.lock import Answer, Request
-from bootstrap.lock.lookup import open_lookup
-from bootstrap.lock.plan import compare_added, compare_all
-from bootstrap.lock.records import solve_records
-from bootstrap.lock.requirements import solve_again
-from bootstrap.lock.wheels import Wheels, lock_wheels
-from bootstrap.manifest import Python
+from envboot.lock import Answer, Request
+from envboot.lock.lookup import open_lookup
+from envboot.lock.plan import compare_added, compare_all
+from envboot.lock.records import solve_records
+from envboot.lock.requirements import solve_again
+from envboot.lock.wheels import Wheels, lock_wheels
+from envboot.manifest import Python
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

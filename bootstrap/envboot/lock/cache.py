@@ -9,7 +9,7 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.agent import wire
+from envboot.agent import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable

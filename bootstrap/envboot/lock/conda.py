@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
-from bootstrap.errors import LockError, name_some
-from bootstrap.lock.tags import ARCH
-from bootstrap.manifest import CondaPackage
-from bootstrap.scan.document import Problem
-from bootstrap.scan.urls import redact, strip_channel
+from envboot.errors import LockError, name_some
+from envboot.lock.tags import ARCH
+from envboot.manifest import CondaPackage
+from envboot.scan.document import Problem
+from envboot.scan.urls import redact, strip_channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rattler import Gateway, GenericVirtualPackage, RepoDataRecord
 
-    from bootstrap.lock import Target
-    from bootstrap.scan.document import CondaRecord
+    from envboot.lock import Target
+    from envboot.scan.document import CondaRecord
 
 # The kernel of the distributions that brought glibc 2.28; pixi's default too.
 KERNEL = "4.18"
@@ -114,7 +114,7 @@ async def _solve(
 ) -> tuple[CondaPackage, ...]:
     from rattler import Client, Gateway, solve
 
-    from bootstrap.indexes.channels import read_channels
+    from envboot.indexes.channels import read_channels
 
     gateway = Gateway(cache_dir=cache, client=Client.default_client())
     configured = read_channels(os.environ)

@@ -6,23 +6,23 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.lock import Answer, Request
-from bootstrap.lock.conda import describe_file, lock_records, solve_python
-from bootstrap.lock.kept import keep_for_a_day
-from bootstrap.lock.lookup import open_lookup
-from bootstrap.lock.plan import compare_added, compare_all
-from bootstrap.lock.requirements import solve_added
-from bootstrap.lock.wheels import Wheels, lock_wheels
-from bootstrap.manifest import CondaPackage, Python
-from bootstrap.scan.document import Problem
+from envboot.lock import Answer, Request
+from envboot.lock.cache import keep_for_a_day
+from envboot.lock.conda import describe_file, lock_records, solve_python
+from envboot.lock.lookup import open_lookup
+from envboot.lock.plan import compare_added, compare_all
+from envboot.lock.requirements import solve_added
+from envboot.lock.wheels import Wheels, lock_wheels
+from envboot.manifest import CondaPackage, Python
+from envboot.scan.document import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bootstrap.config import Settings
-    from bootstrap.lock import Target
-    from bootstrap.scan.document import Distribution, Scan
+    from envboot.config import Settings
+    from envboot.lock import Target
+    from envboot.scan.document import Distribution, Scan
 
 
 def lock_exactly(request: Request) -> Answer:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from bootstrap.indexes.channels import find_condarc_files
-from bootstrap.indexes.pip import find_pip_files
-from bootstrap.indexes.uv import find_uv_files, read_table
-from bootstrap.scan.urls import strip_channel
+from envboot.indexes.channels import find_condarc_files
+from envboot.indexes.pip import find_pip_files
+from envboot.indexes.uv import find_uv_files, read_table
+from envboot.scan.urls import strip_channel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

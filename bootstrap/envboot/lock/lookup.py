@@ -18,19 +18,19 @@ else:
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bootstrap.errors import LISTED, LockError
-from bootstrap.indexes import Indexes, open_indexes
-from bootstrap.indexes.configuration import Index
-from bootstrap.indexes.program import find_uv
-from bootstrap.lock.fit import Misfit
-from bootstrap.lock.tags import name_platform, rank_tags
-from bootstrap.lock.torch import TorchIndexes, read_torch
-from bootstrap.scan.urls import redact
+from envboot.errors import LISTED, LockError
+from envboot.indexes import Indexes, open_indexes
+from envboot.indexes.configuration import Index
+from envboot.indexes.program import find_uv
+from envboot.lock.fit import Misfit
+from envboot.lock.tags import name_platform, rank_tags
+from envboot.lock.torch import TorchIndexes, read_torch
+from envboot.scan.urls import redact
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from bootstrap.lock import Request, Target
+    from envboot.lock import Request, Target
 
 Packages = dict[str, dict[str, Any]]
 """PEP 751's packages by name."""

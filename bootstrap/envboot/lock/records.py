@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
 
-from bootstrap.errors import LISTED, LockError, name_some
-from bootstrap.lock.conda import package_of
-from bootstrap.lock.fit import Misfit, fit_pins, rank_needs
-from bootstrap.lock.kept import keep_for_a_day
-from bootstrap.lock.solver import Channels, open_channels
-from bootstrap.manifest import CondaPackage
-from bootstrap.needs import depends_of
-from bootstrap.scan.urls import strip_channel
+from envboot.errors import LISTED, LockError, name_some
+from envboot.lock.cache import keep_for_a_day
+from envboot.lock.conda import package_of
+from envboot.lock.fit import Misfit, fit_pins, rank_needs
+from envboot.lock.solver import Channels, open_channels
+from envboot.manifest import CondaPackage
+from envboot.scan.dependencies import depends_of
+from envboot.scan.urls import strip_channel
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from rattler import RepoDataRecord
 
-    from bootstrap.lock import Request
-    from bootstrap.scan.document import CondaRecord
+    from envboot.lock import Request
+    from envboot.scan.document import CondaRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from bootstrap.errors import LISTED, LockError, name_some
-from bootstrap.lock.conda import list_causes, virtual_records
-from bootstrap.lock.fit import Misfit
-from bootstrap.scan.urls import redact, strip_channel
+from envboot.errors import LISTED, LockError, name_some
+from envboot.lock.conda import list_causes, virtual_records
+from envboot.lock.fit import Misfit
+from envboot.scan.urls import redact, strip_channel
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
 
     from rattler import Gateway, RepoDataRecord
 
-    from bootstrap.lock import Target
+    from envboot.lock import Target
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ def open_channels(urls: Sequence[str], target: Target, cache: Path) -> Iterator[
     """Have channels ready to be asked, with their logins."""
     from rattler import Client, Gateway
 
-    from bootstrap.indexes.channels import read_channels
+    from envboot.indexes.channels import read_channels
 
     # An index of its own each time: see `conda.solve_python`. And a thread of its own, since in
     # a notebook this one runs a loop.

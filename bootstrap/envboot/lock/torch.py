@@ -49,7 +49,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 @cache
 def read_torch(mirror: str | None = None) -> TorchIndexes:
     """Read `pytorch.toml`; `mirror` stands for PyTorch's own address."""
-    file = resources.files("bootstrap.templates").joinpath("pytorch.toml")
+    file = resources.files("envboot.templates").joinpath("pytorch.toml")
     document = tomllib.loads(file.read_text("utf-8"))
     return TorchIndexes(
         index=(mirror or document["index"]).rstrip("/"),

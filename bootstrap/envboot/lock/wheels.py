@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from bootstrap.errors import LISTED, LockError, name_some
-from bootstrap.lock.fit import Misfit
-from bootstrap.lock.tags import choose_wheel
-from bootstrap.manifest import Wheel
-from bootstrap.scan.document import Distribution, Problem, Source
-from bootstrap.scan.urls import redact, strip_url
+from envboot.errors import LISTED, LockError, name_some
+from envboot.lock.fit import Misfit
+from envboot.lock.tags import choose_wheel
+from envboot.manifest import Wheel
+from envboot.scan.document import Distribution, Problem, Source
+from envboot.scan.urls import redact, strip_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bootstrap.indexes import PrivateWheel
-    from bootstrap.lock import Target
-    from bootstrap.lock.lookup import Lookup, Packages
+    from envboot.indexes import PrivateWheel
+    from envboot.lock import Target
+    from envboot.lock.lookup import Lookup, Packages
 
 PYPI_FILES = "files.pythonhosted.org"
 
@@ -56,7 +56,7 @@ def lock_wheels(distributions: Sequence[Distribution], *, lookup: Lookup, cache:
     Raises:
         LockError: naming every distribution that is neither, or uv's failure.
     """
-    from bootstrap.indexes import PrivateWheel, note_private
+    from envboot.indexes import PrivateWheel, note_private
 
     pins = [_pin(item) for item in distributions]
     archives = [pin for pin in pins if " @ " in pin and not pin.endswith(".whl")]
@@ -136,7 +136,7 @@ def _choose(
     item: Distribution, package: dict[str, Any] | None, lookup: Lookup
 ) -> Wheel | PrivateWheel | Source | _Offence:
     """Choose one of the wheels that the index has, else the sdist."""
-    from bootstrap.indexes import PrivateWheel
+    from envboot.indexes import PrivateWheel
 
     files = [] if package is None else list(package.get("wheels", ()))
     if package and "archive" in package:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from bootstrap.errors import LockError
-from bootstrap.lockfiles.formats import Format, find_format, split_names
+from envboot.errors import LockError
+from envboot.lockfiles.formats import Format, find_format, split_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bootstrap.config import Settings
-    from bootstrap.lock import Locked, Target
-    from bootstrap.lockfiles.content import Content, Request
-    from bootstrap.scan.document import Interpreter
+    from envboot.config import Settings
+    from envboot.lock import Locked, Target
+    from envboot.lockfiles.content import Content, Request
+    from envboot.scan.document import Interpreter
 
 _READERS = {
     Format.PYLOCK: ("pylock", "read_pylock"),
@@ -46,7 +46,7 @@ def read_lock_file(
         LockError: it cannot be read, is malformed, not for the target, or names packages
             without file or hash.
     """
-    from bootstrap.lockfiles.content import Request, refuse
+    from envboot.lockfiles.content import Request, refuse
 
     file, names = split_names(given)
     try:
@@ -81,18 +81,18 @@ def _find_reader(kind: Format) -> Callable[[Request], Content]:
     """Return the reader of a format; it is imported only when it is asked for."""
     module, function = _READERS[kind]
     reader: Callable[[Request], Content] = getattr(
-        import_module(f"bootstrap.lockfiles.{module}"), function
+        import_module(f"envboot.lockfiles.{module}"), function
     )
     return reader
 
 
 def _lock(content: Content, request: Request) -> Locked:
     """Choose the files, and bring an interpreter where the file has none."""
-    from bootstrap.lock import Answer, assemble
-    from bootstrap.lock.conda import describe_file
-    from bootstrap.lock.exact import solve_interpreter
-    from bootstrap.lock.plan import compare_all
-    from bootstrap.lockfiles.choose import choose_files
+    from envboot.lock import Answer, assemble
+    from envboot.lock.conda import describe_file
+    from envboot.lock.exact import solve_interpreter
+    from envboot.lock.plan import compare_all
+    from envboot.lockfiles.choose import choose_files
 
     target, settings, python = request.target, request.settings, content.python
     found = choose_files(content.packages, request, python.version)

@@ -12,20 +12,20 @@ from urllib.request import url2pathname
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from bootstrap.errors import LISTED, LockError, name_some
-from bootstrap.indexes import PrivateWheel, note_private, open_indexes
-from bootstrap.lock.tags import choose_wheel, rank_tags
-from bootstrap.lock.wheels import PYPI_FILES, Wheels, note_hosts, note_sdists
-from bootstrap.manifest import Wheel
-from bootstrap.scan.document import Source
-from bootstrap.scan.urls import strip_url
+from envboot.errors import LISTED, LockError, name_some
+from envboot.indexes import PrivateWheel, note_private, open_indexes
+from envboot.lock.tags import choose_wheel, rank_tags
+from envboot.lock.wheels import PYPI_FILES, Wheels, note_hosts, note_sdists
+from envboot.manifest import Wheel
+from envboot.scan.document import Source
+from envboot.scan.urls import strip_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from packaging.pylock import Package, PackageArchive, PackageSdist, PackageVcs, PackageWheel
 
-    from bootstrap.lockfiles.content import Request
+    from envboot.lockfiles.content import Request
 
 
 class _Refused(Exception):  # noqa: N818

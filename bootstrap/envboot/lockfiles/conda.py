@@ -8,13 +8,13 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
-from bootstrap.documents import Node
-from bootstrap.errors import DocumentError
-from bootstrap.lockfiles.content import Content, Request, refuse, refuse_names, refuse_platform
-from bootstrap.lockfiles.entries import make_entry
-from bootstrap.manifest import CondaPackage, Python
-from bootstrap.scan.document import Problem
-from bootstrap.scan.urls import strip_channel
+from envboot.documents import Node
+from envboot.errors import DocumentError
+from envboot.lockfiles.content import Content, Request, refuse, refuse_names, refuse_platform
+from envboot.lockfiles.entries import make_entry
+from envboot.manifest import CondaPackage, Python
+from envboot.scan.document import Problem
+from envboot.scan.urls import strip_channel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

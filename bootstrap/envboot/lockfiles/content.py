@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from bootstrap.errors import LISTED, LockError, name_some
-from bootstrap.scan.urls import redact
+from envboot.errors import LISTED, LockError, name_some
+from envboot.scan.urls import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from packaging.pylock import Package
 
-    from bootstrap.config import Settings
-    from bootstrap.lock import Target
-    from bootstrap.manifest import CondaPackage, Python
-    from bootstrap.scan.document import Interpreter, Problem
+    from envboot.config import Settings
+    from envboot.lock import Target
+    from envboot.manifest import CondaPackage, Python
+    from envboot.scan.document import Interpreter, Problem
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,17 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.documents import Node
-from bootstrap.errors import DocumentError, LockError, name_some
-from bootstrap.indexes.channels import read_channels
-from bootstrap.lock.fit import Misfit
-from bootstrap.lock.kept import keep_for_a_day
-from bootstrap.lock.solver import open_channels
-from bootstrap.lockfiles.conda import assemble, note_logins, parse_yaml
-from bootstrap.lockfiles.content import Content, Request, refuse, refuse_names
-from bootstrap.lockfiles.pylock import parse_pylock
-from bootstrap.lockfiles.uv import compile_kept
-from bootstrap.scan.urls import strip_channel
+from envboot.documents import Node
+from envboot.errors import DocumentError, LockError, name_some
+from envboot.indexes.channels import read_channels
+from envboot.lock.cache import keep_for_a_day
+from envboot.lock.fit import Misfit
+from envboot.lock.solver import open_channels
+from envboot.lockfiles.conda import assemble, note_logins, parse_yaml
+from envboot.lockfiles.content import Content, Request, refuse, refuse_names
+from envboot.lockfiles.pylock import parse_pylock
+from envboot.lockfiles.uv import compile_kept
+from envboot.scan.urls import strip_channel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,14 +15,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-from bootstrap.errors import LockError, name_some
-from bootstrap.lock.tags import ARCH
-from bootstrap.scan.urls import strip_url
+from envboot.errors import LockError, name_some
+from envboot.lock.tags import ARCH
+from envboot.scan.urls import strip_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bootstrap.manifest import Base, Wheel
+    from envboot.manifest import Base, Wheel
 
 PYPI = "https://pypi.org/simple"
 
@@ -95,8 +95,8 @@ def find_urls(base: Base, *, cache: Path, fresh: bool = False) -> dict[str, str]
     Raises:
         LockError: naming every wheel that no index has any more.
     """
-    from bootstrap.lock import Target
-    from bootstrap.lockfiles.uv import compile_kept
+    from envboot.lock import Target
+    from envboot.lockfiles.uv import compile_kept
 
     wanted = [wheel for wheel in base.wheels if not wheel.url]
     if not wanted:

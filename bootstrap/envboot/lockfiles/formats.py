@@ -6,7 +6,7 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from bootstrap.errors import LockError, UsageError
+from envboot.errors import LockError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,15 +7,15 @@ import re
 import subprocess
 from typing import TYPE_CHECKING
 
-from bootstrap.errors import LockError
-from bootstrap.indexes.program import find_uv
-from bootstrap.manifest import Python
+from envboot.errors import LockError
+from envboot.indexes.program import find_uv
+from envboot.manifest import Python
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
-    from bootstrap.lockfiles.content import Request
-    from bootstrap.scan.document import Interpreter
+    from envboot.lockfiles.content import Request
+    from envboot.scan.document import Interpreter
 
 _EXACT = re.compile(r"===?\s*(\d+\.\d+\.\d+\S*)")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootstrap.lockfiles.conda import assemble
-from bootstrap.lockfiles.content import Content, Request, refuse, refuse_names, refuse_platform
-from bootstrap.lockfiles.entries import make_entry
+from envboot.lockfiles.conda import assemble
+from envboot.lockfiles.content import Content, Request, refuse, refuse_names, refuse_platform
+from envboot.lockfiles.entries import make_entry
 
 if TYPE_CHECKING:
     from rattler import LockedPackage

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from packaging.pylock import Package, Pylock, PylockUnsupportedVersionError, PylockValidationError
 
-from bootstrap.lockfiles.content import Content, Request, refuse, refuse_names, refuse_platform
-from bootstrap.lockfiles.interpreters import choose_python
-from bootstrap.needs import markers_of
+from envboot.lockfiles.content import Content, Request, refuse, refuse_names, refuse_platform
+from envboot.lockfiles.interpreters import choose_python
+from envboot.scan.dependencies import markers_of
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -10,10 +10,10 @@ from packaging.pylock import Package
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from bootstrap.lockfiles.content import Content, Request, refuse, refuse_names
-from bootstrap.lockfiles.interpreters import choose_python
-from bootstrap.lockfiles.pylock import parse_pylock
-from bootstrap.lockfiles.uv import compile_kept
+from envboot.lockfiles.content import Content, Request, refuse, refuse_names
+from envboot.lockfiles.interpreters import choose_python
+from envboot.lockfiles.pylock import parse_pylock
+from envboot.lockfiles.uv import compile_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,20 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.errors import LISTED, LockError
-from bootstrap.indexes import open_indexes
-from bootstrap.indexes.program import find_uv
-from bootstrap.lock.indexes import describe_indexes
-from bootstrap.lock.kept import keep_for_a_day
-from bootstrap.lock.tags import name_platform
-from bootstrap.lockfiles.content import Content, Request, refuse, refuse_names
-from bootstrap.lockfiles.pylock import parse_toml, read_pylock
-from bootstrap.scan.urls import redact
+from envboot.errors import LISTED, LockError
+from envboot.indexes import open_indexes
+from envboot.indexes.program import find_uv
+from envboot.lock.cache import keep_for_a_day
+from envboot.lock.indexes import describe_indexes
+from envboot.lock.tags import name_platform
+from envboot.lockfiles.content import Content, Request, refuse, refuse_names
+from envboot.lockfiles.pylock import parse_toml, read_pylock
+from envboot.scan.urls import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bootstrap.lock import Target
+    from envboot.lock import Target
 
 _QUIET = ("--quiet", "--color", "never")
 

@@ -11,24 +11,24 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
-from bootstrap import payload
-from bootstrap.agent import wire
-from bootstrap.errors import StoreError
-from bootstrap.grants import MAX_REPORT as MAX_REPORT
-from bootstrap.grants import Auth as Auth
-from bootstrap.grants import find_access
-from bootstrap.grants import grant as grant
-from bootstrap.indexes.packages import find_private
-from bootstrap.keys import Keys as Keys
-from bootstrap.mirror import ensure_packages, ensure_tool
-from bootstrap.store import DAY
+from envboot.agent import wire
+from envboot.errors import StoreError
+from envboot.indexes.packages import find_private
+from envboot.publish.grants import MAX_REPORT as MAX_REPORT
+from envboot.publish.grants import Auth as Auth
+from envboot.publish.grants import find_access
+from envboot.publish.grants import grant as grant
+from envboot.publish.layout import Keys as Keys
+from envboot.publish.mirror import ensure_packages, ensure_tool
+from envboot.store import DAY
+from envboot.userdata import agent_payload as payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from bootstrap.manifest import Manifest
-    from bootstrap.store import Store
+    from envboot.manifest import Manifest
+    from envboot.store import Store
 
 _REPORT = re.compile(r"reports/[^/]+/[^/]+/\d{13}-\w+\.json")
 ORPHANED = timedelta(hours=1)
@@ -54,7 +54,7 @@ def publish(
 
     `about` is what else the bucket is to know of the launch; the rest is as of `upload` and
     `grant`. With `seats` the machines that are started after so many others of the launch wait
-    for `bootstrap.seats.write_seats`.
+    for `envboot.fleet.peers.write_seats`.
 
     Raises:
         UsageError, StoreError, LockError: see `upload` and `grant`.

@@ -12,19 +12,19 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.agent import wire
-from bootstrap.documents import plain
-from bootstrap.errors import DocumentError, StoreError, UsageError, name_some
-from bootstrap.manifest import Manifest, parse_manifest
-from bootstrap.publish import upload
-from bootstrap.selection import Selection
+from envboot.agent import wire
+from envboot.documents import plain
+from envboot.errors import DocumentError, StoreError, UsageError, name_some
+from envboot.manifest import Manifest, parse_manifest
+from envboot.publish import upload
+from envboot.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
-    from bootstrap.prepare import Prepared
-    from bootstrap.store import Store
+    from envboot.prepare import Prepared
+    from envboot.store import Store
 
 FOLDER = "names"
 MEMBERS = (
@@ -165,7 +165,7 @@ def publish_environment(
 
     Raises:
         UsageError: no environment can be named so.
-        StoreError: others took every version that was tried for; or see `bootstrap.publish.upload`.
+        StoreError: others took every version that was tried for; or see `envboot.publish.upload`.
         LockError: see there.
     """
     check_name(name)

@@ -8,16 +8,16 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
-from bootstrap import payload
-from bootstrap.errors import UsageError
-from bootstrap.keys import Keys, key_seats, key_wanted
-from bootstrap.store import RoleAccess, SignedPut
+from envboot.errors import UsageError
+from envboot.publish.layout import Keys, key_seats, key_wanted
+from envboot.store import RoleAccess, SignedPut
+from envboot.userdata import agent_payload as payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bootstrap.manifest import Manifest
-    from bootstrap.store import Store
+    from envboot.manifest import Manifest
+    from envboot.store import Store
 
 GRANTS_VERSION = 1
 MAX_REPORT = 2 << 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bootstrap.manifest import Manifest
+    from envboot.manifest import Manifest
 
 
 class Keys:

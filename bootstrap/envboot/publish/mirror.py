@@ -9,15 +9,15 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootstrap.agent import wire
-from bootstrap.errors import StoreError
-from bootstrap.indexes.packages import PrivatePackage, pack_private
+from envboot.agent import wire
+from envboot.errors import StoreError
+from envboot.indexes.packages import PrivatePackage, pack_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bootstrap.manifest import Tool
-    from bootstrap.store import Store
+    from envboot.manifest import Tool
+    from envboot.store import Store
 
 
 def ensure_packages(
@@ -53,7 +53,7 @@ def ensure_tool(store: Store, name: str, tool: Tool, cache: Path) -> None:
         return
     kept = cache / "tools" / tool.sha256
     if not kept.exists():
-        from bootstrap.lock.kept import write_whole
+        from envboot.lock.cache import write_whole
 
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_whole(kept, _download(name, tool))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from bootstrap.scan.running import Probe, find_python
+from envboot.scan.running import Probe, find_python
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from bootstrap.scan.document import Scan
+    from envboot.scan.document import Scan
 
 
 def scan(
@@ -27,7 +27,7 @@ def scan(
         ScanError: there is no such interpreter, it is older than Python 3.8, or it failed.
     """
     probe = Probe(find_python(python, environment), environment)
-    from bootstrap.scan.outside import complete  # 20 ms, while the probe runs
+    from envboot.scan.outside import complete
 
     return complete(probe.read(), environment=environment, folder=folder)
 
@@ -42,6 +42,6 @@ def scan_running(path: Sequence[str], *, environment: Mapping[str, str], folder:
         ScanError: the interpreter cannot be started again.
     """
     probe = Probe(sys.executable, environment)
-    from bootstrap.scan.outside import complete
+    from envboot.scan.outside import complete
 
     return complete(probe.read(), environment=environment, folder=folder, path=path)

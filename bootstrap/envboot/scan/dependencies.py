@@ -11,16 +11,16 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from bootstrap.errors import UsageError, name_some
-from bootstrap.scan.document import Problem
-from bootstrap.scan.urls import redact
+from envboot.errors import UsageError, name_some
+from envboot.scan.document import Problem
+from envboot.scan.urls import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from packaging.markers import Marker
 
-    from bootstrap.scan.document import CondaRecord, Distribution, Scan
+    from envboot.scan.document import CondaRecord, Distribution, Scan
 
 # PEP 508's os_name, sys_platform and platform_system, by conda's name of the platform.
 _SYSTEMS = {

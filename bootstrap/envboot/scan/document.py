@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from bootstrap.documents import Node, parse_json, plain
-from bootstrap.errors import DocumentError
+from envboot.documents import Node, parse_json, plain
+from envboot.errors import DocumentError
 
 SCAN_VERSION = 1
 

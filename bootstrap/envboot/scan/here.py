@@ -7,7 +7,7 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootstrap.scan.loose import Place
+from envboot.scan.loose import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from bootstrap.errors import name_some
-from bootstrap.scan.document import Loose, Problem
+from envboot.errors import name_some
+from envboot.scan.document import Loose, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from bootstrap.scan.document import Scan
+    from envboot.scan.document import Scan
 
 Origin = Literal["current", "pythonpath", "pth", "site"]
 

@@ -7,19 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.scan.cuda import find_cuda
-from bootstrap.scan.document import Problem, read_scan
-from bootstrap.scan.loose import find_loose, list_places, take_places
-from bootstrap.scan.makers import find_manager
-from bootstrap.scan.running import ACTIVE
-from bootstrap.scan.sources import find_problems
-from bootstrap.scan.urls import strip_document
+from envboot.scan.cuda import find_cuda
+from envboot.scan.document import Problem, read_scan
+from envboot.scan.loose import find_loose, list_places, take_places
+from envboot.scan.makers import find_manager
+from envboot.scan.running import ACTIVE
+from envboot.scan.sources import find_problems
+from envboot.scan.urls import strip_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from bootstrap.scan.document import Scan
-    from bootstrap.scan.loose import Place
+    from envboot.scan.document import Scan
+    from envboot.scan.loose import Place
 
 
 def complete(
@@ -38,7 +38,7 @@ def complete(
     before = list_places(folder, environment)
     behind: list[Place] = []
     if path is not None and folder:
-        from bootstrap.scan.here import split_path
+        from envboot.scan.here import split_path
 
         before, behind = split_path(path, folder, places)
     strip_document(document)

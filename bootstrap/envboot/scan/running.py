@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.errors import ScanError
+from envboot.errors import ScanError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

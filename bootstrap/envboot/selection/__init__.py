@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.errors import UsageError
+from envboot.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Literal
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bootstrap.errors import LISTED, LockError, UsageError, name_some
-from bootstrap.foreign import find_rule
-from bootstrap.lock.plan import Row
-from bootstrap.needs import (
+from envboot.errors import LISTED, LockError, UsageError, name_some
+from envboot.lock.plan import Row
+from envboot.scan.dependencies import (
     describe,
     find_conflicts,
     find_extras,
@@ -22,16 +21,17 @@ from bootstrap.needs import (
     parse_added,
     requirements_of,
 )
-from bootstrap.required import count_packages, find_required, name_of, refuse_missing
-from bootstrap.scan.document import CondaRecord, Distribution, Problem
+from envboot.scan.document import CondaRecord, Distribution, Problem
+from envboot.selection.platform_only import find_rule
+from envboot.selection.required import count_packages, find_required, name_of, refuse_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from bootstrap.config import Settings
-    from bootstrap.lock import Locked, Target
-    from bootstrap.scan.document import Scan
-    from bootstrap.selection import Selection
+    from envboot.config import Settings
+    from envboot.lock import Locked, Target
+    from envboot.scan.document import Scan
+    from envboot.selection import Selection
 
 _IGNORED = "ignored"
 _NOT_NEEDED = "not needed"

@@ -40,7 +40,7 @@ class Rule:
 @cache
 def read_rules() -> tuple[Rule, ...]:
     """Read `platform-packages.toml`."""
-    file = resources.files("bootstrap.templates").joinpath("platform-packages.toml")
+    file = resources.files("envboot.templates").joinpath("platform-packages.toml")
     document = tomllib.loads(file.read_text("utf-8"))
     return tuple(
         Rule(

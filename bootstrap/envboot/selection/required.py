@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from bootstrap.errors import LISTED, LockError, name_some
+from envboot.errors import LISTED, LockError, name_some
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from bootstrap.config import Settings
-    from bootstrap.manifest import Base, CondaPackage
+    from envboot.config import Settings
+    from envboot.manifest import Base, CondaPackage
 
 DASK = ("cloudpickle", "dask", "distributed", "msgpack", "tornado")
 """What scheduler, workers and client must all have, in the very same versions."""

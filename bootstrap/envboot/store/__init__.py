@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import urlsplit
 
-from bootstrap.errors import UsageError
+from envboot.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from bootstrap.config import Settings
+    from envboot.config import Settings
 
 
 DAY = 24 * 3600
@@ -176,15 +176,15 @@ def open_store(
     """
     scheme = urlsplit(url).scheme
     if scheme == "file":
-        from bootstrap.store.local import LocalStore
+        from envboot.store.local.store import LocalStore
 
         return LocalStore(url, guest_loopback=guest_loopback)
     if scheme == "s3":
-        from bootstrap.store.s3 import S3Store
+        from envboot.store.s3.store import S3Store
 
         return S3Store(url, settings=settings.s3 if settings else None)
     if scheme == "gs":
-        from bootstrap.store.gcs import GcsStore
+        from envboot.store.gcs.store import GcsStore
 
         return GcsStore(url, settings=settings.gcs if settings else None)
     raise UsageError(

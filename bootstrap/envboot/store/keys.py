@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from bootstrap.errors import StoreError
+from envboot.errors import StoreError
 
 if TYPE_CHECKING:
-    from bootstrap.store import Stat
+    from envboot.store import Stat
 
 RESERVED = ".envboot-"
 """Names that begin so are the local store's own: its signing key and unfinished files."""

@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from bootstrap import payload
-from bootstrap.encoding import Cost, Rules, count, encode, join, measure
-from bootstrap.errors import RenderError
-from bootstrap.parts import Part, render_mime
+from envboot.errors import RenderError
+from envboot.userdata import agent_payload as payload
+from envboot.userdata.encoding import Cost, Rules, count, encode, join, measure
+from envboot.userdata.parts import Part, render_mime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bootstrap.manifest import Manifest
+    from envboot.manifest import Manifest
 
 LIB = "/opt/envboot/lib"
 STATE = "/var/lib/envboot"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from bootstrap.errors import RenderError
+from envboot.errors import RenderError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -5,22 +5,22 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from bootstrap.errors import EnvbootError, ProvisionError
-from provisioners import State, defer_interrupts, state_folder
-from provisioners.aws.options import OPTIONS, PLATFORM, read_wish
-from provisioners.faults import Fault, raise_faults
-from provisioners.records import FRESH, Records
+from envboot.errors import EnvbootError, ProvisionError
+from envboot_provisioners import State, defer_interrupts, state_folder
+from envboot_provisioners.aws.options import OPTIONS, PLATFORM, read_wish
+from envboot_provisioners.faults import Fault, raise_faults
+from envboot_provisioners.records import FRESH, Records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from bootstrap.doctor import Check
-    from provisioners import Instance, Option, Options, Request
-    from provisioners.aws.clients import Clients
-    from provisioners.aws.request import Plan
-    from provisioners.aws.starting import Start
-    from provisioners.records import Record
+    from envboot.doctor import Check
+    from envboot_provisioners import Instance, Option, Options, Request
+    from envboot_provisioners.aws.clients import Clients
+    from envboot_provisioners.aws.request import Plan
+    from envboot_provisioners.aws.starting import Start
+    from envboot_provisioners.records import Record
 
 SETTLE = 12.0
 """Seconds within which EC2 shows what it has started, and knows its id ("Eventual consistency")."""
@@ -75,7 +75,7 @@ class AwsProvisioner:
             )
         key = (wish, by_role)
         if key not in self._plans or faults:
-            from provisioners.aws.lookup import look_up
+            from envboot_provisioners.aws.lookup import look_up
 
             try:
                 clients = self.find_clients(wish.region)
@@ -90,7 +90,7 @@ class AwsProvisioner:
     def find_clients(self, region: str | None = None) -> Clients:
         """Return the services of a region, by default the configured one."""
         if region not in self._clients:
-            from provisioners.aws.clients import Clients
+            from envboot_provisioners.aws.clients import Clients
 
             self._clients[region] = Clients(region)
         return self._clients[region]
@@ -111,9 +111,9 @@ class AwsProvisioner:
         Raises:
             ProvisionError: EC2 refused; or what it started could not be ended again, by id.
         """
-        from provisioners.aws.machines import to_instance
-        from provisioners.aws.request import find_root_size
-        from provisioners.aws.starting import Start
+        from envboot_provisioners.aws.machines import to_instance
+        from envboot_provisioners.aws.request import find_root_size
+        from envboot_provisioners.aws.starting import Start
 
         plan = self.find_plan(request.options)
         find_root_size(plan, request.room)
@@ -169,8 +169,8 @@ class AwsProvisioner:
         self, start: Start, clients: Clients, launch: str, others: set[str]
     ) -> set[str]:
         """Return the ids of what a call has started whose answer did not arrive."""
-        from provisioners.aws.errors import FAULTS
-        from provisioners.aws.machines import find_tagged
+        from envboot_provisioners.aws.errors import FAULTS
+        from envboot_provisioners.aws.machines import find_tagged
 
         end = time.monotonic() + SETTLE
         while True:
@@ -194,8 +194,8 @@ class AwsProvisioner:
         Raises:
             ProvisionError: AWS refuses to tell.
         """
-        from provisioners.aws.errors import FAULTS
-        from provisioners.aws.machines import find_by_id, to_state
+        from envboot_provisioners.aws.errors import FAULTS
+        from envboot_provisioners.aws.machines import find_by_id, to_state
 
         states = {}
         for region, names in self._by_region(instances).items():
@@ -220,8 +220,8 @@ class AwsProvisioner:
         Raises:
             ProvisionError: AWS refuses to tell.
         """
-        from provisioners.aws.errors import FAULTS
-        from provisioners.aws.machines import read_console
+        from envboot_provisioners.aws.errors import FAULTS
+        from envboot_provisioners.aws.machines import read_console
 
         clients = self.find_clients(instance.details.get("region"))
         try:
@@ -256,8 +256,8 @@ class AwsProvisioner:
 
     def _look(self, clients: Clients, launches: Sequence[str]) -> dict[str, list[Instance]]:
         """Return what EC2 shows of launches, and what it does not show yet."""
-        from provisioners.aws.errors import FAULTS
-        from provisioners.aws.machines import find_tagged, to_instance
+        from envboot_provisioners.aws.errors import FAULTS
+        from envboot_provisioners.aws.machines import find_tagged, to_instance
 
         try:
             found = find_tagged(clients.ec2, launches)
@@ -288,7 +288,7 @@ class AwsProvisioner:
 
     def _forget(self, clients: Clients, records: Iterable[Record]) -> None:
         """Remove the records of launches that have ended, as far as this account can tell."""
-        from provisioners.aws.errors import FAULTS
+        from envboot_provisioners.aws.errors import FAULTS
 
         old = [record for record in records if record.age > FRESH]
         if not old:
@@ -339,8 +339,8 @@ class AwsProvisioner:
         Raises:
             ProvisionError: some could not be; it names them, and the command to do it by hand.
         """
-        from provisioners.aws.errors import DENIED
-        from provisioners.aws.machines import end
+        from envboot_provisioners.aws.errors import DENIED
+        from envboot_provisioners.aws.machines import end
 
         wanted = list(dict.fromkeys(names))
         done = end(clients.ec2, wanted)
@@ -387,7 +387,7 @@ class AwsProvisioner:
 
     def doctor(self, options: Options, *, by_role: bool = False, count: int = 1) -> Iterator[Check]:
         """Check everything that such a launch of `count` asks of AWS; starts nothing."""
-        from provisioners.aws.doctor import check_aws
+        from envboot_provisioners.aws.doctor import check_aws
 
         return check_aws(self, options, by_role=by_role, count=count)
 

@@ -11,8 +11,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
-from bootstrap.errors import ProvisionError
-from provisioners.aws.errors import explain
+from envboot.errors import ProvisionError
+from envboot_provisioners.aws.errors import explain
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from bootstrap.doctor import Check
-from bootstrap.errors import ProvisionError, name_some
-from provisioners.aws.errors import DENIED, FAULTS, find_action, find_code, tell
-from provisioners.aws.lookup import find_parameter
-from provisioners.aws.options import IMAGES, read_wish
-from provisioners.aws.quotas import find_quota
-from provisioners.aws.request import Attempt, compose_run
+from envboot.doctor import Check
+from envboot.errors import ProvisionError, name_some
+from envboot_provisioners.aws.errors import DENIED, FAULTS, find_action, find_code, tell
+from envboot_provisioners.aws.lookup import find_parameter
+from envboot_provisioners.aws.options import IMAGES, read_wish
+from envboot_provisioners.aws.quotas import find_quota
+from envboot_provisioners.aws.request import Attempt, compose_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from provisioners import Options
-    from provisioners.aws import AwsProvisioner
-    from provisioners.aws.clients import Clients
-    from provisioners.aws.options import Wish
-    from provisioners.aws.request import Plan
+    from envboot_provisioners import Options
+    from envboot_provisioners.aws import AwsProvisioner
+    from envboot_provisioners.aws.clients import Clients
+    from envboot_provisioners.aws.options import Wish
+    from envboot_provisioners.aws.request import Plan
 
 NOBODY = "i-00000000000000000"
 """An instance that is nobody's: what may be done to it is told before whether it is there."""

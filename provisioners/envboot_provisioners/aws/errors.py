@@ -10,8 +10,8 @@ from botocore import exceptions as botocore
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from bootstrap.agent import wire
-from bootstrap.errors import ProvisionError
+from envboot.agent import wire
+from envboot.errors import ProvisionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

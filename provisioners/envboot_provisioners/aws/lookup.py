@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from bootstrap.errors import ProvisionError, name_some
-from provisioners.aws.errors import DENIED, FAULTS, find_code
-from provisioners.aws.options import PLATFORM
-from provisioners.aws.request import Image, Place, Plan
-from provisioners.faults import Fault, raise_faults
+from envboot.errors import ProvisionError, name_some
+from envboot_provisioners.aws.errors import DENIED, FAULTS, find_code
+from envboot_provisioners.aws.options import PLATFORM
+from envboot_provisioners.aws.request import Image, Place, Plan
+from envboot_provisioners.faults import Fault, raise_faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from provisioners.aws.clients import Clients
-    from provisioners.aws.options import Wish
+    from envboot_provisioners.aws.clients import Clients
+    from envboot_provisioners.aws.options import Wish
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -42,7 +42,7 @@ def find_parameter(image: str, platform: str) -> str:
 
     The sources are in `templates/aws-images.toml`.
     """
-    text = resources.files("bootstrap.templates").joinpath("aws-images.toml").read_text("utf-8")
+    text = resources.files("envboot.templates").joinpath("aws-images.toml").read_text("utf-8")
     table = tomllib.loads(text)[image]
     name: str = table["parameter"].format(table["names"][platform])
     return name

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from provisioners import Instance, State
-from provisioners.aws.errors import FAULTS, find_code, tell
-from provisioners.aws.request import TAG
+from envboot_provisioners import Instance, State
+from envboot_provisioners.aws.errors import FAULTS, find_code, tell
+from envboot_provisioners.aws.request import TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

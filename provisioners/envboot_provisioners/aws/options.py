@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from provisioners import Option
-from provisioners.faults import Fault, find_list, find_text, read_size, read_yes_no
+from envboot_provisioners import Option
+from envboot_provisioners.faults import Fault, find_list, find_text, read_size, read_yes_no
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from provisioners import Options
+    from envboot_provisioners import Options
 
 PLATFORM = "EC2"
 INSTANCE_TYPE = "m6i.large"

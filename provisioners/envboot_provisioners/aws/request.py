@@ -7,10 +7,10 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.errors import ProvisionError
+from envboot.errors import ProvisionError
 
 if TYPE_CHECKING:
-    from provisioners.aws.options import Wish
+    from envboot_provisioners.aws.options import Wish
 
 SMALLEST_ROOT = 8
 GIB = 1 << 30

@@ -6,18 +6,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.errors import ProvisionError
-from provisioners import defer_interrupts
-from provisioners.aws import errors
-from provisioners.aws.quotas import find_quota
-from provisioners.aws.request import Attempt, compose_run
+from envboot.errors import ProvisionError
+from envboot_provisioners import defer_interrupts
+from envboot_provisioners.aws import errors
+from envboot_provisioners.aws.quotas import find_quota
+from envboot_provisioners.aws.request import Attempt, compose_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from provisioners import Request
-    from provisioners.aws.clients import Clients
-    from provisioners.aws.request import Plan
+    from envboot_provisioners import Request
+    from envboot_provisioners.aws.clients import Clients
+    from envboot_provisioners.aws.request import Plan
 
 BATCH = 100
 """Instances of one call: EC2 asks for several smaller ones (API Reference, RunInstances)."""

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from bootstrap.errors import ProvisionError
-from provisioners.aws.errors import FAULTS, find_code
+from envboot.errors import ProvisionError
+from envboot_provisioners.aws.errors import FAULTS, find_code
 
 if TYPE_CHECKING:
-    from provisioners.aws.clients import Clients
+    from envboot_provisioners.aws.clients import Clients
 
 _NAME = re.compile(r"[a-zA-Z0-9().\-/_]{3,128}")
 

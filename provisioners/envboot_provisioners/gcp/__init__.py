@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.errors import EnvbootError, ProvisionError
-from provisioners import State, defer_interrupts, state_folder
-from provisioners.faults import Fault, raise_faults
-from provisioners.gcp.options import OPTIONS, PLATFORM, check_role, read_wish
-from provisioners.records import FRESH, Records
+from envboot.errors import EnvbootError, ProvisionError
+from envboot_provisioners import State, defer_interrupts, state_folder
+from envboot_provisioners.faults import Fault, raise_faults
+from envboot_provisioners.gcp.options import OPTIONS, PLATFORM, check_role, read_wish
+from envboot_provisioners.records import FRESH, Records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from bootstrap.doctor import Check
-    from provisioners import Instance, Option, Options, Request
-    from provisioners.gcp.clients import Clients
-    from provisioners.gcp.machines import Target
-    from provisioners.gcp.request import Plan
-    from provisioners.gcp.starting import Start
+    from envboot.doctor import Check
+    from envboot_provisioners import Instance, Option, Options, Request
+    from envboot_provisioners.gcp.clients import Clients
+    from envboot_provisioners.gcp.machines import Target
+    from envboot_provisioners.gcp.request import Plan
+    from envboot_provisioners.gcp.starting import Start
 
 
 class GcpProvisioner:
@@ -60,7 +60,7 @@ class GcpProvisioner:
             faults += check_role(wish)
         key = (wish, by_role)
         if key not in self._plans or faults:
-            from provisioners.gcp.lookup import look_up
+            from envboot_provisioners.gcp.lookup import look_up
 
             try:
                 clients = self.find_clients(wish.project)
@@ -75,7 +75,7 @@ class GcpProvisioner:
     def find_clients(self, project: str | None = None) -> Clients:
         """Return the services of a project, by default the configured one."""
         if project not in self._clients:
-            from provisioners.gcp.clients import Clients
+            from envboot_provisioners.gcp.clients import Clients
 
             self._clients[project] = Clients(project)
         return self._clients[project]
@@ -96,9 +96,9 @@ class GcpProvisioner:
         Raises:
             ProvisionError: Google refused; or what was started could not be ended again, by name.
         """
-        from provisioners.gcp.machines import to_instance
-        from provisioners.gcp.request import find_root_size
-        from provisioners.gcp.starting import Start
+        from envboot_provisioners.gcp.machines import to_instance
+        from envboot_provisioners.gcp.request import find_root_size
+        from envboot_provisioners.gcp.starting import Start
 
         plan = self.find_plan(request.options)
         find_root_size(plan, request.room)
@@ -135,7 +135,7 @@ class GcpProvisioner:
         Raises:
             ProvisionError: Google refuses to tell.
         """
-        from provisioners.gcp.machines import find_preempted, to_state
+        from envboot_provisioners.gcp.machines import find_preempted, to_state
 
         states = {}
         for project, ours in self._by_project(instances).items():
@@ -163,8 +163,8 @@ class GcpProvisioner:
         Raises:
             ProvisionError: Google refuses to tell.
         """
-        from provisioners.gcp.errors import FAULTS, explain
-        from provisioners.gcp.machines import read_console
+        from envboot_provisioners.gcp.errors import FAULTS, explain
+        from envboot_provisioners.gcp.machines import read_console
 
         (target,), clients = self._find_targets([instance])
         if target is None:
@@ -190,7 +190,7 @@ class GcpProvisioner:
             records = [record]
         else:
             return self._find_elsewhere(launch)
-        from provisioners.gcp.machines import ENDING, to_instance
+        from envboot_provisioners.gcp.machines import ENDING, to_instance
 
         by_project: dict[str, list[str]] = {}
         for record in records:
@@ -211,7 +211,7 @@ class GcpProvisioner:
 
     def _find_elsewhere(self, launch: str) -> list[Instance]:
         """Return the instances of a launch that another machine made, where Google is set up."""
-        from provisioners.gcp.machines import ENDING, to_instance
+        from envboot_provisioners.gcp.machines import ENDING, to_instance
 
         try:
             clients = self.find_clients()
@@ -224,8 +224,8 @@ class GcpProvisioner:
         ]
 
     def _look(self, clients: Clients, launches: Sequence[str]) -> dict[str, list[Any]]:
-        from provisioners.gcp.errors import FAULTS, explain
-        from provisioners.gcp.machines import find_labelled
+        from envboot_provisioners.gcp.errors import FAULTS, explain
+        from envboot_provisioners.gcp.machines import find_labelled
 
         try:
             return find_labelled(clients, launches)
@@ -245,7 +245,7 @@ class GcpProvisioner:
         Raises:
             ProvisionError: some could not be ended; it names every one of them.
         """
-        from provisioners.gcp.machines import end, refuse_end
+        from envboot_provisioners.gcp.machines import end, refuse_end
 
         del keep
         failures: list[ProvisionError] = []
@@ -271,7 +271,7 @@ class GcpProvisioner:
 
     def _find_targets(self, instances: Sequence[Instance]) -> tuple[list[Target | None], Clients]:
         """Return how to name each instance of one project; None where it is not there."""
-        from provisioners.gcp.machines import Target, to_target
+        from envboot_provisioners.gcp.machines import Target, to_target
 
         ((project, _),) = self._by_project(instances).items()
         clients = self.find_clients(project)
@@ -301,7 +301,7 @@ class GcpProvisioner:
 
     def doctor(self, options: Options, *, by_role: bool = False, count: int = 1) -> Iterator[Check]:
         """Check everything that such a launch of `count` asks of Google; starts nothing."""
-        from provisioners.gcp.doctor import check_gcp
+        from envboot_provisioners.gcp.doctor import check_gcp
 
         return check_gcp(self, options, by_role=by_role, count=count)
 

@@ -13,13 +13,13 @@ import google.auth
 from google.api_core.retry import Retry
 from google.cloud import compute_v1
 
-from bootstrap.errors import ProvisionError
-from provisioners.gcp.errors import FAULTS, explain, is_busy
+from envboot.errors import ProvisionError
+from envboot_provisioners.gcp.errors import FAULTS, explain, is_busy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from provisioners.gcp.options import Wish
+    from envboot_provisioners.gcp.options import Wish
 
 _Client = TypeVar("_Client")
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 from google.auth.exceptions import GoogleAuthError
 
-from bootstrap.doctor import Check
-from bootstrap.errors import ProvisionError, name_some
-from provisioners.gcp.clients import RETRY, TIMEOUT
-from provisioners.gcp.errors import FAULTS, explain, find_status, tell
+from envboot.doctor import Check
+from envboot.errors import ProvisionError, name_some
+from envboot_provisioners.gcp.clients import RETRY, TIMEOUT
+from envboot_provisioners.gcp.errors import FAULTS, explain, find_status, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from provisioners import Options
-    from provisioners.gcp import GcpProvisioner
-    from provisioners.gcp.clients import Clients
-    from provisioners.gcp.request import Plan
+    from envboot_provisioners import Options
+    from envboot_provisioners.gcp import GcpProvisioner
+    from envboot_provisioners.gcp.clients import Clients
+    from envboot_provisioners.gcp.request import Plan
 
 NEEDED = (
     "compute.disks.create",
@@ -60,7 +60,7 @@ def check_gcp(
     provisioner: GcpProvisioner, options: Options, *, by_role: bool = False, count: int = 1
 ) -> Iterator[Check]:
     """Check everything that a launch with these options asks of Google, in its order."""
-    from provisioners.gcp.options import read_wish
+    from envboot_provisioners.gcp.options import read_wish
 
     wish, _ = read_wish(options)
     try:

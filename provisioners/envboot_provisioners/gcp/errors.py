@@ -10,9 +10,9 @@ from google.api_core.exceptions import GoogleAPICallError, RetryError
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
 from google.protobuf.json_format import ParseError
 
-from bootstrap.agent import wire
-from bootstrap.errors import ProvisionError
-from bootstrap.google import explain_silence, tell_unreachable
+from envboot.agent import wire
+from envboot.errors import ProvisionError
+from envboot.google_auth import explain_silence, tell_unreachable
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials

@@ -5,20 +5,20 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.errors import ProvisionError, name_some
-from provisioners.faults import Fault, raise_faults
-from provisioners.gcp.clients import RETRY, TIMEOUT
-from provisioners.gcp.errors import FAULTS, explain, is_missing
-from provisioners.gcp.options import IMAGES, PLATFORM, find_image
-from provisioners.gcp.request import Image, Plan
+from envboot.errors import ProvisionError, name_some
+from envboot_provisioners.faults import Fault, raise_faults
+from envboot_provisioners.gcp.clients import RETRY, TIMEOUT
+from envboot_provisioners.gcp.errors import FAULTS, explain, is_missing
+from envboot_provisioners.gcp.options import IMAGES, PLATFORM, find_image
+from envboot_provisioners.gcp.request import Image, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from google.cloud import compute_v1
 
-    from provisioners.gcp.clients import Clients
-    from provisioners.gcp.options import Wish
+    from envboot_provisioners.gcp.clients import Clients
+    from envboot_provisioners.gcp.options import Wish
 
 PLATFORMS = {"X86_64": "linux-64", "ARM64": "linux-aarch64"}
 ARCHITECTURES = {platform: name for name, platform in PLATFORMS.items()}

@@ -7,18 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.errors import ProvisionError
-from provisioners import Instance, State
-from provisioners.gcp.clients import RETRY, TIMEOUT
-from provisioners.gcp.errors import FAULTS, is_missing, raise_failed, tell
-from provisioners.gcp.options import LABEL, PLATFORM
+from envboot.errors import ProvisionError
+from envboot_provisioners import Instance, State
+from envboot_provisioners.gcp.clients import RETRY, TIMEOUT
+from envboot_provisioners.gcp.errors import FAULTS, is_missing, raise_failed, tell
+from envboot_provisioners.gcp.options import LABEL, PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from google.cloud import compute_v1
 
-    from provisioners.gcp.clients import Clients
+    from envboot_provisioners.gcp.clients import Clients
 
 ALIVE = ("PROVISIONING", "STAGING", "RUNNING", "REPAIRING", "PENDING")
 ENDING = ("STOPPING", "DEPROVISIONING")

@@ -9,13 +9,13 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from provisioners import Option
-from provisioners.faults import Fault, find_list, find_text, read_size, read_yes_no
+from envboot_provisioners import Option
+from envboot_provisioners.faults import Fault, find_list, find_text, read_size, read_yes_no
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from provisioners import Options
+    from envboot_provisioners import Options
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -211,7 +211,7 @@ class Wish:
 @cache
 def read_images() -> dict[str, Any]:
     """Return the table of images, whose sources are in `templates/gcp-images.toml`."""
-    text = resources.files("bootstrap.templates").joinpath("gcp-images.toml").read_text("utf-8")
+    text = resources.files("envboot.templates").joinpath("gcp-images.toml").read_text("utf-8")
     return tomllib.loads(text)
 
 

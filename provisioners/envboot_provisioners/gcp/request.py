@@ -6,11 +6,11 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.errors import ProvisionError
-from provisioners.gcp.options import LABEL, SCOPE
+from envboot.errors import ProvisionError
+from envboot_provisioners.gcp.options import LABEL, SCOPE
 
 if TYPE_CHECKING:
-    from provisioners.gcp.options import Wish
+    from envboot_provisioners.gcp.options import Wish
 
 SMALLEST_ROOT = 10
 GIB = 1 << 30

@@ -6,13 +6,20 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.errors import ProvisionError
-from provisioners import defer_interrupts
-from provisioners.gcp import errors
-from provisioners.gcp.clients import RETRY, TIMEOUT
-from provisioners.gcp.machines import ENDING, Target, end, find_labelled, refuse_end, to_target
-from provisioners.gcp.options import PLATFORM
-from provisioners.gcp.request import (
+from envboot.errors import ProvisionError
+from envboot_provisioners import defer_interrupts
+from envboot_provisioners.gcp import errors
+from envboot_provisioners.gcp.clients import RETRY, TIMEOUT
+from envboot_provisioners.gcp.machines import (
+    ENDING,
+    Target,
+    end,
+    find_labelled,
+    refuse_end,
+    to_target,
+)
+from envboot_provisioners.gcp.options import PLATFORM
+from envboot_provisioners.gcp.request import (
     Attempt,
     compose_bulk,
     compose_metadata,
@@ -25,9 +32,9 @@ if TYPE_CHECKING:
 
     from google.cloud import compute_v1
 
-    from provisioners import Request
-    from provisioners.gcp.clients import Clients
-    from provisioners.gcp.request import Plan
+    from envboot_provisioners import Request
+    from envboot_provisioners.gcp.clients import Clients
+    from envboot_provisioners.gcp.request import Plan
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds between two tries of one call."""

@@ -9,13 +9,19 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bootstrap.errors import ProvisionError
-from provisioners.gcp.clients import RETRY, TIMEOUT
-from provisioners.gcp.errors import FAULTS, OperationError, explain, is_missing, raise_failed
-from provisioners.gcp.request import make_request_id
+from envboot.errors import ProvisionError
+from envboot_provisioners.gcp.clients import RETRY, TIMEOUT
+from envboot_provisioners.gcp.errors import (
+    FAULTS,
+    OperationError,
+    explain,
+    is_missing,
+    raise_failed,
+)
+from envboot_provisioners.gcp.request import make_request_id
 
 if TYPE_CHECKING:
-    from provisioners.gcp.clients import Clients
+    from envboot_provisioners.gcp.clients import Clients
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,52}[a-z0-9])?")
 LONGEST = 120.0

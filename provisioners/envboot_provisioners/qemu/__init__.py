@@ -14,15 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bootstrap.errors import ProvisionError
-from provisioners import Instance, Option, Request, State, defer_interrupts, state_folder
-from provisioners.image import ensure_debian_image, kernel_beside
-from provisioners.seed import SeedServer
+from envboot.errors import ProvisionError
+from envboot_provisioners import Instance, Option, Request, State, defer_interrupts, state_folder
+from envboot_provisioners.qemu.image import ensure_debian_image, kernel_beside
+from envboot_provisioners.qemu.seed import SeedServer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from provisioners import Options
+    from envboot_provisioners import Options
 
 QEMU = "qemu-system-x86_64"
 HOST = "10.0.2.2"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from bootstrap.errors import ProvisionError
+from envboot.errors import ProvisionError
 
 SUITE = "bookworm"
 SIZE = "8G"

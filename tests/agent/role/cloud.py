@@ -6,12 +6,12 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bootstrap.agent import wire
+from envboot.agent import wire
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bootstrap.store.s3 import S3Store
+    from envboot.store.s3.store import S3Store
     from tests.agent.guests import Guest, Launch
     from tests.agent.role.gate import Gate
     from tests.boot.metadata import MetadataServer

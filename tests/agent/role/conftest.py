@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.publish import Auth
-from bootstrap.store.s3 import S3Store
+from envboot.publish import Auth
+from envboot.store.s3.store import S3Store
 from tests.agent.guests import Guest, Launch, Parts, make_launch
 from tests.agent.proxy import running
 from tests.agent.role.cloud import Cloud, by_role

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.agent import wire
-from bootstrap.publish import Auth, read_reports
+from envboot.agent import wire
+from envboot.publish import Auth, read_reports
 from tests.agent.guests import SITE, Guest, Launch, Parts, make_launch, make_layer, make_manifest
 from tests.agent.role.cloud import ROLE, Cloud, assert_comes_from, by_role
 from tests.userdata.conftest import find_python

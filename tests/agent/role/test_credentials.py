@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.agent import wire
-from bootstrap.publish import read_reports
+from envboot.agent import wire
+from envboot.publish import read_reports
 from tests.agent.role.cloud import ROLE, ROLE_PATH, Cloud, assert_comes_from, shift_clock
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from bootstrap.agent import aws
-from bootstrap.agent.wire import AgentError
+from envboot.agent import aws
+from envboot.agent.wire import AgentError
 
 NOW = 1_800_000_000.0
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.keys import key_secret
-from bootstrap.publish import Auth, read_reports
-from bootstrap.seats import Seat, clear_secrets, write_seats
-from provisioners import Instance
+from envboot.fleet.peers import Seat, clear_secrets, write_seats
+from envboot.publish import Auth, read_reports
+from envboot.publish.layout import key_secret
+from envboot_provisioners import Instance
 from tests.agent.guests import Guest, Launch, Parts, make_launch
 from tests.agent.role.cloud import Cloud, by_role
 

@@ -15,7 +15,7 @@ from botocore.credentials import Credentials
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bootstrap.agent import aws
+from envboot.agent import aws
 
 KEYS = {"AccessKeyId": "ASIAEXAMPLE", "SecretAccessKey": "secret/+=", "Token": "to/ken+=="}
 NOW = calendar.timegm((2026, 11, 24, 3, 4, 5))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tests.gcs import GUEST
 
 if TYPE_CHECKING:
-    from bootstrap.store.gcs import GcsStore
+    from envboot.store.gcs.store import GcsStore
     from tests.boot.gce_metadata import GceMetadataServer
     from tests.gcs import GcsFront
 

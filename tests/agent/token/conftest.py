@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.publish import Auth
-from bootstrap.store.gcs import GcsStore
+from envboot.publish import Auth
+from envboot.store.gcs.store import GcsStore
 from tests.agent.guests import Guest, Launch, Parts, make_launch
 from tests.agent.token.cloud import Cloud
 from tests.boot.gce_metadata import serve_gce_metadata

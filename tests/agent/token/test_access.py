@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.agent import wire
-from bootstrap.publish import Auth, read_reports
+from envboot.agent import wire
+from envboot.publish import Auth, read_reports
 from tests.agent.guests import Guest, Launch, Parts, make_launch
 from tests.agent.role.cloud import assert_comes_from, shift_clock
 from tests.gcs import GUEST, READ_ONLY

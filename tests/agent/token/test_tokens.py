@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.agent import aws, fetch, gcp
-from bootstrap.agent.host import Host, write_json
-from bootstrap.agent.wire import AgentError
+from envboot.agent import aws, fetch, gcp
+from envboot.agent.host import Host, write_json
+from envboot.agent.wire import AgentError
 
 if TYPE_CHECKING:
     from pathlib import Path

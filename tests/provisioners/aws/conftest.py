@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provisioners.aws import AwsProvisioner
+from envboot_provisioners.aws import AwsProvisioner
 from tests.ec2 import ec2 as ec2
 from tests.ec2 import ec2_server as ec2_server
 
@@ -21,4 +21,4 @@ def aws(tmp_path: Path) -> AwsProvisioner:
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask again at once."""
-    monkeypatch.setattr("provisioners.aws.starting.PAUSES", (0.0,) * 5)
+    monkeypatch.setattr("envboot_provisioners.aws.starting.PAUSES", (0.0,) * 5)

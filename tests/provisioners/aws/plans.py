@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from provisioners import Request
-from provisioners.aws.options import read_wish
-from provisioners.aws.request import Attempt, Image, Place, Plan
+from envboot_provisioners import Request
+from envboot_provisioners.aws.options import read_wish
+from envboot_provisioners.aws.request import Attempt, Image, Place, Plan
 
 LAUNCH = "20260101-000000-abcd"
 IMAGE = Image(id="ami-0000000000002404a", root_device="/dev/xvda", size=15)

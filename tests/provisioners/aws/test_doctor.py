@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from provisioners.aws import AwsProvisioner
+from envboot_provisioners.aws import AwsProvisioner
 
 if TYPE_CHECKING:
-    from bootstrap.doctor import Check
+    from envboot.doctor import Check
     from tests.ec2 import Ec2
 
 pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]

@@ -13,8 +13,8 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from provisioners.aws import errors
-from provisioners.aws.quotas import find_quota
+from envboot_provisioners.aws import errors
+from envboot_provisioners.aws.quotas import find_quota
 
 USER = "arn:aws:iam::123456789012:user/ana"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provisioners.aws import AwsProvisioner
+from envboot_provisioners.aws import AwsProvisioner
 from tests.provisioners.aws.plans import LAUNCH
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
 PROGRAM = """\
 import signal, sys
 from tests.provisioners.aws.plans import make_request
-from provisioners.aws import AwsProvisioner
+from envboot_provisioners.aws import AwsProvisioner
 signal.signal(signal.SIGINT, signal.default_int_handler)
 AwsProvisioner().start(make_request(count=int(sys.argv[1])))
 print("started", flush=True)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.errors import ProvisionError
-from provisioners import Instance
-from provisioners.aws import AwsProvisioner
-from provisioners.aws.machines import to_state
-from provisioners.records import FRESH, Records
+from envboot.errors import ProvisionError
+from envboot_provisioners import Instance
+from envboot_provisioners.aws import AwsProvisioner
+from envboot_provisioners.aws.machines import to_state
+from envboot_provisioners.records import FRESH, Records
 from tests.provisioners.aws.plans import LAUNCH, make_request
 
 if TYPE_CHECKING:

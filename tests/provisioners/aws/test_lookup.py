@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.errors import ProvisionError
-from provisioners.aws import AwsProvisioner
-from provisioners.aws.lookup import find_parameter
-from provisioners.aws.options import IMAGES
+from envboot.errors import ProvisionError
+from envboot_provisioners.aws import AwsProvisioner
+from envboot_provisioners.aws.lookup import find_parameter
+from envboot_provisioners.aws.options import IMAGES
 from tests.ec2 import PARAMETERS
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
-from bootstrap.errors import ProvisionError
-from provisioners.aws.request import (
+from envboot.errors import ProvisionError
+from envboot_provisioners.aws.request import (
     GIB,
     compose_run,
     compose_template,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.errors import ProvisionError
-from provisioners.aws import AwsProvisioner
+from envboot.errors import ProvisionError
+from envboot_provisioners.aws import AwsProvisioner
 from tests.provisioners.aws.plans import LAUNCH, USER_DATA, make_request
 
 if TYPE_CHECKING:
@@ -351,7 +351,7 @@ class TestAnswers:
 def test_the_record_is_there_before_anything_is_started(
     ec2: Ec2, aws: AwsProvisioner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("provisioners.aws.SETTLE", 0)
+    monkeypatch.setattr("envboot_provisioners.aws.SETTLE", 0)
     seen = []
     clients = aws.find_clients()
 

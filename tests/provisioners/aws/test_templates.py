@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.errors import ProvisionError
-from provisioners.aws.request import compose_template, encode_user_data
-from provisioners.aws.templates import check_name, put_template
+from envboot.errors import ProvisionError
+from envboot_provisioners.aws.request import compose_template, encode_user_data
+from envboot_provisioners.aws.templates import check_name, put_template
 from tests.docs.pages import REFERENCE, read_rows, read_section
 from tests.launch.test_conda import open_conda_workspace
 from tests.launch.workspace import ENVBOOT
@@ -22,7 +22,7 @@ from tests.servers import run_s3_server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from provisioners.aws import AwsProvisioner
+    from envboot_provisioners.aws import AwsProvisioner
     from tests.ec2 import Ec2
     from tests.launch.workspace import Workspace
     from tests.servers import S3Server

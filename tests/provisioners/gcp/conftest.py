@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provisioners.gcp import GcpProvisioner
+from envboot_provisioners.gcp import GcpProvisioner
 from tests.gce import gce as gce
 
 if TYPE_CHECKING:
@@ -20,6 +20,6 @@ def gcp(tmp_path: Path) -> GcpProvisioner:
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask again at once."""
-    monkeypatch.setattr("provisioners.gcp.starting.PAUSES", (0.0,) * 5)
-    monkeypatch.setattr("provisioners.gcp.starting.LOOK", 0.01)
-    monkeypatch.setattr("provisioners.gcp.starting.SETTLE", 0.3)
+    monkeypatch.setattr("envboot_provisioners.gcp.starting.PAUSES", (0.0,) * 5)
+    monkeypatch.setattr("envboot_provisioners.gcp.starting.LOOK", 0.01)
+    monkeypatch.setattr("envboot_provisioners.gcp.starting.SETTLE", 0.3)

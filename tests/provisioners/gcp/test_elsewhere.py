@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap import known
-from bootstrap.cli import cli, run
-from bootstrap.errors import Exit
-from bootstrap.launches import Record, write_record
-from bootstrap.store.local import LocalStore
-from provisioners.gcp import GcpProvisioner
+from envboot.cli import cli, run
+from envboot.errors import Exit
+from envboot.fleet import launches as known
+from envboot.fleet.history import Record, write_record
+from envboot.store.local.store import LocalStore
+from envboot_provisioners.gcp import GcpProvisioner
 from tests.provisioners.gcp.test_starting import LAUNCH, make_request
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from provisioners import Instance
+    from envboot_provisioners import Instance
     from tests.gce import Gce
 
 pytestmark = [pytest.mark.sockets]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bootstrap.errors import ProvisionError
-from provisioners import Instance
-from provisioners.gcp import GcpProvisioner
-from provisioners.records import FRESH
+from envboot.errors import ProvisionError
+from envboot_provisioners import Instance
+from envboot_provisioners.gcp import GcpProvisioner
+from envboot_provisioners.records import FRESH
 from tests.gce import PROJECT, ZONES
 from tests.provisioners.gcp.test_starting import LAUNCH, make_request
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.errors import ProvisionError
-from provisioners.gcp.options import OPTIONS, find_image, read_images, read_wish
-from provisioners.gcp.request import compose_metadata, find_disk_type
+from envboot.errors import ProvisionError
+from envboot_provisioners.gcp.options import OPTIONS, find_image, read_images, read_wish
+from envboot_provisioners.gcp.request import compose_metadata, find_disk_type
 
 if TYPE_CHECKING:
-    from provisioners.gcp import GcpProvisioner
+    from envboot_provisioners.gcp import GcpProvisioner
     from tests.gce import Gce
 
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from provisioners.gcp.doctor import find_needed
-from provisioners.gcp.request import compose_properties
-from provisioners.gcp.templates import put_template
+from envboot_provisioners.gcp.doctor import find_needed
+from envboot_provisioners.gcp.request import compose_properties
+from envboot_provisioners.gcp.templates import put_template
 from tests.gce import ACCOUNT
 from tests.provisioners.gcp.test_starting import make_request
 
 if TYPE_CHECKING:
-    from provisioners.gcp import GcpProvisioner
+    from envboot_provisioners.gcp import GcpProvisioner
     from tests.gce import Gce
 
 pytestmark = [pytest.mark.sockets]

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bootstrap.errors import ProvisionError
-from provisioners import Request
+from envboot.errors import ProvisionError
+from envboot_provisioners import Request
 from tests.gce import PROJECT, ZONES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from provisioners.gcp import GcpProvisioner
+    from envboot_provisioners.gcp import GcpProvisioner
     from tests.gce import Gce
 
 pytestmark = [pytest.mark.sockets]
@@ -227,7 +227,7 @@ def test_an_interrupt_leaves_nothing_though_the_operation_goes_on(
     def interrupt(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("provisioners.gcp.starting.Start._await", interrupt)
+    monkeypatch.setattr("envboot_provisioners.gcp.starting.Start._await", interrupt)
     with pytest.raises(KeyboardInterrupt):
         gcp.start(make_request(2))
     assert gce.alive() == []

@@ -8,20 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bootstrap.cli import console
-from bootstrap.cli.arguments import TakesCommand
-from bootstrap.cli.machine_template import (
-    compose,
-    read_order,
-    read_own,
-    takes_template_options,
-)
-from bootstrap.errors import UsageError
-from provisioners.aws.options import OPTIONS
+from envboot.cli import console
+from envboot.cli.options import TakesCommand
+from envboot.cli.template_options import compose, read_order, read_own, takes_template_options
+from envboot.errors import UsageError
+from envboot_provisioners.aws.options import OPTIONS
 
 if TYPE_CHECKING:
-    from bootstrap.selection import Selection
-    from provisioners import Options
+    from envboot.selection import Selection
+    from envboot_provisioners import Options
 
 
 @click.group()
@@ -53,8 +48,8 @@ def launch_template(
     ask the bucket as their role (`--instance-profile`). Several subnets or zones are left to
     whoever launches from it.
     """
-    from bootstrap.config import read_settings
-    from provisioners.aws import AwsProvisioner
+    from envboot.config import read_settings
+    from envboot_provisioners.aws import AwsProvisioner
 
     if auth == "urls":
         raise UsageError(
@@ -73,7 +68,7 @@ def launch_template(
         hook=hook,
         fresh=fresh,
     )
-    from provisioners.aws.templates import check_name, put_template
+    from envboot_provisioners.aws.templates import check_name, put_template
 
     check_name(name)
     plan = provisioner.find_plan(options, by_role=True)
@@ -84,7 +79,7 @@ def launch_template(
         path="ec2-base64",
         settings=settings,
     )
-    from provisioners.aws.request import compose_template, encode_user_data
+    from envboot_provisioners.aws.request import compose_template, encode_user_data
 
     user_data = encode_user_data(contents.document.payload, contents.document.encoding)
     launch = contents.launch

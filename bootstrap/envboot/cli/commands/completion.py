@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from bootstrap.cli import cli
+from envboot.cli import cli
 
 
 @click.command("completion")

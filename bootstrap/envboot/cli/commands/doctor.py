@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bootstrap.cli import console
-from bootstrap.cli.launch import default_store
-from bootstrap.cli.own_options import read_own_options
-from bootstrap.config import read_settings
-from bootstrap.doctor import Check, check_store
-from bootstrap.errors import StoreError, name_some
-from bootstrap.own_options import add_settings, own_options
-from provisioners import load_provisioner, provisioner_names
+from envboot.cli import console
+from envboot.cli.commands.launch import default_store
+from envboot.cli.provisioner_options import read_own_options
+from envboot.config import read_settings
+from envboot.doctor import Check, check_store
+from envboot.errors import StoreError, name_some
+from envboot_provisioners import load_provisioner, provisioner_names
+from envboot_provisioners.options import add_settings, own_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bootstrap.config import Settings
-    from provisioners import Options, Provisioner
+    from envboot.config import Settings
+    from envboot_provisioners import Options, Provisioner
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": None}
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bootstrap.cli import console
-from bootstrap.cli.arguments import FRESH, HOST_PYTHON, complete_published, selects_environment
-from bootstrap.cli.fleets import JSON
-from bootstrap.cli.launch import default_store
-from bootstrap.config import cache_folder, read_settings
-from bootstrap.environments import (
+from envboot.cli import console
+from envboot.cli.commands.launch import default_store
+from envboot.cli.launch_argument import JSON
+from envboot.cli.options import FRESH, HOST_PYTHON, complete_published, selects_environment
+from envboot.config import cache_folder, read_settings
+from envboot.errors import UsageError
+from envboot.publish.environments import (
     check_name,
     find_environment,
     list_names,
@@ -23,14 +24,13 @@ from bootstrap.environments import (
     publish_environment,
     read_versions,
 )
-from bootstrap.errors import UsageError
-from bootstrap.store import open_store
+from envboot.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bootstrap.manifest import Manifest
-    from bootstrap.selection import Selection
+    from envboot.manifest import Manifest
+    from envboot.selection import Selection
 
 STORE = click.option(
     "--store",
@@ -69,7 +69,7 @@ def publish(
     It is locked and put into the bucket, own code included, to stay there. Where the newest
     version is the same environment nothing is made.
     """
-    from bootstrap.prepare import prepare_source
+    from envboot.prepare import prepare_source
 
     check_name(name)
     settings = read_settings(Path.cwd())
@@ -152,7 +152,7 @@ def show(*, reference: str, as_manifest: bool, store: str | None, as_json: bool)
 
 def list_contents(manifest: Manifest) -> list[dict[str, str]]:
     """Return name, version and source of each package, as `conda` and `pypi`, by name."""
-    from bootstrap.lock.conda import describe_file
+    from envboot.lock.conda import describe_file
 
     conda = [("conda", *describe_file(package)) for package in manifest.base.conda]
     wheels = [("pypi", wheel.name, wheel.version) for wheel in manifest.base.wheels]

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bootstrap.cli import console
-from bootstrap.cli.arguments import FRESH, selects_environment
-from bootstrap.config import cache_folder, read_settings
-from bootstrap.errors import UsageError
-from bootstrap.lockfiles.export import Export, export, find_urls
-from bootstrap.selection import Selection
+from envboot.cli import console
+from envboot.cli.options import FRESH, selects_environment
+from envboot.config import cache_folder, read_settings
+from envboot.errors import UsageError
+from envboot.lockfiles.export import Export, export, find_urls
+from envboot.selection import Selection
 
 if TYPE_CHECKING:
-    from bootstrap.manifest import Base
+    from envboot.manifest import Base
 
 
 @click.command("export")
@@ -59,7 +59,7 @@ def command(
     wanted = Export(kind)
     with console.task("Looked up", unit="items"):
         if manifest:
-            from bootstrap.environments import read_manifest
+            from envboot.publish.environments import read_manifest
 
             given = read_manifest(manifest)
             base, layer = given.base, given.layer
@@ -77,7 +77,7 @@ def command(
 
 
 def _lock(selection: Selection, kind: Export, *, fresh: bool) -> tuple[Base, tuple[str, ...]]:
-    from bootstrap.prepare import resolve
+    from envboot.prepare import resolve
 
     found = resolve(
         selection,

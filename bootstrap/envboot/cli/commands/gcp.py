@@ -8,20 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bootstrap.cli import console
-from bootstrap.cli.arguments import TakesCommand
-from bootstrap.cli.machine_template import (
-    compose,
-    read_order,
-    read_own,
-    takes_template_options,
-)
-from bootstrap.errors import UsageError
-from provisioners.gcp.options import OPTIONS
+from envboot.cli import console
+from envboot.cli.options import TakesCommand
+from envboot.cli.template_options import compose, read_order, read_own, takes_template_options
+from envboot.errors import UsageError
+from envboot_provisioners.gcp.options import OPTIONS
 
 if TYPE_CHECKING:
-    from bootstrap.selection import Selection
-    from provisioners import Options
+    from envboot.selection import Selection
+    from envboot_provisioners import Options
 
 
 @click.group()
@@ -50,8 +45,8 @@ def instance_template(
     A template never changes, so its name is NAME and eight digits of what is in it; without a
     change none is made. Machines ask the bucket as their `--service-account`.
     """
-    from bootstrap.config import read_settings
-    from provisioners.gcp import GcpProvisioner
+    from envboot.config import read_settings
+    from envboot_provisioners.gcp import GcpProvisioner
 
     if auth == "urls":
         raise UsageError(
@@ -70,7 +65,7 @@ def instance_template(
         hook=hook,
         fresh=fresh,
     )
-    from provisioners.gcp.templates import check_name, put_template
+    from envboot_provisioners.gcp.templates import check_name, put_template
 
     check_name(name)
     plan = provisioner.find_plan(options, by_role=True)
@@ -81,7 +76,7 @@ def instance_template(
         path=provisioner.render_for(options),
         settings=settings,
     )
-    from provisioners.gcp.request import compose_metadata, compose_properties
+    from envboot_provisioners.gcp.request import compose_metadata, compose_properties
 
     metadata = compose_metadata(
         contents.document.payload,

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bootstrap.cli import console, timings
-from bootstrap.cli.arguments import selects_environment
-from bootstrap.cli.own_options import takes_own_options
-from bootstrap.config import cache_folder, read_settings
-from bootstrap.errors import UsageError
-from bootstrap.own_options import add_settings, own_options
-from provisioners import load_provisioner, own_store, provisioner_names, state_folder
+from envboot.cli import console, timings
+from envboot.cli.options import selects_environment
+from envboot.cli.provisioner_options import takes_own_options
+from envboot.config import cache_folder, read_settings
+from envboot.errors import UsageError
+from envboot_provisioners import load_provisioner, own_store, provisioner_names, state_folder
+from envboot_provisioners.options import add_settings, own_options
 
 if TYPE_CHECKING:
-    from bootstrap.config import Settings
-    from bootstrap.launch import Launched
-    from bootstrap.selection import Selection
-    from provisioners import Options, Provisioner
+    from envboot.config import Settings
+    from envboot.fleet.launch import Launched
+    from envboot.selection import Selection
+    from envboot_provisioners import Options, Provisioner
 
 _DOES = """\
 With no command the instances come up and stay. With one they are ended when it has ended; its
@@ -146,15 +146,15 @@ def launch_on(
     as_json: bool,
 ) -> None:
     """Launch on one provisioner, and print what became of it."""
-    from bootstrap.cli.arguments import parse_variable, read_part
-    from bootstrap.cli.screen import Screen
-    from bootstrap.duration import parse_duration
-    from bootstrap.launch import Order, launch
-    from bootstrap.outcomes import raise_command_failures
-    from bootstrap.publish import Auth
-    from bootstrap.required import starts_dask
-    from bootstrap.store import open_store
-    from bootstrap.userdata import LaunchPath
+    from envboot.cli.options import parse_variable, read_part
+    from envboot.cli.progress import Screen
+    from envboot.duration import parse_duration
+    from envboot.fleet.launch import Order, launch
+    from envboot.fleet.outcomes import raise_command_failures
+    from envboot.publish import Auth
+    from envboot.selection.required import starts_dask
+    from envboot.store import open_store
+    from envboot.userdata import LaunchPath
 
     settings = read_settings(Path.cwd())
     own = dict(add_settings(provisioner.name, own_options(provisioner), options, settings))

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bootstrap.cli import console
-from bootstrap.cli.arguments import FRESH, HOST_PYTHON, selects_environment
-from bootstrap.config import cache_folder, read_settings
-from bootstrap.errors import UsageError
-from bootstrap.prepare import prepare
+from envboot.cli import console
+from envboot.cli.options import FRESH, HOST_PYTHON, selects_environment
+from envboot.config import cache_folder, read_settings
+from envboot.errors import UsageError
+from envboot.prepare import prepare
 
 if TYPE_CHECKING:
-    from bootstrap.layer import BuiltLayer
-    from bootstrap.manifest import Manifest
-    from bootstrap.selection import Selection
+    from envboot.layer import BuiltLayer
+    from envboot.manifest import Manifest
+    from envboot.selection import Selection
 
 
 @click.command("lock")

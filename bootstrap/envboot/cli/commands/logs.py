@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bootstrap.cli.fleets import looks_at_launch, open_fleet
-from bootstrap.errors import UsageError, name_some
-from bootstrap.outcomes import find_named
+from envboot.cli.launch_argument import looks_at_launch, open_fleet
+from envboot.errors import UsageError, name_some
+from envboot.fleet.outcomes import find_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bootstrap.fleet import Fleet
-    from bootstrap.outcomes import Outcome
+    from envboot.fleet.outcomes import Outcome
+    from envboot.fleet.watch import Fleet
 
 
 @click.command("logs")
@@ -36,7 +36,7 @@ def command(
     Without LAUNCH, the newest that was made from here. Output comes through the bucket, some
     seconds late while the command runs. A console is what the machine's serial port showed.
     """
-    from bootstrap.cli.screen import Screen
+    from envboot.cli.progress import Screen
 
     with open_fleet(launch, store) as fleet, Screen(quiet=False) as screen:
         outcomes = choose(fleet.look(), instances)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bootstrap.cli import console
-from bootstrap.cli.fleets import JSON
-from bootstrap.errors import ProvisionError
-from bootstrap.launches import read_records
-from provisioners import load_provisioner, provisioner_names, state_folder
+from envboot.cli import console
+from envboot.cli.launch_argument import JSON
+from envboot.errors import ProvisionError
+from envboot.fleet.history import read_records
+from envboot_provisioners import load_provisioner, provisioner_names, state_folder
 
 if TYPE_CHECKING:
-    from bootstrap.known import Known
-    from provisioners import Instance, Provisioner
+    from envboot.fleet.launches import Known
+    from envboot_provisioners import Instance, Provisioner
 
 
 def find_instances() -> list[tuple[Provisioner, list[Instance]]]:
@@ -97,9 +97,9 @@ def _list_here(*, as_json: bool) -> None:
 
 
 def _list_bucket(url: str, *, past: bool, as_json: bool) -> None:
-    from bootstrap.config import read_settings
-    from bootstrap.known import read_launches
-    from bootstrap.store import open_store
+    from envboot.config import read_settings
+    from envboot.fleet.launches import read_launches
+    from envboot.store import open_store
 
     with open_store(url, settings=read_settings(Path.cwd())) as bucket:
         launches, left = read_launches(bucket, past=past)

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bootstrap.cli import console
-from bootstrap.cli.arguments import FRESH, HOST_PYTHON, selects_environment
-from bootstrap.config import cache_folder, read_settings
-from bootstrap.documents import plain
-from bootstrap.layer.loose import Code, check_code, collect
-from bootstrap.layer.words import add_named
-from bootstrap.lock.plan import compare, render_plan
-from bootstrap.prepare import resolve
+from envboot.cli import console
+from envboot.cli.options import FRESH, HOST_PYTHON, selects_environment
+from envboot.config import cache_folder, read_settings
+from envboot.documents import plain
+from envboot.layer.command import add_named
+from envboot.layer.loose import Code, check_code, collect
+from envboot.lock.plan import compare, render_plan
+from envboot.prepare import resolve
 
 if TYPE_CHECKING:
-    from bootstrap.config import Settings
-    from bootstrap.layer.loose import Folder
-    from bootstrap.lock.plan import Row
-    from bootstrap.prepare import Resolved
-    from bootstrap.selection import Selection
+    from envboot.config import Settings
+    from envboot.layer.loose import Folder
+    from envboot.lock.plan import Row
+    from envboot.prepare import Resolved
+    from envboot.selection import Selection
 
 
 @click.command("plan")

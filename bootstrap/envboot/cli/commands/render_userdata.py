@@ -13,21 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from bootstrap.cli import console
-from bootstrap.cli.arguments import (
-    parse_variable,
-    read_part,
-    selects_environment,
-)
-from bootstrap.duration import parse_duration
-from bootstrap.errors import RenderError, UsageError
-from bootstrap.selection import Selection
-from bootstrap.userdata import Document, LaunchPath, render
+from envboot.cli import console
+from envboot.cli.options import parse_variable, read_part, selects_environment
+from envboot.duration import parse_duration
+from envboot.errors import RenderError, UsageError
+from envboot.selection import Selection
+from envboot.userdata import Document, LaunchPath, render
 
 if TYPE_CHECKING:
-    from bootstrap.config import Settings
-    from bootstrap.manifest import Manifest
-    from bootstrap.store import Expiry
+    from envboot.config import Settings
+    from envboot.manifest import Manifest
+    from envboot.store import Expiry
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _WATCHED = ("ec2", "ec2-base64", "terraform", "gce", "gce-startup-script")
@@ -100,7 +96,7 @@ def command(
 
     Without `--store` the guest installs from the indexes and channels, and publishes nothing.
     """
-    from bootstrap.config import read_settings
+    from envboot.config import read_settings
 
     if manifest and selection != Selection():
         raise UsageError("Cannot take `--manifest` and choose an environment too")
@@ -217,7 +213,7 @@ def name_launch(manifest: Manifest, auth: str) -> str:
 
 def _refuse_private(manifest: Manifest) -> None:
     """Refuse what only a bucket can carry to guests that have no login for its channel."""
-    from bootstrap.indexes.packages import find_private, note_channels
+    from envboot.indexes.packages import find_private, note_channels
 
     private = find_private(manifest.base.conda, os.environ)
     if private:
@@ -280,9 +276,9 @@ def _columns(rows: list[tuple[str, str, str]], *, right: tuple[int, ...]) -> lis
 
 def find_manifest(path: str) -> tuple[Manifest, Path | None]:
     """Read a manifest, and find its layer where it was locked on this machine."""
-    from bootstrap.config import cache_folder
-    from bootstrap.environments import read_manifest
-    from bootstrap.layer import find_archive
+    from envboot.config import cache_folder
+    from envboot.layer import find_archive
+    from envboot.publish.environments import read_manifest
 
     manifest = read_manifest(Path(path))
     return manifest, find_archive(manifest.layer, cache_folder()) if manifest.layer else None
@@ -295,10 +291,10 @@ def _prepare(
     words: tuple[str, ...],
     url: str | None,
 ) -> tuple[Manifest, Path | None, tuple[str, ...]]:
-    from bootstrap.config import cache_folder
-    from bootstrap.prepare import prepare_source
-    from bootstrap.required import starts_dask
-    from bootstrap.store import open_store
+    from envboot.config import cache_folder
+    from envboot.prepare import prepare_source
+    from envboot.selection.required import starts_dask
+    from envboot.store import open_store
 
     with open_store(url, settings=settings) if url else nullcontext() as store:
         prepared = prepare_source(
@@ -325,9 +321,9 @@ def _publish(
     launch: str,
     seconds: int,
 ) -> tuple[dict[str, Any], Expiry | None]:
-    from bootstrap.config import cache_folder
-    from bootstrap.publish import publish
-    from bootstrap.store import open_store
+    from envboot.config import cache_folder
+    from envboot.publish import publish
+    from envboot.store import open_store
 
     opened = open_store(url, settings=settings)
     with opened as store, console.task("Published to the bucket") as progress:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bootstrap.cli import console
-from bootstrap.cli.arguments import PYTHON
-from bootstrap.scan import scan
+from envboot.cli import console
+from envboot.cli.options import PYTHON
+from envboot.scan import scan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bootstrap.scan.document import Distribution, Scan, Source
+    from envboot.scan.document import Distribution, Scan, Source
 
 _COMMIT = 12
 _SHOWN = 5
@@ -35,8 +35,8 @@ def command(python: str | None, *, sources: bool, as_json: bool) -> None:
     """Report what is in an environment: interpreter, packages, projects and problems."""
     found = scan(python, environment=os.environ, folder=Path.cwd())
     if sources:
-        from bootstrap.documents import plain
-        from bootstrap.scan.sources import find_sources
+        from envboot.documents import plain
+        from envboot.scan.sources import find_sources
 
         projects = find_sources(found)
         if as_json:

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bootstrap.cli import console, timings
-from bootstrap.cli.fleets import JSON, looks_at_launch, open_fleet
-from bootstrap.fleet import tell_end
-from bootstrap.outcomes import describe_end, find_progress
+from envboot.cli import console, timings
+from envboot.cli.launch_argument import JSON, looks_at_launch, open_fleet
+from envboot.fleet.outcomes import describe_end, find_progress
+from envboot.fleet.watch import tell_end
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bootstrap.fleet import Fleet
-    from bootstrap.outcomes import Outcome
+    from envboot.fleet.outcomes import Outcome
+    from envboot.fleet.watch import Fleet
 
 HEAD = ("INSTANCE", "STATE", "STAGE", "FROM", "READY", "COMMAND", "")
 

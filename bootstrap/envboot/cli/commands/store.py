@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bootstrap.cli import console
-from bootstrap.config import read_settings
-from bootstrap.errors import StoreError, UsageError, name_some
-from bootstrap.store import open_store
+from envboot.cli import console
+from envboot.config import read_settings
+from envboot.errors import StoreError, UsageError, name_some
+from envboot.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bootstrap.config import Settings
-    from bootstrap.store import Stat
-    from bootstrap.store.steps import Step
+    from envboot.config import Settings
+    from envboot.store import Stat
+    from envboot.store.steps import Step
 
 
 @click.group()
@@ -135,8 +135,8 @@ class _Order:
 
 
 def _set_up_s3(order: _Order, settings: Settings) -> Iterator[Step]:
-    from bootstrap.store.bucket import Wanted, ensure_bucket
-    from bootstrap.store.s3_connection import Connection
+    from envboot.store.s3.bucket import Wanted, ensure_bucket
+    from envboot.store.s3.connection import Connection
 
     wanted = Wanted(
         region=order.region or settings.s3.region,
@@ -149,8 +149,8 @@ def _set_up_s3(order: _Order, settings: Settings) -> Iterator[Step]:
 
 
 def _set_up_gcs(order: _Order, settings: Settings) -> Iterator[Step]:
-    from bootstrap.store.gcs_bucket import Wanted, ensure_bucket
-    from bootstrap.store.gcs_connection import Connection
+    from envboot.store.gcs.bucket import Wanted, ensure_bucket
+    from envboot.store.gcs.connection import Connection
 
     if order.tls_only is not None:
         raise UsageError(
@@ -177,7 +177,7 @@ def serve(url: str, port: int) -> None:
     """
     import threading
 
-    from bootstrap.store.local import LocalStore
+    from envboot.store.local.store import LocalStore
 
     with LocalStore(url, port=port) as store:
         click.echo(f"http://127.0.0.1:{store.serve().server_port}")

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bootstrap.cli import console
-from bootstrap.cli.arguments import selects_environment
-from bootstrap.cli.fleets import JSON, find_only_running, looks_at_launch, open_fleet
-from bootstrap.cli.screen import Screen
-from bootstrap.config import cache_folder, read_settings
-from bootstrap.errors import UsageError
-from bootstrap.launches import Record, read_records
-from provisioners import load_provisioner, provisioner_names, state_folder
+from envboot.cli import console
+from envboot.cli.launch_argument import JSON, find_only_running, looks_at_launch, open_fleet
+from envboot.cli.options import selects_environment
+from envboot.cli.progress import Screen
+from envboot.config import cache_folder, read_settings
+from envboot.errors import UsageError
+from envboot.fleet.history import Record, read_records
+from envboot_provisioners import load_provisioner, provisioner_names, state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bootstrap.fleet import Fleet
-    from bootstrap.prepare import Prepared
-    from bootstrap.selection import Selection
-    from bootstrap.sync import Synced
+    from envboot.fleet.sync import Synced
+    from envboot.fleet.watch import Fleet
+    from envboot.prepare import Prepared
+    from envboot.selection import Selection
 
 
 @click.command("sync")
@@ -67,8 +67,8 @@ def command(
     that are given here come first. What was installed from an index may not have changed. The
     command goes on with what it has loaded, unless `--restart` is given.
     """
-    from bootstrap.duration import parse_duration
-    from bootstrap.sync import sync
+    from envboot.duration import parse_duration
+    from envboot.fleet.sync import sync
 
     seconds = parse_duration(expires)
     name = launch or find_only_running()
@@ -99,8 +99,8 @@ def command(
 
 def _prepare(fleet: Fleet, selection: Selection, record: Record | None, screen: Screen) -> Prepared:
     """Make the environment as the launch did, in its folder."""
-    from bootstrap.prepare import prepare_source
-    from bootstrap.required import starts_dask
+    from envboot.prepare import prepare_source
+    from envboot.selection.required import starts_dask
 
     command = tuple(fleet.about.get("command", ()))
     maker = fleet.about.get("provisioner")

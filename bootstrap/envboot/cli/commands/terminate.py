@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bootstrap.cli.fleets import LAUNCHES, STORE, choose_url, open_fleet
-from bootstrap.cli.ls import find_instances
-from bootstrap.errors import EnvbootError, ProvisionError, UsageError
-from bootstrap.outcomes import find_named
+from envboot.cli.commands.ls import find_instances
+from envboot.cli.launch_argument import LAUNCHES, STORE, choose_url, open_fleet
+from envboot.errors import EnvbootError, ProvisionError, UsageError
+from envboot.fleet.outcomes import find_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from provisioners import Instance, Provisioner
+    from envboot_provisioners import Instance, Provisioner
 
 
 @click.command("terminate")
@@ -55,7 +55,7 @@ def command(launches: tuple[str, ...], *, every: bool, store: str | None) -> Non
 
 def _note(launch: str, store: str | None) -> None:
     """Leave in the bucket that a launch is over, as far as it can be reached."""
-    from bootstrap.fleet import write_end
+    from envboot.fleet.watch import write_end
 
     with contextlib.suppress(EnvbootError), open_fleet(launch, store) as fleet:
         if not (fleet.provisioner and fleet.provisioner.instances(launch)):
@@ -108,9 +108,9 @@ def _find_launch(name: str, store: str | None) -> tuple[Provisioner, Sequence[In
 
 def _find_single(name: str, store: str | None) -> tuple[Provisioner, Sequence[Instance]] | None:
     """Return a single instance of a launch that was made elsewhere, None where it is none."""
-    from bootstrap.config import read_settings
-    from bootstrap.known import find_holders, list_launches
-    from bootstrap.store import open_store
+    from envboot.config import read_settings
+    from envboot.fleet.launches import find_holders, list_launches
+    from envboot.store import open_store
 
     settings = read_settings(Path.cwd())
     with open_store(choose_url(store, settings), settings=settings) as bucket:

@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from bootstrap.cli.arguments import read_part
-from bootstrap.cli.render_userdata import find_manifest, name_launch, refuse_host
-from bootstrap.errors import EnvbootError, UsageError, name_some
-from bootstrap.userdata import LaunchPath, render
+from envboot.cli.commands.render_userdata import find_manifest, name_launch, refuse_host
+from envboot.cli.options import read_part
+from envboot.errors import EnvbootError, UsageError, name_some
+from envboot.userdata import LaunchPath, render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bootstrap.manifest import Manifest
-    from bootstrap.store import Store
+    from envboot.manifest import Manifest
+    from envboot.store import Store
 
 KEYS = ("store", "manifest", "environment", "command", "env", "parts", "on_interruption")
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
@@ -116,9 +116,9 @@ def answer_query(query: Query, environment: Mapping[str, str]) -> dict[str, str]
     Raises:
         EnvbootError: as `render-userdata`.
     """
-    from bootstrap.config import cache_folder, read_settings
-    from bootstrap.publish import Auth, publish
-    from bootstrap.store import open_store
+    from envboot.config import cache_folder, read_settings
+    from envboot.publish import Auth, publish
+    from envboot.store import open_store
 
     settings = read_settings(Path.cwd())
     parts = [read_part(spec) for spec in query.parts]
@@ -159,7 +159,7 @@ def answer_query(query: Query, environment: Mapping[str, str]) -> dict[str, str]
 
 
 def _fetch(store: Store, environment: str) -> Manifest:
-    from bootstrap.environments import fetch_manifest, find_environment
+    from envboot.publish.environments import fetch_manifest, find_environment
 
     if "@" in environment:
         return find_environment(store, environment)[1]

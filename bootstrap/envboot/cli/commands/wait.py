@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from bootstrap.cli import console, status
-from bootstrap.cli.fleets import JSON, looks_at_launch, open_fleet
-from bootstrap.cli.screen import Screen
+from envboot.cli import console
+from envboot.cli.commands import status
+from envboot.cli.launch_argument import JSON, looks_at_launch, open_fleet
+from envboot.cli.progress import Screen
 
 
 @click.command("wait")
@@ -32,8 +33,8 @@ def command(
     Without LAUNCH, the newest that was made from here. Nothing is ended; the exit code tells
     whether an instance, or its command, failed.
     """
-    from bootstrap.fleet import Goal, wait
-    from bootstrap.outcomes import raise_command_failures, raise_failures
+    from envboot.fleet.outcomes import raise_command_failures, raise_failures
+    from envboot.fleet.watch import Goal, wait
 
     with open_fleet(launch, store) as fleet, Screen(as_json, output=False) as screen:
         wanted = Goal(goal) if goal else Goal.DONE if fleet.command else Goal.READY

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bootstrap.cli import timings
-from bootstrap.cli.fleets import looks_at_launch, open_fleet
-from bootstrap.fleet import tell_end
-from bootstrap.outcomes import EXIT_CODES, describe_end, find_progress, find_reason
+from envboot.cli import timings
+from envboot.cli.launch_argument import looks_at_launch, open_fleet
+from envboot.fleet.outcomes import EXIT_CODES, describe_end, find_progress, find_reason
+from envboot.fleet.watch import tell_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bootstrap.outcomes import Outcome
-    from provisioners import Provisioner
+    from envboot.fleet.outcomes import Outcome
+    from envboot_provisioners import Provisioner
 
 WORDS = {
     "ready": "The environment is ready",
@@ -33,7 +33,7 @@ def command(*, launch: str | None, store: str | None, instances: tuple[str, ...]
     Without LAUNCH, the newest that was made from here. It asks the bucket and the platform;
     nothing is asked of the machine itself.
     """
-    from bootstrap.cli.logs import choose
+    from envboot.cli.commands.logs import choose
 
     with open_fleet(launch, store) as fleet:
         outcomes = choose(fleet.look(), instances)

@@ -3,5 +3,5 @@
 Standard library only, Python 3.8 and later; nothing of envboot is imported. Metadata is read
 from the files themselves: `importlib.metadata` takes several times as long. One bad file is a
 problem in the document, never the end of the scan. URLs are printed as they are found:
-`bootstrap.scan` strips their credentials.
+`envboot.scan` strips their credentials.
 """

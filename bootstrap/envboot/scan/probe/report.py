@@ -50,7 +50,7 @@ def main() -> None:
         "conda": sorted(found.conda, key=lambda record: str(record["name"])),
         "distributions": [found.distributions[name] for name in sorted(found.distributions)],
         "problems": found.problems,
-        # For `bootstrap.scan.loose`, which takes them out of the document.
+        # For `envboot.scan.loose`, which takes them out of the document.
         "folders": found.folders,
         "provided": found.provided,
     }

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from google.api_core import exceptions as api
 
-from bootstrap.store import gcs_lifecycle as lifecycle
-from bootstrap.store.gcs import RETRY
-from bootstrap.store.gcs_errors import explain
-from bootstrap.store.lifecycle import BASE_DAYS, LAYER_DAYS, SHORT_LIVED
-from bootstrap.store.steps import Step, name_days
+from envboot.store.gcs import lifecycle as lifecycle
+from envboot.store.gcs.errors import explain
+from envboot.store.gcs.store import RETRY
+from envboot.store.s3.lifecycle import BASE_DAYS, LAYER_DAYS, SHORT_LIVED
+from envboot.store.steps import Step, name_days
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bootstrap.store.gcs_connection import Connection
+    from envboot.store.gcs.connection import Connection
 
 ENFORCED = "enforced"
 

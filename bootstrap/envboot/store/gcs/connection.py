@@ -15,10 +15,10 @@ from google.auth import compute_engine, credentials, iam, impersonated_credentia
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession, Request
 
-from bootstrap.config import GcsSettings
-from bootstrap.errors import StoreError, UsageError
-from bootstrap.google import name_kind
-from bootstrap.store.gcs_errors import SIGN_IN, SIGNERS, Place, explain
+from envboot.config import GcsSettings
+from envboot.errors import StoreError, UsageError
+from envboot.google_auth import name_kind
+from envboot.store.gcs.errors import SIGN_IN, SIGNERS, Place, explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

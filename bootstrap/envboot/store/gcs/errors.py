@@ -10,9 +10,9 @@ import requests
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 
-from bootstrap.agent import wire
-from bootstrap.errors import StoreError
-from bootstrap.google import explain_silence, tell_unreachable
+from envboot.agent import wire
+from envboot.errors import StoreError
+from envboot.google_auth import explain_silence, tell_unreachable
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials

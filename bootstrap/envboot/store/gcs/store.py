@@ -10,13 +10,13 @@ from urllib.parse import quote
 from google.api_core import exceptions as api
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-from bootstrap.store import DAY, Expiry, RoleAccess, SignedPost, SignedPut, Stat
-from bootstrap.store.gcs_connection import Connection
-from bootstrap.store.gcs_errors import is_missing_bucket
-from bootstrap.store.gcs_lifecycle import find_expiry
-from bootstrap.store.gcs_signing import sign_form
-from bootstrap.store.gcs_upload import send_file
-from bootstrap.store.keys import check_key, is_old
+from envboot.store import DAY, Expiry, RoleAccess, SignedPost, SignedPut, Stat
+from envboot.store.gcs.connection import Connection
+from envboot.store.gcs.errors import is_missing_bucket
+from envboot.store.gcs.lifecycle import find_expiry
+from envboot.store.gcs.signing import sign_form
+from envboot.store.gcs.upload import send_file
+from envboot.store.keys import check_key, is_old
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from bootstrap.config import GcsSettings
+    from envboot.config import GcsSettings
 
 MAX_SECONDS = 7 * 24 * 3600
 """https://docs.cloud.google.com/storage/docs/authentication/signatures"""

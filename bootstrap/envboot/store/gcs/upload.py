@@ -10,13 +10,13 @@ from urllib.parse import quote
 import requests
 from google.api_core import exceptions as api
 
-from bootstrap.store.upload import Upload
+from envboot.store.upload import Upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bootstrap.store.gcs_connection import Connection
+    from envboot.store.gcs.connection import Connection
 
 TRIES = 6
 TIMEOUT = (10, 120)

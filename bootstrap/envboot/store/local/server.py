@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from bootstrap.store.folder import CHUNK, Folder, OutsideError
-from bootstrap.store.signing import RefusedError
+from envboot.store.local.folder import CHUNK, Folder, OutsideError
+from envboot.store.local.signing import RefusedError
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
     from typing import Any, BinaryIO
 
-    from bootstrap.store.signing import Signer
+    from envboot.store.local.signing import Signer
 
 MAX_FORM = 16 << 20
 """Bytes of a whole form upload, which is read into memory before its policy can be checked."""

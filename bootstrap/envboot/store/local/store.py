@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from bootstrap.errors import StoreError, UsageError
-from bootstrap.store import DAY, Expiry, SignedPost, SignedPut
-from bootstrap.store.folder import CHUNK, Folder
-from bootstrap.store.keys import check_key, is_old
-from bootstrap.store.server import MAX_FORM, Server
-from bootstrap.store.signing import Policy, Signer
+from envboot.errors import StoreError, UsageError
+from envboot.store import DAY, Expiry, SignedPost, SignedPut
+from envboot.store.keys import check_key, is_old
+from envboot.store.local.folder import CHUNK, Folder
+from envboot.store.local.server import MAX_FORM, Server
+from envboot.store.local.signing import Policy, Signer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from bootstrap.store import Stat
+    from envboot.store import Stat
 
 CREATE_ONLY = {"If-None-Match": "*"}
 

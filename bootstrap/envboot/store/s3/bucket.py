@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.exceptions import ClientError
 
-from bootstrap.store import lifecycle, policy
-from bootstrap.store.s3_errors import UNSUPPORTED, code, explain, partition
-from bootstrap.store.steps import Step, name_days
+from envboot.store.s3 import lifecycle, policy
+from envboot.store.s3.errors import UNSUPPORTED, code, explain, partition
+from envboot.store.steps import Step, name_days
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bootstrap.store.s3_connection import Connection
+    from envboot.store.s3.connection import Connection
 
 BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 OWNERSHIP: Literal["BucketOwnerEnforced"] = "BucketOwnerEnforced"

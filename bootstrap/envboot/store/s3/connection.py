@@ -11,10 +11,10 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from bootstrap.config import S3Settings
-from bootstrap.errors import UsageError
-from bootstrap.store.s3_errors import Place, code, explain
-from bootstrap.store.upload import mark_sending
+from envboot.config import S3Settings
+from envboot.errors import UsageError
+from envboot.store.s3.errors import Place, code, explain
+from envboot.store.upload import mark_sending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

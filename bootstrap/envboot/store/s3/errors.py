@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from botocore import exceptions as botocore
 from botocore.exceptions import ClientError
 
-from bootstrap.agent import wire
-from bootstrap.errors import StoreError
+from envboot.agent import wire
+from envboot.errors import StoreError
 
 UNSUPPORTED = frozenset(
     ("405", "501", "MethodNotAllowed", "NotImplemented", "NotSupported", "XNotImplemented")

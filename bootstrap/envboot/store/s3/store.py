@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from bootstrap.errors import StoreError
-from bootstrap.store import DAY, Expiry, RoleAccess, SignedPost, SignedPut, Stat
-from bootstrap.store.keys import check_key, is_old
-from bootstrap.store.lifecycle import find_expiry
-from bootstrap.store.s3_connection import Connection
-from bootstrap.store.s3_errors import REFUSED, UNSUPPORTED, code
-from bootstrap.store.upload import Upload
+from envboot.errors import StoreError
+from envboot.store import DAY, Expiry, RoleAccess, SignedPost, SignedPut, Stat
+from envboot.store.keys import check_key, is_old
+from envboot.store.s3.connection import Connection
+from envboot.store.s3.errors import REFUSED, UNSUPPORTED, code
+from envboot.store.s3.lifecycle import find_expiry
+from envboot.store.upload import Upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from typing_extensions import Self
 
-    from bootstrap.config import S3Settings
+    from envboot.config import S3Settings
 
 MAX_SINGLE_PUT = 5 * 1024**3
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html"""

@@ -1,4 +1,4 @@
-"""What every document carries: the agent, shrunk, and the files of `bootstrap.templates`."""
+"""What every document carries: the agent, shrunk, and the files of `envboot.templates`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from bootstrap.config import cache_folder
-from bootstrap.lock.kept import write_whole
+from envboot.config import cache_folder
+from envboot.lock.cache import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,7 +51,7 @@ def agent_files() -> dict[str, str]:
 
     Shrinking takes half a second, so the result is kept in our cache folder.
     """
-    folder = files("bootstrap.agent")
+    folder = files("envboot.agent")
     sources = {
         f"agent/{item.name}": item.read_text(encoding="utf-8")
         for item in sorted(folder.iterdir(), key=lambda item: item.name)
@@ -95,8 +95,8 @@ def agent_zip() -> tuple[str, bytes]:
 
 @functools.cache
 def template(name: str) -> str:
-    """Return one file of `bootstrap.templates`."""
-    return files("bootstrap.templates").joinpath(name).read_text(encoding="ascii")
+    """Return one file of `envboot.templates`."""
+    return files("envboot.templates").joinpath(name).read_text(encoding="ascii")
 
 
 def without_comments(text: str) -> str:

@@ -1,0 +1,1 @@
+"""The subcommands of `envboot`, one module each, imported only when it is invoked."""

@@ -1,0 +1,1 @@
+"""Launches: what starts their instances, watches them, and brings changes to them."""

@@ -1,0 +1,1 @@
+"""Buckets that are directories of this machine, with a server of their own."""
