@@ -1,15 +1,13 @@
-"""`[tool.envboot]` of the user's pyproject.toml, the pinned tools, and our cache folder."""
+"""`[tool.envboot]` of the user's pyproject.toml, and the pinned tools."""
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from dataclasses import dataclass, field
 from importlib import resources
 from importlib.metadata import entry_points
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,6 +16,9 @@ else:
 
 from envboot.errors import UsageError
 from envboot.manifest import Tool
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CHANNELS = ("conda-forge",)
 GLIBC = "2.28"
@@ -230,13 +231,3 @@ def find_tool(name: str, platform: str, settings: Settings) -> Tool:
     text = resources.files("envboot.templates").joinpath("tools.toml").read_text("utf-8")
     pins = tomllib.loads(text)[name]
     return Tool(version=pins["version"], **pins[platform])
-
-
-def cache_folder() -> Path:
-    """Return our cache folder: `ENVBOOT_CACHE_DIR`, else the user's cache folder for `envboot`."""
-    chosen = os.environ.get("ENVBOOT_CACHE_DIR")
-    if chosen:
-        return Path(chosen).absolute()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("envboot"))

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 from envboot.agent import wire
 from envboot.documents import Node, parse_json, plain
 from envboot.errors import DocumentError
-from envboot.selection import PLATFORMS as PLATFORMS
+from envboot.platforms import TARGETS
 
 PREFIX = "/opt/envboot/env"
 
@@ -145,7 +145,7 @@ def parse_manifest(text: str | bytes) -> Manifest:
 def _parse_base(node: Node) -> Base:
     python = node.child("python")
     base = Base(
-        platform=node.take("platform", str, re.compile("|".join(PLATFORMS))),
+        platform=node.take("platform", str, re.compile("|".join(TARGETS))),
         prefix=node.take("prefix", str, re.compile(r"/.{1,254}")),
         python=Python(
             version=python.take("version", str, re.compile(r"3\.\d+\.\d+\S*")),

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envboot.errors import UsageError, name_some
 from envboot.layer import build_layer, find_archive
 from envboot.layer.command import add_named, find_named, place_words
 from envboot.lock import Locked, Target, lock
-from envboot.manifest import PLATFORMS, Manifest
+from envboot.manifest import Manifest
+from envboot.platforms import TARGETS
 from envboot.scan import scan, scan_running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-    from envboot.config import Settings
     from envboot.layer import BuiltLayer
     from envboot.lock.plan import Row
     from envboot.scan.document import Problem, Scan
     from envboot.selection import Selection
+    from envboot.session import Session
     from envboot.store import Store
 
 
@@ -67,11 +68,9 @@ class Prepared:
 
 def resolve(
     selection: Selection,
+    session: Session,
     *,
     host_python: bool,
-    settings: Settings,
-    cache: Path,
-    environment: Mapping[str, str],
     dask: bool = False,
     fresh: bool = False,
     note: Callable[[str], None] = lambda _: None,
@@ -89,10 +88,10 @@ def resolve(
         ScanError, LockError: what cannot be read or locked, by name.
     """
     note("scan")
-    found = _scan(selection, environment, path)
+    found = _scan(selection, session, path)
     target = Target(
         platform=selection.platform or find_platform(found.platform),
-        glibc=settings.glibc,
+        glibc=session.settings.glibc,
         cuda=selection.cuda,
         host_python=host_python,
     )
@@ -104,16 +103,16 @@ def resolve(
         )
     if selection.lock_file:
         note("lock")
-        return _read(selection.lock_file, found, target, settings, cache, dask=dask, fresh=fresh)
+        return _read(selection.lock_file, found, target, session, dask=dask, fresh=fresh)
     from envboot.selection.apply import leave_ignored, select
 
-    selected = select(found, selection, settings=settings, target=target, dask=dask)
+    selected = select(found, selection, settings=session.settings, target=target, dask=dask)
     note("lock")
     locked = lock(
         selected.scan,
         target=target,
-        settings=settings,
-        cache=cache,
+        settings=session.settings,
+        cache=session.cache,
         fresh=fresh,
         add=selected.add,
         exact=selected.exact,
@@ -133,11 +132,9 @@ def resolve(
 
 def prepare(
     selection: Selection,
+    session: Session,
     *,
     host_python: bool,
-    settings: Settings,
-    cache: Path,
-    environment: Mapping[str, str],
     command: Sequence[str] = (),
     dask: bool = False,
     fresh: bool = False,
@@ -155,31 +152,29 @@ def prepare(
     """
     resolved = resolve(
         selection,
+        session,
         host_python=host_python,
-        settings=settings,
-        cache=cache,
-        environment=environment,
         dask=dask,
         fresh=fresh,
         note=note,
         path=path,
     )
     note("build")
-    folder, loose = Path.cwd(), resolved.scan.loose
+    folder, loose = session.folder, resolved.scan.loose
     if selection.loose:
         named = find_named(command, folder).values()
-        loose = add_named(loose, folder, named, include=bool(settings.include))
+        loose = add_named(loose, folder, named, include=bool(session.settings.include))
     base = resolved.locked.base
     layer = build_layer(
         resolved.locked.sources,
         python=resolved.builder,
         version=base.python.version,
         target=resolved.target,
-        cache=cache,
+        cache=session.cache,
         loose=loose if selection.loose else (),
-        exclude=settings.exclude,
-        limit=settings.loose_limit,
-        include=settings.include,
+        exclude=session.settings.exclude,
+        limit=session.settings.loose_limit,
+        include=session.settings.include,
     )
     code = layer.code if layer else None
     words, strangers = place_words(command, folder, code, is_here=host_python)
@@ -195,12 +190,10 @@ def prepare(
 
 def prepare_manifest(
     manifest: Manifest,
+    session: Session,
     *,
     host_python: bool,
     platform: str | None,
-    settings: Settings,
-    cache: Path,
-    environment: Mapping[str, str],
     command: Sequence[str] = (),
     dask: bool = False,
     note: Callable[[str], None] = lambda _: None,
@@ -221,30 +214,28 @@ def prepare_manifest(
             f"Cannot make an environment of `{base.platform}` on machines of `{platform}`",
             hint=f"Ask for machines of `{base.platform}`, or lock for `--platform {platform}`",
         )
-    _check_interpreter(manifest, environment, host_python=host_python)
+    _check_interpreter(manifest, session, host_python=host_python)
     from envboot.selection.required import refuse_missing_in
 
     projects = [project.name for project in manifest.layer.projects] if manifest.layer else []
-    refuse_missing_in(base, projects, settings, dask=dask)
-    words, strangers = place_words(command, Path.cwd(), None, is_here=host_python)
+    refuse_missing_in(base, projects, session.settings, dask=dask)
+    words, strangers = place_words(command, session.folder, None, is_here=host_python)
     return Prepared(
         scan=None,
         manifest=manifest,
         layer=None,
         notes=strangers,
         command=words,
-        kept=find_archive(manifest.layer, cache) if manifest.layer else None,
+        kept=find_archive(manifest.layer, session.cache) if manifest.layer else None,
     )
 
 
 def prepare_source(
     selection: Selection,
+    session: Session,
     store: Store | None,
     *,
     host_python: bool,
-    settings: Settings,
-    cache: Path,
-    environment: Mapping[str, str],
     command: Sequence[str] = (),
     dask: bool = False,
     fresh: bool = False,
@@ -259,28 +250,24 @@ def prepare_source(
         EnvbootError: see `resolve_source`, `prepare` and `prepare_manifest`.
     """
     if selection.lock_file:
-        from envboot.publish.environments import resolve_source
+        from envboot.source import resolve_source
 
-        source = resolve_source(selection.lock_file, store)
+        source = resolve_source(selection.lock_file, session, store)
         if isinstance(source, Manifest):
             _refuse_choices(selection)
             return prepare_manifest(
                 source,
+                session,
                 host_python=host_python,
                 platform=selection.platform,
-                settings=settings,
-                cache=cache,
-                environment=environment,
                 command=command,
                 dask=dask,
                 note=note,
             )
     return prepare(
         selection,
+        session,
         host_python=host_python,
-        settings=settings,
-        cache=cache,
-        environment=environment,
         command=command,
         dask=dask,
         fresh=fresh,
@@ -305,9 +292,7 @@ def _refuse_choices(selection: Selection) -> None:
         )
 
 
-def _check_interpreter(
-    manifest: Manifest, environment: Mapping[str, str], *, host_python: bool
-) -> None:
+def _check_interpreter(manifest: Manifest, session: Session, *, host_python: bool) -> None:
     """Refuse a manifest of a host's own interpreter where it is not there, or is another."""
     python = manifest.base.python
     if python.source == "conda":
@@ -320,7 +305,7 @@ def _check_interpreter(
         )
     from envboot.scan.running import read_version
 
-    found = read_version(python.executable, environment)
+    found = read_version(python.executable, session.environment)
     if found != python.version:
         raise UsageError(
             f"Expected Python {python.version} at `{python.executable}`, found "
@@ -329,29 +314,28 @@ def _check_interpreter(
         )
 
 
-def _scan(selection: Selection, environment: Mapping[str, str], path: Sequence[str] | None) -> Scan:
-    folder = Path.cwd() if selection.loose else None
+def _scan(selection: Selection, session: Session, path: Sequence[str] | None) -> Scan:
+    folder = session.folder if selection.loose else None
     if path is None:
-        return scan(selection.python, environment=environment, folder=folder)
+        return scan(selection.python, environment=session.environment, folder=folder)
     if selection.python is not None:
         raise UsageError(
             f"Cannot scan the running interpreter and `{selection.python}` at once",
             hint="Leave one of them out",
         )
-    return scan_running(path, environment=environment, folder=Path.cwd())
+    return scan_running(path, environment=session.environment, folder=session.folder)
 
 
 def find_platform(here: str) -> str:
     """Return the platform of machines for somebody who named none: this one, where it may be."""
-    return here if here in PLATFORMS else PLATFORMS[0]
+    return here if here in TARGETS else TARGETS[0]
 
 
 def _read(
     file: Path,
     found: Scan,
     target: Target,
-    settings: Settings,
-    cache: Path,
+    session: Session,
     *,
     dask: bool,
     fresh: bool,
@@ -368,11 +352,12 @@ def _read(
         file,
         interpreter=found.interpreter,
         target=target,
-        settings=settings,
-        cache=cache,
+        settings=session.settings,
+        cache=session.cache,
         fresh=fresh,
     )
-    refuse_missing_in(locked.base, [source.name for source in locked.sources], settings, dask=dask)
+    names = [source.name for source in locked.sources]
+    refuse_missing_in(locked.base, names, session.settings, dask=dask)
     interpreter = found.interpreter
     installed = {os.path.realpath(source.path) for source in locked.sources if source.path}
     loose = tuple(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from envboot.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from envboot.session import Session
 
 GROUP = "envboot.provisioners"
 
@@ -164,55 +162,14 @@ def provisioner_names() -> list[str]:
     return sorted(point.name for point in entry_points(group=GROUP))
 
 
-def load_provisioner(name: str) -> Provisioner:
-    """Return a provisioner by its name.
+def load_provisioner(name: str, session: Session) -> Provisioner:
+    """Return a provisioner by its name, for one session.
 
     Raises:
         UsageError: none of that name is installed.
     """
     for point in entry_points(group=GROUP, name=name):
-        made: Provisioner = point.load()()
+        made: Provisioner = point.load()(session)
         return made
     names = ", ".join(f"`{known}`" for known in provisioner_names())
     raise UsageError(f"Unknown provisioner `{name}`", hint=f"Installed are {names}")
-
-
-def state_folder() -> Path:
-    """Return where instances on this machine live: `ENVBOOT_STATE_DIR`, else the user's own."""
-    chosen = os.environ.get("ENVBOOT_STATE_DIR")
-    if chosen:
-        return Path(chosen).absolute()
-    import platformdirs
-
-    return Path(platformdirs.user_state_dir("envboot"))
-
-
-def own_store() -> str:
-    """Return the URL of this user's own bucket, a folder beside the instances of this machine."""
-    # The one character of a path that means something else in such a URL.
-    return f"file://{state_folder() / 'store'}".replace("%", "%25")
-
-
-@contextmanager
-def defer_interrupts() -> Iterator[None]:
-    """Hold Ctrl-C and its relatives back until the block has ended.
-
-    What a block starts is known only once it is written down: an interrupt between the two would
-    leave a process that nobody ends. Signals that are ignored stay so. Only the main thread is
-    ever interrupted, so elsewhere there is nothing to hold back.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    waiting: list[int] = []
-    before = {}
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if callable(signal.getsignal(number)):
-                before[number] = signal.signal(number, lambda number, _: waiting.append(number))
-        yield
-    finally:
-        for number, action in before.items():
-            signal.signal(number, action)
-        if waiting:
-            signal.raise_signal(waiting[0])

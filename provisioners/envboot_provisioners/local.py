@@ -15,13 +15,15 @@ from pathlib import Path
 from platform import machine
 from typing import TYPE_CHECKING
 
-from envboot.config import cache_folder
 from envboot.errors import ProvisionError
-from envboot_provisioners import Instance, Option, State, defer_interrupts, state_folder
+from envboot.platforms import find_target
+from envboot_provisioners import Instance, Option, State
+from envboot_provisioners.interrupts import defer_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from envboot.session import Session
     from envboot_provisioners import Options, Request
 
 # A conda environment works at its prefix only. In a mount name space of its own each instance
@@ -48,7 +50,7 @@ mkdir -p "$mine/opt/envboot"
 mount --bind "$mine/opt/envboot" /opt/envboot
 exec "$@"
 """
-PLATFORM = "linux-aarch64" if machine() in ("aarch64", "arm64") else "linux-64"
+PLATFORM = find_target(machine())
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 GRACE = 10
 """Seconds between SIGTERM and SIGKILL."""
@@ -67,7 +69,8 @@ class LocalProvisioner:
     role: str | None = None
     options: tuple[Option, ...] = ()
 
-    def __init__(self) -> None:
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._children: dict[int | None, subprocess.Popen[bytes]] = {}
 
     def check(self, options: Options, *, by_role: bool = False) -> str:
@@ -102,17 +105,19 @@ class LocalProvisioner:
             if not isinstance(error, OSError):
                 raise
             raise ProvisionError(
-                f"Failed to start `{instances[-1].name}` below `{state_folder()}`",
+                f"Failed to start `{instances[-1].name}` below `{self._session.state}`",
                 causes=(error.strerror or str(error),),
                 hint="Choose another folder with `ENVBOOT_STATE_DIR`",
             ) from error
         return instances
 
     def _start_all(self, request: Request, wrapper: list[str], instances: list[Instance]) -> None:
-        shared = {"ENVBOOT_SHARED": str(_tidy_copies())} if request.shared else {}
+        shared = (
+            {"ENVBOOT_SHARED": str(_tidy_copies(self._session.state))} if request.shared else {}
+        )
         for number in range(request.first, request.first + request.count):
             name = f"{request.launch}-{number}"
-            folder = state_folder() / self.name / request.launch / name
+            folder = self._session.state / self.name / request.launch / name
             root = folder / "root"
             instances.append(
                 Instance(
@@ -132,7 +137,7 @@ class LocalProvisioner:
             with (folder / "output").open("wb") as output, (folder / "console").open("wb") as log:
                 process = subprocess.Popen(
                     [*inside, "sh", str(script)],
-                    env=_environment(name, root) | shared,
+                    env=_environment(name, root, self._session) | shared,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=log,
@@ -146,7 +151,7 @@ class LocalProvisioner:
     def instances(self, launch: str | None = None) -> list[Instance]:
         """Return the instances whose folders are still there, running or not."""
         found = []
-        for file in sorted((state_folder() / self.name).glob(f"{launch or '*'}/*/pid")):
+        for file in sorted((self._session.state / self.name).glob(f"{launch or '*'}/*/pid")):
             # Another process may be removing it just now.
             with contextlib.suppress(OSError):
                 folder, text = file.parent, file.read_text()
@@ -238,9 +243,9 @@ def find_address(launch: str, number: int, system: str = sys.platform) -> str:
     return f"127.{1 + seed[0] % 254}.{(seed[1] + block) % 256}.{1 + place}"
 
 
-def _tidy_copies() -> Path:
+def _tidy_copies(state: Path) -> Path:
     """Return where the copies are that machines share, rid of those that nobody took for a week."""
-    folder = state_folder() / "environments"
+    folder = state / "environments"
     for mark in folder.glob("*.boot"):
         with contextlib.suppress(OSError):
             if time.time() - mark.stat().st_mtime > UNUSED:
@@ -306,7 +311,7 @@ def _find_session(pid: int) -> int | None:
     return None if fields[0] in (b"Z", b"X") else int(fields[3])
 
 
-def _environment(name: str, root: Path) -> dict[str, str]:
+def _environment(name: str, root: Path, session: Session) -> dict[str, str]:
     """Return the launching environment, without what would lead into another Python one."""
     hidden = (
         "ENVBOOT_SHARED",
@@ -316,14 +321,14 @@ def _environment(name: str, root: Path) -> dict[str, str]:
         "PYTHONPATH",
         "NOTIFY_SOCKET",
     )
-    kept = {key: value for key, value in os.environ.items() if key not in hidden}
+    kept = {key: value for key, value in session.environment.items() if key not in hidden}
     own = {"ENVBOOT_ROOT": str(root), "ENVBOOT_INSTANCE": name, "PYTHONUNBUFFERED": "1"}
     # What is on PATH here must not stand in for what a machine would lack: it is as systemd's,
     # but for the interpreter that runs the agent.
     programs = root.parent / "bin"
     programs.mkdir()
     (programs / "python3").symlink_to(getattr(sys, "_base_executable", sys.executable))
-    cache = {"UV_CACHE_DIR": str(cache_folder() / "uv")}
+    cache = {"UV_CACHE_DIR": str(session.cache / "uv")}
     return cache | kept | own | {"PATH": f"{programs}:{PATH}"}
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from envboot.agent import pack, wire
-from envboot.manifest import PLATFORMS, Python
+from envboot.manifest import Python
+from envboot.platforms import TARGETS
 from envboot.publish import read_reports
 from tests.agent.guests import (
     HOST_PYTHON,
@@ -317,7 +318,7 @@ def test_a_manifest_of_a_later_version_fails(launch: Launch, new_guest: NewGuest
 def test_another_platform_fails(
     parts: Parts, store: LocalStore, tmp_path: Path, new_guest: NewGuest
 ) -> None:
-    (platform,) = set(PLATFORMS) - {PLATFORM}
+    (platform,) = set(TARGETS) - {PLATFORM}
     manifest = make_manifest(parts, platform=platform)
     launch = make_launch(parts, store, tmp_path / "cache", manifest=manifest)
     assert_failed(new_guest("guest", launch), "probe", f"the environment is for {platform}")

@@ -15,6 +15,7 @@ from envboot.publish import read_reports
 from envboot_provisioners import Instance
 from envboot_provisioners.local import LocalProvisioner
 from tests.launch.workspace import wait_for
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     import subprocess
@@ -134,4 +135,4 @@ def test_a_command_that_ends_by_itself_is_not_started_again(
 def stop(guest: Guest) -> None:
     """Kill what a test leaves: by its mark, as `local` does."""
     instance = Instance(name="guest", launch="launch", root=guest.root)
-    LocalProvisioner().terminate([instance], keep=True)
+    LocalProvisioner(make_session()).terminate([instance], keep=True)

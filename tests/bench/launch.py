@@ -24,6 +24,7 @@ from envboot.selection import Selection
 from envboot.store import open_store
 from tests.bench.disk import fresh_disk
 from tests.bench.figures import judge, print_table, timed
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     import argparse
@@ -67,10 +68,8 @@ class Bench:
         self.pins = self._run([*self.uv, "pip", "freeze", "-q", "--python", python])
         self.manifest: Manifest = prepare(
             Selection(python=python, loose=False),
+            make_session(cache=scratch / "cache", settings=read_settings(scratch)),
             host_python=True,
-            settings=read_settings(scratch),
-            cache=scratch / "cache",
-            environment=os.environ,
         ).manifest
 
     def _run(self, command: list[str]) -> str:
@@ -83,7 +82,7 @@ class Bench:
         """Return seconds by way, and what the environment is."""
         figures: dict[str, Any] = {name: [] for name in ("hit", "boot", "agent", "cp -a")}
         figures |= {"uv": [], "uv, byte code": [], "tar --zstd": []}
-        with open_store(f"file://{self.scratch}/store") as store:
+        with open_store(f"file://{self.scratch}/store", make_session()) as store:
             with fresh_disk() as disk:
                 cold = self.agent(disk, store)
                 figures["cold"] = [cold["ready"]]

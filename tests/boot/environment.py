@@ -14,6 +14,7 @@ from envboot.publish import publish
 from envboot.store import open_store
 from tests.channel import Channel, ensure_channel, explicit_list
 from tests.index import WheelFile, make_wheel, serve_folder, write_simple
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -121,7 +122,7 @@ def open_bench(folder: Path, *, tiny: int = 1, loopback: str = "127.0.0.1") -> I
     with (
         serve_folder(channel.folder) as channel_url,
         serve_folder(wheels) as index_url,
-        open_store(f"file://{folder}/bucket", guest_loopback=loopback) as store,
+        open_store(f"file://{folder}/bucket", make_session(), guest_loopback=loopback) as store,
     ):
         yield Bench(
             channel=channel,

@@ -14,7 +14,6 @@ import pytest
 
 from envboot.fleet.peers import Seat, write_seats
 from envboot.indexes.program import find_uv
-from envboot.prepare import Prepared
 from envboot.publish import Auth, publish
 from envboot.publish.environments import publish_environment
 from envboot.store.local.store import LocalStore
@@ -34,6 +33,7 @@ from tests.boot.metadata import serve_metadata
 from tests.index import serve_folder
 from tests.layer.projects import write_project
 from tests.servers import gcs_bucket, gcs_server, gcs_session, s3_bucket, s3_server
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -200,13 +200,9 @@ def machines(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Machines
         archive = next(seen.bucket.glob("base/*/env.tar.zst"))
         archive.write_bytes(archive.read_bytes()[::-1])
         boot("second", manifest, layer, unit="envboot-dask-worker")
-        prepared = Prepared(scan=None, manifest=manifest, layer=None, notes=(), kept=layer)
-        publish_environment(
-            *("team", prepared, store),
-            cache=folder / "cache",
-            environment={},
-            now=datetime.now(timezone.utc),
-        )
+        session = make_session(cache=folder / "cache", environment={})
+        now = datetime.now(timezone.utc)
+        publish_environment("team", manifest, layer, store, session, now=now)
         give_notice(folder / "second")
         want(store, folder / "cache", 1, edited, other)
         follow(folder / "second")

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envboot.errors import ProvisionError, UsageError
+from envboot.folders import state_folder
 from envboot_provisioners import (
     Instance,
     Request,
     load_provisioner,
     provisioner_names,
-    state_folder,
 )
 from envboot_provisioners import local as local_module
 from envboot_provisioners.local import LocalProvisioner
 from tests.launch.workspace import wait_for
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,12 +33,12 @@ pytestmark = pytest.mark.subprocess
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ENVBOOT_STATE_DIR", str(tmp_path / "state"))
-    return state_folder()
+    return state_folder(os.environ)
 
 
 @pytest.fixture
 def local() -> Iterator[LocalProvisioner]:
-    made = LocalProvisioner()
+    made = LocalProvisioner(make_session())
     yield made
     made.terminate(made.instances())
 
@@ -64,12 +65,12 @@ def is_alive(pid: int) -> bool:
 
 def test_the_entry_points_name_local_and_qemu() -> None:
     assert {"local", "qemu"} <= set(provisioner_names())
-    assert load_provisioner("local").name == "local"
+    assert load_provisioner("local", make_session()).name == "local"
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match="Unknown provisioner `nowhere`") as caught:
-        load_provisioner("nowhere")
+        load_provisioner("nowhere", make_session())
     assert "`local`, `qemu`" in (caught.value.hint or "")
 
 
@@ -89,13 +90,13 @@ def test_an_instance_is_started_shown_listed_and_ended(local: LocalProvisioner) 
     assert [is_alive(pid) for pid in pids] == [False, True]
     local.terminate(started)
     assert local.instances() == []
-    assert not any(state_folder().joinpath("local").iterdir())
+    assert not any(state_folder(os.environ).joinpath("local").iterdir())
 
 
 def test_another_process_lists_and_ends_what_this_one_started(local: LocalProvisioner) -> None:
     started = local.start(request("echo $$ >pid; exec sleep 600"))
     [pid] = read_pids(started[0], "pid")
-    other = LocalProvisioner()
+    other = LocalProvisioner(make_session())
     assert other.instances() == started
     assert other.is_running(started[0])
     other.terminate(other.instances())
@@ -113,7 +114,7 @@ def test_an_instance_that_ended_is_listed_and_does_not_run(local: LocalProvision
     [instance] = local.start(request("exit 3"))
     wait_for(lambda: not local.is_running(instance))
     assert local.instances() == [instance]
-    assert not LocalProvisioner().is_running(instance)
+    assert not LocalProvisioner(make_session()).is_running(instance)
 
 
 def test_keep_ends_the_processes_and_leaves_the_folder(local: LocalProvisioner) -> None:
@@ -183,7 +184,7 @@ def test_a_daemon_that_outlives_its_instance_ends_with_it(local: LocalProvisione
     [instance] = local.start(request("(sleep 600 & echo $! >child)"))
     [pid] = read_pids(instance, "child")
     wait_for(lambda: not local.is_running(instance))
-    LocalProvisioner().terminate([instance])
+    LocalProvisioner(make_session()).terminate([instance])
     assert not is_alive(pid)
 
 
@@ -231,7 +232,7 @@ def test_a_pid_file_without_a_pid_disturbs_nobody(
 
 def test_a_folder_that_was_removed_is_said_to_be(local: LocalProvisioner) -> None:
     [instance] = local.start(request("exit"))
-    LocalProvisioner().terminate([instance])
+    LocalProvisioner(make_session()).terminate([instance])
     assert "has been removed" in local.console(instance)
     local.terminate([instance])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,13 +10,13 @@ import pytest
 from envboot.config import (
     S3Settings,
     Settings,
-    cache_folder,
     find_tool,
     parse_settings,
     read_settings,
 )
 from envboot.errors import UsageError
-from envboot.manifest import PLATFORMS
+from envboot.folders import cache_folder
+from envboot.platforms import TARGETS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,19 +109,19 @@ def test_an_error_names_the_file(tmp_path: Path) -> None:
     assert str(tmp_path / "pyproject.toml") in caught.value.causes[-1]
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("platform", TARGETS)
 @pytest.mark.parametrize("name", ["micromamba", "uv"])
 def test_every_platform_has_its_own_pins(name: str, platform: str) -> None:
     tool = find_tool(name, platform, Settings())
     assert tool.version in tool.url
     assert len(tool.sha256) == 64
-    other = next(each for each in PLATFORMS if each != platform)
+    other = next(each for each in TARGETS if each != platform)
     assert tool.sha256 != find_tool(name, other, Settings()).sha256
 
 
 def test_the_cache_folder_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENVBOOT_CACHE_DIR", str(tmp_path))
-    assert cache_folder() == tmp_path
+    assert cache_folder(os.environ) == tmp_path
     monkeypatch.setenv("ENVBOOT_CACHE_DIR", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_folder() == tmp_path / "xdg" / "envboot"
+    assert cache_folder(os.environ) == tmp_path / "xdg" / "envboot"

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envboot.config import Settings, cache_folder
+from envboot.config import Settings
 from envboot.errors import LockError
+from envboot.folders import cache_folder
 from envboot.lock import Request, Target
 from envboot.lock.lookup import open_lookup
 from envboot.lock.wheels import Wheels, lock_wheels
@@ -50,12 +51,14 @@ def find(*distributions: Distribution, settings: Settings | None = None) -> Whee
         sources=(),
         target=Target(platform="linux-64", glibc="2.28", host_python=True),
         settings=settings or Settings(),
-        cache=cache_folder(),
+        cache=cache_folder(os.environ),
         fresh=False,
         add=(),
         exact=frozenset(),
     )
-    return lock_wheels(distributions, lookup=open_lookup(request, VERSION), cache=cache_folder())
+    return lock_wheels(
+        distributions, lookup=open_lookup(request, VERSION), cache=cache_folder(os.environ)
+    )
 
 
 def test_a_wheel_of_another_index_is_written_with_its_url(index: Path) -> None:

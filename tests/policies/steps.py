@@ -23,6 +23,7 @@ from envboot_provisioners.aws.request import compose_template
 from envboot_provisioners.aws.templates import put_template
 from tests.agent.guests import SITE, make_launch, make_layer, make_manifest
 from tests.policies.documents import VALUES
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from tests.agent.guests import Launch
@@ -186,7 +187,10 @@ def ask_doctor(world: World, who: Identity) -> dict[str, Check]:
     """Run `envboot doctor`; returns the checks by name."""
     world.sign_in(who)
     now = datetime.now(timezone.utc)
-    return {check.name: check for check in check_store(world.url, Settings(), lambda: now)}
+    return {
+        check.name: check
+        for check in check_store(world.url, make_session(settings=Settings()), lambda: now)
+    }
 
 
 def ask_doctor_aws(world: World, who: Identity) -> dict[str, Check]:

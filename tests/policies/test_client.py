@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,14 @@ import pytest
 from envboot.cli import cli, run
 from envboot.errors import EnvbootError
 from envboot.fleet.history import Record, write_record
+from envboot.folders import state_folder
 from envboot.publish import Auth, read_reports
-from envboot_provisioners import state_folder
 from envboot_provisioners.aws import AwsProvisioner
 from tests.agent.guests import Guest
 from tests.policies import steps
 from tests.policies.documents import find_actions, list_grants, merge, read_policy, without
 from tests.policies.world import list_unused
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,9 +106,9 @@ def test_the_whole_scenario_needs_every_action_and_every_resource(
 
     steps.start(world, who)
     request = world.request()
-    (instance,) = AwsProvisioner().start(request)
+    (instance,) = AwsProvisioner(make_session()).start(request)
     record = Record(launch=request.launch, provisioner="aws", store=world.url)
-    write_record(state_folder(), record)
+    write_record(state_folder(os.environ), record)
     for words in (["ls"], ["status", request.launch], ["terminate", request.launch]):
         assert run(cli, words, "envboot") == 0
         shown = capsys.readouterr()

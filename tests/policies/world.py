@@ -23,6 +23,7 @@ from tests.policies.documents import (
     read_policy,
     read_text,
 )
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,7 +115,7 @@ class World:
 
     def make_aws(self) -> AwsProvisioner:
         """Return a provisioner of whoever is signed in, who has launched nothing yet."""
-        return AwsProvisioner(self.folder / f"state-{next(_numbers)}")
+        return AwsProvisioner(make_session(state=self.folder / f"state-{next(_numbers)}"))
 
     def request(self, **options: Any) -> Request:
         """Return what a launch asks for: one machine with the role."""

@@ -17,6 +17,7 @@ from envboot_provisioners import Instance, Option, Request, load_provisioner, pr
 from tests.ec2 import ec2 as ec2
 from tests.ec2 import ec2_server as ec2_server
 from tests.gce import gce as gce
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from envboot_provisioners import Options, Provisioner
@@ -49,7 +50,7 @@ class Case:
 
     def again(self) -> Provisioner:
         """Return the same one as another process sees it."""
-        return load_provisioner(self.provisioner.name)
+        return load_provisioner(self.provisioner.name, make_session())
 
 
 @pytest.fixture(params=["local", "qemu", "aws", "gcp"])
@@ -73,7 +74,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         wrong = {**options, "memory": "much"}
     else:
         wrong = None
-    made = Case(provisioner=load_provisioner(name), options=options, wrong=wrong)
+    made = Case(provisioner=load_provisioner(name, make_session()), options=options, wrong=wrong)
     yield made
     made.provisioner.terminate(made.provisioner.instances())
 

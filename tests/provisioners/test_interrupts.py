@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from envboot_provisioners import Request, defer_interrupts
+from envboot_provisioners import Request
+from envboot_provisioners.interrupts import defer_interrupts
 from envboot_provisioners.local import LocalProvisioner
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,6 +86,6 @@ def test_an_interrupt_between_two_starts_leaves_neither_process_nor_folder(
         launch="20260101-000000-abcd", count=3, user_data=b"sleep 600\n", fixed_prefix=False
     )
     with pytest.raises(KeyboardInterrupt):
-        LocalProvisioner().start(request)
+        LocalProvisioner(make_session()).start(request)
     assert [process.wait(0) for process in started] == [-signal.SIGTERM] * 3
     assert not list(tmp_path.glob("local/*"))

@@ -18,6 +18,7 @@ from envboot.errors import ProvisionError
 from envboot_provisioners import Instance, Request, qemu
 from envboot_provisioners.qemu import QemuProvisioner, compose_command, find_format, make_overlay
 from envboot_provisioners.qemu.seed import SeedServer
+from tests.sessions import make_session
 
 FOLDER = Path("/state/qemu/a1/a1-0")
 SEED = "http://10.0.2.2:4000/secret/a1-0/"
@@ -114,7 +115,7 @@ def test_qcow2_and_bootable_raw_images_are_known_and_others_are_refused(
 def test_a_missing_image_and_a_wrong_option_are_refused_before_anything_starts(
     image: Path, tmp_path: Path
 ) -> None:
-    provisioner = QemuProvisioner(tmp_path / "state")
+    provisioner = QemuProvisioner(make_session(state=tmp_path / "state"))
     for options, message in (
         ({}, "Expected a disk image for QEMU, found none"),
         ({"image": str(tmp_path / "none")}, "was not found"),
@@ -131,19 +132,19 @@ def test_a_machine_without_qemu_is_told_what_to_install(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ProvisionError) as caught:
-        QemuProvisioner(tmp_path).start(request(image="/x"))
+        QemuProvisioner(make_session(state=tmp_path)).start(request(image="/x"))
     assert caught.value.hint == "Install it with `apt install qemu-system-x86 qemu-utils`"
 
 
 @pytest.mark.subprocess
 @pytest.mark.sockets
 def test_instances_start_and_end_and_leave_nothing(image: Path, tmp_path: Path) -> None:
-    provisioner = QemuProvisioner(tmp_path / "state")
+    provisioner = QemuProvisioner(make_session(state=tmp_path / "state"))
     instances = provisioner.start(request(image=str(image), memory="64", cpus="1"))
     assert [instance.name for instance in instances] == ["a1-0", "a1-1"]
     assert all(map(provisioner.is_running, instances))
     # Another process, a later command, sees the same.
-    assert all(map(QemuProvisioner(tmp_path / "state").is_running, instances))
+    assert all(map(QemuProvisioner(make_session(state=tmp_path / "state")).is_running, instances))
     first = instances[0]
     assert first.folder is not None
     assert (first.folder / "qemu.pid").read_text().strip() == str(first.pid)
@@ -161,7 +162,7 @@ def test_instances_start_and_end_and_leave_nothing(image: Path, tmp_path: Path) 
 def test_when_one_instance_cannot_start_the_others_are_ended(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    provisioner = QemuProvisioner(tmp_path / "state")
+    provisioner = QemuProvisioner(make_session(state=tmp_path / "state"))
     real, started = compose_command, []
 
     def second_is_wrong(folder: Path, **options: object) -> list[str]:
@@ -195,7 +196,7 @@ def test_a_process_that_was_given_the_number_since_is_never_ended(tmp_path: Path
     other = subprocess.Popen(["sleep", "30"])
     try:
         instance = Instance(name="a1-0", launch="a1", folder=tmp_path / "a1-0", pid=other.pid)
-        provisioner = QemuProvisioner(tmp_path)
+        provisioner = QemuProvisioner(make_session(state=tmp_path))
         assert not provisioner.is_running(instance)
         provisioner.terminate([instance])
         time.sleep(0.1)

@@ -21,10 +21,11 @@ from envboot.publish.environments import (
     check_name,
     parse_reference,
     publish_environment,
-    resolve_source,
 )
 from envboot.selection import Selection
+from envboot.source import resolve_source
 from envboot.store.local.store import LocalStore
+from tests.sessions import make_session
 
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 CONDA = Manifest(
@@ -45,14 +46,16 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     made = LocalStore(f"file://{tmp_path}/bucket")
-    prepared = Prepared(scan=None, manifest=CONDA, layer=None, notes=())
-    publish_environment("demo", prepared, made, cache=tmp_path, environment={}, now=NOW)
+    session = make_session(cache=tmp_path, environment={})
+    publish_environment("demo", CONDA, None, made, session, now=NOW)
     return made
 
 
 def prepare(manifest: Manifest, tmp_path: Path, **given: Any) -> Prepared:
-    wanted: dict[str, Any] = {"host_python": False, "platform": None, "settings": Settings()}
-    return prepare_manifest(manifest, cache=tmp_path, environment={}, **wanted | given)
+    settings = given.pop("settings", None)
+    session = make_session(cache=tmp_path, environment={}, settings=settings)
+    wanted: dict[str, Any] = {"host_python": False, "platform": None}
+    return prepare_manifest(manifest, session, **wanted | given)
 
 
 @pytest.mark.parametrize("name", ["a", "0", "team-gpu", "a.b_c-d", "latest", "a" * 100])
@@ -78,34 +81,34 @@ class TestResolving:
     def test_a_manifest_is_itself_and_its_file_is_read(
         self, store: LocalStore, tmp_path: Path
     ) -> None:
-        assert resolve_source(CONDA, store) is CONDA
+        assert resolve_source(CONDA, make_session(), store) is CONDA
         file = tmp_path / "env.json"
         file.write_text(json.dumps(CONDA.to_dict(), indent=2))
-        assert resolve_source(file, None) == CONDA
-        assert resolve_source(str(file), None) == CONDA
+        assert resolve_source(file, make_session(), None) == CONDA
+        assert resolve_source(str(file), make_session(), None) == CONDA
         file.write_text('{"manifest_version": 1}')
         with pytest.raises(DocumentError, match=r"Cannot read manifest `.*env\.json`"):
-            resolve_source(file, None)
+            resolve_source(file, make_session(), None)
 
     def test_any_other_file_is_a_lock_file(self, store: LocalStore) -> None:
         for name in ("requirements.txt", "pylock.toml", "conda-lock.yml#main", "work@home/uv.lock"):
-            assert resolve_source(name, store) == Selection(lock_file=Path(name))
+            assert resolve_source(name, make_session(), store) == Selection(lock_file=Path(name))
 
     def test_names_are_looked_for_in_the_bucket(self, store: LocalStore) -> None:
         for name in ("demo", "demo@latest", "demo@1", Path("demo@1")):
-            assert resolve_source(name, store) == CONDA
+            assert resolve_source(name, make_session(), store) == CONDA
         with pytest.raises(StoreError, match="Environment `demo@2` was not found"):
-            resolve_source("demo@2", store)
+            resolve_source("demo@2", make_session(), store)
         with pytest.raises(UsageError, match="Expected a name of lower-case letters"):
-            resolve_source("Demo@1", store)
+            resolve_source("Demo@1", make_session(), store)
         with pytest.raises(UsageError, match="Cannot look for the environment `demo@latest` with"):
-            resolve_source("demo", None)
+            resolve_source("demo", make_session(), None)
 
     def test_a_file_comes_before_a_bare_name_only(self, store: LocalStore) -> None:
         for name in ("demo", "demo@1"):
             Path(name).write_text("a==1 --hash=sha256:00")
-        assert resolve_source("demo", store) == Selection(lock_file=Path("demo"))
-        assert resolve_source("demo@1", store) == CONDA
+        assert resolve_source("demo", make_session(), store) == Selection(lock_file=Path("demo"))
+        assert resolve_source("demo@1", make_session(), store) == CONDA
 
 
 class TestManifests:
@@ -173,10 +176,8 @@ class TestManifests:
         with pytest.raises(UsageError) as caught:
             prepare_source(
                 Selection(lock_file=Path("demo@1"), **choice),
+                make_session(cache=tmp_path, environment={}),
                 store,
                 host_python=False,
-                settings=Settings(),
-                cache=tmp_path,
-                environment={},
             )
         assert caught.value.message == f"Cannot take the manifest `demo@1` together with {named}"

@@ -13,6 +13,7 @@ import pytest
 from envboot.store import Store, open_store
 from tests.agent.proxy import Proxy, run_proxy
 from tests.servers import gcs_bucket, gcs_server, gcs_session, s3_bucket, s3_server
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,13 +42,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def store(url: str) -> Iterator[Store]:
-    with open_store(url) as opened:
+    with open_store(url, make_session()) as opened:
         yield opened
 
 
 @pytest.fixture
 def s3(s3_bucket: str) -> Iterator[Store]:
-    with open_store(f"s3://{s3_bucket}/team/one") as opened:
+    with open_store(f"s3://{s3_bucket}/team/one", make_session()) as opened:
         yield opened
 
 

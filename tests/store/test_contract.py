@@ -11,6 +11,7 @@ import pytest
 
 from envboot.errors import StoreError
 from envboot.store import Store, open_store
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,7 +122,7 @@ def test_progress_of_bytes_is_told_too(store: Store) -> None:
 
 
 def test_two_roots_do_not_see_each_other(url: str) -> None:
-    with open_store(url) as one, open_store(url + "-two") as two:
+    with open_store(url, make_session()) as one, open_store(url + "-two", make_session()) as two:
         one.create("key", b"one")
         assert two.find("key") is None
         assert list(two.list("")) == []
@@ -201,7 +202,7 @@ def test_a_bucket_that_is_not_there_is_refused_by_its_name(url: str, store: Stor
     if url.startswith("file:"):
         return
     scheme, _, bucket = url.removesuffix("/team/one").partition("://")
-    opened = open_store(f"{scheme}://{bucket}-none/team")
+    opened = open_store(f"{scheme}://{bucket}-none/team", make_session())
     with opened as none, pytest.raises(StoreError, match="Failed to find") as caught:
         none.check(signs=True)
     assert caught.value.causes == (f"Bucket `{bucket}-none` was not found",)

@@ -21,6 +21,7 @@ from envboot.store import SignedPut
 from envboot.store.s3.connection import Connection
 from envboot.store.s3.store import S3Store
 from envboot_provisioners import Option
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +49,10 @@ def now() -> datetime:
 
 def examine(url: str, clock: Callable[[], datetime] = now, **settings: str) -> dict[str, Check]:
     return {
-        check.name: check for check in check_store(url, Settings(s3=S3Settings(**settings)), clock)
+        check.name: check
+        for check in check_store(
+            url, make_session(settings=Settings(s3=S3Settings(**settings))), clock
+        )
     }
 
 
@@ -320,7 +324,7 @@ def test_what_cannot_be_removed_is_named(
 
 
 def test_an_interrupt_leaves_nothing(url: str, s3_bucket: str, s3_server: S3Server) -> None:
-    checks: Iterator[Check] = check_store(url, Settings(), now)
+    checks: Iterator[Check] = check_store(url, make_session(settings=Settings()), now)
     for check in checks:
         if check.name == "signed PUT":
             assert len(keys(s3_server, s3_bucket)) == 2

@@ -10,6 +10,7 @@ import pytest
 from envboot.config import S3Settings
 from envboot.store import open_store
 from envboot.store.s3.store import S3Store
+from tests.sessions import make_session
 from tests.store.guest import ask, post
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class TestRenew:
         proxy: Proxy,
     ) -> None:
         proxy.strike(r"GET /[\w-]+$", 1, "403 AccessDenied")
-        with open_store(store.url) as blind:
+        with open_store(store.url, make_session()) as blind:
             blind.renew("tools/one", older=-1)
         assert proxy.faults[0][1] == 0
         assert copies == ["tools/one"]

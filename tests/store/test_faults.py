@@ -16,6 +16,7 @@ from botocore.compat import get_current_datetime
 from envboot.errors import StoreError
 from envboot.store import Store, open_store
 from tests.servers import ROLE
+from tests.sessions import make_session
 from tests.store.guest import ask
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def test_a_session_whose_end_is_told_limits_what_it_signs(
     session = s3_server.open_session(900)
     use(session, s3_server, monkeypatch, told=True)
     s3.create("key", b"x")
-    with open_store(s3.url) as store:
+    with open_store(s3.url, make_session()) as store:
         limit = store.limits(WEEK)
         assert (limit.limited_by, limit.known) == ("credentials", True)
         assert limit.end == session.end == store.expiry(WEEK)
@@ -68,7 +69,7 @@ def test_a_session_whose_end_nobody_tells_is_said_to_be_one(
     s3: Store, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(s3_server.open_session(900), s3_server, monkeypatch, told=False)
-    with open_store(s3.url) as store:
+    with open_store(s3.url, make_session()) as store:
         limits = [store.limits(seconds) for seconds in (60, WEEK, WEEK + 1)]
     assert [limit.known for limit in limits] == [False] * 3
     assert [limit.limited_by for limit in limits] == ["request", "request", "seven days"]
@@ -87,7 +88,7 @@ def test_an_assumed_role_limits_what_it_signs(
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", s3_server.endpoint)
-    with open_store(s3.url) as store:
+    with open_store(s3.url, make_session()) as store:
         left = store.limits(WEEK).end - datetime.now(timezone.utc)
         assert store.limits(WEEK).limited_by == "credentials"
         assert timedelta(minutes=14) < left <= timedelta(minutes=15)
@@ -100,7 +101,7 @@ def test_a_url_ends_with_the_session_that_signed_it(
     s3.create("key", b"x")
     session = s3_server.open_session()
     use(session, s3_server, monkeypatch, told=False)
-    with open_store(s3.url) as store:
+    with open_store(s3.url, make_session()) as store:
         url = store.sign_get("key", 3600)
         assert ask("GET", url).status == 200
         time.sleep(max(0, (session.end - datetime.now(timezone.utc)).total_seconds()) + 1)
@@ -117,7 +118,7 @@ def test_a_session_that_is_known_to_have_ended_is_not_even_tried(
     session = s3_server.open_session(900)
     use(session, s3_server, monkeypatch, told=False)
     monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", "2026-01-01T00:00:00Z")
-    with open_store(s3.url) as store:
+    with open_store(s3.url, make_session()) as store:
         attempts: list[Callable[[], object]] = [
             lambda: store.read("key"),
             lambda: store.sign_get("key", 60),
@@ -133,7 +134,7 @@ def test_a_session_that_is_known_to_have_ended_is_not_even_tried(
 
 def test_amazons_word_for_a_session_that_has_ended_is_explained(s3: Store, proxy: Proxy) -> None:
     proxy.strike("GET .*/key", 1, "400 ExpiredToken")
-    with open_store(s3.url) as store, pytest.raises(StoreError) as caught:
+    with open_store(s3.url, make_session()) as store, pytest.raises(StoreError) as caught:
         store.read("key")
     assert caught.value.causes == ("ExpiredToken: Bad day",)
     assert "session has ended" in str(caught.value.hint)
@@ -169,7 +170,7 @@ def test_a_missing_object_that_may_not_be_told_from_a_forbidden_one_is_explained
     for name, value in s3_server.environment(s3_server.blind).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{proxy.server_address[1]}")
-    with open_store(s3.url) as store:
+    with open_store(s3.url, make_session()) as store:
         assert store.create("other", b"x")
         with pytest.raises(StoreError, match="Failed to read") as caught:
             CALLS[method](store)
@@ -188,7 +189,7 @@ def test_a_burst_is_ridden_out(s3: Store, proxy: Proxy, tmp_path: Path, fault: s
     source.write_bytes(b"x" * 3_000_000)
     s3.create("there", b"y")
     told: list[int] = []
-    with open_store(s3.url) as store:
+    with open_store(s3.url, make_session()) as store:
         for method in ("PUT", "GET", "HEAD", "DELETE"):
             proxy.strike(f"{method} .*/(key|there|$)", 3, fault)
         assert store.create("key", source, told.append)
@@ -202,7 +203,7 @@ def test_a_burst_is_ridden_out(s3: Store, proxy: Proxy, tmp_path: Path, fault: s
 
 def test_a_service_that_only_stumbles_is_given_up_in_the_end(s3: Store, proxy: Proxy) -> None:
     proxy.strike("GET .*/key", 99, "503 SlowDown")
-    with open_store(s3.url) as store, pytest.raises(StoreError) as caught:
+    with open_store(s3.url, make_session()) as store, pytest.raises(StoreError) as caught:
         store.read("key")
     assert caught.value.causes == ("SlowDown: Bad day",)
     assert caught.value.hint == "Try again in a minute"
@@ -211,7 +212,7 @@ def test_a_service_that_only_stumbles_is_given_up_in_the_end(s3: Store, proxy: P
 
 def test_a_write_whose_answer_was_lost_is_there_once(s3: Store, proxy: Proxy) -> None:
     proxy.strike("PUT .*/key", 1, "lose the answer")
-    with open_store(s3.url) as store:
+    with open_store(s3.url, make_session()) as store:
         # The second try finds the first one's object: it is there, and that is what counts.
         assert store.create("key", b"x") is False
         assert store.read("key") == b"x"
@@ -219,16 +220,17 @@ def test_a_write_whose_answer_was_lost_is_there_once(s3: Store, proxy: Proxy) ->
 
 def test_a_conflict_with_another_upload_is_tried_again(s3: Store, proxy: Proxy) -> None:
     proxy.strike("PUT .*/key", 2, "409 ConditionalRequestConflict")
-    with open_store(s3.url) as store:
+    with open_store(s3.url, make_session()) as store:
         assert store.create("key", b"x") is True
     assert sum("PUT" in request for request in proxy.requests) == 3
 
 
 WRITER = """
 import json, sys, time
+from envboot.session import open_session
 from envboot.store import open_store
 url, name, start = sys.argv[1:]
-with open_store(url) as store:
+with open_store(url, open_session()) as store:
     store.find("warm")
     time.sleep(max(0, float(start) - time.time()))
     print(json.dumps([store.create(f"race/{n}", name.encode() * 100_000) for n in range(12)]))

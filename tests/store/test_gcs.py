@@ -20,6 +20,7 @@ from envboot.store import open_store
 from envboot.store.gcs.store import GcsStore
 from tests.boot.gce_metadata import serve_gce_metadata
 from tests.gcs import ADMIN, GUEST
+from tests.sessions import make_session
 from tests.store.guest import ask, post
 from tests.store.test_gcs_doctor import KEY, become_user, cut_off
 
@@ -297,7 +298,7 @@ def test_googles_own_endpoint_is_asked_where_no_other_is_named(
 
 @pytest.mark.parametrize("url", ["gs://", "gs:///x", "gs://bucket?x", "gs://bucket#x"])
 def test_a_url_without_a_bucket_is_refused(url: str) -> None:
-    with pytest.raises(UsageError, match="gs://bucket/prefix"), open_store(url):
+    with pytest.raises(UsageError, match="gs://bucket/prefix"), open_store(url, make_session()):
         pass
 
 

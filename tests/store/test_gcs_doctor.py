@@ -13,6 +13,7 @@ from envboot.config import GcsSettings, Settings
 from envboot.doctor import Check, check_store
 from envboot.errors import Exit
 from tests.gcs import ADMIN
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,9 @@ def now() -> datetime:
 
 def examine(url: str, hours: float = 0, **settings: str) -> dict[str, Check]:
     found = check_store(
-        url, Settings(gcs=GcsSettings(**settings)), lambda: now() + timedelta(hours=hours)
+        url,
+        make_session(settings=Settings(gcs=GcsSettings(**settings))),
+        lambda: now() + timedelta(hours=hours),
     )
     return {check.name: check for check in found}
 

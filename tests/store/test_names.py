@@ -12,7 +12,6 @@ import pytest
 
 from envboot.errors import StoreError
 from envboot.manifest import Base, CondaPackage, Layer, Manifest, Project, Python, Wheel
-from envboot.prepare import Prepared
 from envboot.publish import environments, grant, publish, upload
 from envboot.publish.environments import (
     ATTEMPTS,
@@ -27,6 +26,7 @@ from envboot.publish.environments import (
 )
 from envboot.publish.layout import Keys
 from envboot.store.local.store import LocalStore
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,8 +57,8 @@ def put(store: Store, cache: Path, manifest: Manifest, name: str = "demo") -> Pu
         cache.mkdir(exist_ok=True)
         kept = cache / "layer.tar.zst"
         kept.write_bytes(b"layer")
-    prepared = Prepared(scan=None, manifest=manifest, layer=None, notes=(), kept=kept)
-    return publish_environment(name, prepared, store, cache=cache, environment={}, now=NOW)
+    session = make_session(cache=cache, environment={})
+    return publish_environment(name, manifest, kept, store, session, now=NOW)
 
 
 def test_each_environment_gets_the_next_version_and_the_same_one_none(

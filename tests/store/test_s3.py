@@ -17,6 +17,7 @@ from envboot.config import S3Settings, Settings
 from envboot.errors import StoreError, UsageError
 from envboot.store import Store, open_store
 from envboot.store.s3.store import MAX_SINGLE_PUT
+from tests.sessions import make_session
 from tests.store.guest import ask
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ ALL = METHODS | SIGNATURES
 
 
 def failure(url: str, method: Method) -> StoreError:
-    with open_store(url) as store, pytest.raises(StoreError, match=r"`s3://[\w-]+") as caught:
+    with (
+        open_store(url, make_session()) as store,
+        pytest.raises(StoreError, match=r"`s3://[\w-]+") as caught,
+    ):
         method(store)
     text = " ".join((caught.value.message, *caught.value.causes, caught.value.hint or ""))
     assert "Signature=" not in text
@@ -57,12 +61,12 @@ def failure(url: str, method: Method) -> StoreError:
 @pytest.mark.parametrize("url", ["s3://", "s3:///prefix", "s3://bucket/a?b", "s3://bucket/a#b"])
 def test_a_url_without_a_bucket_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="Expected a bucket"):
-        open_store(url)
+        open_store(url, make_session())
 
 
 @pytest.mark.parametrize("suffix", ["", "/", "/prefix", "/prefix/"])
 def test_a_root_may_end_with_a_slash_or_be_the_bucket(s3_bucket: str, suffix: str) -> None:
-    with open_store(f"s3://{s3_bucket}{suffix}") as store:
+    with open_store(f"s3://{s3_bucket}{suffix}", make_session()) as store:
         store.create("a/b", b"x")
         assert [each.key for each in store.list("")] == ["a/b"]
         assert store.read("a/b") == b"x"
@@ -98,7 +102,7 @@ def test_a_reader_may_read(s3: Store, s3_server: S3Server, monkeypatch: pytest.M
     s3.create("key", b"x")
     for name, value in s3_server.environment(s3_server.reader).items():
         monkeypatch.setenv(name, value)
-    with open_store(s3.url) as store:
+    with open_store(s3.url, make_session()) as store:
         assert store.read("key") == b"x"
         assert store.find("other") is None
         assert store.sign_get("key", 60)
@@ -125,7 +129,7 @@ def test_missing_credentials_are_told(
 def test_an_unknown_profile_is_told(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(StoreError, match=f"Failed to open `s3://{s3_bucket}`") as caught:
-        open_store(f"s3://{s3_bucket}")
+        open_store(f"s3://{s3_bucket}", make_session())
     assert "nobody" in caught.value.causes[0]
 
 
@@ -145,7 +149,7 @@ def test_an_endpoint_that_is_no_url_is_told(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "localhost:1")
     with pytest.raises(StoreError, match="Failed to open") as caught:
-        open_store(f"s3://{s3_bucket}")
+        open_store(f"s3://{s3_bucket}", make_session())
     assert "localhost:1" in caught.value.causes[0]
     assert "AWS_ENDPOINT_URL" in str(caught.value.hint)
 
@@ -155,7 +159,7 @@ def test_the_region_is_named_as_every_sdk_but_boto3_names_it(
 ) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     monkeypatch.setenv("AWS_REGION", "eu-west-3")
-    with open_store(f"s3://{s3_bucket}") as store:
+    with open_store(f"s3://{s3_bucket}", make_session()) as store:
         assert "eu-west-3" in store.sign_get("key", 60)
 
 
@@ -167,7 +171,7 @@ def test_signatures_name_the_region_of_the_bucket(
     boto3.client("s3").create_bucket(
         Bucket=s3_bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
     )
-    with open_store(f"s3://{s3_bucket}") as store:
+    with open_store(f"s3://{s3_bucket}", make_session()) as store:
         assert "eu-west-1" in str(sign(store))
         assert "us-east-1" not in str(sign(store))
 
@@ -204,7 +208,7 @@ def test_a_url_dies_with_the_credentials(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    with open_store(f"s3://{s3_bucket}") as store:
+    with open_store(f"s3://{s3_bucket}", make_session()) as store:
         assert store.expiry(7200) == end
         assert store.expiry(60) < end - timedelta(minutes=50)
 
@@ -225,7 +229,7 @@ def test_the_projects_own_place_of_the_bucket_comes_before_the_environments(
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     settings = Settings(s3=S3Settings(endpoint_url=s3_server.endpoint, region="eu-west-3"))
-    with open_store(f"s3://{s3_bucket}", settings=settings) as store:
+    with open_store(f"s3://{s3_bucket}", make_session(settings=settings)) as store:
         store.create("key", b"x")
         url = store.sign_get("key", 60)
         assert ask("GET", url).body == b"x"
@@ -243,7 +247,7 @@ def test_commands_read_the_projects_place_of_the_bucket(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with open_store(f"s3://{s3_bucket}") as store:
+    with open_store(f"s3://{s3_bucket}", make_session()) as store:
         store.create("key", b"x")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     text = f'[tool.envboot.s3]\nendpoint-url = "{s3_server.endpoint}"\n'

@@ -41,8 +41,8 @@ def test_what_others_call_keeps_its_name_and_the_rest_does_not() -> None:
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
 def test_every_python_shrinks_to_the_same_bytes(version: str, tmp_path: Path) -> None:
     code = (
-        "import sys; sys.dont_write_bytecode = True; from envboot.userdata import agent_payload as payload\n"
-        "print(payload.agent_zip()[0])"
+        "import sys; sys.dont_write_bytecode = True\n"
+        "from envboot.userdata.agent_payload import agent_zip; print(agent_zip()[0])"
     )
     done = subprocess.run(
         [find_python(version), "-c", code],

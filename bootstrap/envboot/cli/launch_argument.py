@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,18 +11,20 @@ import click
 from envboot.cli import console
 from envboot.errors import ProvisionError, UsageError, name_some
 from envboot.fleet.history import read_records
-from envboot_provisioners import load_provisioner, provisioner_names, state_folder
+from envboot.folders import state_folder
+from envboot_provisioners import load_provisioner, provisioner_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from envboot.config import Settings
     from envboot.fleet.watch import Fleet
+    from envboot.session import Session
+    from envboot_provisioners import Instance, Provisioner
 
 
 def _complete_launch(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
     del ctx, parameter
-    names = [record.launch for record in read_records(state_folder())]
+    names = [record.launch for record in read_records(state_folder(os.environ))]
     return [name for name in reversed(names) if name.startswith(text)]
 
 
@@ -36,16 +38,31 @@ STORE = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document.")
 
 
-def find_only_running() -> str:
+def find_instances(session: Session) -> list[tuple[Provisioner, list[Instance]]]:
+    """Return every instance from here, by provisioner; one that cannot be asked is told about.
+
+    A provisioner without any is left out: the SDK of a cloud takes seconds to import.
+    """
+    found = []
+    for name in provisioner_names():
+        provisioner = load_provisioner(name, session)
+        try:
+            if instances := provisioner.instances():
+                found.append((provisioner, instances))
+        except ProvisionError as error:
+            way = f" ({error.hint})" if error.hint else ""
+            console.print_warning(f"`{name}` is left out: {error.message}{way}")
+    return found
+
+
+def find_only_running(session: Session) -> str:
     """Return the one launch from here that runs.
 
     Raises:
         UsageError: none runs, or more than one does.
     """
-    from envboot.cli.commands.ls import find_instances
-
     running = set()
-    for provisioner, instances in find_instances():
+    for provisioner, instances in find_instances(session):
         states = provisioner.states(instances)
         running |= {each.launch for each in instances if states[each.name].alive}
     if len(running) != 1:
@@ -62,25 +79,17 @@ def looks_at_launch(function: Callable[..., None]) -> Callable[..., None]:
     return LAUNCH(STORE(function))
 
 
-def choose_url(store: str | None, settings: Settings) -> str:
-    """Return the bucket that is asked: the one that is given, else the project's or the user's."""
-    from envboot.cli.commands.launch import default_store
-
-    return store or default_store(settings)
-
-
 @contextlib.contextmanager
-def open_fleet(launch: str | None, store: str | None) -> Iterator[Fleet]:
+def open_fleet(launch: str | None, store: str | None, session: Session) -> Iterator[Fleet]:
     """Find a launch by its name, the newest from here without one, and open its bucket.
 
     Raises:
         UsageError: neither this machine nor the bucket knows it.
     """
-    from envboot.config import read_settings
     from envboot.fleet.watch import Fleet, read_end, read_record
     from envboot.store import open_store
 
-    records = read_records(state_folder())
+    records = read_records(session.state)
     if launch is None and not records:
         raise UsageError(
             "Expected the name of a launch: none was made from here",
@@ -89,9 +98,8 @@ def open_fleet(launch: str | None, store: str | None) -> Iterator[Fleet]:
         )
     record = next((r for r in reversed(records) if launch in (None, r.launch)), None)
     name = launch or records[-1].launch
-    settings = read_settings(Path.cwd())
-    url = store or (record.store if record else choose_url(None, settings))
-    with open_store(url, settings=settings) as bucket:
+    url = store or (record.store if record else session.store)
+    with open_store(url, session) as bucket:
         known = read_record(bucket, name)
         if record is None and known is None:
             raise UsageError(
@@ -101,7 +109,7 @@ def open_fleet(launch: str | None, store: str | None) -> Iterator[Fleet]:
             )
         about: dict[str, Any] = known or {}
         maker = record.provisioner if record else about.get("provisioner")
-        provisioner = load_provisioner(maker) if maker in provisioner_names() else None
+        provisioner = load_provisioner(maker, session) if maker in provisioner_names() else None
         fleet = Fleet(
             launch=name,
             store=bucket,

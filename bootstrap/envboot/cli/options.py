@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envboot.errors import EnvbootError, UsageError, name_some
-from envboot.selection import PLATFORMS, Selection
+from envboot.platforms import TARGETS
+from envboot.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,15 +65,14 @@ def _read_cuda(ctx: click.Context, parameter: click.Parameter, value: str | None
 def complete_published(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
     """Complete names of published environments and, once a name is whole, their versions."""
     del parameter
-    from envboot.cli.commands.launch import default_store
-    from envboot.config import read_settings
     from envboot.publish.environments import LATEST, list_names
+    from envboot.session import open_session
     from envboot.store import open_store
 
     try:
-        settings = read_settings(Path.cwd())
-        url = ctx.params.get("store") or default_store(settings)
-        with open_store(url, settings=settings) as store:
+        session = open_session()
+        url = ctx.params.get("store") or session.store
+        with open_store(url, session) as store:
             names = list_names(store)
     except EnvbootError:
         return []
@@ -132,7 +132,7 @@ _ENVIRONMENT = (
     click.option("--no-loose", is_flag=True, help="Leave out code that belongs to no package."),
     click.option(
         "--platform",
-        type=click.Choice(PLATFORMS),
+        type=click.Choice(TARGETS),
         help="What the machines are.  [default: as this one, `linux-64` from a Mac or Windows]",
     ),
     click.option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,10 +17,10 @@ from envboot_provisioners.options import add_settings, own_options
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from envboot.config import Settings
     from envboot.manifest import Manifest
     from envboot.prepare import Prepared
     from envboot.selection import Selection
+    from envboot.session import Session
     from envboot.store import Store
     from envboot.userdata import Document
     from envboot.userdata.parts import Part
@@ -126,23 +125,22 @@ def read_order(
 
 
 def read_own(
-    provisioner: Provisioner, given: Options, hook: str | None, settings: Settings
+    provisioner: Provisioner, given: Options, hook: str | None, session: Session
 ) -> tuple[Options, str | None]:
     """Return the provisioner's options and the hook, beneath both what the project sets.
 
     A template is by role, whatever the project says of launches.
     """
-    own = dict(add_settings(provisioner.name, own_options(provisioner), given, settings))
+    own = dict(add_settings(provisioner.name, own_options(provisioner), given, session.settings))
     own.pop("auth", None)
     set_hook = own.pop("on-interruption", None)
     return own, hook or (str(set_hook) if set_hook else None)
 
 
 def compose(
-    order: Order, selection: Selection, *, provisioner: str, path: str, settings: Settings
+    order: Order, selection: Selection, *, provisioner: str, path: str, session: Session
 ) -> Contents:
     """Lock, publish and render the environment for a launch path of the provisioner's."""
-    from envboot.config import cache_folder
     from envboot.fleet.disk import estimate_room
     from envboot.prepare import prepare_source
     from envboot.publish import read_index
@@ -150,15 +148,13 @@ def compose(
     from envboot.store import open_store
     from envboot.userdata import LaunchPath, render
 
-    with open_store(order.store, settings=settings) as bucket:
+    with open_store(order.store, session) as bucket:
         bucket.check(signs=False)
         prepared = prepare_source(
             selection,
+            session,
             bucket,
             host_python=False,
-            settings=settings,
-            cache=cache_folder(),
-            environment=os.environ,
             command=order.command,
             dask=starts_dask(order.command),
             fresh=order.fresh,
@@ -167,7 +163,7 @@ def compose(
         manifest = prepared.manifest
         launch = name_launch(order.name, manifest)
         about = {"provisioner": provisioner, "command": list(order.command)}
-        grants = _publish(bucket, prepared, launch, about)
+        grants = _publish(bucket, session, prepared, launch, about)
         room = estimate_room(manifest, read_index(bucket, manifest))
     document = render(
         manifest,
@@ -185,9 +181,8 @@ def compose(
 
 
 def _publish(
-    bucket: Store, prepared: Prepared, launch: str, about: dict[str, Any]
+    bucket: Store, session: Session, prepared: Prepared, launch: str, about: dict[str, Any]
 ) -> dict[str, Any]:
-    from envboot.config import cache_folder
     from envboot.publish import Auth, publish
 
     with console.task("Published to the bucket") as progress:
@@ -197,8 +192,8 @@ def _publish(
             bucket,
             launch=launch,
             seconds=0,  # Nothing is signed.
-            cache=cache_folder(),
-            environment=os.environ,
+            cache=session.cache,
+            environment=session.environment,
             progress=progress,
             about=about,
             auth=Auth.ROLE,

@@ -11,7 +11,6 @@ import threading
 import time
 import weakref
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distributed.core import Status
@@ -23,13 +22,13 @@ from envboot.cluster.processes import SchedulerProcess, WorkerProcess, tell_end
 from envboot.cluster.reload import forget_layer
 from envboot.cluster.spec import make_wish
 from envboot.cluster.supervision import KeptCluster
-from envboot.config import read_settings
 from envboot.errors import EnvbootError, UsageError, name_some
 from envboot.package_sync import read_demands, selection_from
-from envboot_provisioners import own_store
+from envboot.session import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
+    from pathlib import Path
 
     from envboot.manifest import Manifest
     from envboot_provisioners import Instance
@@ -107,13 +106,13 @@ class Cluster(KeptCluster):
         if not isinstance(many, int) or many < 0:
             raise UsageError(f"Expected `n_workers` as a number from 0, found `{n_workers!r:.40}`")
         fail_on = read_demands(strict=package_sync_strict, fail_on=package_sync_fail_on)
-        settings = read_settings(Path.cwd())
+        session = open_session()
         wish = make_wish(
             provisioner=provisioner,
             options=options,
             arguments=inspect.signature(Cluster).parameters,
-            store=store or settings.store or own_store(),
-            settings=settings,
+            store=store or session.store,
+            session=session,
             selection=selection_from(
                 package_sync=package_sync,
                 package_sync_ignore=package_sync_ignore,

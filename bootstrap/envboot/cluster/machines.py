@@ -6,17 +6,14 @@ Nothing here knows an event loop: every method blocks, and may be called from an
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envboot.cluster import commands as words
 from envboot.cluster.tls import compose_secret, make_security
-from envboot.config import cache_folder
 from envboot.errors import EnvbootError, UsageError
 from envboot.fleet.disk import estimate_room
 from envboot.fleet.history import Record, make_name, write_record
@@ -26,7 +23,7 @@ from envboot.fleet.watch import Fleet, write_end
 from envboot.publish import Auth, publish, read_index, try_url
 from envboot.store import open_store
 from envboot.userdata import LaunchPath, render
-from envboot_provisioners import Request, state_folder
+from envboot_provisioners import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -92,7 +89,7 @@ class Machines:
         wish = self._wish
         loopback = wish.provisioner.guest_loopback or "127.0.0.1"
         store = self._open.enter_context(
-            open_store(wish.store, guest_loopback=loopback, settings=wish.settings)
+            open_store(wish.store, wish.session, guest_loopback=loopback)
         )
         self._fleet = Fleet(
             launch=self.launch, store=store, provisioner=wish.provisioner, command=True
@@ -107,29 +104,25 @@ class Machines:
         from envboot.manifest import Manifest
         from envboot.package_sync import refuse_differences
         from envboot.prepare import prepare, prepare_manifest
-        from envboot.publish.environments import resolve_source
+        from envboot.source import resolve_source
 
         wish = self._wish
         selection = wish.selection
         if wish.source is not None:
-            source = resolve_source(wish.source, self.store)
+            source = resolve_source(wish.source, wish.session, self.store)
             if isinstance(source, Manifest):
                 return prepare_manifest(
                     source,
+                    wish.session,
                     platform=self._platform,
                     host_python=wish.provisioner.host_python,
-                    settings=wish.settings,
-                    cache=cache_folder(),
-                    environment=os.environ,
                     dask=True,
                 )
             selection = replace(selection, lock_file=source.lock_file)
         prepared = prepare(
             selection.placed(self._platform),
+            wish.session,
             host_python=wish.provisioner.host_python,
-            settings=wish.settings,
-            cache=cache_folder(),
-            environment=os.environ,
             dask=True,
             path=sys.path,
         )
@@ -149,10 +142,10 @@ class Machines:
             launch=self.launch,
             provisioner=self._wish.provisioner.name,
             store=self.store.url,
-            folder=str(Path.cwd()),
+            folder=str(self._wish.session.folder),
             selection=self._wish.selection.kept(sys.executable),
         )
-        write_record(state_folder(), record)
+        write_record(self._wish.session.state, record)
         (self.scheduler,) = self._start("scheduler", self._wish.steady, [seat])
         return self.scheduler
 
@@ -194,8 +187,8 @@ class Machines:
                 self.store,
                 launch=self.launch,
                 seconds=wish.seconds,
-                cache=cache_folder(),
-                environment=os.environ,
+                cache=self._wish.session.cache,
+                environment=self._wish.session.environment,
                 about={
                     "provisioner": provisioner.name,
                     "count": len(seats),
@@ -292,8 +285,8 @@ class Machines:
                 prepared,
                 restart=False,
                 seconds=self._wish.seconds,
-                cache=cache_folder(),
-                environment=os.environ,
+                cache=self._wish.session.cache,
+                environment=self._wish.session.environment,
                 wait_for=[each.name for each in machines if each.name in ready],
             )
             self._prepared, self._wanted = prepared, synced.number + 1

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from envboot.config import Settings
     from envboot.manifest import Manifest
     from envboot.package_sync import FailOn
     from envboot.selection import Selection
+    from envboot.session import Session
     from envboot_provisioners import Options, Provisioner
 
 
@@ -41,7 +41,7 @@ class Wish:
     provisioner: Provisioner
     options: Options
     store: str
-    settings: Settings
+    session: Session
     auth: Auth
     selection: Selection
     strict: bool
@@ -67,7 +67,7 @@ def make_wish(
     options: Mapping[str, Any],
     arguments: Iterable[str],
     store: str,
-    settings: Settings,
+    session: Session,
     selection: Selection,
     strict: bool,
     fail_on: FailOn,
@@ -100,10 +100,10 @@ def make_wish(
     seconds: Any = timeout
     if not isinstance(seconds, (int, float)) or seconds <= 0:
         raise UsageError(f"Expected `timeout` in seconds above 0, found `{timeout!r:.40}`")
-    maker = load_provisioner(provisioner)
+    maker = load_provisioner(provisioner, session)
     known = own_options(maker)
     given = read_keywords(known, options, f"`provisioner={provisioner!r}`", arguments)
-    own = dict(add_settings(provisioner, known, given, settings))
+    own = dict(add_settings(provisioner, known, given, session.settings))
     auth, hook = Auth(str(own.pop("auth", "urls"))), own.pop("on-interruption", None)
     if maker.guest_loopback is None and store.startswith("file:"):
         raise UsageError(
@@ -122,7 +122,7 @@ def make_wish(
         provisioner=maker,
         options=own,
         store=store,
-        settings=settings,
+        session=session,
         auth=auth,
         selection=selection,
         strict=strict,

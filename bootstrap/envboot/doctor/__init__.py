@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from envboot.config import Settings
+    from envboot.session import Session
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +26,7 @@ class Check:
     hint: str | None = None
 
 
-def check_store(url: str, settings: Settings, now: Callable[[], datetime]) -> Iterator[Check]:
+def check_store(url: str, session: Session, now: Callable[[], datetime]) -> Iterator[Check]:
     """Probe a bucket with the identity that launches use; what the probes write is removed.
 
     `now` is this machine's clock.
@@ -37,15 +37,15 @@ def check_store(url: str, settings: Settings, now: Callable[[], datetime]) -> It
     if url.startswith("s3:"):
         from envboot.doctor.s3 import check_s3
 
-        yield from check_s3(url, settings.s3, now)
+        yield from check_s3(url, session.settings.s3, now)
         return
     if url.startswith("gs:"):
         from envboot.doctor.gcs import check_gcs
 
-        yield from check_gcs(url, settings.gcs, now)
+        yield from check_gcs(url, session.settings.gcs, now)
         return
     from envboot.doctor.objects import check_objects
     from envboot.store import open_store
 
-    with open_store(url) as store:
+    with open_store(url, session) as store:
         yield from check_objects(store)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from envboot.lock.cache import write_whole
+from envboot.files import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path

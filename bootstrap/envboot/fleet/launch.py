@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from envboot.errors import EnvbootError, UsageError, name_some
@@ -19,11 +18,11 @@ from envboot.selection import Selection
 from envboot.userdata import LaunchPath, render
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from envboot.config import Settings
     from envboot.fleet.outcomes import Outcome
     from envboot.scan.document import Problem
+    from envboot.session import Session
     from envboot.store import Expiry, Store
     from envboot.userdata.parts import Part
     from envboot_provisioners import Instance, Options, Provisioner
@@ -90,11 +89,7 @@ def launch(
     provisioner: Provisioner,
     store: Store,
     order: Order,
-    *,
-    settings: Settings,
-    cache: Path,
-    state: Path,
-    environment: Mapping[str, str],
+    session: Session,
     watcher: Watcher,
 ) -> Launched:
     """Bring the environment up on instances, run the command on each and wait for it.
@@ -113,11 +108,9 @@ def launch(
     selection = order.selection.placed(check_place(provisioner, store, order.options, order.auth))
     prepared = prepare_source(
         selection,
+        session,
         store,
         host_python=provisioner.host_python,
-        settings=settings,
-        cache=cache,
-        environment=environment,
         command=order.command,
         dask=order.dask,
         fresh=order.fresh,
@@ -131,8 +124,8 @@ def launch(
         store,
         launch=name,
         seconds=order.seconds,
-        cache=cache,
-        environment=environment,
+        cache=session.cache,
+        environment=session.environment,
         about={
             "provisioner": provisioner.name,
             "count": order.count,
@@ -180,12 +173,12 @@ def launch(
     )
     # Before anything starts: whatever becomes of this process, others can find what it started.
     write_record(
-        state,
+        session.state,
         Record(
             launch=name,
             provisioner=provisioner.name,
             store=store.url,
-            folder=str(Path.cwd()),
+            folder=str(session.folder),
             # By its path: what is active may be another when the launch is synced.
             selection=selection.kept(
                 prepared.scan.interpreter.executable if prepared.scan else None

@@ -179,6 +179,7 @@ def _pack(
 ) -> dict[str, Any]:
     """Install everything into a tree, compile and pack it, and keep what came out."""
     from envboot.agent.pack import write_layer
+    from envboot.files import write_whole
     from envboot.layer.install import (
         Tree,
         compile_tree,
@@ -187,7 +188,6 @@ def _pack(
         settle_modes,
         write_list,
     )
-    from envboot.lock.cache import write_whole
 
     target = builder.target
     minor = ".".join(builder.version.split(".")[:2])

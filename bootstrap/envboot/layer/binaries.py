@@ -6,6 +6,8 @@ import io
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from envboot.platforms import ELF_MACHINES, MACHINES
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
@@ -17,10 +19,6 @@ _GLIBC = re.compile(rb"GLIBC_2\.(\d+)")
 # As Alpine's compiler names the loader, and as musl names its library.
 _MUSL = re.compile(rb"ld-musl-|libc\.musl-")
 
-# e_machine (elf(5)) of what machines are, or were.
-_MACHINES = {3: "i386", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64"}
-_MACHINES[243] = "riscv"
-_WANTED = {"linux-64": 62, "linux-aarch64": 183}
 
 # PEP 599's list, which later manylinux policies only add to.
 _EVERYWHERE = re.compile(
@@ -69,20 +67,22 @@ def read_binary(path: str, data: bytes) -> Binary | None:
     return Binary(path, None, 0, False, ()) if is_foreign and is_native(path) else None
 
 
+def _name(binary: Binary) -> str:
+    """Return the processor that a file is compiled for."""
+    return ELF_MACHINES.get(binary.machine or 0, f"machine {binary.machine}")
+
+
 def find_misfit(binaries: Collection[Binary], target: Target) -> Misfit | None:
     """Say why none of these files, which stand for each other, runs on the target."""
-    wanted = _WANTED[target.platform]
-    fitting = [found for found in binaries if found.machine == wanted and not found.musl]
+    wanted = MACHINES[target.platform]
+    fitting = [found for found in binaries if _name(found) == wanted and not found.musl]
     if binaries and not fitting:
         first = next(iter(binaries))
         if first.machine is None:
             return Misfit(f"`{first.path}` is no Linux binary")
-        if first.machine == wanted:
+        if _name(first) == wanted:
             return Misfit(f"`{first.path}` is linked with musl, and guests have glibc")
-        machine = _MACHINES.get(first.machine, f"machine {first.machine}")
-        return Misfit(
-            f"`{first.path}` is compiled for {machine}, and guests are {_MACHINES[wanted]}"
-        )
+        return Misfit(f"`{first.path}` is compiled for {_name(first)}, and guests are {wanted}")
     worst = max(fitting, key=lambda found: found.glibc, default=None)
     if worst and worst.glibc > int(target.glibc.split(".")[1]):
         message = f"`{worst.path}` needs glibc 2.{worst.glibc}, and guests may have {target.glibc}"

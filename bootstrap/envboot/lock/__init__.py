@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envboot.errors import LISTED, LockError, name_some
-from envboot.manifest import PLATFORMS, PREFIX, Base, CondaPackage, Manifest, Python, parse_manifest
+from envboot.manifest import PREFIX, Base, CondaPackage, Manifest, Python, parse_manifest
+from envboot.platforms import TARGETS
 from envboot.scan.document import Distribution, Problem, Scan, Source
 
 if TYPE_CHECKING:
@@ -148,10 +149,8 @@ def lock(
 
 
 def _refuse_target(scan: Scan, target: Target) -> None:
-    if target.platform not in PLATFORMS:
-        raise LockError(
-            f"Cannot lock for `{target.platform}`, only for {name_some(list(PLATFORMS))}"
-        )
+    if target.platform not in TARGETS:
+        raise LockError(f"Cannot lock for `{target.platform}`, only for {name_some(list(TARGETS))}")
     if scan.interpreter.implementation.lower() != "cpython":
         raise LockError(
             f"Cannot lock for `{scan.interpreter.implementation}` yet, only for CPython"

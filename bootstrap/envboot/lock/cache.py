@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
 from envboot.agent import wire
+from envboot.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,17 +35,3 @@ def keep_for_a_day(
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(file, json.dumps(found).encode())
     return found
-
-
-def write_whole(file: Path, data: bytes) -> None:
-    """Write a file so that it appears whole: beside it first, then renamed."""
-    handle, scratch = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with open(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(scratch, file)  # noqa: PTH105
-    except BaseException:
-        os.unlink(scratch)  # noqa: PTH108
-        raise

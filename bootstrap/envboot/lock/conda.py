@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
 from envboot.errors import LockError, name_some
-from envboot.lock.tags import ARCH
 from envboot.manifest import CondaPackage
+from envboot.platforms import MACHINES
 from envboot.scan.document import Problem
 from envboot.scan.urls import redact, strip_channel
 
@@ -32,7 +32,7 @@ KERNEL = "4.18"
 def virtual_packages(platform: str, glibc: str, cuda: str | None = None) -> dict[str, str]:
     """Return the target's virtual packages: name to version, for `__archspec` the build."""
     return {
-        "__archspec": ARCH[platform],
+        "__archspec": MACHINES[platform],
         **({"__cuda": cuda} if cuda else {}),
         "__glibc": glibc,
         "__linux": KERNEL,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from packaging import tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
+from envboot.platforms import MACHINES
+
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-ARCH = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}
 
 # The oldest glibc that manylinux knows on each platform (PEP 513, PEP 599).
 _OLDEST = {"linux-64": 5, "linux-aarch64": 17}
@@ -26,7 +26,7 @@ def rank_tags(platform: str, glibc: str, version: str) -> dict[str, int]:
 
     Tags of this machine's own builds (`linux_x86_64`) rank behind every manylinux one.
     """
-    arch = ARCH[platform]
+    arch = MACHINES[platform]
     platforms = []
     for minor in range(int(glibc.split(".")[1]), _OLDEST[platform] - 1, -1):
         platforms.append(f"manylinux_2_{minor}_{arch}")
@@ -53,7 +53,7 @@ def name_platform(platform: str, glibc: str) -> str:
     """
     minor = int(glibc.split(".")[1])
     known = max(known for known in _UV_GLIBC if known <= max(17, minor))
-    return f"{ARCH[platform]}-manylinux_2_{known}"
+    return f"{MACHINES[platform]}-manylinux_2_{known}"
 
 
 def wheel_tags(filename: str) -> frozenset[str]:

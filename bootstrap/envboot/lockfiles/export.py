@@ -16,7 +16,7 @@ else:
     import tomli as tomllib
 
 from envboot.errors import LockError, name_some
-from envboot.lock.tags import ARCH
+from envboot.platforms import MACHINES
 from envboot.scan.urls import strip_url
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _name(url: str) -> str:
 
 
 def _render_pylock(base: Base, urls: Mapping[str, str]) -> str:
-    machine = f"sys_platform == 'linux' and platform_machine == '{ARCH[base.platform]}'"
+    machine = f"sys_platform == 'linux' and platform_machine == '{MACHINES[base.platform]}'"
     lines = [
         'lock-version = "1.0"',
         f"environments = [{_quote(machine)}]",

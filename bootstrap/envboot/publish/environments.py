@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envboot.agent import wire
 from envboot.documents import plain
-from envboot.errors import DocumentError, StoreError, UsageError, name_some
-from envboot.manifest import Manifest, parse_manifest
+from envboot.errors import StoreError, UsageError, name_some
+from envboot.manifest import parse_manifest
 from envboot.publish import upload
-from envboot.selection import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from datetime import datetime
+    from pathlib import Path
 
-    from envboot.prepare import Prepared
+    from envboot.manifest import Manifest
+    from envboot.session import Session
     from envboot.store import Store
 
 FOLDER = "names"
@@ -42,12 +41,10 @@ MEMBERS = (
 LATEST = "latest"
 ATTEMPTS = 30
 """How often a version is tried for: of so many who publish at once each gets one."""
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _VERSION = re.compile(r"[1-9]\d{0,7}")
-_KEY = re.compile(rf"{FOLDER}/({_NAME.pattern})/(\d{{8}})\.json")
+_KEY = re.compile(rf"{FOLDER}/({NAME.pattern})/(\d{{8}})\.json")
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
-# What is named so is meant as a file, which then is missing.
-_FILE = re.compile(r"\.(lock|toml|ya?ml|txt|json)$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +73,7 @@ def check_name(name: str) -> str:
     Raises:
         UsageError: no environment can be named so.
     """
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise UsageError(
             f"Expected a name of lower-case letters, digits, `.`, `_` and `-`, found `{name}`",
             hint="It begins with a letter or a digit and has at most 100 characters, as in "
@@ -102,66 +99,20 @@ def parse_reference(text: str) -> Reference:
     return Reference(name=name, version=int(version))
 
 
-def resolve_source(
-    value: str | os.PathLike[str] | Manifest, store: Store | None
-) -> Selection | Manifest:
-    """Return what an environment's name means: a lock file, still to be read, or a manifest.
-
-    `value` is a lock file, a manifest, its file, or a published environment: `NAME@latest`,
-    `NAME@3`, or `NAME` where there is no file of that name. None for `store` says that there is
-    no bucket.
-
-    Raises:
-        UsageError: it is none of them, or there is no bucket to look into.
-        DocumentError: a manifest is malformed.
-        StoreError: the bucket has no such environment, or refuses.
-    """
-    if isinstance(value, Manifest):
-        return value
-    text = os.fspath(value)
-    file = Path(text)
-    if not _is_reference(text, file):
-        return read_manifest(file) if _is_manifest(file) else Selection(lock_file=file)
-    reference = parse_reference(text)
-    if store is None:
-        raise UsageError(
-            f"Cannot look for the environment `{reference}` without a bucket",
-            hint="Give one: `--store s3://bucket/prefix`",
-        )
-    return find_environment(store, reference)[1]
-
-
-def read_manifest(file: Path) -> Manifest:
-    """Read a manifest's file; the error says which one is wrong.
-
-    Raises:
-        UsageError: it cannot be read.
-        DocumentError: it is malformed.
-    """
-    message = f"Cannot read manifest `{file}`"
-    try:
-        return parse_manifest(file.read_bytes())
-    except OSError as error:
-        raise UsageError(message, causes=(error.strerror or str(error),)) from error
-    except DocumentError as error:
-        causes = (error.message, *error.causes)
-        raise DocumentError(message, causes=causes, hint=error.hint) from error
-
-
 def publish_environment(
     name: str,
-    prepared: Prepared,
+    manifest: Manifest,
+    layer: Path | None,
     store: Store,
+    session: Session,
     *,
-    cache: Path,
-    environment: Mapping[str, str],
     now: datetime,
     progress: Callable[[int], None] | None = None,
 ) -> Published:
     """Put an environment into the bucket to stay, and give it the next version of `name`.
 
-    Where the newest version is the same environment there is none to make. `environment` leads
-    to the logins of conda's channels, `now` is the time that the document tells.
+    Where the newest version is the same environment there is none to make. `now` is the time that
+    the document tells.
 
     Raises:
         UsageError: no environment can be named so.
@@ -170,11 +121,11 @@ def publish_environment(
     """
     check_name(name)
     upload(
-        prepared.manifest,
-        prepared.layer_path,
+        manifest,
+        layer,
         store,
-        cache=cache,
-        environment=environment,
+        cache=session.cache,
+        environment=session.environment,
         lasting=True,
         progress=progress,
     )
@@ -184,9 +135,9 @@ def publish_environment(
         newest = max(list_versions(store, name), default=0)
         if newest:
             found = read_version(store, name, newest)
-            if found["environment"] == prepared.manifest.environment_digest:
+            if found["environment"] == manifest.environment_digest:
                 return Published(document=found, is_new=False)
-        document = describe(name, newest + 1, prepared.manifest, now)
+        document = describe(name, newest + 1, manifest, now)
         if store.create(_key(name, newest + 1), wire.canonical(document)):
             return Published(document=document, is_new=True)
     raise StoreError(
@@ -308,23 +259,3 @@ def _list(store: Store, prefix: str) -> dict[str, list[int]]:
 def _key(name: str, version: int) -> str:
     # As wide as this, keys are in the order of their versions.
     return f"{FOLDER}/{name}/{version:08d}.json"
-
-
-def _is_reference(text: str, file: Path) -> bool:
-    """Tell whether a published environment is meant: with a version it is, whatever is here."""
-    name, separator, _ = text.partition("@")
-    if "/" in text:
-        return False
-    if separator:
-        # What no environment can be named is told as such, where it is no file either.
-        return bool(_NAME.fullmatch(name)) or not file.exists()
-    return bool(_NAME.fullmatch(name)) and not (file.exists() or _FILE.search(name))
-
-
-def _is_manifest(file: Path) -> bool:
-    """Tell whether a file is a manifest rather than a lock file."""
-    try:
-        head = file.read_bytes()
-    except OSError:
-        return False  # Whoever reads it as a lock file says what is wrong.
-    return head.lstrip()[:1] == b"{" and b'"manifest_version"' in head

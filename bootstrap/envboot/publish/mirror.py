@@ -53,7 +53,7 @@ def ensure_tool(store: Store, name: str, tool: Tool, cache: Path) -> None:
         return
     kept = cache / "tools" / tool.sha256
     if not kept.exists():
-        from envboot.lock.cache import write_whole
+        from envboot.files import write_whole
 
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_whole(kept, _download(name, tool))

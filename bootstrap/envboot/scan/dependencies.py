@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from envboot.errors import UsageError, name_some
+from envboot.platforms import MACHINES
 from envboot.scan.document import Problem
 from envboot.scan.urls import redact
 
@@ -28,14 +29,6 @@ _SYSTEMS = {
     "osx": ("posix", "darwin", "Darwin"),
     "win": ("nt", "win32", "Windows"),
 }
-_MACHINES = {
-    "linux-64": "x86_64",
-    "linux-aarch64": "aarch64",
-    "osx-64": "x86_64",
-    "osx-arm64": "arm64",
-    "win-64": "AMD64",
-    "win-arm64": "ARM64",
-}
 
 
 def markers_of(platform: str, version: str) -> dict[str, str]:
@@ -46,7 +39,7 @@ def markers_of(platform: str, version: str) -> dict[str, str]:
         "implementation_name": "cpython",
         "implementation_version": version,
         "os_name": os_name,
-        "platform_machine": _MACHINES.get(platform, machine),
+        "platform_machine": MACHINES.get(platform, machine),
         "platform_python_implementation": "CPython",
         "platform_release": "",
         "platform_system": platform_system,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from envboot.config import Settings
+    from envboot.session import Session
 
 
 DAY = 24 * 3600
@@ -166,13 +166,13 @@ class Store(Protocol):
 
 
 def open_store(
-    url: str, *, guest_loopback: str = "127.0.0.1", settings: Settings | None = None
+    url: str, session: Session, *, guest_loopback: str = "127.0.0.1"
 ) -> AbstractContextManager[Store]:
     """Open the bucket behind `file:///folder`, `s3://bucket/prefix` or `gs://bucket/prefix`.
 
     `guest_loopback` is the name by which a guest reaches this machine's loopback: it stands
-    in the URLs that the embedded server of `file://` signs. `settings` are the project's own
-    for each cloud, which come before the environment's.
+    in the URLs that the embedded server of `file://` signs. The project's own settings for each
+    cloud come before the environment's.
     """
     scheme = urlsplit(url).scheme
     if scheme == "file":
@@ -182,11 +182,11 @@ def open_store(
     if scheme == "s3":
         from envboot.store.s3.store import S3Store
 
-        return S3Store(url, settings=settings.s3 if settings else None)
+        return S3Store(url, settings=session.settings.s3)
     if scheme == "gs":
         from envboot.store.gcs.store import GcsStore
 
-        return GcsStore(url, settings=settings.gcs if settings else None)
+        return GcsStore(url, settings=session.settings.gcs)
     raise UsageError(
         "Expected a store URL such as `file:///folder`, `s3://bucket/prefix` or "
         f"`gs://bucket/prefix`, found `{url}`"

@@ -8,13 +8,14 @@ import functools
 import hashlib
 import io
 import json
+import os
 import zipfile
 from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from envboot.config import cache_folder
-from envboot.lock.cache import write_whole
+from envboot.files import write_whole
+from envboot.folders import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -58,7 +59,7 @@ def agent_files() -> dict[str, str]:
         if item.name.endswith(".py")
     }
     key = hashlib.sha256(json.dumps([sources, version("python-minifier")]).encode()).hexdigest()
-    kept = cache_folder() / "agent" / f"{key}.json"
+    kept = cache_folder(os.environ) / "agent" / f"{key}.json"
     try:
         found: dict[str, str] = json.loads(kept.read_text("ascii"))
         return found

@@ -6,16 +6,17 @@ import time
 from typing import TYPE_CHECKING
 
 from envboot.errors import EnvbootError, ProvisionError
-from envboot_provisioners import State, defer_interrupts, state_folder
+from envboot_provisioners import State
 from envboot_provisioners.aws.options import OPTIONS, PLATFORM, read_wish
 from envboot_provisioners.faults import Fault, raise_faults
+from envboot_provisioners.interrupts import defer_interrupts
 from envboot_provisioners.records import FRESH, Records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from envboot.doctor import Check
+    from envboot.session import Session
     from envboot_provisioners import Instance, Option, Options, Request
     from envboot_provisioners.aws.clients import Clients
     from envboot_provisioners.aws.request import Plan
@@ -43,8 +44,8 @@ class AwsProvisioner:
     role: str | None = "aws"
     options: tuple[Option, ...] = OPTIONS
 
-    def __init__(self, state: Path | None = None) -> None:
-        self._records = Records((state or state_folder()) / "aws", "region")
+    def __init__(self, session: Session) -> None:
+        self._records = Records(session.state / "aws", "region")
         self._clients: dict[str | None, Clients] = {}
         self._plans: dict[object, Plan] = {}
         self._starts: dict[str, list[Start]] = {}

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from envboot.errors import ProvisionError
-from envboot_provisioners import defer_interrupts
 from envboot_provisioners.aws import errors
 from envboot_provisioners.aws.quotas import find_quota
 from envboot_provisioners.aws.request import Attempt, compose_run
+from envboot_provisioners.interrupts import defer_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

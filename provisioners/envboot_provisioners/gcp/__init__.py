@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from envboot.errors import EnvbootError, ProvisionError
-from envboot_provisioners import State, defer_interrupts, state_folder
+from envboot_provisioners import State
 from envboot_provisioners.faults import Fault, raise_faults
 from envboot_provisioners.gcp.options import OPTIONS, PLATFORM, check_role, read_wish
+from envboot_provisioners.interrupts import defer_interrupts
 from envboot_provisioners.records import FRESH, Records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from envboot.doctor import Check
+    from envboot.session import Session
     from envboot_provisioners import Instance, Option, Options, Request
     from envboot_provisioners.gcp.clients import Clients
     from envboot_provisioners.gcp.machines import Target
@@ -35,8 +36,8 @@ class GcpProvisioner:
     role: str | None = "gcp"
     options: tuple[Option, ...] = OPTIONS
 
-    def __init__(self, state: Path | None = None) -> None:
-        self._records = Records((state or state_folder()) / "gcp", "project")
+    def __init__(self, session: Session) -> None:
+        self._records = Records(session.state / "gcp", "project")
         self._clients: dict[str | None, Clients] = {}
         self._plans: dict[object, Plan] = {}
         self._ended: set[str] = set()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from envboot.errors import ProvisionError
-from envboot_provisioners import defer_interrupts
 from envboot_provisioners.gcp import errors
 from envboot_provisioners.gcp.clients import RETRY, TIMEOUT
 from envboot_provisioners.gcp.machines import (
@@ -26,6 +25,7 @@ from envboot_provisioners.gcp.request import (
     make_request_id,
     name_instance,
 )
+from envboot_provisioners.interrupts import defer_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envboot.errors import ProvisionError
-from envboot_provisioners import Instance, Option, Request, State, defer_interrupts, state_folder
+from envboot_provisioners import Instance, Option, Request, State
+from envboot_provisioners.interrupts import defer_interrupts
 from envboot_provisioners.qemu.image import ensure_debian_image, kernel_beside
 from envboot_provisioners.qemu.seed import SeedServer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from envboot.session import Session
     from envboot_provisioners import Options
 
 QEMU = "qemu-system-x86_64"
@@ -89,8 +91,8 @@ class QemuProvisioner:
         Option(name="cpus", help=f"Processors of an instance.  [default: {CPUS}]", kind="number"),
     )
 
-    def __init__(self, state: Path | None = None) -> None:
-        self._state = state or state_folder()
+    def __init__(self, session: Session) -> None:
+        self._state = session.state
         self._seeds: dict[str, tuple[SeedServer, list[Instance]]] = {}
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 

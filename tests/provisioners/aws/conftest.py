@@ -7,6 +7,7 @@ import pytest
 from envboot_provisioners.aws import AwsProvisioner
 from tests.ec2 import ec2 as ec2
 from tests.ec2 import ec2_server as ec2_server
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def aws(tmp_path: Path) -> AwsProvisioner:
     """A provisioner with a state folder of its own."""
-    return AwsProvisioner(tmp_path / "state")
+    return AwsProvisioner(make_session(state=tmp_path / "state"))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from envboot_provisioners.aws import AwsProvisioner
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from envboot.doctor import Check
@@ -94,4 +95,4 @@ def test_wrong_options_and_a_missing_region_are_said(
     assert run(aws)["aws identity"].status == "failed"
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name)
-    assert run(AwsProvisioner())["aws region"].status == "failed"
+    assert run(AwsProvisioner(make_session()))["aws region"].status == "failed"

@@ -14,6 +14,7 @@ import pytest
 
 from envboot_provisioners.aws import AwsProvisioner
 from tests.provisioners.aws.plans import LAUNCH
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +27,9 @@ PROGRAM = """\
 import signal, sys
 from tests.provisioners.aws.plans import make_request
 from envboot_provisioners.aws import AwsProvisioner
+from tests.sessions import make_session
 signal.signal(signal.SIGINT, signal.default_int_handler)
-AwsProvisioner().start(make_request(count=int(sys.argv[1])))
+AwsProvisioner(make_session()).start(make_request(count=int(sys.argv[1])))
 print("started", flush=True)
 signal.pause()
 """
@@ -119,7 +121,7 @@ def test_what_a_killed_process_has_started_is_found_and_ended_by_the_next(
     process.kill()
     process.communicate()
     wait_for(lambda: len(ec2.alive(LAUNCH)) == 3)
-    later = AwsProvisioner(tmp_path)
+    later = AwsProvisioner(make_session(state=tmp_path))
     found = later.instances()
     assert {item.name for item in found} == {item["InstanceId"] for item in ec2.alive(LAUNCH)}
     later.terminate(found)

@@ -14,6 +14,7 @@ from envboot_provisioners.aws import AwsProvisioner
 from envboot_provisioners.aws.machines import to_state
 from envboot_provisioners.records import FRESH, Records
 from tests.provisioners.aws.plans import LAUNCH, make_request
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +53,7 @@ def test_one_that_ec2_does_not_show_yet_is_about_to_run(
     aws.start(make_request())
     monkeypatch.setitem(aws._started, GONE.name, time.monotonic())
     assert aws.states([GONE])[GONE.name].word == "pending"
-    assert not AwsProvisioner().states([GONE])[GONE.name].alive
+    assert not AwsProvisioner(make_session()).states([GONE])[GONE.name].alive
 
 
 def test_all_states_take_one_question_a_hundred(ec2: Ec2, aws: AwsProvisioner) -> None:
@@ -100,9 +101,9 @@ def test_instances_of_this_machine_are_those_on_record(
     assert aws.instances() == []
     assert ec2.requests == []
     made = aws.start(make_request(count=2))
-    AwsProvisioner(tmp_path / "elsewhere").start(make_request(OTHER))
+    AwsProvisioner(make_session(state=tmp_path / "elsewhere")).start(make_request(OTHER))
     assert {item.name for item in aws.instances()} == {item.name for item in made}
-    (there,) = AwsProvisioner(tmp_path / "third").instances(OTHER)
+    (there,) = AwsProvisioner(make_session(state=tmp_path / "third")).instances(OTHER)
     assert (there.launch, there.details["region"]) == (OTHER, "us-east-1")
 
 
@@ -112,11 +113,11 @@ def test_a_launch_that_is_nowhere_is_none_where_aws_is_not_set_up(
     assert aws.instances(OTHER) == []
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name)
-    assert AwsProvisioner().instances(OTHER) == []
+    assert AwsProvisioner(make_session()).instances(OTHER) == []
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    assert AwsProvisioner().instances(OTHER) == []
+    assert AwsProvisioner(make_session()).instances(OTHER) == []
 
 
 def test_each_launch_is_looked_for_in_its_own_region(
@@ -125,7 +126,7 @@ def test_each_launch_is_looked_for_in_its_own_region(
     (made,) = aws.start(make_request(region="eu-west-1"))
     aws.start(make_request(OTHER))
     assert {item.details["region"] for item in aws.instances()} == {"eu-west-1", "us-east-1"}
-    later = AwsProvisioner(aws._records._folder.parent)
+    later = AwsProvisioner(make_session(state=aws._records._folder.parent))
     (found,) = later.instances(LAUNCH)
     assert found.name == made.name
     assert later.states([found])[found.name].alive

@@ -12,6 +12,7 @@ from envboot_provisioners.aws import AwsProvisioner
 from envboot_provisioners.aws.lookup import find_parameter
 from envboot_provisioners.aws.options import IMAGES
 from tests.ec2 import PARAMETERS
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -205,10 +206,10 @@ def test_the_region_comes_from_the_option_the_environment_or_the_profile(
     profile = tmp_path / "config"
     profile.write_text("[default]\nregion = eu-west-1\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(profile))
-    assert AwsProvisioner().find_clients().region == "eu-west-1"
+    assert AwsProvisioner(make_session()).find_clients().region == "eu-west-1"
     monkeypatch.setenv(name, "eu-west-2")
-    assert AwsProvisioner().find_clients().region == "eu-west-2"
-    assert AwsProvisioner().find_clients("eu-west-3").region == "eu-west-3"
+    assert AwsProvisioner(make_session()).find_clients().region == "eu-west-2"
+    assert AwsProvisioner(make_session()).find_clients("eu-west-3").region == "eu-west-3"
     assert "such as `eu-west-1`, found `here`" in refuse(aws, region="here").message
 
 

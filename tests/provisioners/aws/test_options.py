@@ -105,7 +105,7 @@ def test_many_faults_are_one_error_and_one_keeps_its_words() -> None:
 @pytest.mark.subprocess
 def test_naming_the_options_does_not_import_boto3() -> None:
     program = (
-        "import sys; from envboot_provisioners.aws import AwsProvisioner; AwsProvisioner().options;"
+        "import sys; from envboot_provisioners.aws import AwsProvisioner; AwsProvisioner.options;"
         "sys.exit(any(name in sys.modules for name in ('boto3', 'botocore')))"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -11,6 +11,7 @@ import pytest
 from envboot.errors import ProvisionError
 from envboot_provisioners.aws import AwsProvisioner
 from tests.provisioners.aws.plans import LAUNCH, USER_DATA, make_request
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -224,7 +225,7 @@ class TestSpot:
         aws.start(make_request(spot="true"))
         assert len(ec2.actions("RunInstances")) == 2
         ec2.strike("RunInstances", "MaxSpotInstanceCountExceeded", times=9)
-        error = fail(AwsProvisioner(), ec2, launch=OTHER, spot_only="true")
+        error = fail(AwsProvisioner(make_session()), ec2, launch=OTHER, spot_only="true")
         assert "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests" in error.causes[-1]
 
 
@@ -287,7 +288,7 @@ class TestAnswers:
         ec2.strike("RunInstances", "InvalidParameterValue", times=3, message=message)
         assert aws.start(make_request(instance_profile="machines"))
         ec2.strike("RunInstances", "InvalidParameterValue", times=1, message="Bad KmsKeyId")
-        assert "Bad KmsKeyId" in fail(AwsProvisioner(), ec2, launch=OTHER).causes[0]
+        assert "Bad KmsKeyId" in fail(AwsProvisioner(make_session()), ec2, launch=OTHER).causes[0]
 
     def test_what_was_started_unanswered_is_found_by_its_tag_and_ended(
         self, ec2: Ec2, aws: AwsProvisioner, no_pauses: None
@@ -308,7 +309,7 @@ class TestAnswers:
         assert {found["InstanceId"] for found in ec2.alive(LAUNCH)} == first
         assert {instance.name for instance in aws.instances()} == first
         # Another process, and a launch of which it has not seen the start.
-        other = AwsProvisioner(aws._records._folder.parent)
+        other = AwsProvisioner(make_session(state=aws._records._folder.parent))
         with pytest.raises(ProvisionError, match="Failed to start 1"):
             other.start(make_request(first=5))
         assert {found["InstanceId"] for found in ec2.alive(LAUNCH)} == first
@@ -340,7 +341,7 @@ class TestAnswers:
         assert f"envboot terminate {LAUNCH}" in str(caught.value.hint)
         assert any("Failed to start 2" in cause for cause in caught.value.causes)
         # Any later process finds and ends them.
-        later = AwsProvisioner(aws._records._folder.parent)
+        later = AwsProvisioner(make_session(state=aws._records._folder.parent))
         found = later.instances()
         assert len(found) == 2
         later.terminate(found)

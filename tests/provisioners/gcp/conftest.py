@@ -6,6 +6,7 @@ import pytest
 
 from envboot_provisioners.gcp import GcpProvisioner
 from tests.gce import gce as gce
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def gcp(tmp_path: Path) -> GcpProvisioner:
     """A provisioner with a state folder of its own."""
-    return GcpProvisioner(tmp_path / "state")
+    return GcpProvisioner(make_session(state=tmp_path / "state"))
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from envboot.fleet.history import Record, write_record
 from envboot.store.local.store import LocalStore
 from envboot_provisioners.gcp import GcpProvisioner
 from tests.provisioners.gcp.test_starting import LAUNCH, make_request
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +31,9 @@ class Orphan:
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.state = folder / "there"
         self.url = f"file://{folder}/bucket"
-        self.instances: list[Instance] = GcpProvisioner(self.state).start(make_request(2))
+        self.instances: list[Instance] = GcpProvisioner(make_session(state=self.state)).start(
+            make_request(2)
+        )
         self._capsys = capsys
         with LocalStore(self.url) as store:
             write_record(self.state, Record(launch=LAUNCH, provisioner="gcp", store=self.url))

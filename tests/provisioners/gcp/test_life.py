@@ -14,6 +14,7 @@ from envboot_provisioners.gcp import GcpProvisioner
 from envboot_provisioners.records import FRESH
 from tests.gce import PROJECT, ZONES
 from tests.provisioners.gcp.test_starting import LAUNCH, make_request
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +31,7 @@ def test_instances_are_found_from_here_and_from_elsewhere(
     other = gcp.start(make_request(launch="20261124-130000-cd34"))
     assert gcp.instances() == [*started, *other]
     assert gcp.instances(LAUNCH) == started
-    elsewhere = GcpProvisioner(tmp_path / "elsewhere")
+    elsewhere = GcpProvisioner(make_session(state=tmp_path / "elsewhere"))
     assert elsewhere.instances() == []
     assert elsewhere.instances(LAUNCH) == started
 

@@ -9,6 +9,7 @@ import pytest
 from envboot.errors import ProvisionError
 from envboot_provisioners.gcp.options import OPTIONS, find_image, read_images, read_wish
 from envboot_provisioners.gcp.request import compose_metadata, find_disk_type
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from envboot_provisioners.gcp import GcpProvisioner
@@ -243,8 +244,11 @@ def test_without_project_or_region_the_ways_to_set_them_are_told(
     (folder / "active_config").write_text("team")
     (folder / "configurations").mkdir()
     (folder / "configurations/config_team").write_text("[compute]\nzone = europe-west4-b\n")
-    assert type(gcp)(folder).find_plan({}).zones == ("europe-west4-b",)
-    assert type(gcp)(folder).find_plan({"region": "europe-west4"}).zones[0] == "europe-west4-a"
+    assert type(gcp)(make_session(state=folder)).find_plan({}).zones == ("europe-west4-b",)
+    assert (
+        type(gcp)(make_session(state=folder)).find_plan({"region": "europe-west4"}).zones[0]
+        == "europe-west4-a"
+    )
 
 
 @pytest.mark.sockets

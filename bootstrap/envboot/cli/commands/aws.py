@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -48,7 +47,7 @@ def launch_template(
     ask the bucket as their role (`--instance-profile`). Several subnets or zones are left to
     whoever launches from it.
     """
-    from envboot.config import read_settings
+    from envboot.session import open_session
     from envboot_provisioners.aws import AwsProvisioner
 
     if auth == "urls":
@@ -56,12 +55,12 @@ def launch_template(
             "Cannot write signed URLs into a launch template: they end within seven days",
             hint="Let machines ask as their role: `--auth role --instance-profile NAME`",
         )
-    settings = read_settings(Path.cwd())
-    provisioner = AwsProvisioner()
-    options, hook = read_own(provisioner, options, on_interruption, settings)
+    session = open_session()
+    provisioner = AwsProvisioner(session)
+    options, hook = read_own(provisioner, options, on_interruption, session)
     order = read_order(
         name,
-        store or settings.store,
+        store or session.settings.store,
         words,
         variables=variables,
         parts=parts,
@@ -77,7 +76,7 @@ def launch_template(
         selection.placed(plan.platform),
         provisioner=provisioner.name,
         path="ec2-base64",
-        settings=settings,
+        session=session,
     )
     from envboot_provisioners.aws.request import compose_template, encode_user_data
 

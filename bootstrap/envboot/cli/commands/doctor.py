@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from envboot.cli import console
-from envboot.cli.commands.launch import default_store
 from envboot.cli.provisioner_options import read_own_options
-from envboot.config import read_settings
 from envboot.doctor import Check, check_store
 from envboot.errors import StoreError, name_some
+from envboot.session import open_session
 from envboot_provisioners import load_provisioner, provisioner_names
 from envboot_provisioners.options import add_settings, own_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from envboot.config import Settings
+    from envboot.session import Session
     from envboot_provisioners import Options, Provisioner
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": None}
@@ -62,17 +60,17 @@ def command(
     What is written for that is removed again. With PROVISIONER its platform is checked too, for
     a launch with the same options of its own: `envboot doctor aws --instance-type m6i.large`.
     """
-    settings = read_settings(Path.cwd())
-    made = load_provisioner(provisioner) if provisioner else None
+    session = open_session()
+    made = load_provisioner(provisioner, session) if provisioner else None
     known = own_options(made) if made else ()
     options = read_own_options(f"envboot doctor {provisioner or ''}".rstrip(), known, list(own))
     if made:
-        options = add_settings(made.name, known, options, settings)
-    url = store or default_store(settings)
+        options = add_settings(made.name, known, options, session.settings)
+    url = store or session.store
     checks = []
     if not as_json:
         click.echo(f"{url}\n")
-    for check in _check(url, settings, made, options, count=count):
+    for check in _check(url, session, made, options, count=count):
         checks.append(check)
         if not as_json:
             _print(check)
@@ -92,9 +90,9 @@ def command(
 
 
 def _check(
-    url: str, settings: Settings, provisioner: Provisioner | None, options: Options, *, count: int
+    url: str, session: Session, provisioner: Provisioner | None, options: Options, *, count: int
 ) -> Iterator[Check]:
-    yield from check_store(url, settings, lambda: datetime.now(timezone.utc))
+    yield from check_store(url, session, lambda: datetime.now(timezone.utc))
     if provisioner:
         doctor = getattr(provisioner, "doctor", None)
         if doctor:

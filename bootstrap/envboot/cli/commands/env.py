@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from envboot.cli import console
-from envboot.cli.commands.launch import default_store
 from envboot.cli.launch_argument import JSON
 from envboot.cli.options import FRESH, HOST_PYTHON, complete_published, selects_environment
-from envboot.config import cache_folder, read_settings
 from envboot.errors import UsageError
 from envboot.publish.environments import (
     check_name,
@@ -24,6 +20,7 @@ from envboot.publish.environments import (
     publish_environment,
     read_versions,
 )
+from envboot.session import open_session
 from envboot.store import open_store
 
 if TYPE_CHECKING:
@@ -72,26 +69,20 @@ def publish(
     from envboot.prepare import prepare_source
 
     check_name(name)
-    settings = read_settings(Path.cwd())
-    with open_store(store or default_store(settings), settings=settings) as bucket:
+    session = open_session()
+    with open_store(store or session.store, session) as bucket:
         with console.task("Scanned, locked and built", unit="items"):
             prepared = prepare_source(
-                selection,
-                bucket,
-                host_python=host_python,
-                settings=settings,
-                cache=cache_folder(),
-                environment=os.environ,
-                fresh=fresh,
+                selection, session, bucket, host_python=host_python, fresh=fresh
             )
         console.print_notes(prepared.notes)
         with console.task("Published to the bucket") as progress:
             published = publish_environment(
                 name,
-                prepared,
+                prepared.manifest,
+                prepared.layer_path,
                 bucket,
-                cache=cache_folder(),
-                environment=os.environ,
+                session,
                 now=datetime.now(timezone.utc),
                 progress=progress,
             )
@@ -111,8 +102,8 @@ def publish(
 @JSON
 def ls(*, name: str | None, store: str | None, as_json: bool) -> None:
     """List what is published: the newest version of each name, or every one of NAME."""
-    settings = read_settings(Path.cwd())
-    with open_store(store or default_store(settings), settings=settings) as bucket:
+    session = open_session()
+    with open_store(store or session.store, session) as bucket:
         if name:
             versions = list_versions(bucket, check_name(name))
             if not versions:
@@ -139,8 +130,8 @@ def show(*, reference: str, as_manifest: bool, store: str | None, as_json: bool)
     if as_manifest and as_json:
         raise UsageError("Cannot take `--manifest` together with `--json`")
     parse_reference(reference)
-    settings = read_settings(Path.cwd())
-    with open_store(store or default_store(settings), settings=settings) as bucket:
+    session = open_session()
+    with open_store(store or session.store, session) as bucket:
         document, manifest = find_environment(bucket, reference)
     if as_manifest:
         console.print_json(manifest.to_dict())

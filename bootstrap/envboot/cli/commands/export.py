@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +9,14 @@ import click
 
 from envboot.cli import console
 from envboot.cli.options import FRESH, selects_environment
-from envboot.config import cache_folder, read_settings
 from envboot.errors import UsageError
 from envboot.lockfiles.export import Export, export, find_urls
 from envboot.selection import Selection
+from envboot.session import open_session
 
 if TYPE_CHECKING:
     from envboot.manifest import Base
+    from envboot.session import Session
 
 
 @click.command("export")
@@ -56,17 +56,17 @@ def command(
         raise UsageError("Cannot take `--manifest` and choose an environment too")
     if output and not output.parent.is_dir():
         raise UsageError(f"Cannot write `{output}`: its folder was not found")
-    wanted = Export(kind)
+    wanted, session = Export(kind), open_session()
     with console.task("Looked up", unit="items"):
         if manifest:
-            from envboot.publish.environments import read_manifest
+            from envboot.source import read_manifest
 
             given = read_manifest(manifest)
             base, layer = given.base, given.layer
             projects = tuple(project.name for project in layer.projects) if layer else ()
         else:
-            base, projects = _lock(selection, wanted, fresh=fresh)
-        urls = find_urls(base, cache=cache_folder(), fresh=fresh) if wanted.wants_urls else {}
+            base, projects = _lock(selection, session, wanted, fresh=fresh)
+        urls = find_urls(base, cache=session.cache, fresh=fresh) if wanted.wants_urls else {}
     found = export(base, projects, wanted, urls)
     for warning in found.warnings:
         console.print_warning(warning)
@@ -76,16 +76,16 @@ def command(
         click.echo(found.text, nl=False)
 
 
-def _lock(selection: Selection, kind: Export, *, fresh: bool) -> tuple[Base, tuple[str, ...]]:
+def _lock(
+    selection: Selection, session: Session, kind: Export, *, fresh: bool
+) -> tuple[Base, tuple[str, ...]]:
     from envboot.prepare import resolve
 
     found = resolve(
         selection,
+        session,
         # The other formats need an interpreter that conda solves for.
         host_python=kind in (Export.PYLOCK, Export.REQUIREMENTS),
-        settings=read_settings(Path.cwd()),
-        cache=cache_folder(),
-        environment=os.environ,
         fresh=fresh,
     )
     console.print_notes(found.notes)

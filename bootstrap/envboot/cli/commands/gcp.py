@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -45,7 +44,7 @@ def instance_template(
     A template never changes, so its name is NAME and eight digits of what is in it; without a
     change none is made. Machines ask the bucket as their `--service-account`.
     """
-    from envboot.config import read_settings
+    from envboot.session import open_session
     from envboot_provisioners.gcp import GcpProvisioner
 
     if auth == "urls":
@@ -53,12 +52,12 @@ def instance_template(
             "Cannot write signed URLs into an instance template: they end within seven days",
             hint="Let machines ask as their role: `--auth role --service-account EMAIL`",
         )
-    settings = read_settings(Path.cwd())
-    provisioner = GcpProvisioner()
-    options, hook = read_own(provisioner, options, on_interruption, settings)
+    session = open_session()
+    provisioner = GcpProvisioner(session)
+    options, hook = read_own(provisioner, options, on_interruption, session)
     order = read_order(
         name,
-        store or settings.store,
+        store or session.settings.store,
         words,
         variables=variables,
         parts=parts,
@@ -74,7 +73,7 @@ def instance_template(
         selection.placed(plan.platform),
         provisioner=provisioner.name,
         path=provisioner.render_for(options),
-        settings=settings,
+        session=session,
     )
     from envboot_provisioners.gcp.request import compose_metadata, compose_properties
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,13 +9,12 @@ import click
 from envboot.cli import console, timings
 from envboot.cli.options import selects_environment
 from envboot.cli.provisioner_options import takes_own_options
-from envboot.config import cache_folder, read_settings
 from envboot.errors import UsageError
-from envboot_provisioners import load_provisioner, own_store, provisioner_names, state_folder
+from envboot.session import open_session
+from envboot_provisioners import load_provisioner, provisioner_names
 from envboot_provisioners.options import add_settings, own_options
 
 if TYPE_CHECKING:
-    from envboot.config import Settings
     from envboot.fleet.launch import Launched
     from envboot.selection import Selection
     from envboot_provisioners import Options, Provisioner
@@ -89,7 +86,7 @@ class Launchers(click.Group):
             UsageError: none of that name is installed.
         """
         del ctx
-        return make_command(load_provisioner(cmd_name))
+        return make_command(load_provisioner(cmd_name, open_session()))
 
 
 @click.group(
@@ -124,11 +121,6 @@ def make_command(provisioner: Provisioner) -> click.Command:
     return click.command(provisioner.name, help=words)(made)
 
 
-def default_store(settings: Settings) -> str:
-    """Return the bucket's URL where no `--store` is given."""
-    return settings.store or own_store()
-
-
 def launch_on(
     provisioner: Provisioner,
     *,
@@ -156,10 +148,10 @@ def launch_on(
     from envboot.store import open_store
     from envboot.userdata import LaunchPath
 
-    settings = read_settings(Path.cwd())
-    own = dict(add_settings(provisioner.name, own_options(provisioner), options, settings))
+    session = open_session()
+    own = dict(add_settings(provisioner.name, own_options(provisioner), options, session.settings))
     auth, hook = own.pop("auth", "urls"), own.pop("on-interruption", None)
-    url = store or default_store(settings)
+    url = store or session.store
     if parts and not LaunchPath(provisioner.render_for(own)).rules.mime:
         raise UsageError(f"Provisioner `{provisioner.name}` takes no `--part`")
     if provisioner.guest_loopback is None and url.startswith("file:"):
@@ -185,18 +177,9 @@ def launch_on(
         keep=keep,
     )
     loopback = provisioner.guest_loopback or "127.0.0.1"
-    opened = open_store(url, guest_loopback=loopback, settings=settings)
+    opened = open_store(url, session, guest_loopback=loopback)
     with opened as bucket, Screen(as_json) as screen:
-        launched = launch(
-            provisioner,
-            bucket,
-            order,
-            settings=settings,
-            cache=cache_folder(),
-            state=state_folder(),
-            environment=os.environ,
-            watcher=screen,
-        )
+        launched = launch(provisioner, bucket, order, session, screen)
         screen.flush(launched.outcomes)
     if as_json:
         console.print_json(timings.to_document(launched))

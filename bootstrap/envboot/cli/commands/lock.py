@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,9 @@ import click
 
 from envboot.cli import console
 from envboot.cli.options import FRESH, HOST_PYTHON, selects_environment
-from envboot.config import cache_folder, read_settings
 from envboot.errors import UsageError
 from envboot.prepare import prepare
+from envboot.session import open_session
 
 if TYPE_CHECKING:
     from envboot.layer import BuiltLayer
@@ -41,10 +40,8 @@ def command(*, selection: Selection, host_python: bool, fresh: bool, output: Pat
     with console.task("Scanned, locked and built", unit="items"):
         prepared = prepare(
             selection,
+            open_session(),
             host_python=host_python,
-            settings=read_settings(Path.cwd()),
-            cache=cache_folder(),
-            environment=os.environ,
             fresh=fresh,
         )
     manifest = prepared.manifest

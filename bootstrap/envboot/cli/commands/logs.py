@@ -10,6 +10,7 @@ import click
 from envboot.cli.launch_argument import looks_at_launch, open_fleet
 from envboot.errors import UsageError, name_some
 from envboot.fleet.outcomes import find_named
+from envboot.session import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +39,7 @@ def command(
     """
     from envboot.cli.progress import Screen
 
-    with open_fleet(launch, store) as fleet, Screen(quiet=False) as screen:
+    with open_fleet(launch, store, open_session()) as fleet, Screen(quiet=False) as screen:
         outcomes = choose(fleet.look(), instances)
         if console:
             _print_consoles(fleet, outcomes)

@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from envboot.cli import console
-from envboot.cli.launch_argument import JSON
-from envboot.errors import ProvisionError
+from envboot.cli.launch_argument import JSON, find_instances
 from envboot.fleet.history import read_records
-from envboot_provisioners import load_provisioner, provisioner_names, state_folder
+from envboot.session import open_session
 
 if TYPE_CHECKING:
     from envboot.fleet.launches import Known
-    from envboot_provisioners import Instance, Provisioner
-
-
-def find_instances() -> list[tuple[Provisioner, list[Instance]]]:
-    """Return every instance from here, by provisioner; one that cannot be asked is told about.
-
-    A provisioner without any is left out: the SDK of a cloud takes seconds to import.
-    """
-    found = []
-    for name in provisioner_names():
-        provisioner = load_provisioner(name)
-        try:
-            if instances := provisioner.instances():
-                found.append((provisioner, instances))
-        except ProvisionError as error:
-            way = f" ({error.hint})" if error.hint else ""
-            console.print_warning(f"`{name}` is left out: {error.message}{way}")
-    return found
+    from envboot.session import Session
 
 
 @click.command("ls")
@@ -54,10 +35,11 @@ def command(*, past: bool, store: str | None, as_json: bool) -> None:
     With `--store` the launches that a bucket knows and that are not over. A launch whose process
     was killed is found so from anywhere, and ended with `envboot terminate LAUNCH --store URL`.
     """
+    session = open_session()
     if store:
-        _list_bucket(store, past=past, as_json=as_json)
+        _list_bucket(store, session, past=past, as_json=as_json)
     elif past:
-        records = read_records(state_folder())
+        records = read_records(session.state)
         if as_json:
             members = ("launch", "provisioner", "store")
             console.print_json([{name: getattr(r, name) for name in members} for r in records])
@@ -65,12 +47,12 @@ def command(*, past: bool, store: str | None, as_json: bool) -> None:
             names = [(r.launch, r.provisioner, r.store) for r in records]
             click.echo("\n".join(console.columns([("LAUNCH", "PROVISIONER", "STORE"), *names])))
     else:
-        _list_here(as_json=as_json)
+        _list_here(session, as_json=as_json)
 
 
-def _list_here(*, as_json: bool) -> None:
+def _list_here(session: Session, *, as_json: bool) -> None:
     found = []
-    for provisioner, instances in find_instances():
+    for provisioner, instances in find_instances(session):
         states = provisioner.states(instances)
         found += [(provisioner, instance, states[instance.name]) for instance in instances]
     if as_json:
@@ -96,12 +78,11 @@ def _list_here(*, as_json: bool) -> None:
         click.echo("\n".join(console.columns([head, *rows])))
 
 
-def _list_bucket(url: str, *, past: bool, as_json: bool) -> None:
-    from envboot.config import read_settings
+def _list_bucket(url: str, session: Session, *, past: bool, as_json: bool) -> None:
     from envboot.fleet.launches import read_launches
     from envboot.store import open_store
 
-    with open_store(url, settings=read_settings(Path.cwd())) as bucket:
+    with open_store(url, session) as bucket:
         launches, left = read_launches(bucket, past=past)
     if as_json:
         console.print_json([_to_document(known) for known in launches])

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from envboot.cli import console
 from envboot.cli.options import FRESH, HOST_PYTHON, selects_environment
-from envboot.config import cache_folder, read_settings
 from envboot.documents import plain
 from envboot.layer.command import add_named
 from envboot.layer.loose import Code, check_code, collect
 from envboot.lock.plan import compare, render_plan
 from envboot.prepare import resolve
+from envboot.session import open_session
 
 if TYPE_CHECKING:
-    from envboot.config import Settings
     from envboot.layer.loose import Folder
     from envboot.lock.plan import Row
     from envboot.prepare import Resolved
     from envboot.selection import Selection
+    from envboot.session import Session
 
 
 @click.command("plan")
@@ -38,17 +36,10 @@ def command(
 
     Nothing is built or uploaded. What was looked up is kept for 24 hours.
     """
-    settings = read_settings(Path.cwd())
+    session = open_session()
     with console.task("Scanned and locked", unit="items"):
-        resolved = resolve(
-            selection,
-            host_python=host_python,
-            settings=settings,
-            cache=cache_folder(),
-            environment=os.environ,
-            fresh=fresh,
-        )
-        code = _collect(resolved, settings) if selection.loose else Code()
+        resolved = resolve(selection, session, host_python=host_python, fresh=fresh)
+        code = _collect(resolved, session) if selection.loose else Code()
         check_code(code, resolved.target)
     rows = (*resolved.rows, *(_row(folder) for folder in code.folders))
     console.print_notes((*resolved.notes, *code.notes))
@@ -60,14 +51,14 @@ def command(
         click.echo(render_plan(rows, show_all=show_all))
 
 
-def _collect(resolved: Resolved, settings: Settings) -> Code:
+def _collect(resolved: Resolved, session: Session) -> Code:
     """List the loose code that a launch brings, without what only its command names.
 
     What projects' wheels bring of it is known when they are built: the scan leaves most out.
     """
-    sources = resolved.locked.sources
+    sources, settings = resolved.locked.sources, session.settings
     return collect(
-        add_named(resolved.scan.loose, Path.cwd(), (), include=bool(settings.include)),
+        add_named(resolved.scan.loose, session.folder, (), include=bool(settings.include)),
         brought={
             f"{source.path}/{source.subdirectory or ''}": () for source in sources if source.path
         },

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 import secrets
 import sys
@@ -21,8 +20,8 @@ from envboot.selection import Selection
 from envboot.userdata import Document, LaunchPath, render
 
 if TYPE_CHECKING:
-    from envboot.config import Settings
     from envboot.manifest import Manifest
+    from envboot.session import Session
     from envboot.store import Expiry
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -96,7 +95,7 @@ def command(
 
     Without `--store` the guest installs from the indexes and channels, and publishes nothing.
     """
-    from envboot.config import read_settings
+    from envboot.session import open_session
 
     if manifest and selection != Selection():
         raise UsageError("Cannot take `--manifest` and choose an environment too")
@@ -105,8 +104,8 @@ def command(
     auth = _choose_auth(path, auth)
     extra = [read_part(spec) for spec in parts]
     environment = dict(parse_variable(variable) for variable in variables)
-    settings = read_settings(Path.cwd())
-    store = store or settings.store
+    session = open_session()
+    store = store or session.settings.store
     if auth == "role" and not store:
         raise UsageError(
             "Cannot use `--for terraform` without a bucket"
@@ -120,9 +119,9 @@ def command(
             hint=f"Give a bucket that machines can reach, as in `--store {_like(path)}`",
         )
     if manifest:
-        found, layer = find_manifest(manifest)
+        found, layer = find_manifest(manifest, session)
     else:
-        found, layer, words = _prepare(selection, settings, path, words, store)
+        found, layer, words = _prepare(selection, session, path, words, store)
     refuse_host(found, path)
     if found.layer and not store:
         names = ", ".join(f"`{project.name}`" for project in found.layer.projects) or "loose code"
@@ -135,10 +134,10 @@ def command(
     if store:
         launch = launch or name_launch(found, auth)
         grants, expiry = _publish(
-            found, layer, store, settings, auth=auth, launch=launch, seconds=seconds
+            found, layer, store, session, auth=auth, launch=launch, seconds=seconds
         )
     else:
-        _refuse_private(found)
+        _refuse_private(found, session)
     document = render(
         found,
         launch_path=LaunchPath(path),
@@ -211,11 +210,11 @@ def name_launch(manifest: Manifest, auth: str) -> str:
     return secrets.token_hex(4)
 
 
-def _refuse_private(manifest: Manifest) -> None:
+def _refuse_private(manifest: Manifest, session: Session) -> None:
     """Refuse what only a bucket can carry to guests that have no login for its channel."""
     from envboot.indexes.packages import find_private, note_channels
 
-    private = find_private(manifest.base.conda, os.environ)
+    private = find_private(manifest.base.conda, session.environment)
     if private:
         raise RenderError(
             f"Cannot carry {len(private)} conda packages, which want a login, in user-data",
@@ -274,36 +273,32 @@ def _columns(rows: list[tuple[str, str, str]], *, right: tuple[int, ...]) -> lis
     ]
 
 
-def find_manifest(path: str) -> tuple[Manifest, Path | None]:
+def find_manifest(path: str, session: Session) -> tuple[Manifest, Path | None]:
     """Read a manifest, and find its layer where it was locked on this machine."""
-    from envboot.config import cache_folder
     from envboot.layer import find_archive
-    from envboot.publish.environments import read_manifest
+    from envboot.source import read_manifest
 
-    manifest = read_manifest(Path(path))
-    return manifest, find_archive(manifest.layer, cache_folder()) if manifest.layer else None
+    manifest = read_manifest(session.folder / path)
+    return manifest, find_archive(manifest.layer, session.cache) if manifest.layer else None
 
 
 def _prepare(
     selection: Selection,
-    settings: Settings,
+    session: Session,
     path: str,
     words: tuple[str, ...],
     url: str | None,
 ) -> tuple[Manifest, Path | None, tuple[str, ...]]:
-    from envboot.config import cache_folder
     from envboot.prepare import prepare_source
     from envboot.selection.required import starts_dask
     from envboot.store import open_store
 
-    with open_store(url, settings=settings) if url else nullcontext() as store:
+    with open_store(url, session) if url else nullcontext() as store:
         prepared = prepare_source(
             selection,
+            session,
             store,
             host_python=path == LaunchPath.LOCAL.value,
-            settings=settings,
-            cache=cache_folder(),
-            environment=os.environ,
             command=words,
             dask=starts_dask(words),
         )
@@ -315,17 +310,16 @@ def _publish(
     manifest: Manifest,
     layer: Path | None,
     url: str,
-    settings: Settings,
+    session: Session,
     *,
     auth: Literal["urls", "role"],
     launch: str,
     seconds: int,
 ) -> tuple[dict[str, Any], Expiry | None]:
-    from envboot.config import cache_folder
     from envboot.publish import publish
     from envboot.store import open_store
 
-    opened = open_store(url, settings=settings)
+    opened = open_store(url, session)
     with opened as store, console.task("Published to the bucket") as progress:
         grants = publish(
             manifest,
@@ -333,8 +327,8 @@ def _publish(
             store,
             launch=launch,
             seconds=seconds,
-            cache=cache_folder(),
-            environment=os.environ,
+            cache=session.cache,
+            environment=session.environment,
             progress=progress,
             auth=auth,
         )

@@ -10,6 +10,7 @@ from envboot.cli import console, timings
 from envboot.cli.launch_argument import JSON, looks_at_launch, open_fleet
 from envboot.fleet.outcomes import describe_end, find_progress
 from envboot.fleet.watch import tell_end
+from envboot.session import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ def command(*, launch: str | None, store: str | None, as_json: bool) -> None:
 
     Without LAUNCH, the newest that was made from here.
     """
-    with open_fleet(launch, store) as fleet:
+    with open_fleet(launch, store, open_session()) as fleet:
         outcomes = fleet.look()
     if as_json:
         console.print_json(to_document(fleet, outcomes))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from envboot.cli import console
-from envboot.config import read_settings
 from envboot.errors import StoreError, UsageError, name_some
+from envboot.session import open_session
 from envboot.store import open_store
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def init(
     Private, encrypted, and what nobody needs any more goes by itself. What is right already, and
     rules of others, stay as they are.
     """
-    settings = read_settings(Path.cwd())
+    session = open_session()
     order = _Order(
         url=url,
         region=region,
@@ -100,9 +99,8 @@ def init(
         dry_run=dry_run,
     )
     steps = []
-    for step in (
-        _set_up_gcs(order, settings) if url.startswith("gs:") else _set_up_s3(order, settings)
-    ):
+    set_up = _set_up_gcs if url.startswith("gs:") else _set_up_s3
+    for step in set_up(order, session.settings):
         steps.append(step)
         if not as_json:
             click.echo(f"{step.name:<13}  {step.outcome:<13}  {step.detail}")
@@ -192,7 +190,7 @@ def serve(url: str, port: int) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document.")
 def ls(url: str, as_json: bool) -> None:
     """List the objects in the bucket URL: age, size and key."""
-    with open_store(url, settings=read_settings(Path.cwd())) as store:
+    with open_store(url, open_session()) as store:
         found = list(store.list(""))
     if not found:
         # In S3 a prefix that was never used is an empty one.
@@ -214,7 +212,7 @@ def ls(url: str, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def rm(url: str, keys: tuple[str, ...], yes: bool) -> None:
     """Remove objects from the bucket URL; one that is not there is no error."""
-    with open_store(url, settings=read_settings(Path.cwd())) as store:
+    with open_store(url, open_session()) as store:
         if not yes:
             click.confirm(f"Remove {name_some(list(keys))} from `{url}`?", abort=True, err=True)
         for key in keys:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +12,17 @@ from envboot.cli import console
 from envboot.cli.launch_argument import JSON, find_only_running, looks_at_launch, open_fleet
 from envboot.cli.options import selects_environment
 from envboot.cli.progress import Screen
-from envboot.config import cache_folder, read_settings
 from envboot.errors import UsageError
 from envboot.fleet.history import Record, read_records
-from envboot_provisioners import load_provisioner, provisioner_names, state_folder
+from envboot.session import open_session
+from envboot_provisioners import load_provisioner, provisioner_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from envboot.fleet.sync import Synced
     from envboot.fleet.watch import Fleet
     from envboot.prepare import Prepared
     from envboot.selection import Selection
+    from envboot.session import Session
 
 
 @click.command("sync")
@@ -71,18 +69,19 @@ def command(
     from envboot.fleet.sync import sync
 
     seconds = parse_duration(expires)
-    name = launch or find_only_running()
-    record = next((r for r in reversed(read_records(state_folder())) if r.launch == name), None)
-    with open_fleet(name, store) as fleet, Screen(as_json, output=False) as screen:
-        prepared = _prepare(fleet, selection, record, screen)
+    session = open_session()
+    name = launch or find_only_running(session)
+    record = next((r for r in reversed(read_records(session.state)) if r.launch == name), None)
+    with open_fleet(name, store, session) as fleet, Screen(as_json, output=False) as screen:
+        prepared = _prepare(fleet, selection, session, record, screen)
         screen.notes(prepared.notes)
         synced = sync(
             fleet,
             prepared,
             restart=restart,
             seconds=seconds,
-            cache=cache_folder(),
-            environment=os.environ,
+            cache=session.cache,
+            environment=session.environment,
             timeout=timeout,
             note=screen.step,
         )
@@ -97,7 +96,9 @@ def command(
         )
 
 
-def _prepare(fleet: Fleet, selection: Selection, record: Record | None, screen: Screen) -> Prepared:
+def _prepare(
+    fleet: Fleet, selection: Selection, session: Session, record: Record | None, screen: Screen
+) -> Prepared:
     """Make the environment as the launch did, in its folder."""
     from envboot.prepare import prepare_source
     from envboot.selection.required import starts_dask
@@ -105,35 +106,32 @@ def _prepare(fleet: Fleet, selection: Selection, record: Record | None, screen: 
     command = tuple(fleet.about.get("command", ()))
     maker = fleet.about.get("provisioner")
     kept = record.selection if record and record.selection else {}
-    with _in_folder(record.folder if record else None):
-        return prepare_source(
-            selection.over(kept),
-            fleet.store,
-            host_python=maker in provisioner_names() and load_provisioner(maker).host_python,
-            settings=read_settings(Path.cwd()),
-            cache=cache_folder(),
-            environment=os.environ,
-            command=command,
-            dask=starts_dask(command),
-            note=screen.step,
-        )
+    return prepare_source(
+        selection.over(kept),
+        _go_back(session, record),
+        fleet.store,
+        host_python=maker in provisioner_names() and load_provisioner(maker, session).host_python,
+        command=command,
+        dask=starts_dask(command),
+        note=screen.step,
+    )
 
 
-@contextlib.contextmanager
-def _in_folder(folder: str | None) -> Iterator[None]:
-    """Work where the launch was made from: settings and loose code are found from there."""
-    before = Path.cwd()
+def _go_back(session: Session, record: Record | None) -> Session:
+    """Return the session in the launch's working directory, with the settings found from there."""
+    if record is None or record.folder is None:
+        return session
+    from envboot.config import read_settings
+
+    folder = Path(record.folder)
     try:
-        os.chdir(folder or before)
+        folder.stat()
     except OSError as error:
         raise UsageError(
             f"Cannot go to `{folder}`, where the launch was made from",
             causes=(error.strerror or str(error),),
         ) from error
-    try:
-        yield
-    finally:
-        os.chdir(before)
+    return replace(session, folder=folder, settings=read_settings(folder))
 
 
 def render(synced: Synced) -> list[str]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from envboot.cli.commands.ls import find_instances
-from envboot.cli.launch_argument import LAUNCHES, STORE, choose_url, open_fleet
+from envboot.cli.launch_argument import LAUNCHES, STORE, find_instances, open_fleet
 from envboot.errors import EnvbootError, ProvisionError, UsageError
 from envboot.fleet.outcomes import find_named
+from envboot.session import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from envboot.session import Session
     from envboot_provisioners import Instance, Provisioner
 
 
@@ -34,8 +34,9 @@ def command(launches: tuple[str, ...], *, every: bool, store: str | None) -> Non
             "Expected the names of launches, or `--all`",
             hint="`envboot ls` lists those from here, `envboot ls --store URL` those of a bucket",
         )
+    session = open_session()
     failures: list[ProvisionError] = []
-    for provisioner, instances in _find(launches, every=every, store=store):
+    for provisioner, instances in _find(launches, session, every=every, store=store):
         try:
             provisioner.terminate(instances)
         except ProvisionError as error:
@@ -45,7 +46,7 @@ def command(launches: tuple[str, ...], *, every: bool, store: str | None) -> Non
         for instance in instances:
             click.echo(f"ended {instance.name}", err=True)
         for launch in sorted({instance.launch for instance in instances}):
-            _note(launch, store)
+            _note(launch, store, session)
     if len(failures) > 1:
         causes = tuple(cause for each in failures for cause in (each.message, *each.causes))
         raise ProvisionError("Failed to end some instances", causes=causes, hint=failures[0].hint)
@@ -53,19 +54,19 @@ def command(launches: tuple[str, ...], *, every: bool, store: str | None) -> Non
         raise failures[0]
 
 
-def _note(launch: str, store: str | None) -> None:
+def _note(launch: str, store: str | None, session: Session) -> None:
     """Leave in the bucket that a launch is over, as far as it can be reached."""
     from envboot.fleet.watch import write_end
 
-    with contextlib.suppress(EnvbootError), open_fleet(launch, store) as fleet:
+    with contextlib.suppress(EnvbootError), open_fleet(launch, store, session) as fleet:
         if not (fleet.provisioner and fleet.provisioner.instances(launch)):
             write_end(fleet.store, launch, "terminated")
 
 
 def _find(
-    names: tuple[str, ...], *, every: bool, store: str | None
+    names: tuple[str, ...], session: Session, *, every: bool, store: str | None
 ) -> list[tuple[Provisioner, Sequence[Instance]]]:
-    here = find_instances()
+    here = find_instances(session)
     found: list[tuple[Provisioner, Sequence[Instance]]] = []
     if every:
         found += here
@@ -83,9 +84,9 @@ def _find(
     for name in sorted(left):
         # Made elsewhere, or over already: whoever knows the launch knows its instances.
         try:
-            known = _find_launch(name, store)
+            known = _find_launch(name, store, session)
         except UsageError:
-            known = _find_single(name, store)
+            known = _find_single(name, store, session)
             if known is None:
                 raise
         if known:
@@ -95,28 +96,30 @@ def _find(
     return found
 
 
-def _find_launch(name: str, store: str | None) -> tuple[Provisioner, Sequence[Instance]] | None:
+def _find_launch(
+    name: str, store: str | None, session: Session
+) -> tuple[Provisioner, Sequence[Instance]] | None:
     """Return the instances of a launch, None where none is left.
 
     Raises:
         UsageError: nobody knows a launch of that name.
     """
-    with open_fleet(name, store) as fleet:
+    with open_fleet(name, store, session) as fleet:
         instances = fleet.provisioner.instances(name) if fleet.provisioner else []
         return (fleet.provisioner, instances) if fleet.provisioner and instances else None
 
 
-def _find_single(name: str, store: str | None) -> tuple[Provisioner, Sequence[Instance]] | None:
+def _find_single(
+    name: str, store: str | None, session: Session
+) -> tuple[Provisioner, Sequence[Instance]] | None:
     """Return a single instance of a launch that was made elsewhere, None where it is none."""
-    from envboot.config import read_settings
     from envboot.fleet.launches import find_holders, list_launches
     from envboot.store import open_store
 
-    settings = read_settings(Path.cwd())
-    with open_store(choose_url(store, settings), settings=settings) as bucket:
+    with open_store(store or session.store, session) as bucket:
         known = [each for each in list_launches(bucket) if not each.is_over]
     for launch in find_holders(known, name):
-        with open_fleet(launch, store) as fleet:
+        with open_fleet(launch, store, session) as fleet:
             if fleet.provisioner:
                 found = find_named(name, fleet.provisioner.instances(launch))
                 if found:

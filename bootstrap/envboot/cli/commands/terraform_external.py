@@ -8,12 +8,10 @@ of provider hashicorp/external, "External Program Protocol").
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -21,12 +19,12 @@ import click
 from envboot.cli.commands.render_userdata import find_manifest, name_launch, refuse_host
 from envboot.cli.options import read_part
 from envboot.errors import EnvbootError, UsageError, name_some
+from envboot.session import open_session
 from envboot.userdata import LaunchPath, render
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from envboot.manifest import Manifest
+    from envboot.session import Session
     from envboot.store import Store
 
 KEYS = ("store", "manifest", "environment", "command", "env", "parts", "on_interruption")
@@ -61,7 +59,7 @@ def command() -> None:
     gives the same document.
     """
     try:
-        answer = answer_query(parse_query(sys.stdin.read()), os.environ)
+        answer = answer_query(parse_query(sys.stdin.read()), open_session())
     except EnvbootError as error:
         fail(error)
     click.echo(json.dumps(answer, sort_keys=True))
@@ -108,24 +106,20 @@ def parse_query(text: str) -> Query:
     )
 
 
-def answer_query(query: Query, environment: Mapping[str, str]) -> dict[str, str]:
+def answer_query(query: Query, session: Session) -> dict[str, str]:
     """Put what machines need into the bucket and return the document, and what is in it.
-
-    `environment` leads to the logins of conda's channels.
 
     Raises:
         EnvbootError: as `render-userdata`.
     """
-    from envboot.config import cache_folder, read_settings
     from envboot.publish import Auth, publish
     from envboot.store import open_store
 
-    settings = read_settings(Path.cwd())
     parts = [read_part(spec) for spec in query.parts]
-    with open_store(query.store, settings=settings) as store:
+    with open_store(query.store, session) as store:
         layer = None
         if query.manifest:
-            manifest, layer = find_manifest(query.manifest)
+            manifest, layer = find_manifest(query.manifest, session)
         else:
             manifest = _fetch(store, query.environment or "")
         refuse_host(manifest, LaunchPath.TERRAFORM.value)
@@ -136,8 +130,8 @@ def answer_query(query: Query, environment: Mapping[str, str]) -> dict[str, str]
             store,
             launch=launch,
             seconds=0,
-            cache=cache_folder(),
-            environment=environment,
+            cache=session.cache,
+            environment=session.environment,
             auth=Auth.ROLE,
         )
     document = render(

@@ -8,6 +8,7 @@ from envboot.cli import console
 from envboot.cli.commands import status
 from envboot.cli.launch_argument import JSON, looks_at_launch, open_fleet
 from envboot.cli.progress import Screen
+from envboot.session import open_session
 
 
 @click.command("wait")
@@ -36,7 +37,10 @@ def command(
     from envboot.fleet.outcomes import raise_command_failures, raise_failures
     from envboot.fleet.watch import Goal, wait
 
-    with open_fleet(launch, store) as fleet, Screen(as_json, output=False) as screen:
+    with (
+        open_fleet(launch, store, open_session()) as fleet,
+        Screen(as_json, output=False) as screen,
+    ):
         wanted = Goal(goal) if goal else Goal.DONE if fleet.command else Goal.READY
         outcomes = wait(fleet, wanted, timeout=timeout, looker=screen)
     if as_json:

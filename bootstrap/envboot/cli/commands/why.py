@@ -10,6 +10,7 @@ from envboot.cli import timings
 from envboot.cli.launch_argument import looks_at_launch, open_fleet
 from envboot.fleet.outcomes import EXIT_CODES, describe_end, find_progress, find_reason
 from envboot.fleet.watch import tell_end
+from envboot.session import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,7 @@ def command(*, launch: str | None, store: str | None, instances: tuple[str, ...]
     """
     from envboot.cli.commands.logs import choose
 
-    with open_fleet(launch, store) as fleet:
+    with open_fleet(launch, store, open_session()) as fleet:
         outcomes = choose(fleet.look(), instances)
         lines = [f"launch {fleet.launch}: {len(outcomes)} of {max(fleet.count, len(outcomes))}"]
         if fleet.end:

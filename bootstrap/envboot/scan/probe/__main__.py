@@ -1,4 +1,4 @@
-"""Run the probe: `python bootstrap/envboot/scan/probe/__main__.py`, whatever else that Python has."""
+"""Run the probe: `python envboot/scan/probe/__main__.py`, whatever else that Python has."""
 
 import gc
 import os

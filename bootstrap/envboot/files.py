@@ -1,0 +1,28 @@
+"""Files that appear whole: written beside their place first, synced, then renamed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write_whole(file: Path, data: bytes) -> None:
+    """Write a file that only this user can read, whole or not at all.
+
+    Raises:
+        OSError: the directory does not exist, or cannot be written to.
+    """
+    handle, scratch = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with open(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(scratch, file)  # noqa: PTH105
+    except BaseException:
+        os.unlink(scratch)  # noqa: PTH108
+        raise
