@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envboot.scan.urls import strip_channel, strip_url
+from envboot.redaction import strip_channel, strip_url
 
 
 @pytest.mark.parametrize(

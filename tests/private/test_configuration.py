@@ -29,7 +29,7 @@ from envboot.indexes.render import render_config, render_project
 from envboot.indexes.uv import read_uv
 from envboot.indexes.web import Web
 from envboot.lock.indexes import describe_indexes
-from envboot.scan.urls import redact
+from envboot.redaction import redact
 from tests.index import make_wheel, serve_folder, write_simple
 
 if TYPE_CHECKING:

@@ -141,7 +141,7 @@ def _unexpected(error: Exception) -> EnvbootError:
     import tempfile
     import traceback
 
-    from envboot.scan.urls import redact
+    from envboot.redaction import redact
 
     with tempfile.NamedTemporaryFile("w", prefix="envboot-", suffix=".log", delete=False) as log:
         log.write(redact("".join(traceback.format_exception(error))))

@@ -16,8 +16,8 @@ from envboot.indexes.logins import Login, find_keyring, find_netrc, split_login
 from envboot.indexes.pip import read_pip
 from envboot.indexes.render import render_config, render_project
 from envboot.indexes.uv import VARIABLES, read_uv
+from envboot.redaction import hide_values, strip_channel, strip_url
 from envboot.scan.document import Problem, Source
-from envboot.scan.urls import hide_values, strip_channel, strip_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus, urlsplit
 
 from envboot.indexes.logins import Login, find_netrc, join_login, split_login
-from envboot.scan.urls import strip_channel
+from envboot.redaction import strip_channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

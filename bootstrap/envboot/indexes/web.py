@@ -16,7 +16,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from envboot.errors import LockError
-from envboot.scan.urls import strip_channel
+from envboot.redaction import strip_channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,8 +20,8 @@ from envboot.errors import LayerError, name_some
 from envboot.layer.build import Builder, Built
 from envboot.layer.loose import Code, check_code, collect
 from envboot.manifest import Layer, Project
+from envboot.redaction import strip_url
 from envboot.scan.document import Problem
-from envboot.scan.urls import strip_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -21,8 +21,8 @@ from envboot.layer.git import checkout
 from envboot.layer.left_behind import find_lacking
 from envboot.layer.sources import copy_files, digest_files, list_files
 from envboot.lock.tags import rank_tags, wheel_tags
+from envboot.redaction import hide_values, redact, strip_url
 from envboot.scan.document import Problem
-from envboot.scan.urls import hide_values, redact, strip_url
 
 if TYPE_CHECKING:
     from envboot.lock import Target

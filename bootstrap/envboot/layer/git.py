@@ -8,7 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from envboot.errors import LayerError
-from envboot.scan.urls import strip_url
+from envboot.redaction import strip_url
 
 if TYPE_CHECKING:
     from pathlib import Path

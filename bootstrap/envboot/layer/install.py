@@ -17,7 +17,7 @@ from installer.sources import WheelFile
 from envboot.agent import wire
 from envboot.agent.pack import LAYER_LIST
 from envboot.errors import LayerError
-from envboot.scan.urls import strip_url
+from envboot.redaction import strip_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

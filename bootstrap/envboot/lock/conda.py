@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 from envboot.errors import LockError, name_some
 from envboot.manifest import CondaPackage
 from envboot.platforms import MACHINES
+from envboot.redaction import redact, strip_channel
 from envboot.scan.document import Problem
-from envboot.scan.urls import redact, strip_channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

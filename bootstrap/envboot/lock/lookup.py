@@ -25,7 +25,7 @@ from envboot.indexes.program import find_uv
 from envboot.lock.fit import Misfit
 from envboot.lock.tags import name_platform, rank_tags
 from envboot.lock.torch import TorchIndexes, read_torch
-from envboot.scan.urls import redact
+from envboot.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -14,8 +14,8 @@ from envboot.lock.conda import package_of
 from envboot.lock.fit import Misfit, fit_pins, rank_needs
 from envboot.lock.solver import Channels, open_channels
 from envboot.manifest import CondaPackage
+from envboot.redaction import strip_channel
 from envboot.scan.dependencies import depends_of
-from envboot.scan.urls import strip_channel
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

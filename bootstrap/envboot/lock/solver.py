@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from envboot.errors import LISTED, LockError, name_some
 from envboot.lock.conda import list_causes, virtual_records
 from envboot.lock.fit import Misfit
-from envboot.scan.urls import redact, strip_channel
+from envboot.redaction import redact, strip_channel
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence

@@ -10,8 +10,8 @@ from envboot.errors import LISTED, LockError, name_some
 from envboot.lock.fit import Misfit
 from envboot.lock.tags import choose_wheel
 from envboot.manifest import Wheel
+from envboot.redaction import redact, strip_url
 from envboot.scan.document import Distribution, Problem, Source
-from envboot.scan.urls import redact, strip_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

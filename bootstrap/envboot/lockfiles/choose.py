@@ -17,8 +17,8 @@ from envboot.indexes import PrivateWheel, note_private, open_indexes
 from envboot.lock.tags import choose_wheel, rank_tags
 from envboot.lock.wheels import PYPI_FILES, Wheels, note_hosts, note_sdists
 from envboot.manifest import Wheel
+from envboot.redaction import strip_url
 from envboot.scan.document import Source
-from envboot.scan.urls import strip_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,8 +13,8 @@ from envboot.errors import DocumentError
 from envboot.lockfiles.content import Content, Request, refuse, refuse_names, refuse_platform
 from envboot.lockfiles.entries import make_entry
 from envboot.manifest import CondaPackage, Python
+from envboot.redaction import strip_channel
 from envboot.scan.document import Problem
-from envboot.scan.urls import strip_channel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from envboot.errors import LISTED, LockError, name_some
-from envboot.scan.urls import redact
+from envboot.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

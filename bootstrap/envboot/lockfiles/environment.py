@@ -17,7 +17,7 @@ from envboot.lockfiles.conda import assemble, note_logins, parse_yaml
 from envboot.lockfiles.content import Content, Request, refuse, refuse_names
 from envboot.lockfiles.pylock import parse_pylock
 from envboot.lockfiles.uv import compile_kept
-from envboot.scan.urls import strip_channel
+from envboot.redaction import strip_channel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

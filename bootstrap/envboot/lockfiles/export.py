@@ -17,7 +17,7 @@ else:
 
 from envboot.errors import LockError, name_some
 from envboot.platforms import MACHINES
-from envboot.scan.urls import strip_url
+from envboot.redaction import strip_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

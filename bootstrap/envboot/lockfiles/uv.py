@@ -18,7 +18,7 @@ from envboot.lock.indexes import describe_indexes
 from envboot.lock.tags import name_platform
 from envboot.lockfiles.content import Content, Request, refuse, refuse_names
 from envboot.lockfiles.pylock import parse_toml, read_pylock
-from envboot.scan.urls import redact
+from envboot.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,8 +13,8 @@ from packaging.version import InvalidVersion, Version
 
 from envboot.errors import UsageError, name_some
 from envboot.platforms import MACHINES
+from envboot.redaction import redact
 from envboot.scan.document import Problem
-from envboot.scan.urls import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from envboot.process import clean_environment, run, start
+
+pytestmark = pytest.mark.subprocess
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_output_code_and_input_come_back() -> None:
+    code = "import sys; print(sys.stdin.read().upper(), end='', flush=True); sys.exit('no')"
+    done = run(python(code), environment=os.environ, input=b"abc")
+    assert (done.code, done.stdout, done.text, done.errors) == (1, b"ABC", "ABC", "no\n")
+
+
+def test_without_input_it_reads_nothing() -> None:
+    done = run(python("import sys; print(repr(sys.stdin.read()))"), environment=os.environ)
+    assert done.text == "''\n"
+
+
+def test_only_the_stated_environment_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENVBOOT_UNSTATED", "1")
+    show = "import json, os; print(json.dumps(sorted(os.environ)))"
+    done = run(python(show), environment={"A": "1"}, variables={"PYTHONUTF8": "1"})
+    assert "ENVBOOT_UNSTATED" not in done.text
+    assert '"A"' in done.text
+    assert '"PYTHONUTF8"' in done.text
+
+
+def test_secrets_do_not_reach_an_error_text() -> None:
+    code = "import sys; sys.stderr.write('at https://me:hunter2@host/x with s3cr3t\\n')"
+    done = run(python(code), environment={"API_TOKEN": "s3cr3t"})
+    assert done.last_errors() == ("at https://host/x with ***",)
+
+
+def test_a_silent_failure_gives_its_code() -> None:
+    done = run(python("raise SystemExit(7)"), environment={})
+    assert done.last_errors() == ("Exit code 7",)
+
+
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid, file=open(sys.argv[1], "w"), flush=True)
+time.sleep(60)
+"""
+
+
+def read_child(file: Path) -> int:
+    end = time.monotonic() + 30
+    while not (file.exists() and file.read_text().strip()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return int(file.read_text())
+
+
+def wait_until_gone(pid: int) -> None:
+    end = time.monotonic() + 10
+    while Path(f"/proc/{pid}/stat").exists():
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        assert time.monotonic() < end, "the child outlived its group"
+        time.sleep(0.01)
+
+
+def test_what_takes_too_long_is_ended_with_its_children(tmp_path: Path) -> None:
+    with pytest.raises(TimeoutError, match="still running after"):
+        run([*python(PARENT), str(tmp_path / "pid")], environment=os.environ, timeout=3)
+    wait_until_gone(read_child(tmp_path / "pid"))
+
+
+def test_an_interrupt_ends_it_with_its_children(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        read_child(tmp_path / "pid")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    waiting = threading.Thread(target=interrupt)
+    waiting.start()
+    with pytest.raises(KeyboardInterrupt):
+        run([*python(PARENT), str(tmp_path / "pid")], environment=os.environ)
+    waiting.join()
+    wait_until_gone(read_child(tmp_path / "pid"))
+
+
+def test_a_program_that_is_not_there_is_an_error_of_the_system() -> None:
+    with pytest.raises(FileNotFoundError):
+        start(["envboot-no-such-program"], environment={})
+
+
+@pytest.mark.parametrize(
+    ("program", "dropped", "kept"),
+    [
+        ("/usr/bin/git", ["GIT_DIR", "GIT_WORK_TREE", "GIT_CONFIG_KEY_0"], ["GIT_SSH_COMMAND"]),
+        (
+            "uv",
+            ["UV_PROJECT", "UV_VENV_SEED", "UV_OVERRIDE", "PYTHONPATH", "GIT_DIR"],
+            ["UV_INDEX"],
+        ),
+        ("uv.exe", ["UV_PYTHON", "UV_CONSTRAINT"], ["UV_INDEX_TEAM_PASSWORD", "UV_CACHE_DIR"]),
+        ("bin/python3.11", ["PYTHONPATH", "PYTHONHOME"], ["GIT_DIR", "UV_PROJECT"]),
+        ("sh", [], ["PYTHONPATH", "GIT_DIR", "UV_PROJECT"]),
+    ],
+)
+def test_variables_that_steer_a_program_do_not_reach_it(
+    program: str, dropped: list[str], kept: list[str]
+) -> None:
+    environment = dict.fromkeys([*dropped, *kept, "PATH", "HOME"], "1")
+    assert clean_environment(program, environment) == dict.fromkeys([*kept, "PATH", "HOME"], "1")
