@@ -9,6 +9,7 @@ from envboot.errors import DocumentError
 
 if TYPE_CHECKING:
     import re
+    from collections.abc import Callable
 
 _T = TypeVar("_T")
 
@@ -72,6 +73,19 @@ class Node:
             if not isinstance(value, str):
                 raise DocumentError(f"Expected `{self.at(key)}[{i}]` a str, found `{value!r:.80}`")
         return tuple(found)
+
+    def texts(self, key: str) -> dict[str, str]:
+        """Read an object of texts; an absent one is empty."""
+        found = self.take(key, dict) if key in self.rest else {}
+        for name, value in found.items():
+            if not isinstance(value, str):
+                path = f"{self.at(key)}.{name}"
+                raise DocumentError(f"Expected `{path}` a str, found `{value!r:.80}`")
+        return found
+
+    def maybe(self, key: str, read: Callable[[Node], _T]) -> _T | None:
+        """Read a member that is an object or absent."""
+        return read(self.child(key)) if key in self.rest else None
 
     def child(self, key: str) -> Node:
         """Read a member that is an object."""

@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from uv import find_uv_bin
 
+from envboot import agent_payload as payload
 from envboot.agent import wire
 from envboot.agent.pack import LAYER_LIST, write_layer
 from envboot.manifest import Base, Layer, Manifest, Project, Python, Tool, Wheel
-from envboot.publish import Auth, publish, upload
+from envboot.publish import publish, upload
+from envboot.publish.grants import Auth, Terms
 from envboot.publish.layout import Keys, key_wanted
-from envboot.userdata import agent_payload as payload
 from tests.agent import trees
 from tests.index import make_wheel, write_simple
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,18 +139,15 @@ def make_launch(
         manifest,
         layer,
         store,
-        launch="launch",
-        seconds=seconds,
-        cache=cache,
-        environment={},
-        auth=auth,
-        seats=seats,
+        make_session(cache=cache, environment={}),
+        Terms(launch="launch", auth=auth, seconds=seconds, seats=seats),
     )
-    del grants["manifest"]
+    document = grants.to_dict()
+    del document["manifest"]
     return Launch(
         parts=parts,
         manifest=manifest,
-        grants=grants,
+        grants=document,
         config={"digest": manifest.environment_digest},
     )
 
@@ -157,7 +156,7 @@ def want(
     store: Store, cache: Path, number: int, manifest: Manifest, layer: Path | None, **other: Any
 ) -> None:
     """Send a change to the launch, as the client does; `other` members come before its own."""
-    upload(manifest, layer, store, cache=cache, environment={}, lasting=False)
+    upload(manifest, layer, store, make_session(cache=cache, environment={}), lasting=False)
     keys = Keys(manifest)
 
     def grant(key: str) -> dict[str, str]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envboot.agent import wire
-from envboot.publish import read_reports
 from tests.agent.guests import SITE, Guest, Launch, Parts, make_launch, make_layer, make_manifest
 from tests.agent.trees import snapshot, write
+from tests.reports import read_documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -208,7 +208,7 @@ def test_reports_arrive_in_the_bucket(
     guest = new_guest("guest", launch)
     assert guest.boot() == wire.READY
     assert guest.publish() == wire.READY
-    reports = read_reports(store, "launch", {})
+    reports = read_documents(store, "launch")
     assert reports.keys() == {"guest"}
     assert reports["guest"].keys() == {"started", "result", "publish"}
     assert reports["guest"]["started"] == {"environment": launch.manifest.environment_digest}
@@ -250,7 +250,7 @@ def test_the_command_runs_in_the_environment_and_is_reported(
     guest = new_guest("guest", hit)
     assert guest.boot() == wire.READY
     assert guest.agent("run") == 0
-    report = read_reports(store, "launch", {})["guest"]["command"]
+    report = read_documents(store, "launch")["guest"]["command"]
     assert report["exit_code"] == 0
     assert report["output"] == "alpha b c\n"
     hit.config["command"] = ["sh", "-c", "kill -9 $$"]

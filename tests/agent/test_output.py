@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from envboot.agent.run import NEWEST, TAIL
-from envboot.publish import read_reports
+from tests.reports import read_documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,15 +63,14 @@ def test_output_goes_up_while_the_command_runs(
     )
     process, seen = guest.start("run"), 0.0
     start = time.monotonic()
-    known: dict[str, Any] = {}
     while process.poll() is None:
-        reports = read_reports(store, "launch", known).get("guest", {})
+        reports = read_documents(store, "launch").get("guest", {})
         seen = seen or ("output" in reports and time.monotonic() - start) or 0.0
         time.sleep(0.1)
     printed = process.communicate()[0]
     assert printed == "".join(f"line {i} ä\n" for i in range(9))
     assert 1.9 < seen < 5
-    reports = read_reports(store, "launch", known)["guest"]
+    reports = read_documents(store, "launch")["guest"]
     pieces = reports["output"]
     assert len(pieces) >= 2
     at = 0
@@ -90,7 +89,7 @@ def test_a_character_is_never_cut_in_two(run: Callable[[str], Guest], store: Loc
         "os.write(1, b'a\\xc3'); time.sleep(3); os.write(1, b'\\xa4b'); time.sleep(4.5)"
     )
     assert guest.agent("run") == 0
-    pieces = read_reports(store, "launch", {})["guest"]["output"]
+    pieces = read_documents(store, "launch")["guest"]["output"]
     assert pieces == [
         {"offset": 0, "text": "a", "end": 1},
         {"offset": 1, "text": "äb", "end": 4},
@@ -104,7 +103,7 @@ def test_of_much_output_the_newest_goes_up_and_what_was_skipped_is_known(
         "import time\nprint('x' * 500000); print('last before'); time.sleep(3.5); print('end')"
     )
     assert guest.agent("run") == 0
-    reports = read_reports(store, "launch", {})["guest"]
+    reports = read_documents(store, "launch")["guest"]
     (piece,) = reports["output"]
     total = 500001 + len("last before\n")
     assert (piece["offset"], piece["end"]) == (total - NEWEST, total)
@@ -138,4 +137,4 @@ def test_a_bucket_that_does_not_answer_never_holds_the_command_up(
 def test_a_silent_command_reports_no_output(run: Callable[[str], Guest], store: LocalStore) -> None:
     guest = run("import time; time.sleep(3)")
     assert guest.agent("run") == 0
-    assert read_reports(store, "launch", {})["guest"].keys() == {"started", "result", "command"}
+    assert read_documents(store, "launch")["guest"].keys() == {"started", "result", "command"}

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from envboot import agent_payload as payload
 from envboot.agent import wire
-from envboot.userdata import agent_payload as payload
 from tests.agent.trees import snapshot, write
 from tests.userdata.conftest import find_python
 

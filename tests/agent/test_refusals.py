@@ -12,7 +12,6 @@ import pytest
 from envboot.agent import pack, wire
 from envboot.manifest import Python
 from envboot.platforms import TARGETS
-from envboot.publish import read_reports
 from tests.agent.guests import (
     HOST_PYTHON,
     PLATFORM,
@@ -25,6 +24,7 @@ from tests.agent.guests import (
     make_manifest,
 )
 from tests.agent.trees import snapshot, write
+from tests.reports import read_documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -212,7 +212,7 @@ def test_reports_that_cannot_be_sent_harm_nothing(
     hit.grants["report"]["fields"] = dict.fromkeys(hit.grants["report"]["fields"], "forged")
     guest = new_guest("guest", hit)
     assert guest.boot() == wire.READY
-    assert read_reports(store, "launch", {}) == {}
+    assert read_documents(store, "launch") == {}
     assert any("report: forbidden" in e["MESSAGE"] for e in guest.events)
 
 

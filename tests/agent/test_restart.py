@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envboot.publish import read_reports
 from envboot_provisioners import Instance
 from envboot_provisioners.local import LocalProvisioner
 from tests.launch.workspace import wait_for
+from tests.reports import read_documents
 from tests.sessions import make_session
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def test_the_whole_group_ends_in_peace_and_starts_again(
     (guest.root / "enough").touch()
     printed, _ = process.communicate(timeout=20)
     assert process.returncode == 0
-    reports = read_reports(store, "launch", {})["guest"]
+    reports = read_documents(store, "launch")["guest"]
     assert "restarted" in reports
     assert reports["command"]["output"] == printed
     assert printed.count("begins\n") == 3

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from envboot.fleet.peers import Seat, write_seats
-from envboot.publish import Auth, read_reports
+from envboot.publish.grants import Auth, Terms
 from envboot.publish.layout import key_seats, key_secret
 from envboot_provisioners import Instance
+from tests.reports import read_documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,9 @@ def give_seats(store: LocalStore, *names: str, seat: Seat | None = None) -> None
     seats = [Seat(number) for number in range(len(names))]
     if seat:
         seats[-1] = seat
-    write_seats(store, "launch", 0, instances, seats=seats, seconds=600, auth=Auth.URLS)
+    write_seats(
+        store, Terms(launch="launch", auth=Auth.URLS, seconds=600, seats=0), instances, seats=seats
+    )
 
 
 def run(guest: Guest) -> tuple[int, str]:
@@ -66,7 +69,7 @@ def run(guest: Guest) -> tuple[int, str]:
 
 
 def report(store: LocalStore) -> dict[str, Any]:
-    return read_reports(store, "launch", {})["guest"]
+    return read_documents(store, "launch")["guest"]
 
 
 def test_the_command_is_told_its_seat_and_its_secret(guest: Guest, store: LocalStore) -> None:
@@ -137,7 +140,7 @@ def test_unknown_addresses_are_not_told(guest: Guest, store: LocalStore) -> None
     guest.environment["ENVBOOT_PEERS"] = "of an outer launch"
     guest.environment["ENVBOOT_ADDRESS"] = "of an outer launch"
     instances = [Instance(name=name, launch="launch") for name in ("guest", "other")]
-    write_seats(store, "launch", 0, instances, seconds=600, auth=Auth.URLS)
+    write_seats(store, Terms(launch="launch", auth=Auth.URLS, seconds=600, seats=0), instances)
     _, printed = run(guest)
     found = json.loads(printed)[1]
     assert found["ENVBOOT_COUNT"] == "2"

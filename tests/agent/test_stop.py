@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from envboot.agent import wire
-from envboot.publish import read_reports
 from envboot.store.s3.store import S3Store
 from tests.agent.guests import Guest, Launch, Parts, make_launch
+from tests.reports import read_documents
 from tests.servers import s3_bucket, s3_server  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def assert_stopped(guest: Guest, process: Any, store: Store, launch: Launch) -> 
     assert list(guest.opt.glob("publish-*")), "for another try"
     names = {stat.key.rpartition("/")[2] for stat in store.list(f"{launch.base_key}/")}
     assert names == {"manifest.json"}
-    assert "interrupted" in read_reports(store, "launch", {})["guest"]["publish"]["error"]
+    assert "interrupted" in read_documents(store, "launch")["guest"]["publish"]["error"]
 
 
 def test_half_an_upload_leaves_nothing(

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from envboot.agent import wire
-from envboot.publish import read_reports
 from envboot.publish.layout import key_wanted
 from tests.agent.guests import SITE, Guest, Launch, make_launch, make_layer, make_manifest, want
 from tests.agent.trees import snapshot
+from tests.reports import read_documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +64,7 @@ class Client:
 
     def told(self, guest: Guest) -> dict[str, Any]:
         """Return what a machine has told of changes last."""
-        reports = read_reports(self.store, "launch", {}).get(guest.root.name, {})
+        reports = read_documents(self.store, "launch").get(guest.root.name, {})
         found: dict[str, Any] = reports.get("synced", {})
         return found
 

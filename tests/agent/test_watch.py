@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from envboot.agent import wire
-from envboot.publish import read_reports
 from tests.boot.gce_metadata import serve_gce_metadata
 from tests.boot.metadata import serve_metadata
+from tests.reports import read_documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,7 +76,7 @@ def test_a_notice_is_told_and_runs_the_hook_once(
     wanted = {"notice": "spot-interruption", "action": "terminate", "time": WHEN, "exit_code": 3}
 
     def is_reported() -> bool:
-        return read_reports(store, "launch", {})["guest"].get("notice") == wanted
+        return read_documents(store, "launch")["guest"].get("notice") == wanted
 
     # After a restart nothing is done again; the report had its time to go up.
     asked = len(metadata.requests)
@@ -165,5 +165,5 @@ def test_googles_words_are_notices_too_each_once_until_it_is_taken_back(
     watch_until(guest, lambda: len(words()) == 3)
     assert words() == ["maintenance", "spot-interruption", "maintenance"]
     assert [notice["ENVBOOT_NOTICE"] for notice in told(guest)][:1] == ["maintenance"]
-    report = read_reports(store, "launch", {})["guest"]["notice"]
+    report = read_documents(store, "launch")["guest"]["notice"]
     assert (report["notice"], report["action"]) == ("maintenance", "terminate")

@@ -20,6 +20,7 @@ from envboot import userdata
 from envboot.config import read_settings
 from envboot.prepare import prepare
 from envboot.publish import publish
+from envboot.publish.grants import Terms
 from envboot.selection import Selection
 from envboot.store import open_store
 from tests.bench.disk import fresh_disk
@@ -127,10 +128,8 @@ class Bench:
             self.manifest,
             None,
             store,
-            launch="bench",
-            seconds=3600,
-            cache=self.scratch / "cache",
-            environment={},
+            make_session(cache=self.scratch / "cache", environment={}),
+            Terms(launch="bench", seconds=3600),
         )
         document = userdata.render(
             self.manifest, launch_path=userdata.LaunchPath.LOCAL, grants=grants

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from envboot.indexes.program import find_uv
 from envboot.manifest import Base, CondaPackage, Manifest, Python, Tool, Wheel
 from envboot.publish import publish
+from envboot.publish.grants import Grants, Terms
 from envboot.store import open_store
 from tests.channel import Channel, ensure_channel, explicit_list
 from tests.index import WheelFile, make_wheel, serve_folder, write_simple
@@ -90,24 +91,20 @@ class Bench:
             ),
         }
 
-    def publish(
-        self, manifest: Manifest, launch: str, *, seats: int | None = None
-    ) -> dict[str, Any]:
+    def publish(self, manifest: Manifest, launch: str, *, seats: int | None = None) -> Grants:
         """Put manifest and tools into the bucket and return the grants."""
         return publish(
             manifest,
             None,
             self.store,
-            launch=launch,
-            seconds=3600,
-            cache=self.cache,
-            environment={},
-            seats=seats,
+            make_session(cache=self.cache, environment={}),
+            Terms(launch=launch, seconds=3600, seats=seats),
         )
 
-    def ports(self, grants: dict[str, Any]) -> tuple[int, ...]:
+    def ports(self, grants: Grants) -> tuple[int, ...]:
         """Return the ports that a machine has to reach."""
-        urls = (self.channel_url, self.index_url, grants["manifest"]["get"])
+        assert grants.manifest
+        urls = (self.channel_url, self.index_url, grants.manifest.get)
         return tuple(urlsplit(url).port or 80 for url in urls)
 
 

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from envboot.fleet.peers import Seat, write_seats
-from envboot.publish import Auth, read_reports
+from envboot.publish.grants import Auth, Terms
 from envboot.publish.layout import key_secret
-from envboot.userdata import LaunchPath, Rung, render
+from envboot.userdata import Job, LaunchPath, Rung, render
 from envboot.userdata.parts import parse_part
 from envboot_provisioners import Instance
 from tests.boot.environment import Bench, open_bench
 from tests.boot.machine import Report, Spec, boot
 from tests.channel import NUMPY
+from tests.reports import read_documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,9 +76,8 @@ def test_the_first_machine_installs_and_publishes_and_the_next_fetches(
             manifest,
             launch_path=LaunchPath.NOCLOUD,
             grants=grants,
-            command=COMMAND,
-            environment={"GREETING": "hello"},
             parts=[parse_part("foreign.yaml", FOREIGN)],
+            job=Job(command=COMMAND, environment={"GREETING": "hello"}),
         )
         spec = Spec(user_data=document.payload, ports=bench.ports(grants), files=bench.mirror)
         with boot(f"boot-{source}", spec, root=root, folder=tmp_path / source) as machine:
@@ -111,8 +111,7 @@ def test_a_document_of_many_packages_boots_on_ec2(
         manifest,
         launch_path=LaunchPath.EC2,
         grants=grants,
-        command=COMMAND,
-        environment={"GREETING": "hello"},
+        job=Job(command=COMMAND, environment={"GREETING": "hello"}),
     )
     assert document.rung in rungs
     assert len(document.payload) <= 16_384
@@ -143,13 +142,17 @@ def test_a_seat_is_the_commands_own_and_the_unit_starts_it_again(
         for number, name in enumerate(names)
     ]
     seats = [Seat(1, secret={"KEY": secret}), Seat(0)]
-    write_seats(bench.store, "boot-seat", 0, instances, seats=seats, seconds=600, auth=Auth.URLS)
+    write_seats(
+        bench.store,
+        Terms(launch="boot-seat", auth=Auth.URLS, seconds=600, seats=0),
+        instances,
+        seats=seats,
+    )
     document = render(
         manifest,
         launch_path=LaunchPath.NOCLOUD,
         grants=grants,
-        command=["sh", "-c", SEATED],
-        unit=UNIT,
+        job=Job(command=["sh", "-c", SEATED], unit=UNIT),
     )
     until = "until [ $(cat /home/envboot/runs 2>/dev/null | wc -l) = %d ]; do sleep 0.1; done; "
     old = "old=$(cat /home/envboot/pid); "
@@ -176,7 +179,7 @@ def test_a_seat_is_the_commands_own_and_the_unit_starts_it_again(
     assert report.output("e-active").splitlines()[0] == "active"
     assert report.output("f-secret") == "0"
     assert bench.store.find(key_secret("boot-seat", names[0])) is None
-    reports = read_reports(bench.store, "boot-seat", {})[names[0]]
+    reports = read_documents(bench.store, "boot-seat")[names[0]]
     assert reports["seated"] == {"rank": 1, "count": 2}
     assert {"restarted", "command"} <= reports.keys()
 
@@ -186,7 +189,9 @@ def test_a_machine_without_its_packages_says_why_and_is_not_active(
 ) -> None:
     manifest = bench.manifest(tiny=2)
     grants = bench.publish(manifest, "boot-failed")
-    document = render(manifest, launch_path=LaunchPath.NOCLOUD, grants=grants, command=COMMAND)
+    document = render(
+        manifest, launch_path=LaunchPath.NOCLOUD, grants=grants, job=Job(command=COMMAND)
+    )
     channel, _, store = bench.ports(grants)
     spec = Spec(user_data=document.payload, ports=(channel, store), files=bench.mirror)
     with boot("boot-failed", spec, root=root, folder=tmp_path / "m") as machine:

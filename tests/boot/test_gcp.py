@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envboot.userdata import LaunchPath, render
+from envboot.userdata import Job, LaunchPath, render
 from tests.boot.environment import open_bench
 from tests.boot.gce_cloud import BY_ROLE, STORE, Project, open_project
 from tests.boot.machine import Spec, boot
@@ -94,9 +94,11 @@ def test_a_start_up_script_may_run_at_every_boot(root: Path, tmp_path: Path) -> 
             manifest,
             launch_path=LaunchPath.GCE_STARTUP_SCRIPT,
             grants=grants,
-            command=["sh", "-c", "echo ran >>$HOME/ran"],
-            watch=True,
-            hook='echo "$ENVBOOT_NOTICE" >>$HOME/hook',
+            job=Job(
+                command=["sh", "-c", "echo ran >>$HOME/ran"],
+                watch=True,
+                hook='echo "$ENVBOOT_NOTICE" >>$HOME/hook',
+            ),
         )
         spec = Spec(
             user_data=b"",

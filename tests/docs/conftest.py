@@ -14,10 +14,11 @@ import pytest
 
 from envboot.fleet.peers import Seat, write_seats
 from envboot.indexes.program import find_uv
-from envboot.publish import Auth, publish
+from envboot.publish import publish
 from envboot.publish.environments import publish_environment
+from envboot.publish.grants import Auth, Terms
 from envboot.store.local.store import LocalStore
-from envboot.userdata import LaunchPath, render
+from envboot.userdata import Job, LaunchPath, render
 from envboot_provisioners import Instance
 from tests.agent.guests import (
     HOST_PYTHON,
@@ -148,28 +149,26 @@ def machines(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Machines
     with LocalStore(f"file://{seen.bucket}") as store:
         instances = [Instance(name=each, launch="launch") for each in (*NAMES, "never started")]
         seats = [Seat(rank, secret={"KEY": "value"}) for rank in range(len(instances))]
-        write_seats(store, "launch", 0, instances, seats=seats, seconds=600, auth=Auth.URLS)
+        write_seats(
+            store,
+            Terms(launch="launch", auth=Auth.URLS, seconds=600, seats=0),
+            instances,
+            seats=seats,
+        )
 
         def boot(name: str, what: Manifest, packed: Path, unit: str = "envboot-run") -> None:
             grants = publish(
                 what,
                 packed,
                 store,
-                launch="launch",
-                seconds=600,
-                cache=folder / "cache",
-                environment={},
-                seats=0,
-                wanted=1,
+                make_session(cache=folder / "cache", environment={}),
+                Terms(launch="launch", seconds=600, seats=0, wanted=1),
             )
             document = render(
                 what,
                 launch_path=LaunchPath.LOCAL,
                 grants=grants,
-                command=["echo", "done"],
-                watch=True,
-                hook="true",
-                unit=unit,
+                job=Job(command=["echo", "done"], watch=True, hook="true", unit=unit),
             )
             root = folder / name
             write(folder, f"{name}.sh", document.payload)

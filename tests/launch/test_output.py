@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from envboot.cli.progress import Screen
 from envboot.fleet.outcomes import Outcome
 from envboot.fleet.output import Output, join_pieces
+from envboot.fleet.reports import Reports, collect_reports, parse_report
 from envboot_provisioners import Instance
 
 
@@ -20,7 +21,13 @@ def piece(data: bytes, start: int, end: int) -> dict[str, Any]:
 
 
 def ended(data: bytes, start: int) -> dict[str, Any]:
-    return {"offset": start, "end": len(data), "output": data[start:].decode(), "exit_code": 0}
+    end = {"offset": start, "end": len(data), "output": data[start:].decode()}
+    return {**end, "exit_code": 0, "ms": 1}
+
+
+def collect(*pieces: dict[str, Any], end: dict[str, Any] | None = None) -> Reports:
+    documents = [("output", each) for each in pieces] + ([("command", end)] if end else [])
+    return collect_reports((event, parse_report(event, each)) for event, each in documents)
 
 
 @given(st.text("ab\n", max_size=40), st.lists(st.integers(0, 40), max_size=6), st.integers(0, 40))
@@ -33,33 +40,34 @@ def test_every_byte_is_shown_once_however_the_reports_come(
     instance = Instance(name="i-1", launch="a")
     output, shown = Output(), b""
     for count in range(len(pieces) + 1):
-        outcome = Outcome(instance=instance, reports={"output": pieces[:count]})
+        outcome = Outcome(instance=instance, reports=collect(*pieces[:count]))
         shown += output.read_new(outcome, whole_lines=False)
     start = min(tail, edges[-1])
-    done = Outcome(instance=instance, reports={"output": pieces, "command": ended(data, start)})
+    done = Outcome(instance=instance, reports=collect(*pieces, end=ended(data, start)))
     shown += output.read_new(done, whole_lines=False)
     assert shown == data
     assert output.read_new(done, whole_lines=False) == b""
 
 
 def test_what_was_never_reported_is_counted() -> None:
-    reports = {"output": [piece(b"0123456789", 0, 2), piece(b"0123456789", 6, 8)]}
+    reports = collect(piece(b"0123456789", 0, 2), piece(b"0123456789", 6, 8))
     data, at = join_pieces(reports, 0)
     assert "… 4 bytes are only in the instance's journal …" in data.decode()
     assert (data.decode().split("\n")[0], data[-2:], at) == ("01", b"67", 8)
 
 
 def test_a_command_that_ended_before_its_first_report_is_shown_from_its_end() -> None:
-    data, _ = join_pieces({"command": ended(b"all of it\n", 0)}, 0)
+    data, _ = join_pieces(collect(end=ended(b"all of it\n", 0)), 0)
     assert data == b"all of it\n"
 
 
 def test_lines_of_several_remote_instances_do_not_mix() -> None:
     instance = Instance(name="i-1", launch="a")
     output = Output()
-    outcome = Outcome(instance=instance, reports={"output": [piece(b"one\ntwo\n", 0, 6)]})
+    first, second = piece(b"one\ntwo\n", 0, 6), piece(b"one\ntwo\n", 6, 8)
+    outcome = Outcome(instance=instance, reports=collect(first))
     assert output.read_new(outcome, whole_lines=True) == b"one\n"
-    outcome.reports["output"].append(piece(b"one\ntwo\n", 6, 8))
+    outcome.reports = collect(first, second)
     assert output.read_new(outcome, whole_lines=True) == b"two\n"
 
 
@@ -73,7 +81,7 @@ def test_stages_of_many_instances_are_summed_up_where_nobody_watches(
     with Screen(quiet=False) as screen:
         screen.progress(outcomes)
         screen.progress(outcomes)
-        outcomes[0].reports["started"] = {}
+        outcomes[0].reports = collect_reports([("started", None)])
         screen.progress(outcomes)
     lines = capsys.readouterr().err.splitlines()
     if many:
@@ -87,7 +95,7 @@ def test_instances_that_say_nothing_are_told_in_one_warning(
 ) -> None:
     monkeypatch.setattr("envboot.cli.progress.SILENT", 0)
     outcomes = [Outcome(instance=Instance(name=f"i-{number}", launch="a")) for number in range(20)]
-    outcomes[0].reports["started"] = {}
+    outcomes[0].reports = collect_reports([("started", None)])
     with Screen(quiet=False) as screen:
         screen.progress(outcomes)
         screen.progress(outcomes)

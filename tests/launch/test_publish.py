@@ -15,10 +15,13 @@ import pytest
 from envboot.agent.run import TAIL
 from envboot.errors import StoreError, UsageError
 from envboot.manifest import Base, Manifest, Python, Tool, Wheel
-from envboot.publish import MAX_REPORT, ORPHANED, Keys, publish, read_reports, try_url
+from envboot.publish import ORPHANED, publish, try_url
+from envboot.publish.grants import MAX_REPORT, Auth, Terms
+from envboot.publish.layout import Keys
 from envboot.store import DAY
 from envboot.store.local.store import LocalStore
 from tests.index import serve_folder
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +62,14 @@ def make_manifest(url: str | None = None, content: bytes = CONTENT) -> Manifest:
 
 
 def put(manifest: Manifest, store: LocalStore, cache: Path) -> dict[str, Any]:
-    return publish(manifest, None, store, launch="launch", seconds=600, cache=cache, environment={})
+    grants = publish(
+        manifest,
+        None,
+        store,
+        make_session(cache=cache, environment={}),
+        Terms(launch="launch", seconds=600),
+    )
+    return grants.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -153,28 +163,6 @@ def test_a_report_may_be_as_large_as_the_largest_tail_of_output() -> None:
     assert len(worst) + 1000 < MAX_REPORT
 
 
-def test_of_each_event_the_newest_report_counts_and_output_is_kept_in_order(
-    store: LocalStore,
-) -> None:
-    for name, text in {
-        "one-0/1764000000001-started": '{"a": 1}',
-        "one-0/1764000000009-started": '{"a": 2}',
-        "one-0/1764000000007-output": '{"offset": 5, "text": "b"}',
-        "one-0/1764000000003-output": '{"offset": 0, "text": "a"}',
-        "one-1/1764000000003-result": '{"b": 2}',
-        "one-1/unfinished": "not a report",
-    }.items():
-        store.create(f"reports/one/{name}.json", text.encode())
-    store.create("reports/one/launch.json", b"not read")
-    store.create("reports/other/other-0/1764000000003-result.json", b"not read")
-    known: dict[str, Any] = {}
-    outputs = [{"offset": 0, "text": "a"}, {"offset": 5, "text": "b"}]
-    wanted = {"one-0": {"started": {"a": 2}, "output": outputs}, "one-1": {"result": {"b": 2}}}
-    assert read_reports(store, "one", known) == wanted
-    store.delete("reports/one/one-0/1764000000009-started.json")
-    assert read_reports(store, "one", known) == wanted
-
-
 class Renewing(LocalStore):
     """A bucket that notes what is renewed."""
 
@@ -204,11 +192,8 @@ def test_a_bucket_without_roles_refuses_them(store: LocalStore, tmp_path: Path) 
             make_manifest(),
             None,
             store,
-            launch="launch",
-            seconds=600,
-            cache=tmp_path / "cache",
-            environment={},
-            auth="role",
+            make_session(cache=tmp_path / "cache", environment={}),
+            Terms(launch="launch", auth=Auth.ROLE, seconds=600),
         )
     assert list(store.list("")) == []
 

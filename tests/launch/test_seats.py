@@ -9,7 +9,7 @@ import pytest
 
 from envboot.errors import StoreError
 from envboot.fleet.peers import Seat, clear_secrets, write_seats
-from envboot.publish import Auth
+from envboot.publish.grants import Auth, Terms
 from envboot.publish.layout import key_secret
 from envboot.store.local.store import LocalStore
 from envboot_provisioners import Instance
@@ -86,7 +86,7 @@ def read(store: LocalStore, key: str) -> dict[str, Any]:
 
 def test_seats_go_on_where_the_launch_was_started_in_several_calls(store: LocalStore) -> None:
     instances = make_instances("10.0.0.4", "10.0.0.5")
-    write_seats(store, "a", 3, instances, seconds=60, auth=Auth.URLS)
+    write_seats(store, Terms(launch="a", auth=Auth.URLS, seconds=60, seats=3), instances)
     assert read(store, "launches/a/seats-3.json") == {
         "seats": {
             "a-0": {"rank": 3, "words": [], "address": "10.0.0.4"},
@@ -102,7 +102,12 @@ def test_ranks_words_count_and_peers_may_be_chosen(store: LocalStore) -> None:
     instances = make_instances("10.0.0.4", None)
     seats = [Seat(1, words=("--name", "b")), Seat(0, secret={"KEY": "a secret"})]
     write_seats(
-        store, "a", 0, instances, seats=seats, count=9, peers=["x"], seconds=60, auth=Auth.URLS
+        store,
+        Terms(launch="a", auth=Auth.URLS, seconds=60, seats=0),
+        instances,
+        seats=seats,
+        count=9,
+        peers=["x"],
     )
     document = read(store, "launches/a/seats-0.json")
     assert (document["count"], document["peers"]) == (9, ["x"])
@@ -117,9 +122,9 @@ def test_ranks_words_count_and_peers_may_be_chosen(store: LocalStore) -> None:
 
 def test_seats_are_given_once(store: LocalStore) -> None:
     instances = make_instances(None)
-    write_seats(store, "a", 0, instances, seconds=60, auth=Auth.URLS)
+    write_seats(store, Terms(launch="a", auth=Auth.URLS, seconds=60, seats=0), instances)
     with pytest.raises(StoreError, match=r"Cannot write seats: `.*/launches/a/seats-0.json` is"):
-        write_seats(store, "a", 0, instances, seconds=60, auth=Auth.URLS)
+        write_seats(store, Terms(launch="a", auth=Auth.URLS, seconds=60, seats=0), instances)
 
 
 @pytest.mark.subprocess

@@ -15,7 +15,7 @@ from envboot.config import S3Settings, Settings
 from envboot.doctor import Check, check_store
 from envboot.errors import StoreError
 from envboot.fleet.peers import Seat, clear_secrets, write_seats
-from envboot.publish import Auth, read_reports
+from envboot.publish.grants import Auth, Terms
 from envboot.publish.layout import key_secret
 from envboot.store.s3.lifecycle import make_rules
 from envboot_provisioners import Instance
@@ -23,6 +23,7 @@ from envboot_provisioners.aws.request import compose_template
 from envboot_provisioners.aws.templates import put_template
 from tests.agent.guests import SITE, make_launch, make_layer, make_manifest
 from tests.policies.documents import VALUES
+from tests.reports import read_documents
 from tests.sessions import make_session
 
 if TYPE_CHECKING:
@@ -127,7 +128,9 @@ def give_seats(world: World, who: Identity) -> None:
     seats = [Seat(0, secret={"KEY": "x"})]
     world.sign_in(who)
     with world.open_store() as store:
-        write_seats(store, name, 0, instances, seats=seats, seconds=60, auth=Auth.URLS)
+        write_seats(
+            store, Terms(launch=name, auth=Auth.URLS, seconds=60, seats=0), instances, seats=seats
+        )
         clear_secrets(store, name, [name])
         assert store.find(key_secret(name, name)) is None
 
@@ -171,7 +174,7 @@ def read_what_machines_report(world: World, who: Identity) -> None:
         store.create("reports/launch/i-0/0000000000000-result.json", b"{}")
     world.sign_in(who)
     with world.open_store() as store:
-        assert read_reports(store, "launch", {}) == {"i-0": {"result": {}}}
+        assert read_documents(store, "launch") == {"i-0": {"result": {}}}
 
 
 def write_and_read_with_a_key(world: World, who: Identity) -> None:

@@ -12,12 +12,13 @@ from envboot.cli import cli, run
 from envboot.errors import EnvbootError
 from envboot.fleet.history import Record, write_record
 from envboot.folders import state_folder
-from envboot.publish import Auth, read_reports
+from envboot.publish.grants import Auth
 from envboot_provisioners.aws import AwsProvisioner
 from tests.agent.guests import Guest
 from tests.policies import steps
 from tests.policies.documents import find_actions, list_grants, merge, read_policy, without
 from tests.policies.world import list_unused
+from tests.reports import read_documents
 from tests.sessions import make_session
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def test_the_whole_scenario_needs_every_action_and_every_resource(
     guest = Guest(world.folder / "guest", launch)
     assert (guest.boot(), guest.publish()) == (0, 0), guest.reasons
     with world.open_store() as store:
-        assert read_reports(store, "launch", {})["guest"].keys() == {"started", "result", "publish"}
+        assert read_documents(store, "launch")["guest"].keys() == {"started", "result", "publish"}
     world.account.age = 2.0 * steps.DAY
     for auth in Auth:
         steps.publish(world, who, auth)

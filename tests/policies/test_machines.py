@@ -13,7 +13,7 @@ import pytest
 
 from envboot.config import S3Settings
 from envboot.fleet.peers import Seat, write_seats
-from envboot.publish import Auth
+from envboot.publish.grants import Auth, Terms
 from envboot_provisioners import Instance
 from tests.agent.guests import Guest
 from tests.boot.metadata import serve_metadata
@@ -42,7 +42,12 @@ def launch(world: World) -> Launch:
     instances = [Instance(name=f"machine-{number}", launch="launch") for number in range(9)]
     seats = [Seat(number, secret={"KEY": "a secret"}) for number in range(9)]
     with world.open_store(settings) as store:
-        write_seats(store, "launch", 0, instances, seats=seats, seconds=60, auth=Auth.ROLE)
+        write_seats(
+            store,
+            Terms(launch="launch", auth=Auth.ROLE, seconds=60, seats=0),
+            instances,
+            seats=seats,
+        )
     made.config["command"] = ["sh", "-c", 'test "$KEY" = "a secret"']
     return made
 

@@ -12,7 +12,7 @@ import pytest
 
 from envboot.errors import StoreError
 from envboot.manifest import Base, CondaPackage, Layer, Manifest, Project, Python, Wheel
-from envboot.publish import environments, grant, publish, upload
+from envboot.publish import environments, publish, upload
 from envboot.publish.environments import (
     ATTEMPTS,
     MEMBERS,
@@ -24,6 +24,7 @@ from envboot.publish.environments import (
     publish_environment,
     read_versions,
 )
+from envboot.publish.grants import Terms, grant
 from envboot.publish.layout import Keys
 from envboot.store.local.store import LocalStore
 from tests.sessions import make_session
@@ -190,12 +191,17 @@ def test_a_layer_that_was_published_serves_short_and_long_launches_elsewhere(
     # As of a machine that never had the layer.
     for seconds, key in ((600, f"layers/{'1' * 64}.tar.zst"), (2 * 86400, long)):
         grants = publish(
-            manifest, None, store, launch="l", seconds=seconds, cache=tmp_path, environment={}
+            manifest,
+            None,
+            store,
+            make_session(cache=tmp_path, environment={}),
+            Terms(launch="l", seconds=seconds),
         )
-        assert key in grants["layer"]["get"]
+        assert grants.layer
+        assert key in grants.layer.get
         assert store.read(key) == b"layer"
     store.delete(long)
-    upload(manifest, None, store, cache=tmp_path, environment={}, lasting=True)
+    upload(manifest, None, store, make_session(cache=tmp_path, environment={}), lasting=True)
     assert store.read(long) == b"layer"
 
 
@@ -203,15 +209,16 @@ def test_uploading_needs_no_launch_and_granting_writes_nothing(
     store: Store, tmp_path: Path
 ) -> None:
     manifest = make_manifest()
-    uploaded = upload(manifest, None, store, cache=tmp_path, environment={}, lasting=False)
+    uploaded = upload(
+        manifest, None, store, make_session(cache=tmp_path, environment={}), lasting=False
+    )
     before = [each.key for each in store.list("")]
     assert not any(key.startswith(("reports/", "names/")) for key in before)
     for launch in ("one", "two"):
-        grants = grant(
-            *(manifest, store), launch=launch, seconds=60, lasting=False, private=uploaded.private
-        )
-        assert grants["launch"] == launch
-        assert "packages" not in grants
+        terms = Terms(launch=launch, seconds=60)
+        grants = grant(manifest, store, terms, agent_sha256="0" * 64, private=uploaded.private)
+        assert grants.launch == launch
+        assert grants.packages is None
     assert [each.key for each in store.list("")] == before
 
 
@@ -222,6 +229,8 @@ def test_packages_that_only_the_publisher_had_a_login_for_are_granted_from_the_b
     bare = make_manifest()
     manifest = replace(bare, base=replace(bare.base, conda=(package,)))
     for there in (False, True):
-        uploaded = upload(manifest, None, store, cache=tmp_path, environment={}, lasting=True)
+        uploaded = upload(
+            manifest, None, store, make_session(cache=tmp_path, environment={}), lasting=True
+        )
         assert uploaded.private is there
         store.create(Keys(manifest).packages, b"of whoever had a login")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from envboot.manifest import Base, Layer, Manifest, Project, Python, Tool, Wheel
+from envboot.publish.grants import Grants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,7 +50,7 @@ def make_manifest(packages: int, *, layer: bool = False) -> Manifest:
     return Manifest(base=base)
 
 
-def make_grants(manifest: Manifest, *, url_size: int = 412) -> dict[str, Any]:
+def make_grants(manifest: Manifest, *, url_size: int = 412) -> Grants:
     """Grants as a launch has them, each signed URL of exactly that many bytes.
 
     As with real ones, a URL's key and signature are its own; account and, from temporary
@@ -69,7 +70,7 @@ def make_grants(manifest: Manifest, *, url_size: int = 412) -> dict[str, Any]:
 
     base = manifest.base_digest.partition(":")[2]
     create = {"If-None-Match": "*"}
-    return {
+    document: dict[str, Any] = {
         "grants_version": 1,
         "launch": "a1b2c3d4",
         "expires": "2026-01-02T00:00:00Z",
@@ -102,9 +103,10 @@ def make_grants(manifest: Manifest, *, url_size: int = 412) -> dict[str, Any]:
         "wanted": {"get": sign("launches/a1b2c3d4/wanted-1.json")},
         "seat": {"get": sign("launches/a1b2c3d4/seats-0.json")},
     }
+    return Grants.from_dict(document)
 
 
-def make_role_grants(manifest: Manifest) -> dict[str, Any]:
+def make_role_grants(manifest: Manifest) -> Grants:
     """Grants as a launch has them whose guests ask with their role."""
     url = "https://team-envs.s3.eu-central-1.amazonaws.com/"
     base = f"{url}base/{manifest.base_digest.partition(':')[2]}"
@@ -115,7 +117,7 @@ def make_role_grants(manifest: Manifest) -> dict[str, Any]:
         kind: {"get": f"{base}/{name}", "put": {"url": f"{base}/{name}", "headers": headers}}
         for kind, name in names.items()
     }
-    return {
+    document: dict[str, Any] = {
         "grants_version": 1,
         "launch": "env-0123456789ab",
         "auth": {"kind": "aws", "region": "eu-central-1", "url": url, "bucket": "team-envs"},
@@ -128,6 +130,7 @@ def make_role_grants(manifest: Manifest) -> dict[str, Any]:
         "wanted": {"get": f"{url}launches/env-0123456789ab/wanted-1.json"},
         "seat": {"get": f"{url}launches/env-0123456789ab/seats-0.json"},
     }
+    return Grants.from_dict(document)
 
 
 def find_python(version: str) -> str:

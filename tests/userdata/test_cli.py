@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
+from envboot.agent_payload import agent_zip
 from envboot.duration import parse_duration
 from envboot.errors import Exit, UsageError
-from envboot.userdata.agent_payload import agent_zip
 from tests.servers import s3_bucket, s3_server  # noqa: F401 - fixtures
 from tests.userdata.conftest import make_manifest
 

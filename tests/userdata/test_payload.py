@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from envboot.userdata import agent_payload as payload
+from envboot import agent_payload as payload
 from envboot.userdata.encoding import gzip_bytes
 from tests.userdata.conftest import find_python
 
@@ -42,7 +42,7 @@ def test_what_others_call_keeps_its_name_and_the_rest_does_not() -> None:
 def test_every_python_shrinks_to_the_same_bytes(version: str, tmp_path: Path) -> None:
     code = (
         "import sys; sys.dont_write_bytecode = True\n"
-        "from envboot.userdata.agent_payload import agent_zip; print(agent_zip()[0])"
+        "from envboot.agent_payload import agent_zip; print(agent_zip()[0])"
     )
     done = subprocess.run(
         [find_python(version), "-c", code],

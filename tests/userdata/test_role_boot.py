@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from envboot.publish import publish, read_reports
+from envboot.publish import publish
+from envboot.publish.grants import Auth, Grants, ReadGrant, Terms
 from envboot.store.s3.store import S3Store
-from envboot.userdata import LaunchPath, Rung, render
+from envboot.userdata import Job, LaunchPath, Rung, render
 from tests.agent.proxy import running
 from tests.agent.role.gate import Gate
 from tests.boot.conftest import root  # noqa: F401 - a fixture
 from tests.boot.environment import open_bench
 from tests.boot.machine import Spec, boot
+from tests.reports import read_documents
 from tests.servers import s3_bucket, s3_server  # noqa: F401 - fixtures
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,22 +53,19 @@ def test_a_booted_machine_asks_as_its_role_and_reports_while_it_works(
             manifest,
             None,
             store,
-            launch="role",
-            seconds=3600,
-            cache=tmp_path / "cache",
-            environment={},
-            auth="role",
+            make_session(cache=tmp_path / "cache", environment={}),
+            Terms(launch="role", auth=Auth.ROLE, seconds=3600),
         )
         document = render(
             manifest,
             launch_path=LaunchPath.EC2,
-            grants=gate.redirect(grants),
-            command=["python", "-c", PROGRAM],
+            grants=Grants.from_dict(gate.redirect(grants.to_dict())),
+            job=Job(command=["python", "-c", PROGRAM]),
         )
         assert document.rung in (Rung.EXTRAS, Rung.MANIFEST)
         text = gzip.decompress(document.payload).decode()
         assert not any(session.token in text for session in gate.sessions.values())
-        channel, index, _ = bench.ports({**grants, "manifest": {"get": "http://h"}})
+        channel, index, _ = bench.ports(replace(grants, manifest=ReadGrant(get="http://h")))
         for name, source in (("role-one", "install"), ("role-two", "archive")):
             spec = Spec(
                 user_data=document.payload,
@@ -75,7 +76,7 @@ def test_a_booted_machine_asks_as_its_role_and_reports_while_it_works(
             )
             with boot(name, spec, root=root, folder=tmp_path / name) as machine:
                 report = machine.wait(150)
-            reports = read_reports(store, "role", {})[f"i-{name}"]
+            reports = read_documents(store, "role")[f"i-{name}"]
             result = json.loads(report.text("/var/lib/envboot/result.json"))
             assert (result["outcome"], result["source"]) == ("ready", source), report.console
             assert reports["result"] == result

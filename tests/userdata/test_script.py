@@ -8,13 +8,15 @@ import shutil
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from envboot.agent import wire
+from envboot.agent_payload import agent_files, pack_zip
+from envboot.publish.grants import ReadGrant
 from envboot.userdata import LaunchPath, render
-from envboot.userdata.agent_payload import agent_files, pack_zip
 from tests.userdata.conftest import find_python, make_grants, make_manifest, serve_bytes, sha
 
 pytestmark = pytest.mark.subprocess
@@ -100,7 +102,7 @@ def test_a_run_writes_every_file_and_hands_over_to_the_agent(
 def test_the_grants_hold_no_url_of_what_the_document_carries(tmp_path: Path) -> None:
     run(["sh"], make_script(tmp_path), tmp_path)
     grants = json.loads((tmp_path / "var/lib/envboot/grants.json").read_text())
-    wanted = make_grants(make_manifest(3))
+    wanted = make_grants(make_manifest(3)).to_dict()
     del wanted["agent"], wanted["manifest"]
     assert grants == wanted
 
@@ -235,7 +237,7 @@ def test_the_real_agent_starts_from_where_the_script_put_it(
 def agent_by_url(tmp_path: Path, url: str, sha256: str) -> Path:
     manifest = make_manifest(400)
     noise = {"__main__.py": "".join(f"# {sha(i)}\n" for i in range(9000))}
-    grants = {**make_grants(manifest), "agent": {"get": url, "sha256": sha256}}
+    grants = replace(make_grants(manifest), agent=ReadGrant(get=url, sha256=sha256))
     document = render(
         manifest, launch_path=LaunchPath.GCE_STARTUP_SCRIPT, grants=grants, agent=noise
     )

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envboot.publish import publish, read_reports
-from envboot.userdata import LaunchPath, render
+from envboot.publish import publish
+from envboot.publish.grants import Terms
+from envboot.userdata import Job, LaunchPath, render
 from tests.agent.guests import make_layer, want
 from tests.boot.conftest import root  # noqa: F401 - a fixture
 from tests.boot.environment import open_bench
 from tests.boot.machine import Spec, boot
+from tests.reports import read_documents
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,14 +37,11 @@ def test_a_booted_machine_makes_a_change_and_starts_its_command_anew(
             first,
             packed,
             bench.store,
-            launch="launch",
-            seconds=3600,
-            cache=bench.cache,
-            environment={},
-            wanted=1,
+            make_session(cache=bench.cache, environment={}),
+            Terms(launch="launch", seconds=3600, wanted=1),
         )
         document = render(
-            first, launch_path=LaunchPath.EC2, grants=grants, command=["sh", "-c", PROGRAM]
+            first, launch_path=LaunchPath.EC2, grants=grants, job=Job(command=["sh", "-c", PROGRAM])
         )
         commands = {
             "printed": "journalctl -u envboot-run -o cat",
@@ -58,12 +58,12 @@ def test_a_booted_machine_makes_a_change_and_starts_its_command_anew(
         )
         with boot("sync", spec, root=root, folder=tmp_path / "m") as machine:
             end = time.monotonic() + 120
-            while "result" not in read_reports(bench.store, "launch", {}).get("i-sync", {}):
+            while "result" not in read_documents(bench.store, "launch").get("i-sync", {}):
                 assert time.monotonic() < end
                 time.sleep(0.2)
             want(bench.store, bench.cache, 1, second, other, restart=True)
             report = machine.wait(120)
-        reports = read_reports(bench.store, "launch", {})["i-sync"]
+        reports = read_documents(bench.store, "launch")["i-sync"]
     assert reports["synced"]["environment"] == second.environment_digest
     assert report.output("here") == "two\n2"
     assert "one" in report.output("printed")

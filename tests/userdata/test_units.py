@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from envboot import agent_payload as payload
 from envboot.agent import wire
-from envboot.userdata import agent_payload as payload
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envboot.agent import wire
-from envboot.userdata import LaunchPath, render
+from envboot.userdata import Job, LaunchPath, render
 from tests.boot.conftest import root  # noqa: F401 - a fixture
 from tests.boot.machine import Spec, boot
 from tests.userdata.conftest import make_manifest
@@ -45,8 +45,8 @@ def test_a_second_attempt_still_starts_the_command_and_the_publishing(
     document = render(
         make_manifest(3),
         launch_path=LaunchPath.NOCLOUD,
-        command=["true"],
         agent={"__main__.py": AGENT},
+        job=Job(command=["true"]),
     )
     commands = {
         "a-first": "cat /root/started",

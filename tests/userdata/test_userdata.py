@@ -7,6 +7,7 @@ import gzip
 import random
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envboot.errors import RenderError
-from envboot.userdata import COMMAND_UNITS, LaunchPath, Rung, render
+from envboot.userdata import COMMAND_UNITS, Job, LaunchPath, Rung, render
 from envboot.userdata.parts import parse_part
 from tests.userdata.conftest import make_grants, make_manifest, make_role_grants, sha
 
@@ -35,10 +36,9 @@ def test_documents_are_pinned(golden: Golden, path: LaunchPath) -> None:
         manifest,
         launch_path=path,
         grants=make_grants(manifest),
-        command=COMMAND,
-        environment={"SEED": "1"},
         parts=[part] if path.rules.mime else [],
         agent=SMALL,
+        job=Job(command=COMMAND, environment={"SEED": "1"}),
     )
     golden(f"userdata-{path.value}.txt", document.payload)
 
@@ -50,8 +50,7 @@ def test_a_document_of_a_role_is_pinned(golden: Golden) -> None:
         launch_path=LaunchPath.EC2,
         grants=make_role_grants(manifest),
         agent={**SMALL, "agent/aws.py": "# signs\n", "agent/watch.py": "# looks\n"},
-        watch=True,
-        hook="checkpoint",
+        job=Job(watch=True, hook="checkpoint"),
     )
     assert document.rung is Rung.PLAIN
     golden("userdata-role.txt", document.payload)
@@ -81,7 +80,7 @@ def test_ec2_takes_the_first_rung_that_fits(packages: int, url_size: int, rung: 
         manifest,
         launch_path=LaunchPath.EC2,
         grants=make_grants(manifest, url_size=url_size),
-        command=COMMAND,
+        job=Job(command=COMMAND),
     )
     assert document.rung is rung
     assert len(document.payload) == document.size <= document.limit == 16_384  # type: ignore[operator]
@@ -97,9 +96,9 @@ def test_a_document_of_a_role_fits_ec2_too(packages: int, rung: Rung, watch: boo
         manifest,
         launch_path=LaunchPath.EC2,
         grants=make_role_grants(manifest),
-        command=COMMAND,
-        watch=watch,
-        hook="/usr/local/bin/checkpoint --now" if watch else None,
+        job=Job(
+            command=COMMAND, watch=watch, hook="/usr/local/bin/checkpoint --now" if watch else None
+        ),
     )
     assert document.rung is rung
     # A hook, variables and parts want room, too.
@@ -110,7 +109,8 @@ def test_a_document_of_a_role_fits_ec2_too(packages: int, rung: Rung, watch: boo
 def test_of_two_clouds_only_the_modules_of_ones_own_travel(kind: str, other: str) -> None:
     manifest = make_manifest(3)
     grants = make_role_grants(manifest)
-    grants["auth"]["kind"] = kind
+    assert grants.auth
+    grants = replace(grants, auth=replace(grants.auth, kind=kind))
     document = render(manifest, launch_path=LaunchPath.GCE, grants=grants)
     assert document.rung is Rung.PLAIN
     text = document.payload.decode()
@@ -131,7 +131,10 @@ def test_what_a_role_signs_with_travels_only_where_there_is_one() -> None:
         *((urls, False, False), (urls, True, False)),
     ):
         document = render(
-            manifest, launch_path=LaunchPath.EC2, grants=grants, command=COMMAND, watch=watch
+            manifest,
+            launch_path=LaunchPath.EC2,
+            grants=grants,
+            job=Job(command=COMMAND, watch=watch),
         )
         text = gzip.decompress(document.payload).decode()
         assert document.rung in (Rung.EXTRAS, Rung.MANIFEST)
@@ -139,7 +142,7 @@ def test_what_a_role_signs_with_travels_only_where_there_is_one() -> None:
         assert "/lib/agent/watch.py\n" not in text
         assert ("/envboot-watch.service\n[Unit]" in text) == watch
         assert "/lib/agent/run.py\n" not in text, "who has a seat asks the bucket for it, too"
-    bare = render(manifest, launch_path=LaunchPath.LOCAL, watch=True).payload.decode()
+    bare = render(manifest, launch_path=LaunchPath.LOCAL, job=Job(watch=True)).payload.decode()
     assert "/lib/agent/aws.py\n" in bare
     assert "/lib/agent/watch.py\n" in bare
     assert "agent/watch.py" not in render(manifest, launch_path=LaunchPath.LOCAL).payload.decode()
@@ -148,9 +151,10 @@ def test_what_a_role_signs_with_travels_only_where_there_is_one() -> None:
 def test_a_command_without_a_seat_needs_no_bucket_where_there_is_room() -> None:
     for packages, wanted in ((20, Rung.EXTRAS), (60, Rung.MANIFEST)):
         manifest = make_manifest(packages)
-        grants = make_role_grants(manifest)
-        del grants["seat"]
-        document = render(manifest, launch_path=LaunchPath.EC2, grants=grants, command=COMMAND)
+        grants = replace(make_role_grants(manifest), seat=None)
+        document = render(
+            manifest, launch_path=LaunchPath.EC2, grants=grants, job=Job(command=COMMAND)
+        )
         text = gzip.decompress(document.payload).decode()
         assert document.rung is wanted
         assert ("/lib/agent/run.py\n" in text) == (wanted is Rung.EXTRAS)
@@ -164,8 +168,7 @@ def test_the_command_has_one_unit_and_the_target_wants_it(unit: str) -> None:
         manifest,
         launch_path=LaunchPath.LOCAL,
         grants=make_grants(manifest),
-        command=COMMAND,
-        unit=unit,
+        job=Job(command=COMMAND, unit=unit),
     )
     text = document.payload.decode()
     for each in COMMAND_UNITS:
@@ -174,7 +177,7 @@ def test_the_command_has_one_unit_and_the_target_wants_it(unit: str) -> None:
         assert bool(re.search(rf'^rm -f.* "\$root{path}"', text, re.MULTILINE)) == (each != unit)
     others = "envboot-watch.service envboot-sync.service"
     assert f"\nWants=envboot-publish.service {unit}.service {others}\n" in text
-    bare = render(manifest, launch_path=LaunchPath.LOCAL, unit=unit).payload.decode()
+    bare = render(manifest, launch_path=LaunchPath.LOCAL, job=Job(unit=unit)).payload.decode()
     [removed] = re.findall("^rm -f .*$", bare, re.MULTILINE)
     assert all(f'"$root/etc/systemd/system/{each}.service"' in removed for each in COMMAND_UNITS)
 
@@ -191,7 +194,7 @@ def test_a_role_cannot_fetch_the_agent_that_would_sign_for_it() -> None:
 
 
 def test_without_a_bucket_60_packages_fit_ec2_with_all_that_a_machine_needs() -> None:
-    document = render(make_manifest(60), launch_path=LaunchPath.EC2, command=COMMAND)
+    document = render(make_manifest(60), launch_path=LaunchPath.EC2, job=Job(command=COMMAND))
     text = gzip.decompress(document.payload).decode()
     assert document.rung is Rung.GZIP
     assert "agent/explain.py" in text
@@ -202,17 +205,19 @@ def test_without_a_bucket_60_packages_fit_ec2_with_all_that_a_machine_needs() ->
 def test_what_moved_is_granted_and_what_stayed_is_not() -> None:
     manifest = make_manifest(3)
     grants = make_grants(manifest)
+    assert grants.manifest
+    assert grants.agent
     agent = {"__main__.py": "x = 1\n", "agent/pack.py": "# the packer\n"}
     inline = render(manifest, launch_path=LaunchPath.LOCAL, grants=grants, agent=agent)
-    assert grants["manifest"]["get"] not in inline.payload.decode()
-    assert grants["agent"]["get"] not in inline.payload.decode()
+    assert grants.manifest.get not in inline.payload.decode()
+    assert grants.agent.get not in inline.payload.decode()
     large = make_manifest(400)
     moved = render(large, launch_path=LaunchPath.EC2, grants=grants, agent=agent)
     text = gzip.decompress(moved.payload).decode()
     assert moved.rung is Rung.MANIFEST
     assert "# the packer" not in text
-    assert grants["manifest"]["get"] in text
-    assert grants["agent"]["get"] in text
+    assert grants.manifest.get in text
+    assert grants.agent.get in text
 
 
 def test_an_overflow_says_what_every_part_costs(golden: Golden) -> None:
@@ -240,8 +245,7 @@ def test_an_overflow_without_signed_urls_asks_for_a_bucket(golden: Golden) -> No
 
 def test_a_rung_whose_url_is_not_granted_is_left_out() -> None:
     manifest = make_manifest(400)
-    grants = make_grants(manifest)
-    del grants["manifest"]
+    grants = replace(make_grants(manifest), manifest=None)
     with pytest.raises(RenderError) as caught:
         render(manifest, launch_path=LaunchPath.EC2, grants=grants)
     assert "manifest by signed URL: no signed URL of the manifest" in caught.value.causes
@@ -306,9 +310,8 @@ def test_the_same_arguments_give_the_same_ascii_bytes(
         render(
             make_manifest(2),
             launch_path=LaunchPath.NOCLOUD,
-            command=command,
-            environment=order,
             agent=SMALL,
+            job=Job(command=command, environment=order),
         ).payload
         for order in (environment, dict(reversed(environment.items())))
     ]
@@ -369,7 +372,9 @@ def test_an_unknown_type_of_part_is_refused() -> None:
 
 @pytest.mark.parametrize("path", [LaunchPath.GCE, LaunchPath.GCE_STARTUP_SCRIPT])
 def test_on_compute_engine_googles_notices_are_looked_for(path: LaunchPath) -> None:
-    made = render(make_manifest(1), launch_path=path, watch=True, hook="a b").payload.decode()
+    made = render(
+        make_manifest(1), launch_path=path, job=Job(watch=True, hook="a b")
+    ).payload.decode()
     assert '"watch":{"hook":"a b","kind":"gcp"}' in made
     for module, wanted in (("watch", True), ("gcp", True), ("role", True), ("aws", False)):
         assert (f"/lib/agent/{module}.py\n" in made) == wanted

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envboot.agent import wire
-from envboot.publish import read_reports
-from envboot.userdata import LaunchPath, render
+from envboot.userdata import Job, LaunchPath, render
 from tests.boot.conftest import root  # noqa: F401 - a fixture
 from tests.boot.environment import open_bench
 from tests.boot.machine import Spec, boot
+from tests.reports import read_documents
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,9 +34,7 @@ def test_a_booted_machine_runs_the_hook_as_its_user_and_stops_publishing(
             manifest,
             launch_path=LaunchPath.EC2,
             grants=grants,
-            command=["true"],
-            watch=True,
-            hook=HOOK,
+            job=Job(command=["true"], watch=True, hook=HOOK),
         )
         commands = {
             "hook": f"sh -c '{WAIT}' spot-interruption; cat /home/envboot/hook",
@@ -57,7 +55,7 @@ def test_a_booted_machine_runs_the_hook_as_its_user_and_stops_publishing(
             action = {"action": "terminate", "time": WHEN}
             machine.metadata.tree["meta-data/spot/instance-action"] = json.dumps(action)
             report = machine.wait(120)
-        reports = read_reports(bench.store, "watch", {})["i-watch"]
+        reports = read_documents(bench.store, "watch")["i-watch"]
     path = "/opt/envboot/env/bin"
     wanted = f"envboot /home/envboot spot-interruption {WHEN} {path}"
     assert report.output("hook") == wanted, report.output("told")

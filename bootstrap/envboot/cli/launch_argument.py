@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -86,7 +86,8 @@ def open_fleet(launch: str | None, store: str | None, session: Session) -> Itera
     Raises:
         UsageError: neither this machine nor the bucket knows it.
     """
-    from envboot.fleet.watch import Fleet, read_end, read_record
+    from envboot.fleet.watch import Fleet
+    from envboot.publish.launch_record import read_end, read_record
     from envboot.store import open_store
 
     records = read_records(session.state)
@@ -107,16 +108,15 @@ def open_fleet(launch: str | None, store: str | None, session: Session) -> Itera
                 hint="`envboot ls --past` lists those from here, `envboot ls --store URL` those of "
                 "a bucket",
             )
-        about: dict[str, Any] = known or {}
-        maker = record.provisioner if record else about.get("provisioner")
+        maker = record.provisioner if record else known.provisioner if known else None
         provisioner = load_provisioner(maker, session) if maker in provisioner_names() else None
         fleet = Fleet(
             launch=name,
             store=bucket,
             provisioner=provisioner,
-            count=about.get("count", 0),
-            command=bool(about.get("command")),
-            about=about,
+            count=(known.count or 0) if known else 0,
+            command=bool(known and known.command),
+            about=known,
             end=read_end(bucket, name),
         )
         if provisioner:

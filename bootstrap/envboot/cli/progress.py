@@ -120,12 +120,12 @@ class Screen:
 
     def _print_notice(self, outcome: Outcome) -> None:
         """Say once that the platform is about to take an instance back."""
-        notice, name = outcome.reports.get("notice"), outcome.instance.name
+        notice, name = outcome.reports.notice, outcome.instance.name
         if notice and self._notices.get(name) != notice:
             self._notices[name] = notice
             self._show("")
             if not self._quiet:
-                console.print_warning(f"`{name}`: {notice['notice']} at {notice['time']}")
+                console.print_warning(f"`{name}`: {notice.notice} at {notice.time}")
 
     def _print_silence(self, outcomes: Sequence[Outcome]) -> None:
         """Say once which instances in a cloud have not reported yet, and what to look at."""

@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from envboot.manifest import Manifest
-    from envboot.prepare import Prepared
     from envboot.selection import Selection
     from envboot.session import Session
-    from envboot.store import Store
     from envboot.userdata import Document
     from envboot.userdata.parts import Part
     from envboot_provisioners import Option, Options, Provisioner
@@ -141,12 +139,14 @@ def compose(
     order: Order, selection: Selection, *, provisioner: str, path: str, session: Session
 ) -> Contents:
     """Lock, publish and render the environment for a launch path of the provisioner's."""
-    from envboot.fleet.disk import estimate_room
+    from envboot.fleet.disk import find_disk
+    from envboot.fleet.start import Delivery, deliver
     from envboot.prepare import prepare_source
-    from envboot.publish import read_index
+    from envboot.publish.grants import Auth, Terms
+    from envboot.publish.launch_record import Origin
     from envboot.selection.required import starts_dask
     from envboot.store import open_store
-    from envboot.userdata import LaunchPath, render
+    from envboot.userdata import Job, LaunchPath
 
     with open_store(order.store, session) as bucket:
         bucket.check(signs=False)
@@ -162,42 +162,29 @@ def compose(
         console.print_notes(prepared.notes)
         manifest = prepared.manifest
         launch = name_launch(order.name, manifest)
-        about = {"provisioner": provisioner, "command": list(order.command)}
-        grants = _publish(bucket, session, prepared, launch, about)
-        room = estimate_room(manifest, read_index(bucket, manifest))
-    document = render(
-        manifest,
-        launch_path=LaunchPath(path),
-        grants=grants,
-        command=prepared.command,
-        environment=order.environment,
-        parts=order.parts,
-        watch=order.hook is not None,
-        hook=order.hook,
-    )
-    return Contents(
-        launch=launch, document=document, room=room, environment=manifest.environment_digest
-    )
-
-
-def _publish(
-    bucket: Store, session: Session, prepared: Prepared, launch: str, about: dict[str, Any]
-) -> dict[str, Any]:
-    from envboot.publish import Auth, publish
-
-    with console.task("Published to the bucket") as progress:
-        return publish(
-            prepared.manifest,
-            prepared.layer_path,
-            bucket,
-            launch=launch,
-            seconds=0,  # Nothing is signed.
-            cache=session.cache,
-            environment=session.environment,
-            progress=progress,
-            about=about,
-            auth=Auth.ROLE,
+        delivery = Delivery(
+            terms=Terms(launch=launch, auth=Auth.ROLE),
+            path=LaunchPath(path),
+            job=Job(
+                command=prepared.command,
+                environment=order.environment,
+                watch=order.hook is not None,
+                hook=order.hook,
+            ),
+            parts=order.parts,
+            origin=Origin(provisioner=provisioner, command=order.command),
         )
+        with console.task("Published to the bucket") as progress:
+            delivered = deliver(
+                manifest, prepared.layer_path, bucket, session, delivery, progress=progress
+            )
+        room = find_disk(bucket, manifest)
+    return Contents(
+        launch=launch,
+        document=delivered.document,
+        room=room,
+        environment=manifest.environment_digest,
+    )
 
 
 def name_launch(name: str, manifest: Manifest) -> str:

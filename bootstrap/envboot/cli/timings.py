@@ -5,6 +5,8 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from envboot.fleet.reports import StageError
+
 if TYPE_CHECKING:
     from envboot.fleet.launch import Launched
     from envboot.fleet.outcomes import Outcome
@@ -16,21 +18,35 @@ COLUMNS = 4
 def stages(outcome: Outcome) -> dict[str, float]:
     """Return what the instance spent on each stage, in seconds, as it measured itself."""
     seconds: dict[str, float] = {}
-    for stage in outcome.result.get("stages", ()):
-        seconds[stage["stage"]] = seconds.get(stage["stage"], 0) + stage["ms"] / 1000
+    for stage in outcome.result.stages if outcome.result else ():
+        seconds[stage.stage] = seconds.get(stage.stage, 0) + stage.ms / 1000
     if seconds:
         seconds["ready"] = sum(seconds.values())
-    for event, name in (("command", "command"), ("publish", "publish")):
-        if event in outcome.reports:
-            seconds[name] = outcome.reports[event]["ms"] / 1000
+    if command := outcome.reports.command:
+        seconds["command"] = command.ms / 1000
+    if publish := outcome.reports.publish:
+        seconds["publish"] = publish.ms / 1000
     return seconds
 
 
-def errors(outcome: Outcome) -> list[dict[str, str]]:
+def errors(outcome: Outcome) -> list[StageError]:
     """Return what went wrong on the instance and was mended, or did not matter to it."""
-    publish = outcome.reports.get("publish", {})
-    failed = [{"stage": "publish", "error": publish["error"]}] if "error" in publish else []
-    return [*outcome.result.get("errors", ()), *failed]
+    found = list(outcome.result.errors) if outcome.result else []
+    if (publish := outcome.reports.publish) and publish.error is not None:
+        found.append(StageError(stage="publish", error=publish.error))
+    return found
+
+
+def describe(outcome: Outcome) -> dict[str, Any]:
+    """Return what every JSON document of ours says of an instance's boot; times in seconds."""
+    result, command = outcome.result, outcome.reports.command
+    return {
+        "outcome": result.outcome if result else None,
+        "source": result.source if result else None,
+        "errors": [error.to_dict() for error in errors(outcome)],
+        "stages": {name: round(value, 4) for name, value in stages(outcome).items()},
+        "exit_code": command.exit_code if command else None,
+    }
 
 
 def to_document(launched: Launched) -> dict[str, Any]:
@@ -44,12 +60,8 @@ def to_document(launched: Launched) -> dict[str, Any]:
         "instances": [
             {
                 "name": outcome.instance.name,
-                "outcome": outcome.result.get("outcome"),
-                "source": outcome.result.get("source"),
-                "errors": errors(outcome),
-                "stages": {name: round(value, 4) for name, value in stages(outcome).items()},
-                "exit_code": outcome.reports.get("command", {}).get("exit_code"),
-                "output": outcome.reports.get("command", {}).get("output"),
+                **describe(outcome),
+                "output": command.output.text if (command := outcome.reports.command) else None,
                 "root": str(outcome.instance.root) if launched.kept else None,
             }
             for outcome in launched.outcomes
@@ -63,8 +75,8 @@ def to_document(launched: Launched) -> dict[str, Any]:
 def render(launched: Launched) -> str:
     """Return the table: steps on this machine, then stages on the instances, in seconds."""
     outcomes = launched.outcomes
-    sources = {outcome.result.get("source", "?") for outcome in outcomes}
-    kinds = [str(outcome.result.get("outcome", "?")) for outcome in outcomes]
+    sources = {outcome.result.source if outcome.result else "?" for outcome in outcomes}
+    kinds = [outcome.result.outcome if outcome.result else "?" for outcome in outcomes]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds), reverse=True))
     lines = [
         f"launch {launched.launch}: {counts}, from {' and '.join(sorted(sources))}",
@@ -94,7 +106,7 @@ def render(launched: Launched) -> str:
         cells = "".join(f"{value:8.2f} s" if value is not None else " " * 10 for value in values)
         lines.append(f"    {name:<10}{' ' if label else ''}{cells}")
     lines += [
-        f"  went wrong: {error['stage']}: {error['error']}"
+        f"  went wrong: {error.stage}: {error.error}"
         for error in [error for outcome in outcomes for error in errors(outcome)][:10]
     ]
     if launched.expiry and launched.expiry.is_short:

@@ -12,18 +12,18 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from envboot.cluster import commands as words
+from envboot.cluster import commands
 from envboot.cluster.tls import compose_secret, make_security
 from envboot.errors import EnvbootError, UsageError
-from envboot.fleet.disk import estimate_room
-from envboot.fleet.history import Record, make_name, write_record
+from envboot.fleet.history import make_name
 from envboot.fleet.launch import check_place
-from envboot.fleet.peers import Seat, clear_secrets, write_seats
-from envboot.fleet.watch import Fleet, write_end
-from envboot.publish import Auth, publish, read_index, try_url
+from envboot.fleet.peers import Seat, clear_secrets
+from envboot.fleet.start import Delivery, deliver, start
+from envboot.fleet.watch import Fleet
+from envboot.publish.grants import Auth, Terms
+from envboot.publish.launch_record import Origin, write_end
 from envboot.store import open_store
-from envboot.userdata import LaunchPath, render
-from envboot_provisioners import Request
+from envboot.userdata import Job, LaunchPath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -55,7 +55,6 @@ class Machines:
         self._secrets: set[str] = set()
         # One start at a time; whoever closes waits for it.
         self._starting = threading.RLock()
-        self._looking = threading.Lock()
         self._closed = False
 
     @property
@@ -135,17 +134,8 @@ class Machines:
         def seat(instance: Instance) -> Seat:
             address = _address(instance)
             secret = compose_secret(self.security)
-            return Seat(rank=0, words=words.place_scheduler(address), secret=secret)
+            return Seat(rank=0, words=commands.place_scheduler(address), secret=secret)
 
-        # Before anything starts: whatever becomes of this process, others can find what runs.
-        record = Record(
-            launch=self.launch,
-            provisioner=self._wish.provisioner.name,
-            store=self.store.url,
-            folder=str(self._wish.session.folder),
-            selection=self._wish.selection.kept(sys.executable),
-        )
-        write_record(self._wish.session.state, record)
         (self.scheduler,) = self._start("scheduler", self._wish.steady, [seat])
         return self.scheduler
 
@@ -153,7 +143,7 @@ class Machines:
     def contact(self) -> str:
         """Where workers reach the scheduler."""
         assert self.scheduler, "`start_scheduler` comes first"
-        return f"tls://{_address(self.scheduler)}:{words.PORT}"
+        return f"tls://{_address(self.scheduler)}:{commands.PORT}"
 
     def start_workers(self, names: Sequence[Hashable]) -> dict[Hashable, Instance]:
         """Start a machine for each worker, all in one call."""
@@ -163,7 +153,7 @@ class Machines:
             secret = compose_secret(self.security, scheduler=contact, name=name)
             return lambda instance: Seat(
                 rank=0,
-                words=words.place_worker(contact, name, _address(instance)),
+                words=commands.place_worker(contact, name, _address(instance)),
                 secret=secret,
             )
 
@@ -175,79 +165,59 @@ class Machines:
     def _start(
         self, role: str, options: Options, seats: Sequence[Callable[[Instance], Seat]]
     ) -> list[Instance]:
-        wish, provisioner = self._wish, self._wish.provisioner
         with self._starting:
             self._refuse_closed()
             assert self._fleet, "`prepare` comes first"
+            fleet, session = self._fleet, self._wish.session
             first, self._first = self._first, self._first + len(seats)
-            manifest = self.prepared.manifest
-            grants = publish(
-                manifest,
+            delivered = deliver(
+                self.prepared.manifest,
                 self.prepared.layer_path,
                 self.store,
+                session,
+                self._compose(role, options, first, len(seats)),
+            )
+
+            def place(instances: Sequence[Instance]) -> list[Seat]:
+                self._refuse_closed()
+                self._secrets |= {instance.name for instance in instances}
+                return [
+                    replace(seat(each), rank=first + number)
+                    for number, (seat, each) in enumerate(zip(seats, instances, strict=True))
+                ]
+
+            before = {instance.name for instance in fleet.instances}
+            try:
+                return start(delivered, fleet, session, options, seats=place, shared=True)
+            except BaseException:
+                self.end([each for each in fleet.instances if each.name not in before])
+                raise
+
+    def _compose(self, role: str, options: Options, first: int, count: int) -> Delivery:
+        """Return how the environment reaches the next machines, and what they run."""
+        wish, provisioner = self._wish, self._wish.provisioner
+        spot = provisioner.is_interruptible(options)
+        hook = "; ".join(filter(None, [commands.RETIRE if spot else "", wish.hook or ""]))
+        return Delivery(
+            terms=Terms(
                 launch=self.launch,
-                seconds=wish.seconds,
-                cache=self._wish.session.cache,
-                environment=self._wish.session.environment,
-                about={
-                    "provisioner": provisioner.name,
-                    "count": len(seats),
-                    "command": list(wish.worker),
-                },
                 auth=wish.auth,
+                seconds=wish.seconds,
                 seats=first,
                 wanted=self._wanted,
-            )
-            if first == 0 and wish.auth is Auth.URLS and self.is_remote:
-                # What is refused here would be refused on every machine, and they cost.
-                try_url(grants["agent"]["get"], self.store.url)
-            spot = provisioner.is_interruptible(options)
-            hook = "; ".join(filter(None, [words.RETIRE if spot else "", wish.hook or ""]))
-            document = render(
-                manifest,
-                launch_path=LaunchPath(provisioner.render_for(options)),
-                grants=grants,
+            ),
+            path=LaunchPath(provisioner.render_for(options)),
+            job=Job(
                 command=wish.scheduler if role == "scheduler" else wish.worker,
                 environment=wish.environ,
                 watch=bool(hook),
                 hook=hook or None,
                 unit=_UNITS[role],
-            )
-            request = Request(
-                launch=self.launch,
-                first=first,
-                count=len(seats),
-                user_data=document.payload,
-                encoding=document.encoding,
-                fixed_prefix=manifest.base.python.source == "conda",
-                room=estimate_room(manifest, read_index(self.store, manifest))
-                if self.is_remote
-                else 0,
-                shared=True,
-                options=options,
-            )
-            instances = provisioner.start(request)
-            with self._looking:
-                self._fleet.add(instances)
-            try:
-                self._refuse_closed()
-                self._secrets |= {instance.name for instance in instances}
-                write_seats(
-                    self.store,
-                    self.launch,
-                    first,
-                    instances,
-                    seats=[
-                        replace(seat(each), rank=first + number)
-                        for number, (seat, each) in enumerate(zip(seats, instances, strict=True))
-                    ],
-                    seconds=wish.seconds,
-                    auth=wish.auth,
-                )
-            except BaseException:
-                self.end(instances)
-                raise
-            return instances
+            ),
+            origin=Origin(provisioner=provisioner.name, count=count, command=wish.worker),
+            chosen=wish.selection.kept(sys.executable),
+            tries_url=first == 0 and self.is_remote,
+        )
 
     def _refuse_closed(self) -> None:
         if self._closed:
@@ -283,10 +253,9 @@ class Machines:
             synced = sync(
                 fleet,
                 prepared,
+                self._wish.session,
                 restart=False,
                 seconds=self._wish.seconds,
-                cache=self._wish.session.cache,
-                environment=self._wish.session.environment,
                 wait_for=[each.name for each in machines if each.name in ready],
             )
             self._prepared, self._wanted = prepared, synced.number + 1
@@ -294,9 +263,8 @@ class Machines:
 
     def look(self) -> list[Outcome]:
         """Return every machine with what it reported; keys that were taken are deleted."""
-        with self._looking:
-            outcomes = self._fleet.look() if self._fleet else []
-        taken = {o.instance.name for o in outcomes if "seated" in o.reports}
+        outcomes = self._fleet.look() if self._fleet else []
+        taken = {o.instance.name for o in outcomes if "seated" in o.reports.events}
         self._clear(taken & self._secrets)
         return outcomes
 
@@ -323,8 +291,8 @@ class Machines:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             outcomes = [o for o in self.look() if not o.gone]
-            installed = [o for o in outcomes if o.result.get("source") == "install"]
-            if not installed or any("publish" in o.reports for o in outcomes):
+            installed = [o for o in outcomes if o.source == "install"]
+            if not installed or any(o.reports.publish for o in outcomes):
                 return True
             time.sleep(1 if self.is_remote else 0.2)
         return False
@@ -344,9 +312,8 @@ class Machines:
             try:
                 ours = [self.scheduler] if self.scheduler else []
                 ours += list(self.workers.values())
-                with self._looking:
-                    known = {instance.name for instance in ours}
-                    ours += [i for i in self._started(fleet) if i.name not in known]
+                known = {instance.name for instance in ours}
+                ours += [i for i in self._started(fleet) if i.name not in known]
                 self._wish.provisioner.terminate(ours)
                 with contextlib.suppress(EnvbootError):
                     clear_secrets(fleet.store, self.launch, sorted(self._secrets))

@@ -181,18 +181,18 @@ class WorkerProcess(ProcessInterface):
 
 def has_ended(outcome: Outcome) -> bool:
     """Whether a machine's process of Dask runs no more, or never will."""
-    return outcome.failed or outcome.gone or "command" in outcome.reports
+    return outcome.failed or outcome.gone or outcome.reports.command is not None
 
 
 def tell_end(provisioner: Provisioner, outcome: Outcome) -> str:
     """Say why a machine's process of Dask does not run, in its own last words."""
-    command = outcome.reports.get("command")
+    command = outcome.reports.command
     if command is None:
         with contextlib.suppress(EnvbootError):
             return find_reason(provisioner, outcome)
         return f"`{outcome.instance.name}` has ended"
-    if error := command.get("error"):
-        return f"`{outcome.instance.name}`: {error}"
-    lines = str(command.get("output", "")).strip().splitlines()[-TAIL:]
-    end = f"`{outcome.instance.name}` {describe_end(command['exit_code'])}"
+    if command.error:
+        return f"`{outcome.instance.name}`: {command.error}"
+    lines = command.output.text.strip().splitlines()[-TAIL:]
+    end = f"`{outcome.instance.name}` {describe_end(command.exit_code)}"
     return "\n    ".join([f"{end}; it printed last", *lines]) if lines else end

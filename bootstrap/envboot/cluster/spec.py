@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from envboot.cluster.commands import SCHEDULER, WORKER, compose
 from envboot.errors import UsageError
-from envboot.publish import Auth
+from envboot.publish.grants import Auth
 from envboot_provisioners import load_provisioner
 from envboot_provisioners.options import add_settings, own_options, read_keywords
 

@@ -1,17 +1,21 @@
-"""How much disk an environment may need on a machine. Pure but for the table in the package."""
+"""How much disk an environment may need on a machine."""
 
 from __future__ import annotations
 
 import sys
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from envboot.publish.archive_index import read_archive_index
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from envboot.manifest import Manifest
+    from envboot.publish.archive_index import ArchiveIndex
+    from envboot.store import Store
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,7 +29,7 @@ LAYER = 300 * MB
 """For code of the user's own, whose guard (`loose-limit`) is 100 MB, packed and unpacked."""
 
 
-def estimate_room(manifest: Manifest, index: Mapping[str, Any] | None = None) -> int:
+def estimate_disk(manifest: Manifest, index: ArchiveIndex | None = None) -> int:
     """Return how many bytes of disk an environment may need beside the image's own.
 
     That is the environment, what it was downloaded as, and the archive while it is published;
@@ -33,11 +37,20 @@ def estimate_room(manifest: Manifest, index: Mapping[str, Any] | None = None) ->
     without it a table of large packages must do.
     """
     if index is not None:
-        unpacked, packed = int(index["raw"]), int(index["size"])
+        unpacked, packed = index.raw, index.size
     else:
         unpacked = sum(_find_size(name) for name in _names(manifest)) * MB
         packed = int(unpacked * PACKED)
     return unpacked + 2 * packed + (LAYER if manifest.layer else 0)
+
+
+def find_disk(store: Store, manifest: Manifest) -> int:
+    """Return the same by what the bucket has of the environment.
+
+    Raises:
+        StoreError: the bucket cannot be read.
+    """
+    return estimate_disk(manifest, read_archive_index(store, manifest))
 
 
 def _names(manifest: Manifest) -> Iterator[str]:

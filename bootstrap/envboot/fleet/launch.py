@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from envboot.errors import EnvbootError, UsageError, name_some
-from envboot.fleet.disk import estimate_room
-from envboot.fleet.history import Record, make_name, write_record
+from envboot.fleet.history import make_name
 from envboot.fleet.outcomes import raise_failures
-from envboot.fleet.peers import write_seats
-from envboot.fleet.watch import Fleet, Goal, Looker, wait, write_end
+from envboot.fleet.start import Delivery, deliver, start
+from envboot.fleet.watch import Fleet, Goal, Looker, wait
 from envboot.prepare import Prepared, prepare_source
-from envboot.publish import Auth, publish, read_index, try_url
+from envboot.publish.grants import Auth, Terms
+from envboot.publish.launch_record import Origin, write_end
 from envboot.selection import Selection
-from envboot.userdata import LaunchPath, render
+from envboot.userdata import Job, LaunchPath
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,39 +117,6 @@ def launch(
         note=clock.begin,
     )
     watcher.notes(prepared.notes)
-    clock.begin("upload")
-    grants = publish(
-        prepared.manifest,
-        prepared.layer_path,
-        store,
-        launch=name,
-        seconds=order.seconds,
-        cache=session.cache,
-        environment=session.environment,
-        about={
-            "provisioner": provisioner.name,
-            "count": order.count,
-            "command": list(order.command),
-        },
-        auth=order.auth,
-        seats=0 if order.command else None,
-        wanted=1,
-    )
-    expiry = store.limits(order.seconds) if order.auth is Auth.URLS else None
-    if expiry and provisioner.guest_loopback is None:
-        # What is refused here would be refused on every machine, and they cost.
-        try_url(grants["agent"]["get"], store.url)
-    clock.begin("render")
-    document = render(
-        prepared.manifest,
-        launch_path=LaunchPath(provisioner.render_for(order.options)),
-        grants=grants,
-        command=prepared.command,
-        environment=order.environment,
-        parts=order.parts,
-        watch=bool(order.hook) or provisioner.is_interruptible(order.options),
-        hook=order.hook,
-    )
     keep = order.keep or not order.command
     fleet = Fleet(
         launch=name,
@@ -158,41 +125,19 @@ def launch(
         count=order.count,
         command=bool(order.command),
     )
-    from envboot_provisioners import Request
-
-    request = Request(
-        launch=name,
-        count=order.count,
-        user_data=document.payload,
-        encoding=document.encoding,
-        fixed_prefix=prepared.manifest.base.python.source == "conda",
-        room=estimate_room(prepared.manifest, read_index(store, prepared.manifest))
-        if fleet.is_remote
-        else 0,
-        options=order.options,
-    )
-    # Before anything starts: whatever becomes of this process, others can find what it started.
-    write_record(
-        session.state,
-        Record(
-            launch=name,
-            provisioner=provisioner.name,
-            store=store.url,
-            folder=str(session.folder),
-            # By its path: what is active may be another when the launch is synced.
-            selection=selection.kept(
-                prepared.scan.interpreter.executable if prepared.scan else None
-            ),
-        ),
+    delivered = deliver(
+        prepared.manifest,
+        prepared.layer_path,
+        store,
+        session,
+        _compose(order, fleet, selection, prepared),
+        note=clock.begin,
     )
     instances: list[Instance] | None = None
     try:
         watcher.begins(fleet)
         clock.begin("start")
-        instances = provisioner.start(request)
-        fleet.add(instances)
-        if order.command:
-            write_seats(store, name, 0, instances, seconds=order.seconds, auth=order.auth)
+        instances = start(delivered, fleet, session, order.options)
         clock.begin("wait")
         outcomes = wait(fleet, Goal.DONE, timeout=order.timeout, looker=watcher)
         clock.end()
@@ -205,8 +150,11 @@ def launch(
         # Also when the interrupt came while they were being ended.
         watcher.step("end")
         if instances is None and not isinstance(error, EnvbootError):
-            # It came before `start` could return them; a `start` that fails has ended its own.
+            # It came before the provisioner could return them; one that fails has ended its own.
             instances = provisioner.instances(name)
+        elif instances is None:
+            # They could not be told who they are.
+            instances = fleet.instances
         if not (order.keep and fleet.is_remote):
             provisioner.terminate(instances or [], keep=order.keep)
             watcher.ended(fleet, instances or [])
@@ -219,7 +167,35 @@ def launch(
         steps=clock.steps,
         outcomes=tuple(outcomes),
         kept=keep,
-        expiry=expiry,
+        expiry=delivered.expiry,
+    )
+
+
+def _compose(order: Order, fleet: Fleet, selection: Selection, prepared: Prepared) -> Delivery:
+    """Return how what was prepared reaches the machines of this launch."""
+    provisioner = fleet.provisioner
+    assert provisioner
+    python = prepared.scan.interpreter.executable if prepared.scan else None
+    return Delivery(
+        terms=Terms(
+            launch=fleet.launch,
+            auth=order.auth,
+            seconds=order.seconds,
+            seats=0 if order.command else None,
+            wanted=1,
+        ),
+        path=LaunchPath(provisioner.render_for(order.options)),
+        job=Job(
+            command=prepared.command,
+            environment=order.environment,
+            watch=bool(order.hook) or provisioner.is_interruptible(order.options),
+            hook=order.hook,
+        ),
+        parts=order.parts,
+        origin=Origin(provisioner=provisioner.name, count=order.count, command=order.command),
+        # By its path: what is active may be another when the launch is synced.
+        chosen=selection.kept(python),
+        tries_url=fleet.is_remote,
     )
 
 

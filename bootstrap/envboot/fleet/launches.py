@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
+
+from envboot.errors import DocumentError, StoreError
+from envboot.publish.launch_record import read_end, read_record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from envboot.publish.launch_record import LaunchEnd, LaunchRecord
     from envboot.store import Store
+
+_T = TypeVar("_T")
 
 MOST = 200
 """Launches that are shown at most, the newest: each is one object to read."""
@@ -34,8 +39,8 @@ class Known:
     made: datetime
     is_over: bool = False
     instances: frozenset[str] = frozenset()
-    about: dict[str, Any] | None = None
-    end: dict[str, str] | None = None
+    about: LaunchRecord | None = None
+    end: LaunchEnd | None = None
 
 
 def list_launches(store: Store) -> list[Known]:
@@ -80,9 +85,9 @@ def read_launches(store: Store, *, past: bool = False) -> tuple[list[Known], int
     found = [known for known in list_launches(store) if past or not known.is_over]
     shown = found[-MOST:]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        abouts = pool.map(lambda known: _read(store, known.launch, "launch"), shown)
+        abouts = pool.map(lambda known: _read(store, known.launch, read_record), shown)
         ends = pool.map(
-            lambda known: _read(store, known.launch, "ended") if known.is_over else None, shown
+            lambda known: _read(store, known.launch, read_end) if known.is_over else None, shown
         )
         for known, about, end in zip(shown, abouts, ends, strict=True):
             known.about, known.end = about, end
@@ -98,10 +103,11 @@ def find_holders(launches: Sequence[Known], name: str) -> list[str]:
     return [each.launch for each in reversed(held)]
 
 
-def _read(store: Store, launch: str, note: str) -> dict[str, Any] | None:
-    data = store.read(f"reports/{launch}/{note}.json")
+def _read(store: Store, launch: str, read: Callable[[Store, str], _T | None]) -> _T | None:
+    """Read a document of a launch; one that is no document of ours says nothing of it."""
     try:
-        found = json.loads(data) if data else None
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+        return read(store, launch)
+    except StoreError as error:
+        if isinstance(error.__cause__, DocumentError):
+            return None
+        raise

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import signal
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from envboot.errors import CommandError, GuestError, name_some
+from envboot.fleet.reports import BootResult, Reports
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,13 +28,10 @@ CONSOLE = 5
 
 @dataclass(kw_only=True, slots=True)
 class Outcome:
-    """How one instance fared: its reports by event, and its state where the platform tells it.
-
-    The event `output` has a list of reports, in order; every other one has its newest.
-    """
+    """How one instance fared: its reports, and its state where the platform tells it."""
 
     instance: Instance
-    reports: dict[str, Any] = field(default_factory=dict)
+    reports: Reports = field(default_factory=Reports)
     state: State | None = None
 
     @property
@@ -42,24 +40,30 @@ class Outcome:
         return self.state is not None and not self.state.alive
 
     @property
-    def result(self) -> dict[str, Any]:
-        """The agent's result, empty while there is none."""
-        found: dict[str, Any] = self.reports.get("result", {})
-        return found
+    def result(self) -> BootResult | None:
+        """The agent's result, None while there is none."""
+        return self.reports.result
+
+    @property
+    def source(self) -> str:
+        """Where its environment came from; empty while that is not known."""
+        return self.result.source if self.result else ""
 
     @property
     def failed(self) -> bool:
         """Whether it will never be ready."""
-        return self.result.get("outcome") == "failed" or (self.gone and not self.result)
+        if self.result is None:
+            return self.gone
+        return self.result.outcome == "failed"
 
     def is_done(self, *, command: bool) -> bool:
         """Whether it has done all that it was started for, or never will."""
         if self.gone or self.failed:
             return True
         wanted = ["result"] + ["command"] * command
-        if self.result.get("source") == "install":
+        if self.source == "install":
             wanted.append("publish")
-        return all(event in self.reports for event in wanted)
+        return all(event in self.reports.events for event in wanted)
 
 
 def find_named(name: str, instances: Sequence[Instance]) -> list[Instance]:
@@ -91,20 +95,21 @@ def raise_command_failures(outcomes: Sequence[Outcome]) -> None:
     """Raise CommandError when the command failed, or never ended, on some instances."""
     failed = []
     for outcome in outcomes:
-        command, name = outcome.reports.get("command"), outcome.instance.name
+        command, name = outcome.reports.command, outcome.instance.name
         if command is None:
             why = f": {outcome.state.reason}" if outcome.state and outcome.state.reason else ""
             failed.append(f"`{name}` ended before the command did{why}")
-        elif "error" in command:
-            failed.append(f"`{name}` did not start it: {command['error']}")
-        elif command["exit_code"]:
-            failed.append(f"`{name}` {describe_end(command['exit_code'])}")
+        elif command.error is not None:
+            failed.append(f"`{name}` did not start it: {command.error}")
+        elif command.exit_code:
+            failed.append(f"`{name}` {describe_end(command.exit_code)}")
     if failed:
-        codes = {outcome.reports.get("command", {}).get("exit_code") for outcome in outcomes}
+        reports = [outcome.reports.command for outcome in outcomes]
+        codes = {command.exit_code if command else None for command in reports}
         raise CommandError(
             f"The command failed on {len(failed)} of {len(outcomes)} instances",
             causes=tuple(failed[:10]),
-            hint=EXIT_CODES.get(codes.pop()) if len(codes) == 1 else None,
+            hint=EXIT_CODES.get(codes.pop() or 0) if len(codes) == 1 else None,
         )
 
 
@@ -120,14 +125,14 @@ def describe_end(code: int) -> str:
 
 def find_reason(provisioner: Provisioner | None, outcome: Outcome) -> str:
     """Say in the instance's own words, or the platform's, why it is not ready."""
-    name, errors = outcome.instance.name, outcome.result.get("errors")
-    if errors:
-        lines = [f"`{name}` {error['stage']}: {error['error']}" for error in errors]
+    name, result = outcome.instance.name, outcome.result
+    if result and result.errors:
+        lines = [f"`{name}` {error.stage}: {error.error}" for error in result.errors]
         return "\n".join(lines).replace("\n", "\n    ")
     ended = ""
     if outcome.state and outcome.state.reason:
         ended = f" is {outcome.state.word} ({outcome.state.reason}),"
-    seen = name_some([event for event in outcome.reports if event != "output"]) or "nothing"
+    seen = name_some([event for event in outcome.reports.events if event != "output"]) or "nothing"
     console = provisioner.console(outcome.instance) if provisioner else ""
     lines = console.strip().splitlines()[-CONSOLE:]
     if not lines:
@@ -144,12 +149,12 @@ def find_progress(outcome: Outcome) -> tuple[str, int, int]:
             return status["stage"], status["done"], status["total"]
         except (OSError, ValueError):
             pass
-    if "publish" in outcome.reports:
-        return "not published" if "error" in outcome.reports["publish"] else "published", 0, 0
+    if publish := outcome.reports.publish:
+        return "published" if publish.error is None else "not published", 0, 0
     if outcome.failed:
         return "failed", 0, 0
     for event, stage in (("command", "done"), ("result", "ready"), ("started", "started")):
-        if event in outcome.reports:
+        if event in outcome.reports.events:
             return stage, 0, 0
     if outcome.gone:
         return "ended", 0, 0

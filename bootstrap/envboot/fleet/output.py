@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from envboot.fleet.outcomes import Outcome
+    from envboot.fleet.reports import Reports
 
 
 class Output:
@@ -34,30 +35,27 @@ class Output:
         else:
             data, at = join_pieces(outcome.reports, at)
         data, self._at[name] = self._held.pop(name, b"") + data, at
-        if whole_lines and not outcome.gone and "command" not in outcome.reports:
+        if whole_lines and not outcome.gone and outcome.reports.command is None:
             # Lines of several instances must not mix: what is not a whole line waits.
             whole = data.rfind(b"\n") + 1
             data, self._held[name] = data[:whole], data[whole:]
         return data
 
 
-def join_pieces(reports: dict[str, Any], at: int) -> tuple[bytes, int]:
+def join_pieces(reports: Reports, at: int) -> tuple[bytes, int]:
     """Return the reported output from byte `at` on, and the byte behind it. Pure.
 
     Where the instance printed faster than it reported, a line says how much is missing.
     """
-    pieces = [(piece["offset"], piece["end"], piece["text"]) for piece in reports.get("output", ())]
-    if "command" in reports:
-        command = reports["command"]
-        pieces.append((command["offset"], command["end"], command["output"]))
     data = b""
-    for start, end, text in pieces:
+    for piece in (*reports.output, *([reports.command.output] if reports.command else ())):
+        start, end = piece.offset, piece.end
         if end <= at:
             continue
         if start > at:
             data += f"\n… {start - at:,} bytes are only in the instance's journal …\n".encode()
         # What is no UTF-8 was replaced there, so that the text may be longer than its bytes.
-        new = text.encode()
+        new = piece.text.encode()
         data += new[max(at - start, 0) :] if start < at else new
         at = end
     return data, at

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from envboot.agent import wire
 from envboot.errors import StoreError
-from envboot.publish.grants import Auth, find_reading
+from envboot.publish.grants import Auth, Terms, find_reading
 from envboot.publish.layout import key_seats, key_secret
 
 if TYPE_CHECKING:
@@ -38,26 +38,24 @@ class Seat:
 
 def write_seats(
     store: Store,
-    launch: str,
-    first: int,
+    terms: Terms,
     instances: Sequence[Instance],
     *,
     seats: Sequence[Seat] | None = None,
     count: int | None = None,
     peers: Sequence[str | None] | None = None,
-    seconds: int,
-    auth: Auth,
 ) -> None:
-    """Give each instance its seat; they wait for that since `publish(…, seats=first)`.
+    """Give each instance its seat; they wait for that since `terms.seats` was set.
 
-    Without `seats` ranks go on from `first` in the order of the instances. `count` is how many
-    ranks there are, `peers` their addresses by rank: what these instances tell when None.
-    `seconds` is how long the signed URLs of secrets live; by role nothing is signed, and secrets
-    are for the client to remove (`clear_secrets`), since roles may remove nothing.
+    Without `seats` ranks go on from `terms.seats` in the order of the instances. `count` is how
+    many ranks there are, `peers` their addresses by rank: what these instances tell when None.
+    By role nothing is signed, and secrets are for the client to remove (`clear_secrets`), since
+    roles may remove nothing.
 
     Raises:
         StoreError: the bucket refuses, or these instances have seats already.
     """
+    launch, first = terms.launch, terms.seats or 0
     if seats is None:
         seats = [Seat(rank=first + number) for number in range(len(instances))]
     if count is None:
@@ -66,11 +64,12 @@ def write_seats(
     if peers is None:
         known = {seat.rank: instance.address for instance, seat in pairs}
         peers = [known.get(rank) for rank in range(count)]
-    read = find_reading(store, seconds=seconds, auth=auth)
+    read = find_reading(store, seconds=terms.seconds, auth=terms.auth)
 
     def sign(key: str) -> dict[str, str]:
-        delete = {"delete": store.sign_delete(key, seconds)} if auth is Auth.URLS else {}
-        return {"get": read(key), **delete}
+        if terms.auth is Auth.ROLE:
+            return {"get": read(key)}
+        return {"get": read(key), "delete": store.sign_delete(key, terms.seconds)}
 
     document = {
         "seats": {

@@ -12,20 +12,22 @@ from urllib.parse import urlsplit
 from envboot.agent import wire
 from envboot.errors import GuestError, UsageError, name_some
 from envboot.fleet.base_diff import explain_base
-from envboot.fleet.watch import LONGEST, POLL, REMOTE_LONGEST, REMOTE_POLL, read_record, tell_end
+from envboot.fleet.watch import LONGEST, POLL, REMOTE_LONGEST, REMOTE_POLL, tell_end
 from envboot.publish import upload
-from envboot.publish.grants import Auth, find_reading
+from envboot.publish.grants import Auth, Terms, find_reading
+from envboot.publish.launch_record import read_record
 from envboot.publish.layout import Keys, key_wanted
-from envboot.store import DAY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
     from envboot.fleet.outcomes import Outcome
+    from envboot.fleet.reports import SyncReport
     from envboot.fleet.watch import Fleet
     from envboot.manifest import Manifest
     from envboot.prepare import Prepared
+    from envboot.publish.launch_record import LaunchRecord
+    from envboot.session import Session
     from envboot.store import Store
 
 TIMEOUT = 60.0
@@ -74,17 +76,16 @@ def find_newest(store: Store, launch: str) -> Wanted:
         return Wanted(
             number=number, environment=document["digest"], restart=bool(document["restart"])
         )
-    return Wanted(number=number, environment=_read_launch(store, launch)["environment"])
+    return Wanted(number=number, environment=_read_launch(store, launch).environment)
 
 
 def sync(
     fleet: Fleet,
     prepared: Prepared,
+    session: Session,
     *,
     restart: bool,
     seconds: int,
-    cache: Path,
-    environment: Mapping[str, str],
     wait_for: Sequence[str] | None = None,
     timeout: float = TIMEOUT,
     note: Callable[[str], None] = lambda _: None,
@@ -107,18 +108,10 @@ def sync(
     newest = find_newest(store, launch)
     if changed := not _is_wanted(fleet, newest, manifest, names, restart=restart):
         note("upload")
-        auth = Auth(record["auth"])
-        lasting = auth is Auth.ROLE or seconds > DAY
-        upload(
-            manifest,
-            prepared.layer_path,
-            store,
-            cache=cache,
-            environment=environment,
-            lasting=lasting,
-        )
-        read = find_reading(store, seconds=seconds, auth=auth)
-        keys = Keys(manifest, lasting=lasting)
+        terms = Terms(launch=launch, auth=Auth(record.auth), seconds=seconds)
+        upload(manifest, prepared.layer_path, store, session, lasting=terms.lasting)
+        read = find_reading(store, seconds=seconds, auth=terms.auth)
+        keys = Keys(manifest, lasting=terms.lasting)
         while True:
             number = newest.number + 1
             document = _compose(store, launch, manifest, keys, read, number, restart=restart)
@@ -139,7 +132,7 @@ def sync(
     )
 
 
-def _read_launch(store: Store, launch: str) -> dict[str, Any]:
+def _read_launch(store: Store, launch: str) -> LaunchRecord:
     record = read_record(store, launch)
     if record is None:
         raise UsageError(
@@ -149,17 +142,17 @@ def _read_launch(store: Store, launch: str) -> dict[str, Any]:
     return record
 
 
-def _check(store: Store, launch: str, record: dict[str, Any], manifest: Manifest) -> None:
+def _check(store: Store, launch: str, record: LaunchRecord, manifest: Manifest) -> None:
     """Refuse what machines could only refuse, each for itself."""
-    if "auth" not in record:
+    if record.auth is None:
         raise UsageError(
             f"Cannot sync `{launch}`: its machines do not look for changes",
             hint="Those of `envboot launch` do; launch anew",
         )
-    if record["base"] != manifest.base_digest:
+    if record.base != manifest.base_digest:
         raise UsageError(
             f"Cannot sync `{launch}`: more than its projects and loose code has changed",
-            causes=explain_base(store, record["environment"], manifest),
+            causes=explain_base(store, record.environment, manifest),
             hint="Launch anew, or bring the environment back to what it was",
         )
 
@@ -187,11 +180,8 @@ def _is_wanted(
         return False
     if newest.number == 0:
         return True
-    failed = [
-        each
-        for each in fleet.look()
-        if each.instance.name in names and "error" in (_find_report(each, newest) or {})
-    ]
+    reports = [_find_report(each, newest) for each in fleet.look() if each.instance.name in names]
+    failed = [report for report in reports if report and report.error is not None]
     return not failed and (newest.restart or not restart)
 
 
@@ -225,10 +215,10 @@ def _compose(
     }
 
 
-def _find_report(outcome: Outcome, wanted: Wanted) -> dict[str, Any] | None:
+def _find_report(outcome: Outcome, wanted: Wanted) -> SyncReport | None:
     """Return what an instance said of a wanted document, or of one after it."""
-    report: dict[str, Any] | None = outcome.reports.get("synced")
-    return report if report and report["number"] >= wanted.number else None
+    report = outcome.reports.synced
+    return report if report and report.number >= wanted.number else None
 
 
 def _wait(
@@ -253,11 +243,11 @@ def _wait(
         for name in names:
             outcome = outcomes.get(name)
             report = _find_report(outcome, wanted) if outcome else None
-            if report and "error" in report:
-                failed.append(f"`{name}`: {report['error']}")
+            if report and report.error is not None:
+                failed.append(f"`{name}`: {report.error}")
             elif report:
-                there[name] = report["ms"]
-            elif outcome and old and outcome.result.get("environment") == wanted.environment:
+                there[name] = report.ms
+            elif outcome and old and _booted_with(outcome) == wanted.environment:
                 there[name] = 0
         gone = [name for name in names if name in outcomes and outcomes[name].gone]
         late = [name for name in names if name not in there and name not in gone]
@@ -282,12 +272,17 @@ def _wait(
         pause = min(longest, pause * 1.1)
 
 
+def _booted_with(outcome: Outcome) -> str | None:
+    """Return the environment that an instance came up with, None while it has not."""
+    return outcome.result.environment if outcome.result else None
+
+
 def _describe(outcome: Outcome | None) -> str:
     """Say how far an instance is that has not answered."""
     if outcome is None or not outcome.reports:
         return "has reported nothing yet"
     if not outcome.result:
         return "is not ready yet"
-    if "command" in outcome.reports:
+    if outcome.reports.command:
         return "has ended its command"
     return "is ready and has not answered"

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
+import threading
 import time
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from envboot.errors import CommandError, EnvbootError, GuestError, StoreError, name_some
+from envboot.errors import CommandError, EnvbootError, GuestError, name_some
 from envboot.fleet.outcomes import Outcome, find_reason
-from envboot.publish import read_reports
+from envboot.fleet.reports import ReportReader, Reports
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from envboot.publish.launch_record import LaunchEnd, LaunchRecord
     from envboot.store import Store
     from envboot_provisioners import Instance, Provisioner, State
 
@@ -58,16 +57,33 @@ class Fleet:
     provisioner: Provisioner | None
     count: int = 0
     command: bool = False
-    about: dict[str, Any] = field(default_factory=dict)
-    end: dict[str, str] | None = None
+    about: LaunchRecord | None = None
+    end: LaunchEnd | None = None
     _instances: dict[str, Instance] = field(default_factory=dict)
-    _known: dict[str, Any] = field(default_factory=dict)
+    _reader: ReportReader = field(init=False)
     _states: dict[str, State] = field(default_factory=dict)
     _asked: float = float("-inf")
+    # A cluster adds instances in one thread and looks in another.
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        self._reader = ReportReader(self.store, self.launch)
 
     def add(self, instances: Sequence[Instance]) -> None:
         """Take these to be its instances, beside those that report."""
-        self._instances |= {instance.name: instance for instance in instances}
+        with self._lock:
+            self._instances |= {instance.name: instance for instance in instances}
+
+    @property
+    def instances(self) -> list[Instance]:
+        """The instances that are known: those that were added, and those that have reported."""
+        with self._lock:
+            return list(self._instances.values())
+
+    @property
+    def malformed(self) -> list[str]:
+        """The keys of reports that no agent of ours has written, and that were left out."""
+        return self._reader.malformed
 
     @property
     def is_remote(self) -> bool:
@@ -81,9 +97,13 @@ class Fleet:
             StoreError: the bucket cannot be read.
             ProvisionError: the platform does not answer.
         """
+        with self._lock:
+            return self._look()
+
+    def _look(self) -> list[Outcome]:
         # Asked first: what an instance reported before it ended is in the bucket by then.
         self._ask(self._instances.values())
-        reports = read_reports(self.store, self.launch, self._known)
+        reports = self._reader.read()
         from envboot_provisioners import Instance
 
         new = {
@@ -96,7 +116,7 @@ class Fleet:
         return [
             Outcome(
                 instance=instance,
-                reports=reports.get(name, {}),
+                reports=reports.get(name, Reports()),
                 state=self._states.get(name) or self._ended(),
             )
             for name, instance in self._instances.items()
@@ -119,28 +139,6 @@ class Fleet:
         from envboot_provisioners import State
 
         return State(alive=False, word="ended")
-
-
-def write_end(store: Store, launch: str, why: str) -> None:
-    """Leave a note in the bucket that a launch is over, and why; best effort, the first counts."""
-    document = {"why": why, "time": f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"}
-    with contextlib.suppress(StoreError):
-        store.create(f"reports/{launch}/ended.json", json.dumps(document).encode())
-
-
-def read_end(store: Store, launch: str) -> dict[str, str] | None:
-    """Return why and when a launch was over, None while it is not known to be."""
-    data = store.read(f"reports/{launch}/ended.json")
-    return json.loads(data) if data else None
-
-
-def read_record(store: Store, launch: str) -> dict[str, Any] | None:
-    """Return what the bucket has on a launch, None where it does not know it."""
-    data = store.read(f"reports/{launch}/launch.json")
-    if data is None:
-        return None
-    record: dict[str, Any] = json.loads(data)
-    return record
 
 
 def wait(fleet: Fleet, goal: Goal, *, timeout: float | None, looker: Looker) -> list[Outcome]:
@@ -177,7 +175,7 @@ def wait(fleet: Fleet, goal: Goal, *, timeout: float | None, looker: Looker) -> 
 
 def tell_end(fleet: Fleet) -> str:
     """Say why and when a launch was over; empty while it is not."""
-    return f"it is over: {fleet.end['why']}, at {fleet.end['time']}" if fleet.end else ""
+    return f"it is over: {fleet.end.why}, at {fleet.end.time}" if fleet.end else ""
 
 
 class Consoles:

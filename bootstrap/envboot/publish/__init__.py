@@ -1,36 +1,32 @@
-"""What the machines need, put into the bucket: manifest, layer, tools; and what they report."""
+"""What the machines need, put into the bucket: manifest, layer, tools; and the grants for them."""
 
 from __future__ import annotations
 
 import http.client
-import json
 import re
 import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from envboot.agent import wire
+from envboot.agent_payload import agent_zip
 from envboot.errors import StoreError
 from envboot.indexes.packages import find_private
-from envboot.publish.grants import MAX_REPORT as MAX_REPORT
-from envboot.publish.grants import Auth as Auth
-from envboot.publish.grants import find_access
-from envboot.publish.grants import grant as grant
-from envboot.publish.layout import Keys as Keys
+from envboot.publish.grants import Auth, Grants, Terms, find_access, grant
+from envboot.publish.launch_record import LaunchRecord, Origin, key_record
+from envboot.publish.layout import Keys
 from envboot.publish.mirror import ensure_packages, ensure_tool
-from envboot.store import DAY
-from envboot.userdata import agent_payload as payload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from envboot.manifest import Manifest
+    from envboot.session import Session
     from envboot.store import Store
 
-_REPORT = re.compile(r"reports/[^/]+/[^/]+/\d{13}-\w+\.json")
 ORPHANED = timedelta(hours=1)
 """After this long an archive without an index has lost its publisher."""
 
@@ -39,57 +35,43 @@ def publish(
     manifest: Manifest,
     layer: Path | None,
     store: Store,
+    session: Session,
+    terms: Terms,
     *,
-    launch: str,
-    seconds: int,
-    cache: Path,
-    environment: Mapping[str, str],
+    origin: Origin | None = None,
     progress: Callable[[int], None] | None = None,
-    about: Mapping[str, Any] | None = None,
-    auth: Auth | Literal["urls", "role"] = Auth.URLS,
-    seats: int | None = None,
-    wanted: int | None = None,
-) -> dict[str, Any]:
+) -> Grants:
     """Put what is missing into the bucket and return the grants for one launch.
 
-    `about` is what else the bucket is to know of the launch; the rest is as of `upload` and
-    `grant`. With `seats` the machines that are started after so many others of the launch wait
-    for `envboot.fleet.peers.write_seats`.
+    `origin` is what else the bucket shall have on the launch; the rest is as of `upload`.
 
     Raises:
         UsageError, StoreError, LockError: see `upload` and `grant`.
     """
-    by_role = Auth(auth) is Auth.ROLE
-    if by_role:
+    if terms.auth is Auth.ROLE:
         find_access(store)  # Before anything is sent to a bucket that knows no roles.
-    lasting = by_role or seconds > DAY
-    digests = {"environment": manifest.environment_digest, "base": manifest.base_digest}
-    # Whoever sends changes later must know how these machines ask.
-    follow = {"auth": Auth(auth).value} if wanted else {}
-    record = wire.canonical({**(about or {}), **follow, **digests})
+    origin = origin or Origin()
+    record = LaunchRecord(
+        environment=manifest.environment_digest,
+        base=manifest.base_digest,
+        provisioner=origin.provisioner,
+        count=origin.count,
+        command=origin.command,
+        # Whoever sends changes later must know how these machines authenticate.
+        auth=terms.auth.value if terms.wanted else None,
+    )
+    data = wire.canonical(record.to_dict())
     with ThreadPoolExecutor(1) as pool:
         # Instances report beside this key: a bucket that cannot be written says so now.
-        recorded = pool.submit(store.create, f"reports/{launch}/launch.json", record)
-        uploaded = upload(
-            manifest,
-            layer,
-            store,
-            cache=cache,
-            environment=environment,
-            lasting=lasting,
-            progress=progress,
-        )
+        recorded = pool.submit(store.create, key_record(terms.launch), data)
+        uploaded = upload(manifest, layer, store, session, lasting=terms.lasting, progress=progress)
         recorded.result()
     return grant(
         manifest,
         store,
-        launch=launch,
-        seconds=seconds,
-        lasting=lasting,
+        terms,
+        agent_sha256=agent_zip(session.cache)[0],
         private=uploaded.private,
-        auth=auth,
-        seats=seats,
-        wanted=wanted,
     )
 
 
@@ -104,18 +86,16 @@ def upload(
     manifest: Manifest,
     layer: Path | None,
     store: Store,
+    session: Session,
     *,
-    cache: Path,
-    environment: Mapping[str, str],
     lasting: bool,
     progress: Callable[[int], None] | None = None,
 ) -> Uploaded:
     """Put what machines need of an environment into the bucket, as far as it is missing.
 
     With `lasting` the layer goes to where the bucket keeps it; it may be None where it is in the
-    bucket. `environment` leads to the logins of conda's channels, `progress` is given the bytes
-    of the layer sent so far. The archive itself is published by the first machine that has to
-    install.
+    bucket. `progress` is given the bytes of the layer sent so far. The archive itself is
+    published by the first machine that has to install.
 
     Raises:
         StoreError: the bucket refused, has no layer where none is given, or a pinned tool is not
@@ -123,10 +103,10 @@ def upload(
         LockError: a private conda package cannot be fetched.
     """
     keys = Keys(manifest, lasting=lasting)
-    private = find_private(manifest.base.conda, environment)
+    private = find_private(manifest.base.conda, session.environment)
     layer_data = layer or _find_layer(store, keys)
     document, base = manifest.to_bytes(), wire.canonical({"base": manifest.to_dict()["base"]})
-    agent_sha256, agent = payload.agent_zip()
+    agent_sha256, agent = agent_zip(session.cache)
     with ThreadPoolExecutor(8) as pool:
         waits: list[Future[Any]] = [
             pool.submit(store.create, f"{keys.base}/manifest.json", base),
@@ -140,9 +120,9 @@ def upload(
             waits.append(pool.submit(_put_layer, store, keys.layer, layer_data, progress))
         # Here, where Ctrl-C ends a download that hangs.
         for name, tool in manifest.base.tools.items():
-            ensure_tool(store, name, tool, cache)
+            ensure_tool(store, name, tool, session.cache)
         if private:
-            ensure_packages(store, keys.packages, private, environment, cache)
+            ensure_packages(store, keys.packages, private, session)
         for wait in waits:
             wait.result()
         return Uploaded(private=bool(private or (others and others.result())))
@@ -209,41 +189,3 @@ def try_url(url: str, store: str) -> None:
             causes=(": ".join([str(error), *words]),),
             hint="`envboot doctor` tries what machines do; with `--auth role` they need no URLs",
         ) from error
-
-
-def read_index(store: Store, manifest: Manifest) -> dict[str, Any] | None:
-    """Return the index of the published archive, None where there is none that can be read."""
-    data = store.read(f"{Keys(manifest).base}/index.json")
-    try:
-        found = json.loads(data) if data else None
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) and {"raw", "size"} <= found.keys() else None
-
-
-def read_reports(store: Store, launch: str, known: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the reports of a launch: instance, event, the newest document of that event.
-
-    `output` is every document of that event, in the order of their making. `known` is kept
-    between calls: what is in it is not read again.
-    """
-    new = [
-        stat.key
-        for stat in store.list(f"reports/{launch}/")
-        if stat.key not in known and _REPORT.fullmatch(stat.key)
-    ]
-    if new:
-        with ThreadPoolExecutor(min(8, len(new))) as pool:
-            for key, data in zip(new, pool.map(store.read, new), strict=True):
-                if data is not None:
-                    known[key] = json.loads(data)
-    reports: dict[str, dict[str, Any]] = {}
-    for key in sorted(known):
-        _, _, instance, name = key.split("/")
-        event = name[14:].removesuffix(".json")
-        events = reports.setdefault(instance, {})
-        if event == "output":
-            events.setdefault(event, []).append(known[key])
-        else:
-            events[event] = known[key]
-    return reports

@@ -124,8 +124,7 @@ def publish_environment(
         manifest,
         layer,
         store,
-        cache=session.cache,
-        environment=session.environment,
+        session,
         lasting=True,
         progress=progress,
     )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from datetime import timezone
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from envboot.documents import Node, plain
 from envboot.errors import UsageError
 from envboot.publish.layout import Keys, key_seats, key_wanted
-from envboot.store import RoleAccess, SignedPut
-from envboot.userdata import agent_payload as payload
+from envboot.store import DAY, RoleAccess, SignedPut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from envboot.manifest import Manifest
     from envboot.store import Store
@@ -22,73 +23,225 @@ if TYPE_CHECKING:
 GRANTS_VERSION = 1
 MAX_REPORT = 2 << 20
 """Bytes that one report may have: in JSON the agent's 256 KiB of output may take six times that."""
+_VERSION = re.compile(str(GRANTS_VERSION))
 
 
 class Auth(str, Enum):
-    """How guests ask the bucket."""
+    """How guests authenticate to the bucket."""
 
     URLS = "urls"
     ROLE = "role"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """On which terms the machines of one launch use the bucket.
+
+    `seconds` is how long signed URLs live; a role needs none. With `seats` the machines that are
+    started after so many others of the launch wait for `envboot.fleet.peers.write_seats`. With
+    `wanted` they follow the launch's wanted documents, from that number on.
+    """
+
+    launch: str
+    auth: Auth = Auth.URLS
+    seconds: int = DAY
+    seats: int | None = None
+    wanted: int | None = None
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the document outlives the day for which the bucket keeps a launch's layer."""
+        return self.auth is Auth.ROLE or self.seconds > DAY
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadGrant:
+    """A URL to read one object with; the agent's own comes with its sha256 (hex)."""
+
+    get: str
+    sha256: str | None = None
+
+    @classmethod
+    def read(cls, node: Node) -> ReadGrant:
+        """Read one member; raises `DocumentError`."""
+        found = cls(get=node.take("get", str), sha256=node.find("sha256"))
+        node.end()
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PutGrant:
+    """A create-only upload: the URL, and the headers that make it so."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectGrant:
+    """How to read one object and to create it, of at most `max_bytes`."""
+
+    get: str
+    put: PutGrant
+    max_bytes: int | None = None
+
+    @classmethod
+    def read(cls, node: Node) -> ObjectGrant:
+        """Read one member; raises `DocumentError`."""
+        put = node.child("put")
+        found = cls(
+            get=node.take("get", str),
+            put=PutGrant(url=put.take("url", str), headers=put.texts("headers")),
+            max_bytes=node.take("max_bytes", int) if node.has("max_bytes") else None,
+        )
+        put.end()
+        node.end()
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoleGrant:
+    """Whose credentials sign (`kind`), for what begins with `url`, in which bucket."""
+
+    kind: str
+    url: str
+    bucket: str
+    region: str | None = None
+
+    @classmethod
+    def read(cls, node: Node) -> RoleGrant:
+        """Read one member; raises `DocumentError`."""
+        found = cls(
+            kind=node.take("kind", str),
+            url=node.take("url", str),
+            bucket=node.take("bucket", str),
+            region=node.find("region"),
+        )
+        node.end()
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportGrant:
+    """Where reports go: by a signed form for keys below `prefix`, or by PUT with `headers`."""
+
+    url: str
+    fields: Mapping[str, str] | None = None
+    prefix: str | None = None
+    headers: Mapping[str, str] | None = None
+
+    @classmethod
+    def read(cls, node: Node) -> ReportGrant:
+        """Read one member; raises `DocumentError`."""
+        found = cls(
+            url=node.take("url", str),
+            fields=node.texts("fields") if node.has("fields") else None,
+            prefix=node.find("prefix"),
+            headers=node.texts("headers") if node.has("headers") else None,
+        )
+        node.end()
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grants:
+    """The document `grants.json`: what the machines of one launch may do in the bucket.
+
+    What is None is not granted, and not in the document. `tools` has a URL by sha256 (hex).
+    `expires` (UTC) is when signed URLs do; with `auth` nothing expires.
+    """
+
+    launch: str
+    expires: str | None = None
+    auth: RoleGrant | None = None
+    archive: ObjectGrant | None = None
+    index: ObjectGrant | None = None
+    layer: ReadGrant | None = None
+    manifest: ReadGrant | None = None
+    agent: ReadGrant | None = None
+    tools: Mapping[str, str] = field(default_factory=dict)
+    packages: ReadGrant | None = None
+    seat: ReadGrant | None = None
+    wanted: ReadGrant | None = None
+    report: ReportGrant | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the document."""
+        return {"grants_version": GRANTS_VERSION, **plain(self)}
+
+    @classmethod
+    def from_dict(cls, document: Any) -> Grants:
+        """Read a document; raises `DocumentError` with the dotted path of what is wrong."""
+        node = Node(document, "")
+        node.take("grants_version", int, _VERSION)
+        found = cls(
+            launch=node.take("launch", str),
+            expires=node.find("expires"),
+            auth=node.maybe("auth", RoleGrant.read),
+            archive=node.maybe("archive", ObjectGrant.read),
+            index=node.maybe("index", ObjectGrant.read),
+            layer=node.maybe("layer", ReadGrant.read),
+            manifest=node.maybe("manifest", ReadGrant.read),
+            agent=node.maybe("agent", ReadGrant.read),
+            tools=node.texts("tools"),
+            packages=node.maybe("packages", ReadGrant.read),
+            seat=node.maybe("seat", ReadGrant.read),
+            wanted=node.maybe("wanted", ReadGrant.read),
+            report=node.maybe("report", ReportGrant.read),
+        )
+        node.end()
+        return found
+
+    @property
+    def granted(self) -> frozenset[str]:
+        """The members that there are, by name."""
+        return frozenset(self.to_dict())
+
+
 def grant(
-    manifest: Manifest,
-    store: Store,
-    *,
-    launch: str,
-    seconds: int,
-    lasting: bool,
-    private: bool,
-    auth: Auth | Literal["urls", "role"] = Auth.URLS,
-    seats: int | None = None,
-    wanted: int | None = None,
-) -> dict[str, Any]:
+    manifest: Manifest, store: Store, terms: Terms, *, agent_sha256: str, private: bool
+) -> Grants:
     """Return the grants for one launch of an environment that is in the bucket.
 
-    `seconds` is how long signed URLs live. `lasting` says where the layer was uploaded to, and
-    `private` whether conda packages were, for which guests have no login: see `upload`. Nothing
-    goes over the network but what signing needs. With `wanted` guests follow the launch's wanted
-    documents, from that number on.
+    `private` says that conda packages were uploaded for which guests have no login: see `upload`.
+    Nothing goes over the network but what signing needs.
 
     With `Auth.ROLE` guests sign with their own role: the grants hold nothing that is secret or
-    ends, and are the same whenever environment and launch are.
+    expires, and are the same whenever environment and launch are.
 
     Raises:
         UsageError: guests of this store have no roles.
         StoreError: nothing can be signed.
     """
-    keys = Keys(manifest, lasting=lasting)
-    by_role = Auth(auth) is Auth.ROLE
-    places = _as_role(store, launch) if by_role else _by_urls(store, launch, seconds)
-    agent_sha256, _ = payload.agent_zip()
-    return {
-        "grants_version": GRANTS_VERSION,
-        "launch": launch,
-        **places.common,
-        "archive": places.both(f"{keys.base}/env.tar.zst", large=True),
-        "index": places.both(f"{keys.base}/index.json"),
-        "manifest": {"get": places.get(keys.environment)},
-        "agent": {"get": places.get(f"tools/{agent_sha256}/agent.zip"), "sha256": agent_sha256},
-        "tools": {
+    keys = Keys(manifest, lasting=terms.lasting)
+    places = _as_role(store, terms) if terms.auth is Auth.ROLE else _by_urls(store, terms)
+    return Grants(
+        launch=terms.launch,
+        expires=places.expires,
+        auth=places.auth,
+        report=places.report,
+        archive=places.both(f"{keys.base}/env.tar.zst", large=True),
+        index=places.both(f"{keys.base}/index.json"),
+        manifest=places.read(keys.environment),
+        agent=ReadGrant(get=places.get(f"tools/{agent_sha256}/agent.zip"), sha256=agent_sha256),
+        tools={
             tool.sha256: places.get(f"tools/{tool.sha256}/{name}")
             for name, tool in manifest.base.tools.items()
         },
-        **({"packages": {"get": places.get(keys.packages)}} if private else {}),
-        **({"layer": {"get": places.get(keys.layer)}} if keys.layer else {}),
-        **({"seat": {"get": places.get(key_seats(launch, seats))}} if seats is not None else {}),
-        **({"wanted": {"get": places.get(key_wanted(launch, wanted))}} if wanted else {}),
-    }
+        packages=places.read(keys.packages if private else None),
+        layer=places.read(keys.layer),
+        seat=places.read(None if terms.seats is None else key_seats(terms.launch, terms.seats)),
+        wanted=places.read(key_wanted(terms.launch, terms.wanted) if terms.wanted else None),
+    )
 
 
-def find_reading(
-    store: Store, *, seconds: int, auth: Auth | Literal["urls", "role"]
-) -> Callable[[str], str]:
+def find_reading(store: Store, *, seconds: int, auth: Auth) -> Callable[[str], str]:
     """Return what gives guests the URL to read a key with, signed or for their role.
 
     Raises:
         UsageError: guests of this store have no roles.
     """
-    if Auth(auth) is Auth.URLS:
+    if auth is Auth.URLS:
         return lambda key: store.sign_get(key, seconds)
     access = find_access(store)
     return lambda key: access.url + quote(key)
@@ -114,46 +267,52 @@ def find_access(store: Store) -> RoleAccess:
 class _Places:
     """How guests get at a key: to read it, and to create it."""
 
-    common: dict[str, Any]
+    report: ReportGrant
     get: Callable[[str], str]
     put: Callable[[str], SignedPut]
+    expires: str | None = None
+    auth: RoleGrant | None = None
 
-    def both(self, key: str, *, large: bool = False) -> dict[str, Any]:
+    def read(self, key: str | None) -> ReadGrant | None:
+        return ReadGrant(get=self.get(key)) if key else None
+
+    def both(self, key: str, *, large: bool = False) -> ObjectGrant:
         signed = self.put(key)
-        # Of what may be large the agent is to know how large.
-        most = {"max_bytes": signed.max_bytes} if large and signed.max_bytes else {}
-        put = {"url": signed.url, "headers": signed.headers}
-        return {"get": self.get(key), "put": put, **most}
+        return ObjectGrant(
+            get=self.get(key),
+            put=PutGrant(url=signed.url, headers=signed.headers),
+            # The agent must know how large what may be large can get.
+            max_bytes=signed.max_bytes or None if large else None,
+        )
 
 
-def _by_urls(store: Store, launch: str, seconds: int) -> _Places:
-    """Return signed URLs: each is a credential, and ends."""
+def _by_urls(store: Store, terms: Terms) -> _Places:
+    """Return signed URLs: each is a credential, and expires."""
+    seconds = terms.seconds
     expires = store.expiry(seconds).astimezone(timezone.utc)
-    report = store.sign_post(f"reports/{launch}/", seconds, MAX_REPORT)
+    report = store.sign_post(f"reports/{terms.launch}/", seconds, MAX_REPORT)
     return _Places(
-        common={
-            "expires": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "report": {"url": report.url, "fields": report.fields, "prefix": report.prefix},
-        },
+        expires=expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        report=ReportGrant(url=report.url, fields=report.fields, prefix=report.prefix),
         get=lambda key: store.sign_get(key, seconds),
         put=lambda key: store.sign_put(key, seconds),
     )
 
 
-def _as_role(store: Store, launch: str) -> _Places:
+def _as_role(store: Store, terms: Terms) -> _Places:
     """Return names of places only: guests sign for themselves."""
     access = find_access(store)
     return _Places(
-        common={
-            "auth": {
-                "kind": access.kind,
-                **({"region": access.region} if access.region else {}),
-                "url": access.url,
-                # A copy is asked for by the bucket's name, which not every URL tells.
-                "bucket": urlsplit(store.url).netloc,
-            },
-            "report": {"url": f"{access.url}reports/{quote(launch)}/", "headers": access.headers},
-        },
+        auth=RoleGrant(
+            kind=access.kind,
+            region=access.region or None,
+            url=access.url,
+            # A copy is asked for by the bucket's name, which not every URL tells.
+            bucket=urlsplit(store.url).netloc,
+        ),
+        report=ReportGrant(
+            url=f"{access.url}reports/{quote(terms.launch)}/", headers=access.headers
+        ),
         get=lambda key: access.url + quote(key),
         put=lambda key: SignedPut(
             url=access.url + quote(key), headers=access.headers, max_bytes=access.max_bytes

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from envboot.agent import wire
 from envboot.errors import StoreError
+from envboot.files import write_whole
 from envboot.indexes.packages import PrivatePackage, pack_private
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from envboot.manifest import Tool
+    from envboot.session import Session
     from envboot.store import Store
 
 
@@ -24,8 +26,7 @@ def ensure_packages(
     store: Store,
     key: str,
     private: Sequence[PrivatePackage],
-    environment: Mapping[str, str],
-    cache: Path,
+    session: Session,
 ) -> None:
     """Put the conda packages that guests have no login for into the bucket.
 
@@ -35,10 +36,10 @@ def ensure_packages(
     """
     if store.find(key):
         return
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
+    session.cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=session.cache) as folder:
         packed = Path(folder, "packages.tar")
-        pack_private(private, environment, cache, packed)
+        pack_private(private, session.environment, session.cache, packed)
         store.create(key, packed)
 
 
@@ -53,8 +54,6 @@ def ensure_tool(store: Store, name: str, tool: Tool, cache: Path) -> None:
         return
     kept = cache / "tools" / tool.sha256
     if not kept.exists():
-        from envboot.files import write_whole
-
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_whole(kept, _download(name, tool))
     store.create(key, kept)

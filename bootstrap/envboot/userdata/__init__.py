@@ -7,12 +7,12 @@ the `local` provisioner as it is. Pure but for the package's own templates.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from envboot import agent_payload
 from envboot.errors import RenderError
-from envboot.userdata import agent_payload as payload
 from envboot.userdata.encoding import Cost, Rules, count, encode, join, measure
 from envboot.userdata.parts import Part, render_mime
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from envboot.manifest import Manifest
+    from envboot.publish.grants import Grants
 
 LIB = "/opt/envboot/lib"
 STATE = "/var/lib/envboot"
@@ -134,44 +135,62 @@ class _File:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Request:
+class Job:
+    """What machines run in their environment.
+
+    `environment` are variables of the command. With `watch` the guest looks for its cloud's
+    notices, and runs the shell command `hook` at each. `unit` is which of `COMMAND_UNITS` runs
+    the command.
+    """
+
+    command: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    watch: bool = False
+    hook: str | None = None
+    unit: str = "envboot-run"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Draft:
     manifest: Manifest
-    grants: Mapping[str, Any]
-    command: Sequence[str]
-    environment: Mapping[str, str]
-    watch: Mapping[str, str] | None
+    grants: Grants | None
+    job: Job
     parts: Sequence[Part]
     agent: Mapping[str, str]
-    rules: Rules
     path: LaunchPath
-    unit: str
+
+    @property
+    def granted(self) -> frozenset[str]:
+        """The members of the grants."""
+        return self.grants.granted if self.grants else frozenset()
+
+    @property
+    def watch(self) -> dict[str, str] | None:
+        """What config.json says of notices, None where nobody looks for any."""
+        hook = {"hook": self.job.hook} if self.job.hook else {}
+        return {**self.path.notices, **hook} if self.job.watch else None
 
 
 def render(
     manifest: Manifest,
     *,
     launch_path: LaunchPath,
-    grants: Mapping[str, Any] | None = None,
-    command: Sequence[str] = (),
-    environment: Mapping[str, str] | None = None,
+    grants: Grants | None = None,
+    job: Job | None = None,
     parts: Sequence[Part] = (),
     agent: Mapping[str, str] | None = None,
-    watch: bool = False,
-    hook: str | None = None,
-    unit: str = "envboot-run",
 ) -> Document:
     """Make the document: the first rung of the ladder that fits the launch path's limit.
 
-    `grants` may hold, beside what the guest is granted, `manifest` (`get`) and `agent` (`get`,
-    `sha256`): where they travel by signed URL. `agent` is path below `lib/` to source,
-    `payload.agent_files()` when None. With `watch` the guest looks for its cloud's notices, and
-    runs the shell command `hook` at each. `unit` is which of `COMMAND_UNITS` runs the command.
-    The same arguments give the same bytes.
+    Manifest and agent travel by signed URL where the grants have one and they do not fit. `agent`
+    is path below `lib/` to source, `agent_files()` when None. The same arguments give the same
+    bytes.
 
     Raises:
         RenderError: no rung fits (the causes hold the sizes), or the path takes no parts.
     """
-    assert unit in COMMAND_UNITS
+    job = job or Job()
+    assert job.unit in COMMAND_UNITS
     rules = launch_path.rules
     if parts and not rules.mime:
         raise RenderError(
@@ -179,28 +198,24 @@ def render(
             causes=tuple(f"`{part.name}` is `{part.type}`" for part in parts),
             hint="Use a launch path with cloud-init, such as `--for gce`",
         )
-    request = _Request(
+    draft = _Draft(
         manifest=manifest,
-        grants=grants or {},
-        command=command,
-        environment=environment or {},
-        watch={**launch_path.notices, **({"hook": hook} if hook else {})} if watch else None,
+        grants=grants,
+        job=job,
         parts=parts,
-        agent=payload.agent_files() if agent is None else agent,
-        rules=rules,
+        agent=agent_payload.agent_files() if agent is None else agent,
         path=launch_path,
-        unit=unit,
     )
     attempts: list[Attempt] = []
     smallest: tuple[int, tuple[Cost, ...]] | None = None
     for rung in Rung:
         if rung is Rung.GZIP and not rules.gzip:
             continue
-        note = _find_fault(rung, request.grants)
+        note = _find_fault(rung, draft)
         if note:
             attempts.append(Attempt(rung=rung, size=None, note=note))
             continue
-        pieces = _compose(request, rung)
+        pieces = _compose(draft, rung)
         packed = rules.gzip and rung is not Rung.PLAIN
         size = count(join(pieces), rules, packed=packed)
         fits = rules.limit is None or size <= rules.limit
@@ -222,12 +237,12 @@ def render(
     raise _overflow(launch_path, attempts, *smallest, parts)
 
 
-def _find_fault(rung: Rung, grants: Mapping[str, Any]) -> str | None:
+def _find_fault(rung: Rung, draft: _Draft) -> str | None:
     """Return why a rung cannot be taken, whatever its size."""
-    missing = sorted(rung.needs - grants.keys())
+    missing = sorted(rung.needs - draft.granted)
     if missing:
         return f"no signed URL of the {' and the '.join(missing)}"
-    if "auth" in grants and "agent" in rung.moves:
+    if "auth" in draft.granted and "agent" in rung.moves:
         return "only the agent itself can ask as the machine's role"
     return None
 
@@ -237,44 +252,45 @@ def _dumps(document: Any) -> str:
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
-def _collect(request: _Request, rung: Rung) -> list[_File]:
+def _collect(draft: _Draft, rung: Rung) -> list[_File]:
     """Return the files that a document carries on that rung."""
-    manifest, grants = request.manifest, dict(request.grants)
+    manifest, job = draft.manifest, draft.job
+    grants = draft.grants.to_dict() if draft.grants else {}
     config: dict[str, Any] = {"digest": manifest.environment_digest}
-    if request.command:
-        config["command"] = list(request.command)
-    if request.environment:
-        config["environment"] = dict(request.environment)
-    if request.watch is not None:
-        config["watch"] = dict(request.watch)
+    if job.command:
+        config["command"] = list(job.command)
+    if job.environment:
+        config["environment"] = dict(job.environment)
+    if draft.watch is not None:
+        config["watch"] = draft.watch
     if "manifest" not in rung.moves:
         grants.pop("manifest", None)
     if rung not in (Rung.EXTRAS, Rung.MANIFEST):
         grants.pop("agent", None)
     units = ["envboot.service", "envboot-publish.service", "envboot.target"]
-    if request.command:
-        units.append(f"{request.unit}.service")
-    if request.watch is not None:
+    if job.command:
+        units.append(f"{job.unit}.service")
+    if job.watch:
         units.append("envboot-watch.service")
-    if "wanted" in request.grants:
+    if "wanted" in draft.granted:
         units.append("envboot-sync.service")
-    wrapper = payload.template("envboot-agent")
+    wrapper = agent_payload.template("envboot-agent")
     files = [
         _File(part="config", path=f"{STATE}/config.json", text=_dumps(config), mode="0600"),
         _File(part="manifest", path=f"{STATE}/manifest.json", text=_dumps(manifest.to_dict())),
         _File(part="units", path="/usr/local/bin/envboot-agent", text=wrapper, mode="0755"),
-        *(_File(part="units", path=f"{UNITS}/{name}", text=_unit(name, request)) for name in units),
+        *(_File(part="units", path=f"{UNITS}/{name}", text=_unit(name, draft)) for name in units),
         _File(
             part="catalog",
             path=f"{CATALOG}/envboot.catalog",
-            text=payload.template("envboot.catalog"),
+            text=agent_payload.template("envboot.catalog"),
         ),
     ]
     if grants:
         text = _dumps(grants)
         files.insert(0, _File(part="grants", path=f"{STATE}/grants.json", text=text, mode="0600"))
-    for path, text in request.agent.items():
-        part = _find_part(path, request, rung)
+    for path, text in draft.agent.items():
+        part = _find_part(path, draft, rung)
         if part:
             files.append(_File(part=part, path=f"{LIB}/{path}", text=text))
     return [
@@ -284,53 +300,56 @@ def _collect(request: _Request, rung: Rung) -> list[_File]:
     ]
 
 
-def _find_part(path: str, request: _Request, rung: Rung) -> str | None:
+def _find_part(path: str, draft: _Draft, rung: Rung) -> str | None:
     """Return which part a module of the agent belongs to, None where nothing will need it."""
-    kind = request.grants.get("auth", {}).get("kind")
-    if path in payload.FOR_ROLES.get(kind, ()):
+    role = draft.grants.auth if draft.grants else None
+    kind = role.kind if role else ""
+    if path in agent_payload.FOR_ROLES.get(kind, ()):
         return "agent"
-    if path in payload.FOR_RENEWING.values() and path != payload.FOR_RENEWING.get(kind):
+    if path in agent_payload.FOR_RENEWING.values() and path != agent_payload.FOR_RENEWING.get(
+        kind or ""
+    ):
         return None
-    notices = (request.watch or {}).get("kind", "aws")
-    needed = payload.FOR_NOTICES | payload.FOR_ROLES[notices] if request.watch is not None else ()
-    if path in payload.OF_CLOUDS and path not in needed:
+    notices = (draft.watch or {}).get("kind", "aws")
+    needed = agent_payload.FOR_NOTICES | agent_payload.FOR_ROLES[notices] if draft.job.watch else ()
+    if path in agent_payload.OF_CLOUDS and path not in needed:
         return None
-    if path in payload.FOR_PUBLISHING and not request.grants:
+    if path in agent_payload.FOR_PUBLISHING and not draft.grants:
         return None
-    if path in payload.FOR_SEATS and "seat" not in request.grants:
+    if path in agent_payload.FOR_SEATS and "seat" not in draft.granted:
         return None
-    if path == payload.FOR_SHARING and request.path is not LaunchPath.LOCAL:
+    if path == agent_payload.FOR_SHARING and draft.path is not LaunchPath.LOCAL:
         return None
-    if path in payload.FOR_SYNC and "wanted" not in request.grants:
+    if path in agent_payload.FOR_SYNC and "wanted" not in draft.granted:
         return None
-    if path in payload.FOR_COMMANDS and rung is Rung.EXTRAS and "seat" not in request.grants:
+    if path in agent_payload.FOR_COMMANDS and rung is Rung.EXTRAS and "seat" not in draft.granted:
         # A machine that can do without the bucket must not need it for the command; where it has
         # a seat, that is in the bucket anyway.
-        return "agent" if request.command else "extras"
-    return "extras" if path in payload.EXTRAS else "agent"
+        return "agent" if draft.job.command else "extras"
+    return "extras" if path in agent_payload.EXTRAS else "agent"
 
 
-def _unit(name: str, request: _Request) -> str:
-    text = payload.without_comments(payload.template(name))
-    if "wanted" not in request.grants:
+def _unit(name: str, draft: _Draft) -> str:
+    text = agent_payload.without_comments(agent_payload.template(name))
+    if "wanted" not in draft.granted:
         # One that was left by an earlier document is not started then.
         text = text.replace(" envboot-sync.service", "")
-    return text.replace("envboot-run.service", f"{request.unit}.service")
+    return text.replace("envboot-run.service", f"{draft.job.unit}.service")
 
 
-def _compose(request: _Request, rung: Rung) -> list[tuple[str, str]]:
+def _compose(draft: _Draft, rung: Rung) -> list[tuple[str, str]]:
     """Return the document's text in pieces, each with the name of its part."""
     from jinja2 import Environment, StrictUndefined
 
-    files = _collect(request, rung)
-    by_url = request.grants["agent"] if "agent" in rung.moves else None
-    kept = request.unit if request.command else None
+    files = _collect(draft, rung)
+    by_url = draft.grants.agent if draft.grants and "agent" in rung.moves else None
+    kept = draft.job.unit if draft.job.command else None
     absent = [f"{UNITS}/{unit}.service" for unit in COMMAND_UNITS if unit != kept]
-    absent += [] if request.watch is not None else [f"{UNITS}/envboot-watch.service"]
-    absent += [] if request.grants else [f"{STATE}/grants.json"]
+    absent += [] if draft.job.watch else [f"{UNITS}/envboot-watch.service"]
+    absent += [] if draft.grants else [f"{STATE}/grants.json"]
     absent += [] if by_url else [f"{LIB}/.sha256"]
     # Of the machine that an image was made of, where that one had no cloud-init.
-    absent += [f"{STATE}/instance"] if request.path is LaunchPath.GCE else []
+    absent += [f"{STATE}/instance"] if draft.path is LaunchPath.GCE else []
     end, mark = "END", "=== envboot"
     while any(f"\n{end}\n" in f"\n{file.text}" for file in files):
         end += "_"
@@ -339,23 +358,23 @@ def _compose(request: _Request, rung: Rung) -> list[tuple[str, str]]:
     jinja = Environment(  # noqa: S701 - what is rendered is a shell script
         undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
-    script = jinja.from_string(payload.template("bootstrap.sh.j2")).render(
-        environment=request.manifest.environment_digest,
+    script = jinja.from_string(agent_payload.template("bootstrap.sh.j2")).render(
+        environment=draft.manifest.environment_digest,
         files=files,
         absent=absent,
         end=end,
         mark=mark,
-        user=bool(request.command or request.watch),
-        ask_id=request.path is LaunchPath.GCE_STARTUP_SCRIPT,
-        agent_url=repr(by_url["get"]) if by_url else None,
-        agent_sha256=repr(by_url["sha256"]) if by_url else None,
+        user=bool(draft.job.command or draft.watch),
+        ask_id=draft.path is LaunchPath.GCE_STARTUP_SCRIPT,
+        agent_url=repr(by_url.get) if by_url else None,
+        agent_sha256=repr(by_url.sha256) if by_url else None,
     )
-    if not request.rules.mime:
+    if not draft.path.rules.mime:
         return _split(script, files)
     name = "envboot.sh"
     ours = Part(name=name, type="text/cloud-boothook", text=script)
     pieces = []
-    for label, text in render_mime([ours, *request.parts]):
+    for label, text in render_mime([ours, *draft.parts]):
         pieces += _split(text, files) if label == name else [(label or "frame", text)]
     return pieces
 

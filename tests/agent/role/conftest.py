@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envboot.publish import Auth
+from envboot.publish.grants import Auth
 from envboot.store.s3.store import S3Store
 from tests.agent.guests import Guest, Launch, Parts, make_launch
 from tests.agent.proxy import running

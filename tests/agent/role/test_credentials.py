@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envboot.agent import wire
-from envboot.publish import read_reports
 from tests.agent.role.cloud import ROLE, ROLE_PATH, Cloud, assert_comes_from, shift_clock
+from tests.reports import read_documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +87,7 @@ def test_a_clock_that_is_off_by_an_hour_works(
         assert_comes_from(guest, source)
         assert guest.publish() == wire.READY
     assert set(cloud.gate.refused) == {"RequestTimeTooSkewed"}
-    assert read_reports(cloud.store, "launch", {})["second"].keys() == {"started", "result"}
+    assert read_documents(cloud.store, "launch")["second"].keys() == {"started", "result"}
 
 
 def test_a_large_upload_is_not_begun_with_a_clock_that_is_off(

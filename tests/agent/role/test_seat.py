@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envboot.fleet.peers import Seat, clear_secrets, write_seats
-from envboot.publish import Auth, read_reports
+from envboot.publish.grants import Auth, Terms
 from envboot.publish.layout import key_secret
 from envboot_provisioners import Instance
 from tests.agent.guests import Guest, Launch, Parts, make_launch
 from tests.agent.role.cloud import Cloud, by_role
+from tests.reports import read_documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +58,12 @@ def test_a_seat_is_read_with_the_role_and_its_secret_is_the_clients_to_remove(
     monkeypatch.setattr(cloud.store, "role_access", lambda: replace(access, url=url))
     instances = [Instance(name="guest", launch="launch")]
     seats = [Seat(0, secret={"KEY": SECRET})]
-    write_seats(cloud.store, "launch", 0, instances, seats=seats, seconds=60, auth=Auth.ROLE)
+    write_seats(
+        cloud.store,
+        Terms(launch="launch", auth=Auth.ROLE, seconds=60, seats=0),
+        instances,
+        seats=seats,
+    )
     document = json.loads(cloud.store.read("launches/launch/seats-0.json") or b"")
     [secret] = [seat["secret"] for seat in document["seats"].values()]
     assert secret.keys() == {"get"}
@@ -65,7 +71,7 @@ def test_a_seat_is_read_with_the_role_and_its_secret_is_the_clients_to_remove(
     printed, _ = process.communicate(timeout=30)
     assert (process.returncode, printed) == (0, "0 4321\n")
     assert cloud.store.find(key_secret("launch", "guest"))
-    reports = read_reports(cloud.store, "launch", {})["guest"]
+    reports = read_documents(cloud.store, "launch")["guest"]
     assert reports["seated"] == {"rank": 0, "count": 1}
     assert SECRET not in json.dumps(reports)
     clear_secrets(cloud.store, "launch", ["guest"])

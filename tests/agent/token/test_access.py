@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envboot.agent import wire
-from envboot.publish import Auth, read_reports
+from envboot.publish.grants import Auth
 from tests.agent.guests import Guest, Launch, Parts, make_launch
 from tests.agent.role.cloud import assert_comes_from, shift_clock
 from tests.gcs import GUEST, READ_ONLY
+from tests.reports import read_documents
 from tests.userdata.conftest import find_python
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def test_every_python_installs_publishes_and_fetches_with_its_token(
         assert_comes_from(guest, source)
         assert guest.publish() == wire.READY
     assert first.code() == second.code()
-    reports = read_reports(cloud.store, "launch", {})
+    reports = read_documents(cloud.store, "launch")
     assert reports["first"].keys() == {"started", "result", "publish"}
     assert reports["second"]["result"] == second.result
     assert cloud.front.refused == []
@@ -179,7 +180,7 @@ def test_an_answer_to_a_report_that_was_lost_is_no_fault(
     guest = new_guest("guest", launch)
     assert_comes_from(guest, "install")
     assert not [event for event in guest.events if "report" in event["MESSAGE"]]
-    assert read_reports(cloud.store, "launch", {})["guest"]["result"] == guest.result
+    assert read_documents(cloud.store, "launch")["guest"]["result"] == guest.result
 
 
 @pytest.mark.parametrize("auth", list(Auth), ids=lambda auth: auth.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,8 +16,9 @@ from envboot_provisioners import load_provisioner, provisioner_names
 from envboot_provisioners.options import add_settings, own_options
 
 if TYPE_CHECKING:
-    from envboot.fleet.launch import Launched
+    from envboot.fleet.launch import Launched, Order
     from envboot.selection import Selection
+    from envboot.session import Session
     from envboot_provisioners import Options, Provisioner
 
 _DOES = """\
@@ -108,7 +110,7 @@ def make_command(provisioner: Provisioner) -> click.Command:
     """Return a command with the options that all launches have, and those of the provisioner."""
 
     def callback(**given: Any) -> None:
-        launch_on(provisioner, **given)
+        launch_on(provisioner, Arguments(**given), open_session())
 
     made: Any = callback
     made = click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND…]")(
@@ -121,38 +123,66 @@ def make_command(provisioner: Provisioner) -> click.Command:
     return click.command(provisioner.name, help=words)(made)
 
 
-def launch_on(
-    provisioner: Provisioner,
-    *,
-    options: Options,
-    command: tuple[str, ...],
-    count: int,
-    store: str | None,
-    selection: Selection,
-    variables: tuple[str, ...],
-    parts: tuple[str, ...],
-    timeout: float | None,
-    expires: str,
-    keep: bool,
-    fresh: bool,
-    as_json: bool,
-) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arguments:
+    """What the command line says; `options` are the provisioner's own."""
+
+    options: Options
+    command: tuple[str, ...]
+    count: int
+    store: str | None
+    selection: Selection
+    variables: tuple[str, ...]
+    parts: tuple[str, ...]
+    timeout: float | None
+    expires: str
+    keep: bool
+    fresh: bool
+    as_json: bool
+
+
+def launch_on(provisioner: Provisioner, given: Arguments, session: Session) -> None:
     """Launch on one provisioner, and print what became of it."""
-    from envboot.cli.options import parse_variable, read_part
     from envboot.cli.progress import Screen
-    from envboot.duration import parse_duration
-    from envboot.fleet.launch import Order, launch
+    from envboot.fleet.launch import launch
     from envboot.fleet.outcomes import raise_command_failures
-    from envboot.publish import Auth
-    from envboot.selection.required import starts_dask
     from envboot.store import open_store
+
+    url = given.store or session.store
+    order = _read_order(provisioner, given, session, url)
+    loopback = provisioner.guest_loopback or "127.0.0.1"
+    opened = open_store(url, session, guest_loopback=loopback)
+    with opened as bucket, Screen(given.as_json) as screen:
+        launched = launch(provisioner, bucket, order, session, screen)
+        screen.flush(launched.outcomes)
+    if given.as_json:
+        console.print_json(timings.to_document(launched))
+    else:
+        click.echo(timings.render(launched), err=True)
+        _print_cure(launched, url)
+        if launched.kept:
+            _print_kept(launched)
+    if given.command:
+        raise_command_failures(launched.outcomes)
+
+
+def _read_order(provisioner: Provisioner, given: Arguments, session: Session, url: str) -> Order:
+    """Read what the command line and the project's settings say.
+
+    Raises:
+        UsageError: it makes no sense, or machines could not reach the bucket.
+    """
+    from envboot.cli.options import parse_variable, read_part
+    from envboot.duration import parse_duration
+    from envboot.fleet.launch import Order
+    from envboot.publish.grants import Auth
+    from envboot.selection.required import starts_dask
     from envboot.userdata import LaunchPath
 
-    session = open_session()
-    own = dict(add_settings(provisioner.name, own_options(provisioner), options, session.settings))
+    known = own_options(provisioner)
+    own = dict(add_settings(provisioner.name, known, given.options, session.settings))
     auth, hook = own.pop("auth", "urls"), own.pop("on-interruption", None)
-    url = store or session.store
-    if parts and not LaunchPath(provisioner.render_for(own)).rules.mime:
+    if given.parts and not LaunchPath(provisioner.render_for(own)).rules.mime:
         raise UsageError(f"Provisioner `{provisioner.name}` takes no `--part`")
     if provisioner.guest_loopback is None and url.startswith("file:"):
         raise UsageError(
@@ -161,41 +191,27 @@ def launch_on(
             hint="Give a bucket that they can reach, as in `--store s3://bucket/prefix` or "
             "`--store gs://bucket/prefix`",
         )
-    order = Order(
-        selection=selection,
-        count=count,
-        command=command,
-        environment=dict(parse_variable(text) for text in variables),
-        dask=starts_dask(command),
-        parts=tuple(read_part(spec) for spec in parts),
+    return Order(
+        selection=given.selection,
+        count=given.count,
+        command=given.command,
+        environment=dict(parse_variable(text) for text in given.variables),
+        dask=starts_dask(given.command),
+        parts=tuple(read_part(spec) for spec in given.parts),
         options=own,
-        timeout=timeout,
-        seconds=parse_duration(expires),
+        timeout=given.timeout,
+        seconds=parse_duration(given.expires),
         auth=Auth(auth),
         hook=str(hook) if hook else None,
-        fresh=fresh,
-        keep=keep,
+        fresh=given.fresh,
+        keep=given.keep,
     )
-    loopback = provisioner.guest_loopback or "127.0.0.1"
-    opened = open_store(url, session, guest_loopback=loopback)
-    with opened as bucket, Screen(as_json) as screen:
-        launched = launch(provisioner, bucket, order, session, screen)
-        screen.flush(launched.outcomes)
-    if as_json:
-        console.print_json(timings.to_document(launched))
-    else:
-        click.echo(timings.render(launched), err=True)
-        _print_cure(launched, url)
-        if launched.kept:
-            _print_kept(launched)
-    if command:
-        raise_command_failures(launched.outcomes)
 
 
 def _print_cure(launched: Launched, url: str) -> None:
     """Say how a damaged archive is removed, so that the next machine publishes again."""
-    faults = [error for outcome in launched.outcomes for error in outcome.result.get("errors", ())]
-    if any(fault["stage"] == "fetch" for fault in faults):
+    results = [outcome.result for outcome in launched.outcomes if outcome.result]
+    if any(error.stage == "fetch" for result in results for error in result.errors):
         folder = f"base/{launched.prepared.manifest.base_digest.removeprefix('sha256:')}"
         click.echo(
             "\nIf the archive is damaged, have the next machine publish it anew:\n"

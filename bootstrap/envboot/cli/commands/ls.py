@@ -9,6 +9,7 @@ import click
 
 from envboot.cli import console
 from envboot.cli.launch_argument import JSON, find_instances
+from envboot.documents import plain
 from envboot.fleet.history import read_records
 from envboot.session import open_session
 
@@ -105,24 +106,23 @@ def _list_bucket(url: str, session: Session, *, past: bool, as_json: bool) -> No
 
 
 def _row(known: Known, now: datetime) -> tuple[str, ...]:
-    about = known.about or {}
-    end = known.end or {}
+    about, end = known.about, known.end
     return (
         known.launch,
-        str(about.get("provisioner", "-")),
-        str(about.get("count", "-")),
+        (about.provisioner if about else None) or "-",
+        str(about.count if about and about.count is not None else "-"),
         console.age((now - known.made).total_seconds()),
-        f"{end.get('why', 'over')}, at {end.get('time', '-')}" if known.is_over else "",
+        f"{end.why if end else 'over'}, at {end.time if end else '-'}" if known.is_over else "",
     )
 
 
 def _to_document(known: Known) -> dict[str, object]:
-    about = known.about or {}
+    about = known.about
     return {
         "launch": known.launch,
-        "provisioner": about.get("provisioner"),
-        "count": about.get("count"),
+        "provisioner": about.provisioner if about else None,
+        "count": about.count if about else None,
         "made": known.made.isoformat(),
         "reported": len(known.instances),
-        "end": known.end,
+        "end": plain(known.end),
     }

@@ -7,6 +7,7 @@ import re
 import secrets
 import sys
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,13 +17,16 @@ from envboot.cli import console
 from envboot.cli.options import parse_variable, read_part, selects_environment
 from envboot.duration import parse_duration
 from envboot.errors import RenderError, UsageError
+from envboot.fleet.start import Delivered, Delivery, deliver
+from envboot.publish.grants import Auth, Terms
 from envboot.selection import Selection
-from envboot.userdata import Document, LaunchPath, render
+from envboot.session import open_session
+from envboot.store import open_store
+from envboot.userdata import Document, Job, LaunchPath
 
 if TYPE_CHECKING:
     from envboot.manifest import Manifest
     from envboot.session import Session
-    from envboot.store import Expiry
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _WATCHED = ("ec2", "ec2-base64", "terraform", "gce", "gce-startup-script")
@@ -74,92 +78,112 @@ _WATCHED = ("ec2", "ec2-base64", "terraform", "gce", "gce-startup-script")
 @click.option("--explain", is_flag=True, help="Show on stderr what each part costs.")
 @click.option("--json", "as_json", is_flag=True, help="Print document and costs as JSON.")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
-def command(
-    *,
-    selection: Selection,
-    manifest: str | None,
-    store: str | None,
-    auth: Literal["urls", "role"] | None,
-    launch: str | None,
-    path: str,
-    parts: tuple[str, ...],
-    expires: str,
-    on_interruption: str | None,
-    variables: tuple[str, ...],
-    output: str | None,
-    words: tuple[str, ...],
-    explain: bool,
-    as_json: bool,
-) -> None:
+def command(**given: Any) -> None:
     """Make the cloud-init user-data document for an environment.
 
     Without `--store` the guest installs from the indexes and channels, and publishes nothing.
     """
-    from envboot.session import open_session
+    _render(_Arguments(**given), open_session())
 
-    if manifest and selection != Selection():
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Arguments:
+    """What the command line says."""
+
+    selection: Selection
+    manifest: str | None
+    store: str | None
+    auth: Literal["urls", "role"] | None
+    launch: str | None
+    path: str
+    parts: tuple[str, ...]
+    expires: str
+    on_interruption: str | None
+    variables: tuple[str, ...]
+    output: str | None
+    words: tuple[str, ...]
+    explain: bool
+    as_json: bool
+
+
+def _render(given: _Arguments, session: Session) -> None:
+    if given.manifest and given.selection != Selection():
         raise UsageError("Cannot take `--manifest` and choose an environment too")
-    seconds = parse_duration(expires)
-    _check(path, launch=launch, watch=on_interruption is not None)
-    auth = _choose_auth(path, auth)
-    extra = [read_part(spec) for spec in parts]
-    environment = dict(parse_variable(variable) for variable in variables)
-    session = open_session()
-    store = store or session.settings.store
-    if auth == "role" and not store:
+    seconds = parse_duration(given.expires)
+    path, watch = given.path, given.on_interruption is not None
+    _check(path, launch=given.launch, watch=watch)
+    auth = _choose_auth(path, given.auth)
+    parts = [read_part(spec) for spec in given.parts]
+    environment = dict(parse_variable(variable) for variable in given.variables)
+    url = given.store or session.settings.store
+    _check_bucket(url, path, auth)
+    if given.manifest:
+        found, layer = find_manifest(given.manifest, session)
+        words = given.words
+    else:
+        found, layer, words = _prepare(given.selection, session, path, given.words, url)
+    refuse_host(found, path)
+    if not url:
+        _refuse_layer(found, path)
+        _refuse_private(found, session)
+    delivery = Delivery(
+        terms=Terms(launch=given.launch or name_launch(found, auth), auth=auth, seconds=seconds),
+        path=LaunchPath(path),
+        job=Job(command=words, environment=environment, watch=watch, hook=given.on_interruption),
+        parts=parts,
+    )
+    if url:
+        opened = open_store(url, session)
+        with opened as store, console.task("Published to the bucket") as progress:
+            delivered = deliver(found, layer, store, session, delivery, progress=progress)
+    else:
+        delivered = deliver(found, layer, None, session, delivery)
+    _print(delivered, given)
+
+
+def _print(delivered: Delivered, given: _Arguments) -> None:
+    """Print the document, and on stderr what was asked for about it."""
+    document, expiry = delivered.document, delivered.expiry
+    used = delivered.delivery.terms.auth.value if delivered.has_grants else None
+    if given.explain:
+        click.echo(render_table(document, used), err=True)
+    if expiry:
+        click.echo(f"Signed URLs live {expiry}", err=True)
+        if expiry.is_short:
+            click.echo("\nhint: Let machines ask as their role: `--auth role`", err=True)
+    if given.as_json:
+        text = console.to_json(to_json(document, given.path, used, delivered.manifest))
+        _write(f"{text}\n".encode(), given.output)
+    else:
+        _write(document.payload, given.output)
+
+
+def _check_bucket(url: str | None, path: str, auth: Auth) -> None:
+    """Refuse a bucket that machines could not use as they are to."""
+    if auth is Auth.ROLE and not url:
         raise UsageError(
             "Cannot use `--for terraform` without a bucket"
             if path == LaunchPath.TERRAFORM.value
             else "Cannot use `--auth role` without a bucket",
             hint=f"Give one: `--store {_like(path)}`",
         )
-    if auth == "urls" and store and store.startswith("file:"):
+    if auth is Auth.URLS and url and url.startswith("file:"):
         raise UsageError(
-            f"Cannot sign URLs that outlive this command in `{store}`",
+            f"Cannot sign URLs that outlive this command in `{url}`",
             hint=f"Give a bucket that machines can reach, as in `--store {_like(path)}`",
         )
-    if manifest:
-        found, layer = find_manifest(manifest, session)
-    else:
-        found, layer, words = _prepare(selection, session, path, words, store)
-    refuse_host(found, path)
-    if found.layer and not store:
-        names = ", ".join(f"`{project.name}`" for project in found.layer.projects) or "loose code"
+
+
+def _refuse_layer(manifest: Manifest, path: str) -> None:
+    """Refuse own code where only a bucket could carry it."""
+    if manifest.layer:
+        projects = manifest.layer.projects
+        names = ", ".join(f"`{project.name}`" for project in projects) or "loose code"
         raise RenderError(
             f"Cannot carry the local layer ({names}) in user-data",
             hint=f"Give a bucket for it: `--store {_like(path)}`"
-            + ("" if found.layer.projects else ", or leave it here: `--no-loose`"),
+            + ("" if projects else ", or leave it here: `--no-loose`"),
         )
-    grants = expiry = None
-    if store:
-        launch = launch or name_launch(found, auth)
-        grants, expiry = _publish(
-            found, layer, store, session, auth=auth, launch=launch, seconds=seconds
-        )
-    else:
-        _refuse_private(found, session)
-    document = render(
-        found,
-        launch_path=LaunchPath(path),
-        grants=grants,
-        command=words,
-        environment=environment,
-        parts=extra,
-        watch=on_interruption is not None,
-        hook=on_interruption,
-    )
-    used = auth if grants else None
-    if explain:
-        click.echo(render_table(document, used), err=True)
-    if expiry:
-        click.echo(f"Signed URLs live {expiry}", err=True)
-        if expiry.is_short:
-            click.echo("\nhint: Let machines ask as their role: `--auth role`", err=True)
-    if as_json:
-        text = console.to_json(to_json(document, path, used, found))
-        _write(f"{text}\n".encode(), output)
-    else:
-        _write(document.payload, output)
 
 
 def _like(path: str) -> str:
@@ -191,21 +215,21 @@ def refuse_host(manifest: Manifest, path: str) -> None:
         )
 
 
-def _choose_auth(path: str, auth: Literal["urls", "role"] | None) -> Literal["urls", "role"]:
+def _choose_auth(path: str, auth: Literal["urls", "role"] | None) -> Auth:
     """Return how guests ask: what terraform keeps must not end, nor change from plan to plan."""
     if path != LaunchPath.TERRAFORM.value:
-        return auth or "urls"
+        return Auth(auth or "urls")
     if auth == "urls":
         raise UsageError(
             "Cannot put signed URLs into what terraform keeps: they end, and change with each plan",
             hint="Leave out `--auth`: machines ask as their role",
         )
-    return "role"
+    return Auth.ROLE
 
 
-def name_launch(manifest: Manifest, auth: str) -> str:
+def name_launch(manifest: Manifest, auth: Auth) -> str:
     """Return the launch's name: with a role the same environment gives the same document."""
-    if auth == "role":
+    if auth is Auth.ROLE:
         return f"env-{manifest.environment_digest.removeprefix('sha256:')[:12]}"
     return secrets.token_hex(4)
 
@@ -291,7 +315,6 @@ def _prepare(
 ) -> tuple[Manifest, Path | None, tuple[str, ...]]:
     from envboot.prepare import prepare_source
     from envboot.selection.required import starts_dask
-    from envboot.store import open_store
 
     with open_store(url, session) if url else nullcontext() as store:
         prepared = prepare_source(
@@ -304,35 +327,6 @@ def _prepare(
         )
     console.print_notes(prepared.notes)
     return prepared.manifest, prepared.layer_path, prepared.command
-
-
-def _publish(
-    manifest: Manifest,
-    layer: Path | None,
-    url: str,
-    session: Session,
-    *,
-    auth: Literal["urls", "role"],
-    launch: str,
-    seconds: int,
-) -> tuple[dict[str, Any], Expiry | None]:
-    from envboot.publish import publish
-    from envboot.store import open_store
-
-    opened = open_store(url, session)
-    with opened as store, console.task("Published to the bucket") as progress:
-        grants = publish(
-            manifest,
-            layer,
-            store,
-            launch=launch,
-            seconds=seconds,
-            cache=session.cache,
-            environment=session.environment,
-            progress=progress,
-            auth=auth,
-        )
-        return grants, store.limits(seconds) if auth == "urls" else None
 
 
 def _write(data: bytes, output: str | None) -> None:

@@ -8,6 +8,7 @@ import click
 
 from envboot.cli import console, timings
 from envboot.cli.launch_argument import JSON, looks_at_launch, open_fleet
+from envboot.documents import plain
 from envboot.fleet.outcomes import describe_end, find_progress
 from envboot.fleet.watch import tell_end
 from envboot.session import open_session
@@ -54,16 +55,15 @@ def render(fleet: Fleet, outcomes: Sequence[Outcome]) -> list[str]:
 
 def _row(outcome: Outcome) -> tuple[str, ...]:
     stages = timings.stages(outcome)
-    command = outcome.reports.get("command")
-    notice = outcome.reports.get("notice")
+    command, notice = outcome.reports.command, outcome.reports.notice
     return (
         outcome.instance.name,
         outcome.state.word if outcome.state else "-",
         find_progress(outcome)[0],
-        outcome.result.get("source") or "-",
+        outcome.source or "-",
         f"{stages['ready']:.2f} s" if "ready" in stages else "-",
-        describe_end(command["exit_code"]) if command else "-",
-        " ".join([*outcome.instance.details.values(), *([notice["notice"]] if notice else [])]),
+        describe_end(command.exit_code) if command else "-",
+        " ".join([*outcome.instance.details.values(), *([notice.notice] if notice else [])]),
     )
 
 
@@ -71,24 +71,20 @@ def to_document(fleet: Fleet, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Return what `--json` prints."""
     return {
         "launch": fleet.launch,
-        "provisioner": fleet.about.get("provisioner"),
+        "provisioner": fleet.about.provisioner if fleet.about else None,
         "store": fleet.store.url,
-        "environment": fleet.about.get("environment"),
-        "base": fleet.about.get("base"),
+        "environment": fleet.about.environment if fleet.about else None,
+        "base": fleet.about.base if fleet.about else None,
         "count": fleet.count,
-        "end": fleet.end,
+        "end": plain(fleet.end),
         "instances": [
             {
                 "name": outcome.instance.name,
                 "state": outcome.state.word if outcome.state else None,
                 "reason": outcome.state.reason if outcome.state else None,
                 "stage": find_progress(outcome)[0],
-                "outcome": outcome.result.get("outcome"),
-                "source": outcome.result.get("source"),
-                "errors": timings.errors(outcome),
-                "stages": {k: round(v, 4) for k, v in timings.stages(outcome).items()},
-                "exit_code": outcome.reports.get("command", {}).get("exit_code"),
-                "notice": outcome.reports.get("notice"),
+                **timings.describe(outcome),
+                "notice": plain(outcome.reports.notice),
                 "details": dict(outcome.instance.details),
             }
             for outcome in outcomes

@@ -78,10 +78,9 @@ def command(
         synced = sync(
             fleet,
             prepared,
+            session,
             restart=restart,
             seconds=seconds,
-            cache=session.cache,
-            environment=session.environment,
             timeout=timeout,
             note=screen.step,
         )
@@ -103,14 +102,16 @@ def _prepare(
     from envboot.prepare import prepare_source
     from envboot.selection.required import starts_dask
 
-    command = tuple(fleet.about.get("command", ()))
-    maker = fleet.about.get("provisioner")
+    command = (fleet.about and fleet.about.command) or ()
+    maker = fleet.about and fleet.about.provisioner
     kept = record.selection if record and record.selection else {}
     return prepare_source(
         selection.over(kept),
         _go_back(session, record),
         fleet.store,
-        host_python=maker in provisioner_names() and load_provisioner(maker, session).host_python,
+        host_python=maker is not None
+        and maker in provisioner_names()
+        and load_provisioner(maker, session).host_python,
         command=command,
         dask=starts_dask(command),
         note=screen.step,

@@ -56,7 +56,7 @@ def command(launches: tuple[str, ...], *, every: bool, store: str | None) -> Non
 
 def _note(launch: str, store: str | None, session: Session) -> None:
     """Leave in the bucket that a launch is over, as far as it can be reached."""
-    from envboot.fleet.watch import write_end
+    from envboot.publish.launch_record import write_end
 
     with contextlib.suppress(EnvbootError), open_fleet(launch, store, session) as fleet:
         if not (fleet.provisioner and fleet.provisioner.instances(launch)):

@@ -20,7 +20,7 @@ from envboot.cli.commands.render_userdata import find_manifest, name_launch, ref
 from envboot.cli.options import read_part
 from envboot.errors import EnvbootError, UsageError, name_some
 from envboot.session import open_session
-from envboot.userdata import LaunchPath, render
+from envboot.userdata import Job, LaunchPath
 
 if TYPE_CHECKING:
     from envboot.manifest import Manifest
@@ -112,7 +112,8 @@ def answer_query(query: Query, session: Session) -> dict[str, str]:
     Raises:
         EnvbootError: as `render-userdata`.
     """
-    from envboot.publish import Auth, publish
+    from envboot.fleet.start import Delivery, deliver
+    from envboot.publish.grants import Auth, Terms
     from envboot.store import open_store
 
     parts = [read_part(spec) for spec in query.parts]
@@ -123,27 +124,19 @@ def answer_query(query: Query, session: Session) -> dict[str, str]:
         else:
             manifest = _fetch(store, query.environment or "")
         refuse_host(manifest, LaunchPath.TERRAFORM.value)
-        launch = name_launch(manifest, Auth.ROLE.value)
-        grants = publish(
-            manifest,
-            layer,
-            store,
-            launch=launch,
-            seconds=0,
-            cache=session.cache,
-            environment=session.environment,
-            auth=Auth.ROLE,
+        launch = name_launch(manifest, Auth.ROLE)
+        delivery = Delivery(
+            terms=Terms(launch=launch, auth=Auth.ROLE),
+            path=LaunchPath.TERRAFORM,
+            job=Job(
+                command=query.command,
+                environment=query.env,
+                watch=query.on_interruption is not None,
+                hook=query.on_interruption,
+            ),
+            parts=parts,
         )
-    document = render(
-        manifest,
-        launch_path=LaunchPath.TERRAFORM,
-        grants=grants,
-        command=query.command,
-        environment=query.env,
-        parts=parts,
-        watch=query.on_interruption is not None,
-        hook=query.on_interruption,
-    )
+        document = deliver(manifest, layer, store, session, delivery).document
     return {
         "user_data_base64": document.payload.decode("ascii"),
         "environment_digest": manifest.environment_digest,

@@ -55,23 +55,24 @@ def tell(provisioner: Provisioner | None, outcome: Outcome) -> Iterator[str]:
         yield f"  state    {state.word}" + (f": {state.reason}" if state.reason else "")
     stages = timings.stages(outcome)
     if result:
-        source = f", from {result['source']}" if result.get("source") else ""
-        yield f"  outcome  {WORDS[result['outcome']]} ({stages['ready']:.2f} s{source})"
+        source = f", from {result.source}" if result.source else ""
+        words = WORDS.get(result.outcome, result.outcome)
+        yield f"  outcome  {words} ({stages.get('ready', 0):.2f} s{source})"
     else:
         yield f"  outcome  none yet: {find_progress(outcome)[0]}"
     for error in timings.errors(outcome):
-        text = error["error"].replace("\n", "\n           ")
-        yield f"  error    {error['stage']}: {text}"
-    if notice := outcome.reports.get("notice"):
-        yield f"  notice   {notice['notice']} at {notice['time']}"
-    if command := outcome.reports.get("command"):
-        if "error" in command:
-            yield f"  command  did not start: {command['error']}"
-        meaning = EXIT_CODES.get(command["exit_code"])
-        yield f"  command  {describe_end(command['exit_code'])} after {command['ms'] / 1000:.1f} s"
+        text = error.error.replace("\n", "\n           ")
+        yield f"  error    {error.stage}: {text}"
+    if notice := outcome.reports.notice:
+        yield f"  notice   {notice.notice} at {notice.time}"
+    if command := outcome.reports.command:
+        if command.error is not None:
+            yield f"  command  did not start: {command.error}"
+        meaning = EXIT_CODES.get(command.exit_code)
+        yield f"  command  {describe_end(command.exit_code)} after {command.ms / 1000:.1f} s"
         if meaning:
             yield f"           {meaning}"
-        if command["exit_code"]:
+        if command.exit_code:
             yield f"           `envboot logs {instance.launch} {instance.name}` shows its output"
-    if (outcome.failed and not result.get("errors")) or (not result and outcome.gone):
+    if (outcome.failed and not (result and result.errors)) or (not result and outcome.gone):
         yield f"  console  {find_reason(provisioner, outcome)}"

@@ -8,17 +8,16 @@ import functools
 import hashlib
 import io
 import json
-import os
 import zipfile
 from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from envboot.files import write_whole
-from envboot.folders import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 MAIN = """\
 import sys
@@ -47,10 +46,10 @@ EXTRAS = (
 
 
 @functools.cache
-def agent_files() -> dict[str, str]:
+def agent_files(cache: Path | None = None) -> dict[str, str]:
     """Return the agent as it travels: path below `lib/` to source, shrunk, in ASCII.
 
-    Shrinking takes half a second, so the result is kept in our cache folder.
+    Shrinking takes half a second, so the result is kept in the cache directory.
     """
     folder = files("envboot.agent")
     sources = {
@@ -59,18 +58,18 @@ def agent_files() -> dict[str, str]:
         if item.name.endswith(".py")
     }
     key = hashlib.sha256(json.dumps([sources, version("python-minifier")]).encode()).hexdigest()
-    kept = cache_folder(os.environ) / "agent" / f"{key}.json"
-    try:
-        found: dict[str, str] = json.loads(kept.read_text("ascii"))
-        return found
-    except (OSError, ValueError):
-        pass
+    kept = cache / "agent" / f"{key}.json" if cache else None
+    if kept:
+        with contextlib.suppress(OSError, ValueError):
+            found: dict[str, str] = json.loads(kept.read_text("ascii"))
+            return found
     keywords = _keyword_names(sources.values())
     shrunk = {path: shrink(text, keywords) for path, text in sources.items()}
     made = {"__main__.py": MAIN} | {path: f"{text}\n" for path, text in shrunk.items()}
-    with contextlib.suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, json.dumps(made).encode("ascii"))
+    if kept:
+        with contextlib.suppress(OSError):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(kept, json.dumps(made).encode("ascii"))
     return made
 
 
@@ -89,9 +88,9 @@ def pack_zip(contents: Mapping[str, str]) -> tuple[str, bytes]:
     return hashlib.sha256(stream.getvalue()).hexdigest(), stream.getvalue()
 
 
-def agent_zip() -> tuple[str, bytes]:
+def agent_zip(cache: Path | None = None) -> tuple[str, bytes]:
     """Return the sha256 (hex) and the bytes of our own agent, for `agent` in the grants."""
-    return pack_zip(agent_files())
+    return pack_zip(agent_files(cache))
 
 
 @functools.cache

@@ -1,0 +1,273 @@
+"""What instances report through the bucket: one small document for each event.
+
+Agents are of the version that started them, so that members which are not known here are left
+out rather than refused.
+"""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from envboot.documents import Node, parse_json
+from envboot.errors import DocumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from envboot.store import Store
+
+_KEY = re.compile(r"reports/[^/]+/(?P<instance>[^/]+)/\d{13}-(?P<event>\w+)\.json")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """What one stage of a boot took; `error` is why it ended early."""
+
+    stage: str
+    ms: int
+    error: str | None = None
+
+    @classmethod
+    def read(cls, node: Node) -> Stage:
+        """Read one member; raises `DocumentError`."""
+        return cls(stage=node.take("stage", str), ms=node.take("ms", int), error=node.find("error"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageError:
+    """What went wrong in a stage."""
+
+    stage: str
+    error: str
+
+    @classmethod
+    def read(cls, node: Node) -> StageError:
+        """Read one member; raises `DocumentError`."""
+        return cls(stage=node.take("stage", str), error=node.take("error", str))
+
+    def to_dict(self) -> dict[str, str]:
+        """Return it as documents of ours have it."""
+        return {"stage": self.stage, "error": self.error}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BootResult:
+    """How a boot ended: `ready`, `degraded` (ready, and something was mended) or `failed`.
+
+    `source` is `archive`, `install` or `present`; empty where it failed before that was known.
+    """
+
+    outcome: str
+    source: str
+    environment: str
+    stages: tuple[Stage, ...] = ()
+    errors: tuple[StageError, ...] = ()
+
+    @classmethod
+    def read(cls, node: Node) -> BootResult:
+        """Read the document; raises `DocumentError`."""
+        return cls(
+            outcome=node.take("outcome", str),
+            source=node.find("source") or "",
+            environment=node.find("environment") or "",
+            stages=tuple(map(Stage.read, node.children("stages"))),
+            errors=tuple(map(StageError.read, node.children("errors"))),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputPiece:
+    """Bytes `offset` to `end` of a command's output; what is no UTF-8 in `text` was replaced."""
+
+    offset: int
+    end: int
+    text: str
+
+    @classmethod
+    def read(cls, node: Node) -> OutputPiece:
+        """Read the document; raises `DocumentError`."""
+        return cls(
+            offset=node.take("offset", int), end=node.take("end", int), text=node.take("text", str)
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CommandReport:
+    """How the command ended, after `ms` milliseconds, and the last 256 KiB of its output.
+
+    `exit_code` below zero is a signal's number. `error` is why it was not started at all.
+    """
+
+    exit_code: int
+    ms: int
+    output: OutputPiece
+    error: str | None = None
+
+    @classmethod
+    def read(cls, node: Node) -> CommandReport:
+        """Read the document; raises `DocumentError`."""
+        return cls(
+            exit_code=node.take("exit_code", int),
+            ms=node.take("ms", int),
+            output=OutputPiece(
+                offset=node.take("offset", int),
+                end=node.take("end", int),
+                text=node.take("output", str),
+            ),
+            error=node.find("error"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishReport:
+    """What publishing the archive took, in milliseconds; `error` is why it did not."""
+
+    ms: int
+    error: str | None = None
+
+    @classmethod
+    def read(cls, node: Node) -> PublishReport:
+        """Read the document; raises `DocumentError`."""
+        return cls(ms=node.take("ms", int), error=node.find("error"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SyncReport:
+    """That the wanted document `number` is active after `ms` milliseconds, or why it is not."""
+
+    number: int
+    ms: int = 0
+    error: str | None = None
+
+    @classmethod
+    def read(cls, node: Node) -> SyncReport:
+        """Read the document; raises `DocumentError`."""
+        return cls(
+            number=node.take("number", int),
+            ms=node.take("ms", int) if node.has("ms") else 0,
+            error=node.find("error"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Notice:
+    """That the platform is about to take the instance back, in its own word, and when."""
+
+    notice: str
+    time: str
+    action: str | None = None
+    exit_code: int | None = None
+
+    @classmethod
+    def read(cls, node: Node) -> Notice:
+        """Read the document; raises `DocumentError`."""
+        return cls(
+            notice=node.take("notice", str),
+            time=node.take("time", str),
+            action=node.find("action"),
+            exit_code=node.take("exit_code", int) if node.has("exit_code") else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reports:
+    """Everything that one instance has reported: the newest document of each event.
+
+    `events` are the names of all, in the order of their first report; of `output` there is every
+    piece, in order.
+    """
+
+    events: tuple[str, ...] = ()
+    result: BootResult | None = None
+    command: CommandReport | None = None
+    publish: PublishReport | None = None
+    synced: SyncReport | None = None
+    notice: Notice | None = None
+    output: tuple[OutputPiece, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self.events)
+
+
+_READERS: dict[str, Callable[[Node], Any]] = {
+    "result": BootResult.read,
+    "command": CommandReport.read,
+    "publish": PublishReport.read,
+    "synced": SyncReport.read,
+    "notice": Notice.read,
+    "output": OutputPiece.read,
+}
+"""The events whose documents say more than that they happened."""
+
+
+def parse_report(event: str, document: Any) -> Any:
+    """Read the document of one event, None where the event itself says all.
+
+    Raises:
+        DocumentError: it is not what agents write.
+    """
+    read = _READERS.get(event)
+    return read(Node(document, "")) if read else None
+
+
+def collect_reports(documents: Iterable[tuple[str, Any]]) -> Reports:
+    """Return the reports of one instance from its parsed documents, by event, in order. Pure."""
+    events: dict[str, None] = {}
+    newest: dict[str, Any] = {}
+    output: list[OutputPiece] = []
+    for event, document in documents:
+        events[event] = None
+        if event == "output":
+            output.append(document)
+        elif event in _READERS:
+            newest[event] = document
+    return replace(Reports(**newest), events=tuple(events), output=tuple(output))
+
+
+@dataclass(slots=True)
+class ReportReader:
+    """Reads the reports of one launch, each of them once.
+
+    `malformed` are the keys whose documents no agent of ours has written.
+    """
+
+    store: Store
+    launch: str
+    malformed: list[str] = field(default_factory=list)
+    _known: dict[str, Any] = field(default_factory=dict)
+
+    def read(self) -> Mapping[str, Reports]:
+        """Return the reports of every instance, by name.
+
+        Raises:
+            StoreError: the bucket cannot be read.
+        """
+        new = [
+            stat.key
+            for stat in self.store.list(f"reports/{self.launch}/")
+            if stat.key not in self._known and _KEY.fullmatch(stat.key)
+        ]
+        if new:
+            with ThreadPoolExecutor(min(8, len(new))) as pool:
+                for key, data in zip(new, pool.map(self.store.read, new), strict=True):
+                    if data is not None:
+                        self._take(key, data)
+        found: dict[str, list[tuple[str, Any]]] = {}
+        for key in sorted(self._known.keys() - set(self.malformed)):
+            match = _KEY.fullmatch(key)
+            assert match
+            found.setdefault(match["instance"], []).append((match["event"], self._known[key]))
+        return {name: collect_reports(documents) for name, documents in found.items()}
+
+    def _take(self, key: str, data: bytes) -> None:
+        match = _KEY.fullmatch(key)
+        assert match
+        try:
+            self._known[key] = parse_report(match["event"], parse_json(data, "report"))
+        except DocumentError:
+            self._known[key] = None
+            self.malformed.append(key)

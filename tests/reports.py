@@ -1,0 +1,29 @@
+"""What agents have reported, as they wrote it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from envboot.store import Store
+
+_KEY = re.compile(r"reports/[^/]+/([^/]+)/\d{13}-(\w+)\.json")
+
+
+def read_documents(store: Store, launch: str) -> dict[str, dict[str, Any]]:
+    """Return the documents of a launch: by instance, then by event the newest of that event.
+
+    `output` is every document of that event, in the order of their making.
+    """
+    documents: dict[str, dict[str, Any]] = {}
+    for stat in store.list(f"reports/{launch}/"):
+        if match := _KEY.fullmatch(stat.key):
+            document = json.loads(store.read(stat.key) or b"null")
+            events = documents.setdefault(match[1], {})
+            if match[2] == "output":
+                events.setdefault("output", []).append(document)
+            else:
+                events[match[2]] = document
+    return documents
