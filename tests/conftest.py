@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 GOLDEN = Path(__file__).parent / "golden"
+# How long an example takes says how busy the machine is.
+settings.register_profile("envboot", deadline=None)
+settings.load_profile("envboot")
 
 
 def pytest_configure() -> None:
