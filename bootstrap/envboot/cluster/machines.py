@@ -28,7 +28,7 @@ from envboot_provisioners import Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from envboot.cluster.spec import Wish
+    from envboot.cluster.spec import ClusterSpec
     from envboot.fleet.outcomes import Outcome
     from envboot.fleet.sync import Synced
     from envboot.prepare import Prepared
@@ -41,13 +41,13 @@ _UNITS = {"scheduler": "envboot-dask-scheduler", "worker": "envboot-dask-worker"
 class Machines:
     """The instances of one launch, whose first one runs the scheduler."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, spec: ClusterSpec) -> None:
         """Make nothing yet but the keys."""
         self.launch = make_name()
         self.security = make_security()
         self.scheduler: Instance | None = None
         self.workers: dict[Hashable, Instance] = {}
-        self._wish = wish
+        self._spec = spec
         self._open = contextlib.ExitStack()
         self._prepared: Prepared | None = None
         self._fleet: Fleet | None = None
@@ -61,7 +61,7 @@ class Machines:
     @property
     def is_remote(self) -> bool:
         """Whether they are elsewhere: there every question is a request that counts."""
-        return self._wish.provisioner.guest_loopback is None
+        return self._spec.provisioner.guest_loopback is None
 
     @property
     def is_closed(self) -> bool:
@@ -86,17 +86,17 @@ class Machines:
         Raises:
             EnvbootError: it cannot be read, lacks what Dask needs, or cannot be built.
         """
-        wish = self._wish
-        loopback = wish.provisioner.guest_loopback or "127.0.0.1"
+        spec = self._spec
+        loopback = spec.provisioner.guest_loopback or "127.0.0.1"
         store = self._open.enter_context(
-            open_store(wish.store, wish.session, guest_loopback=loopback)
+            open_store(spec.store, spec.session, guest_loopback=loopback)
         )
         self._fleet = Fleet(
-            launch=self.launch, store=store, provisioner=wish.provisioner, command=True
+            launch=self.launch, store=store, provisioner=spec.provisioner, command=True
         )
-        self._platform = check_place(wish.provisioner, store, wish.options, wish.auth)
-        if wish.steady != wish.options:
-            wish.provisioner.check(wish.steady, by_role=wish.auth is Auth.ROLE)
+        self._platform = check_place(spec.provisioner, store, spec.options, spec.auth)
+        if spec.steady != spec.options:
+            spec.provisioner.check(spec.steady, by_role=spec.auth is Auth.ROLE)
         self._prepared = self.read_environment()
 
     def read_environment(self) -> Prepared:
@@ -106,27 +106,27 @@ class Machines:
         from envboot.prepare import prepare, prepare_manifest
         from envboot.source import resolve_source
 
-        wish = self._wish
-        selection = wish.selection
-        if wish.source is not None:
-            source = resolve_source(wish.source, wish.session, self.store)
+        spec = self._spec
+        selection = spec.selection
+        if spec.source is not None:
+            source = resolve_source(spec.source, spec.session, self.store)
             if isinstance(source, Manifest):
                 return prepare_manifest(
                     source,
-                    wish.session,
+                    spec.session,
                     platform=self._platform,
-                    host_python=wish.provisioner.host_python,
+                    host_python=spec.provisioner.host_python,
                     dask=True,
                 )
             selection = replace(selection, lock_file=source.lock_file)
         prepared = prepare(
             selection.placed(self._platform),
-            wish.session,
-            host_python=wish.provisioner.host_python,
+            spec.session,
+            host_python=spec.provisioner.host_python,
             dask=True,
             path=sys.path,
         )
-        refuse_differences(prepared, strict=wish.strict, fail_on=wish.fail_on)
+        refuse_differences(prepared, strict=spec.strict, fail_on=spec.fail_on)
         return prepared
 
     def start_scheduler(self) -> Instance:
@@ -140,13 +140,13 @@ class Machines:
         # Before anything starts: whatever becomes of this process, others can find what runs.
         record = Record(
             launch=self.launch,
-            provisioner=self._wish.provisioner.name,
+            provisioner=self._spec.provisioner.name,
             store=self.store.url,
-            folder=str(self._wish.session.folder),
-            selection=self._wish.selection.kept(sys.executable),
+            folder=str(self._spec.session.folder),
+            selection=self._spec.selection.kept(sys.executable),
         )
-        write_record(self._wish.session.state, record)
-        (self.scheduler,) = self._start("scheduler", self._wish.steady, [seat])
+        write_record(self._spec.session.state, record)
+        (self.scheduler,) = self._start("scheduler", self._spec.steady, [seat])
         return self.scheduler
 
     @property
@@ -167,7 +167,7 @@ class Machines:
                 secret=secret,
             )
 
-        started = self._start("worker", self._wish.options, [make(name) for name in names])
+        started = self._start("worker", self._spec.options, [make(name) for name in names])
         made = dict(zip(names, started, strict=True))
         self.workers |= made
         return made
@@ -175,7 +175,7 @@ class Machines:
     def _start(
         self, role: str, options: Options, seats: Sequence[Callable[[Instance], Seat]]
     ) -> list[Instance]:
-        wish, provisioner = self._wish, self._wish.provisioner
+        spec, provisioner = self._spec, self._spec.provisioner
         with self._starting:
             self._refuse_closed()
             assert self._fleet, "`prepare` comes first"
@@ -186,29 +186,29 @@ class Machines:
                 self.prepared.layer_path,
                 self.store,
                 launch=self.launch,
-                seconds=wish.seconds,
-                cache=self._wish.session.cache,
-                environment=self._wish.session.environment,
+                seconds=spec.seconds,
+                cache=self._spec.session.cache,
+                environment=self._spec.session.environment,
                 about={
                     "provisioner": provisioner.name,
                     "count": len(seats),
-                    "command": list(wish.worker),
+                    "command": list(spec.worker),
                 },
-                auth=wish.auth,
+                auth=spec.auth,
                 seats=first,
                 wanted=self._wanted,
             )
-            if first == 0 and wish.auth is Auth.URLS and self.is_remote:
+            if first == 0 and spec.auth is Auth.URLS and self.is_remote:
                 # What is refused here would be refused on every machine, and they cost.
                 try_url(grants["agent"]["get"], self.store.url)
             spot = provisioner.is_interruptible(options)
-            hook = "; ".join(filter(None, [words.RETIRE if spot else "", wish.hook or ""]))
+            hook = "; ".join(filter(None, [words.RETIRE if spot else "", spec.hook or ""]))
             document = render(
                 manifest,
                 launch_path=LaunchPath(provisioner.render_for(options)),
                 grants=grants,
-                command=wish.scheduler if role == "scheduler" else wish.worker,
-                environment=wish.environ,
+                command=spec.scheduler if role == "scheduler" else spec.worker,
+                environment=spec.environ,
                 watch=bool(hook),
                 hook=hook or None,
                 unit=_UNITS[role],
@@ -241,8 +241,8 @@ class Machines:
                         replace(seat(each), rank=first + number)
                         for number, (seat, each) in enumerate(zip(seats, instances, strict=True))
                     ],
-                    seconds=wish.seconds,
-                    auth=wish.auth,
+                    seconds=spec.seconds,
+                    auth=spec.auth,
                 )
             except BaseException:
                 self.end(instances)
@@ -275,7 +275,7 @@ class Machines:
             fleet = Fleet(
                 launch=self.launch,
                 store=self.store,
-                provisioner=self._wish.provisioner,
+                provisioner=self._spec.provisioner,
                 command=True,
             )
             machines = [*self.workers.values(), *([self.scheduler] if self.scheduler else [])]
@@ -284,9 +284,9 @@ class Machines:
                 fleet,
                 prepared,
                 restart=False,
-                seconds=self._wish.seconds,
-                cache=self._wish.session.cache,
-                environment=self._wish.session.environment,
+                seconds=self._spec.seconds,
+                cache=self._spec.session.cache,
+                environment=self._spec.session.environment,
                 wait_for=[each.name for each in machines if each.name in ready],
             )
             self._prepared, self._wanted = prepared, synced.number + 1
@@ -312,7 +312,7 @@ class Machines:
         for name, instance in list(self.workers.items()):
             if instance.name in names:
                 del self.workers[name]
-        self._wish.provisioner.terminate(instances)
+        self._spec.provisioner.terminate(instances)
         self._clear(names & self._secrets)
 
     def await_publishing(self, seconds: float) -> bool:
@@ -347,7 +347,7 @@ class Machines:
                 with self._looking:
                     known = {instance.name for instance in ours}
                     ours += [i for i in self._started(fleet) if i.name not in known]
-                self._wish.provisioner.terminate(ours)
+                self._spec.provisioner.terminate(ours)
                 with contextlib.suppress(EnvbootError):
                     clear_secrets(fleet.store, self.launch, sorted(self._secrets))
                 if self._first:
@@ -360,7 +360,7 @@ class Machines:
         if not self._first:
             return []
         with contextlib.suppress(EnvbootError):
-            return self._wish.provisioner.instances(fleet.launch)
+            return self._spec.provisioner.instances(fleet.launch)
         return []
 
 
