@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml
 	  { echo 'error: $(PYTHON) has no venv' && echo 'hint: apt install python3-venv' && false; } >&2
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable . --group dev
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[all]' --group dev
 	@touch $@
 
 demo: $(STAMP)

@@ -1,45 +1,93 @@
-"""Capture a Python environment and make it appear, exactly, on fresh Linux machines."""
+"""Capture a Python environment and make it appear, exactly, on fresh Linux machines.
+
+`docs/api.md` describes what is here. Every name is imported when it is first used, so that
+`import envboot` costs nothing.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+# Type checkers know this name; `typing` itself is most of what `import envboot` would take.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from envboot.cluster import Cluster as Cluster
+    from envboot.api import fetch_environment, publish_here, scan_here
+    from envboot.cluster import Cluster
+    from envboot.errors import (
+        CommandError,
+        DocumentError,
+        EnvbootError,
+        GuestError,
+        LayerError,
+        LockError,
+        MissingExtraError,
+        ProvisionError,
+        RenderError,
+        ScanError,
+        StoreError,
+        UsageError,
+    )
+    from envboot.manifest import Manifest
     from envboot.scan.document import Scan
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "Cluster",
+    "CommandError",
+    "DocumentError",
+    "EnvbootError",
+    "GuestError",
+    "LayerError",
+    "LockError",
+    "Manifest",
+    "MissingExtraError",
+    "ProvisionError",
+    "RenderError",
+    "Scan",
+    "ScanError",
+    "StoreError",
+    "UsageError",
+    "fetch_environment",
+    "publish_here",
+    "scan_here",
+]
 
-def __getattr__(name: str) -> object:
-    """Import `Cluster` when it is asked for: Dask is not for everyone.
+_MODULES = {
+    "Cluster": "envboot.cluster",
+    "Manifest": "envboot.manifest",
+    "Scan": "envboot.scan.document",
+    "fetch_environment": "envboot.api",
+    "publish_here": "envboot.api",
+    "scan_here": "envboot.api",
+}
+"""Where each name is; all others are errors."""
 
-    Raises:
-        ImportError: what it is made of is not installed.
-    """
-    if name != "Cluster":
-        raise AttributeError(f"module `envboot` has no attribute `{name}`")
-    try:
-        from envboot.cluster import Cluster
-    except ModuleNotFoundError as error:
-        if error.name not in ("cryptography", "dask", "distributed", "tornado"):
-            raise
-        raise ImportError(
-            f"`envboot.Cluster` needs `{error.name}`: pip install 'envboot[dask]'"
-        ) from error
-    return Cluster
+# Type checkers read the imports above; here they would take any name for one that exists.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first used.
+
+        Raises:
+            AttributeError: there is no such name.
+            MissingExtraError: `Cluster` is used and Dask is not installed.
+        """
+        if name not in __all__:
+            raise AttributeError(f"module `envboot` has no attribute `{name}`")
+        import importlib
+
+        if name == "Cluster":
+            from envboot.extras import require
+
+            require("dask", "`envboot.Cluster`")
+        found = getattr(importlib.import_module(_MODULES.get(name, "envboot.errors")), name)
+        globals()[name] = found
+        return found
 
 
-def scan_here() -> Scan:
-    """Scan the running interpreter, from a script or a notebook: `envboot.scan_here()`.
+def __dir__() -> list[str]:
+    """Return what is here; `Cluster` only with Dask, since `help(envboot)` reads all of it."""
+    from envboot.extras import has
 
-    It reads the environment that this very process runs in, whatever `VIRTUAL_ENV` says, and
-    the loose code of everything that is on its `sys.path` now. Raises `ScanError`.
-    """
-    import os
-    import sys
-    from pathlib import Path
-
-    from envboot.scan import scan_running
-
-    return scan_running(sys.path, environment=os.environ, folder=Path.cwd())
+    names = {*globals(), *__all__}
+    return sorted(names if has("dask") else names - {"Cluster"})

@@ -52,6 +52,14 @@ class UsageError(EnvbootError):
     exit_code = Exit.USAGE
 
 
+class MissingExtraError(UsageError, ImportError):
+    """An optional part of envboot is needed and was not installed with it.
+
+    It is an `ImportError` too, for code that takes what is installed: `try: from envboot import
+    Cluster`.
+    """
+
+
 class ScanError(EnvbootError):
     """The environment could not be read."""
 

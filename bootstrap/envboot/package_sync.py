@@ -5,8 +5,9 @@ The names and their meaning are of `coiled.Cluster` (https://docs.coiled.io/user
 
 from __future__ import annotations
 
+import difflib
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from packaging.utils import canonicalize_name
 
@@ -18,6 +19,8 @@ from envboot.selection.required import count_packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from typing_extensions import Unpack
 
     from envboot.lock.plan import Row
     from envboot.prepare import Prepared
@@ -41,18 +44,34 @@ class FailOn(str, Enum):
     ANY = "any"
 
 
+class PackageSyncOptions(TypedDict, total=False):
+    """The arguments of `coiled.Cluster` that choose packages, by their names."""
+
+    package_sync: bool | str | Iterable[str] | None
+    package_sync_ignore: str | Iterable[str] | None
+    package_sync_only: str | Iterable[str] | None
+    package_sync_conda_extras: str | Iterable[str] | None
+    package_sync_strict: bool
+    package_sync_fail_on: Literal["critical-only", "warning-or-higher", "any"]
+    package_sync_use_uv_installer: bool
+
+
+DEFAULTS: PackageSyncOptions = {
+    "package_sync": None,
+    "package_sync_ignore": None,
+    "package_sync_only": None,
+    "package_sync_conda_extras": None,
+    "package_sync_strict": False,
+    "package_sync_fail_on": "critical-only",
+    "package_sync_use_uv_installer": True,
+}
+
+
 def selection_from(
     *,
-    package_sync: bool | str | Iterable[str] | None = None,
-    package_sync_ignore: str | Iterable[str] | None = None,
-    package_sync_only: str | Iterable[str] | None = None,
-    package_sync_conda_extras: str | Iterable[str] | None = None,
-    package_sync_strict: bool = False,
-    package_sync_fail_on: FailOn
-    | Literal["critical-only", "warning-or-higher", "any"] = "critical-only",
-    package_sync_use_uv_installer: bool = True,
     platform: str | None = None,
     cuda: str | None = None,
+    **options: Unpack[PackageSyncOptions],
 ) -> Selection:
     """Return what the arguments select of the environment, for machines of `platform`.
 
@@ -62,31 +81,38 @@ def selection_from(
     `refuse_differences`, once the environment is prepared.
 
     Raises:
-        UsageError: an argument is not what it should be, or has no meaning here.
+        UsageError: an argument is unknown, is not what it should be, or has no meaning here.
     """
+    for name in options:
+        if name not in DEFAULTS:
+            near = difflib.get_close_matches(name, [*DEFAULTS, "platform", "cuda"], n=1)
+            hint = f"Did you mean `{near[0]}`?" if near else None
+            raise UsageError(f"Unknown argument `{name}`", hint=hint)
+    given = {**DEFAULTS, **options}
+    package_sync = given["package_sync"]
     if package_sync is False:
         raise UsageError(
             "Cannot use `package_sync=False`: without an environment the machines have nothing",
             hint="Name another one: `environment=` takes a lock file, a manifest and a published "
             "environment",
         )
-    if package_sync_use_uv_installer is not True:
+    if given["package_sync_use_uv_installer"] is not True:
         raise UsageError(
             "Cannot use `package_sync_use_uv_installer=False`: machines install wheels with uv, "
             "and have no pip",
             hint="Leave it out",
         )
-    read_demands(strict=package_sync_strict, fail_on=package_sync_fail_on)
+    read_demands(strict=given["package_sync_strict"], fail_on=given["package_sync_fail_on"])
     listed = () if package_sync in (None, True) else package_sync
     only = (
         *_read_names("package_sync", listed),
-        *_read_names("package_sync_only", package_sync_only),
+        *_read_names("package_sync_only", given["package_sync_only"]),
     )
-    extras = _read_texts("package_sync_conda_extras", package_sync_conda_extras)
+    extras = _read_texts("package_sync_conda_extras", given["package_sync_conda_extras"])
     if extras:
         parse_added(extras)
     return Selection(
-        ignore=_read_names("package_sync_ignore", package_sync_ignore),
+        ignore=_read_names("package_sync_ignore", given["package_sync_ignore"]),
         # The interpreter goes in any case, and is no package where conda does not bring it.
         only=tuple(name for name in only if canonicalize_name(name) != "python"),
         add=extras,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from envboot.cli import console
-from envboot.errors import ProvisionError, UsageError, name_some
+from envboot.errors import MissingExtraError, ProvisionError, UsageError, name_some
 from envboot.fleet.history import read_records
 from envboot.folders import state_folder
 from envboot_provisioners import load_provisioner, provisioner_names
@@ -49,7 +49,7 @@ def find_instances(session: Session) -> list[tuple[Provisioner, list[Instance]]]
         try:
             if instances := provisioner.instances():
                 found.append((provisioner, instances))
-        except ProvisionError as error:
+        except (MissingExtraError, ProvisionError) as error:
             way = f" ({error.hint})" if error.hint else ""
             console.print_warning(f"`{name}` is left out: {error.message}{way}")
     return found
@@ -125,8 +125,9 @@ def open_fleet(launch: str | None, store: str | None, session: Session) -> Itera
                 fleet.add(instances)
                 if fleet.end and not instances:
                     provisioner.forget(name)
-            except ProvisionError as error:
+            except (MissingExtraError, ProvisionError) as error:
                 # The bucket alone tells most of it.
-                console.print_warning(f"{error.message}; only the bucket is asked")
+                way = f" ({error.hint})" if isinstance(error, MissingExtraError) else ""
+                console.print_warning(f"{error.message}{way}; only the bucket is asked")
                 fleet.provisioner = None
         yield fleet

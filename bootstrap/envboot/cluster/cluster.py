@@ -16,21 +16,27 @@ from typing import TYPE_CHECKING, Any
 from distributed.core import Status
 from distributed.utils import Log
 
+from envboot.cluster.arguments import (
+    DEFAULTS,
+    ClusterOptions,
+    describe_machine_options,
+    split_options,
+)
 from envboot.cluster.batch import Batch
 from envboot.cluster.machines import Machines
 from envboot.cluster.processes import SchedulerProcess, WorkerProcess, tell_end
 from envboot.cluster.reload import forget_layer
-from envboot.cluster.spec import make_wish
+from envboot.cluster.spec import make_spec
 from envboot.cluster.supervision import KeptCluster
 from envboot.errors import EnvbootError, UsageError, name_some
-from envboot.package_sync import read_demands, selection_from
 from envboot.session import open_session
+from envboot.signatures import lists_keywords
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Hashable
 
-    from envboot.manifest import Manifest
+    from typing_extensions import Unpack
+
     from envboot_provisioners import Instance
 
 PUBLISH = 180
@@ -63,10 +69,14 @@ class Cluster(KeptCluster):
         package_sync_conda_extras: packages that machines get besides.
         package_sync_strict: refuse what will not arrive in exactly the same version.
         package_sync_fail_on: `critical-only`, `warning-or-higher` or `any`: which notes refuse.
+        package_sync_use_uv_installer: True: machines install wheels with uv.
         asynchronous: for use within an event loop: `await Cluster(asynchronous=True)`.
+        loop: the event loop to run on, Dask's own without one.
         quiet: print nothing of what goes on.
-        options: the provisioner's own, as its command has them: `instance_type="m6i.xlarge"`,
-            `spot=True` (for workers only), `auth="role"`, `on_interruption="…"`.
+        shutdown_on_close: whether to close the cluster when the program exits.
+
+    The provisioner's own options are keyword arguments too, as its command has them:
+    `instance_type="m6i.xlarge"`, `spot=True` (for workers only), `auth="role"`.
 
     Raises:
         UsageError: an argument is not what it must be.
@@ -75,63 +85,15 @@ class Cluster(KeptCluster):
             no machine is left running.
     """
 
-    def __init__(
-        self,
-        n_workers: int = 4,
-        *,
-        provisioner: str = "local",
-        store: str | None = None,
-        environment: str | Path | Manifest | None = None,
-        name: str | None = None,
-        worker_options: Mapping[str, Any] | None = None,
-        scheduler_options: Mapping[str, Any] | None = None,
-        environ: Mapping[str, str] | None = None,
-        timeout: float = 900,
-        expires: float | str = "24h",
-        cuda: str | None = None,
-        package_sync: bool | str | Sequence[str] | None = None,
-        package_sync_ignore: str | Sequence[str] | None = None,
-        package_sync_only: str | Sequence[str] | None = None,
-        package_sync_conda_extras: str | Sequence[str] | None = None,
-        package_sync_strict: bool = False,
-        package_sync_fail_on: str = "critical-only",
-        asynchronous: bool = False,
-        loop: Any = None,
-        quiet: bool = False,
-        shutdown_on_close: bool = True,
-        **options: Any,
-    ) -> None:
-        self._is_quiet = quiet
+    @lists_keywords(ClusterOptions, DEFAULTS)
+    def __init__(self, n_workers: int = 4, **options: Unpack[ClusterOptions]) -> None:
+        own, _ = split_options(options)
+        self._is_quiet = own["quiet"]
         many: Any = n_workers
         if not isinstance(many, int) or many < 0:
             raise UsageError(f"Expected `n_workers` as a number from 0, found `{n_workers!r:.40}`")
-        fail_on = read_demands(strict=package_sync_strict, fail_on=package_sync_fail_on)
-        session = open_session()
-        wish = make_wish(
-            provisioner=provisioner,
-            options=options,
-            arguments=inspect.signature(Cluster).parameters,
-            store=store or session.store,
-            session=session,
-            selection=selection_from(
-                package_sync=package_sync,
-                package_sync_ignore=package_sync_ignore,
-                package_sync_only=package_sync_only,
-                package_sync_conda_extras=package_sync_conda_extras,
-                package_sync_strict=package_sync_strict,
-                package_sync_fail_on=fail_on,
-                cuda=cuda,
-            ),
-            strict=package_sync_strict,
-            fail_on=fail_on,
-            source=environment,
-            scheduler_options=scheduler_options or {},
-            worker_options=worker_options or {},
-            environ=environ or {},
-            timeout=timeout,
-            expires=expires,
-        )
-        self.keep(Machines(wish), wish.provisioner)
+        spec = make_spec(options, open_session())
+        self.keep(Machines(spec), spec.provisioner)
         self._starting: asyncio.Future[Instance] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._taking: Batch[Hashable, Instance] = Batch(self._machines.start_workers)
@@ -140,7 +102,8 @@ class Cluster(KeptCluster):
         # The last guard: a cluster that nobody closes ends with this process, or before.
         self._guard = weakref.finalize(self, self._machines.close)
         end_at_sigterm()
-        known = {key: (worker_options or {}).get(key) for key in ("nthreads", "memory_limit")}
+        worker_options = own["worker_options"] or {}
+        known = {key: worker_options.get(key) for key in ("nthreads", "memory_limit")}
         worker = {
             "cls": WorkerProcess,
             "options": {"pool": self, **{k: v for k, v in known.items() if v is not None}},
@@ -152,17 +115,17 @@ class Cluster(KeptCluster):
                     "cls": SchedulerProcess,
                     "options": {
                         "machines": self._machines,
-                        "provisioner": wish.provisioner,
+                        "provisioner": spec.provisioner,
                         "started": self._started,
-                        "timeout": timeout,
+                        "timeout": spec.timeout,
                     },
                 },
                 worker=worker,
-                asynchronous=asynchronous,
-                loop=loop,
+                asynchronous=own["asynchronous"],
+                loop=own["loop"],
                 security=self._machines.security,
-                name=name or self._machines.launch,
-                shutdown_on_close=shutdown_on_close,
+                name=own["name"] or self._machines.launch,
+                shutdown_on_close=own["shutdown_on_close"],
             )
         except BaseException:
             # Also when the interrupt came while everything was on its way.
@@ -340,6 +303,10 @@ class Cluster(KeptCluster):
             # A notebook shows stderr as if it were an error.
             in_notebook = type(sys.stdout).__module__.startswith("ipykernel")
             print(log, file=sys.stdout if in_notebook else sys.stderr)
+
+
+# Written once, in the tables that `envboot launch aws --help` prints.
+Cluster.__doc__ = f"{inspect.getdoc(Cluster)}\n{describe_machine_options()}"
 
 
 def end_at_sigterm() -> None:

@@ -28,7 +28,7 @@ from envboot.userdata import Job, LaunchPath
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from envboot.cluster.spec import Wish
+    from envboot.cluster.spec import ClusterSpec
     from envboot.fleet.outcomes import Outcome
     from envboot.fleet.sync import Synced
     from envboot.prepare import Prepared
@@ -41,13 +41,13 @@ _UNITS = {"scheduler": "envboot-dask-scheduler", "worker": "envboot-dask-worker"
 class Machines:
     """The instances of one launch, whose first one runs the scheduler."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, spec: ClusterSpec) -> None:
         """Make nothing yet but the keys."""
         self.launch = make_name()
         self.security = make_security()
         self.scheduler: Instance | None = None
         self.workers: dict[Hashable, Instance] = {}
-        self._wish = wish
+        self._spec = spec
         self._open = contextlib.ExitStack()
         self._prepared: Prepared | None = None
         self._fleet: Fleet | None = None
@@ -60,7 +60,7 @@ class Machines:
     @property
     def is_remote(self) -> bool:
         """Whether they are elsewhere: there every question is a request that counts."""
-        return self._wish.provisioner.guest_loopback is None
+        return self._spec.provisioner.guest_loopback is None
 
     @property
     def is_closed(self) -> bool:
@@ -85,17 +85,17 @@ class Machines:
         Raises:
             EnvbootError: it cannot be read, lacks what Dask needs, or cannot be built.
         """
-        wish = self._wish
-        loopback = wish.provisioner.guest_loopback or "127.0.0.1"
+        spec = self._spec
+        loopback = spec.provisioner.guest_loopback or "127.0.0.1"
         store = self._open.enter_context(
-            open_store(wish.store, wish.session, guest_loopback=loopback)
+            open_store(spec.store, spec.session, guest_loopback=loopback)
         )
         self._fleet = Fleet(
-            launch=self.launch, store=store, provisioner=wish.provisioner, command=True
+            launch=self.launch, store=store, provisioner=spec.provisioner, command=True
         )
-        self._platform = check_place(wish.provisioner, store, wish.options, wish.auth)
-        if wish.steady != wish.options:
-            wish.provisioner.check(wish.steady, by_role=wish.auth is Auth.ROLE)
+        self._platform = check_place(spec.provisioner, store, spec.options, spec.auth)
+        if spec.steady != spec.options:
+            spec.provisioner.check(spec.steady, by_role=spec.auth is Auth.ROLE)
         self._prepared = self.read_environment()
 
     def read_environment(self) -> Prepared:
@@ -105,27 +105,27 @@ class Machines:
         from envboot.prepare import prepare, prepare_manifest
         from envboot.source import resolve_source
 
-        wish = self._wish
-        selection = wish.selection
-        if wish.source is not None:
-            source = resolve_source(wish.source, wish.session, self.store)
+        spec = self._spec
+        selection = spec.selection
+        if spec.source is not None:
+            source = resolve_source(spec.source, spec.session, self.store)
             if isinstance(source, Manifest):
                 return prepare_manifest(
                     source,
-                    wish.session,
+                    spec.session,
                     platform=self._platform,
-                    host_python=wish.provisioner.host_python,
+                    host_python=spec.provisioner.host_python,
                     dask=True,
                 )
             selection = replace(selection, lock_file=source.lock_file)
         prepared = prepare(
             selection.placed(self._platform),
-            wish.session,
-            host_python=wish.provisioner.host_python,
+            spec.session,
+            host_python=spec.provisioner.host_python,
             dask=True,
             path=sys.path,
         )
-        refuse_differences(prepared, strict=wish.strict, fail_on=wish.fail_on)
+        refuse_differences(prepared, strict=spec.strict, fail_on=spec.fail_on)
         return prepared
 
     def start_scheduler(self) -> Instance:
@@ -136,7 +136,7 @@ class Machines:
             secret = compose_secret(self.security)
             return Seat(rank=0, words=commands.place_scheduler(address), secret=secret)
 
-        (self.scheduler,) = self._start("scheduler", self._wish.steady, [seat])
+        (self.scheduler,) = self._start("scheduler", self._spec.steady, [seat])
         return self.scheduler
 
     @property
@@ -157,7 +157,7 @@ class Machines:
                 secret=secret,
             )
 
-        started = self._start("worker", self._wish.options, [make(name) for name in names])
+        started = self._start("worker", self._spec.options, [make(name) for name in names])
         made = dict(zip(names, started, strict=True))
         self.workers |= made
         return made
@@ -168,7 +168,7 @@ class Machines:
         with self._starting:
             self._refuse_closed()
             assert self._fleet, "`prepare` comes first"
-            fleet, session = self._fleet, self._wish.session
+            fleet, session = self._fleet, self._spec.session
             first, self._first = self._first, self._first + len(seats)
             delivered = deliver(
                 self.prepared.manifest,
@@ -195,27 +195,27 @@ class Machines:
 
     def _compose(self, role: str, options: Options, first: int, count: int) -> Delivery:
         """Return how the environment reaches the next machines, and what they run."""
-        wish, provisioner = self._wish, self._wish.provisioner
+        spec, provisioner = self._spec, self._spec.provisioner
         spot = provisioner.is_interruptible(options)
-        hook = "; ".join(filter(None, [commands.RETIRE if spot else "", wish.hook or ""]))
+        hook = "; ".join(filter(None, [commands.RETIRE if spot else "", spec.hook or ""]))
         return Delivery(
             terms=Terms(
                 launch=self.launch,
-                auth=wish.auth,
-                seconds=wish.seconds,
+                auth=spec.auth,
+                seconds=spec.seconds,
                 seats=first,
                 wanted=self._wanted,
             ),
             path=LaunchPath(provisioner.render_for(options)),
             job=Job(
-                command=wish.scheduler if role == "scheduler" else wish.worker,
-                environment=wish.environ,
+                command=spec.scheduler if role == "scheduler" else spec.worker,
+                environment=spec.environ,
                 watch=bool(hook),
                 hook=hook or None,
                 unit=_UNITS[role],
             ),
-            origin=Origin(provisioner=provisioner.name, count=count, command=wish.worker),
-            chosen=wish.selection.kept(sys.executable),
+            origin=Origin(provisioner=provisioner.name, count=count, command=spec.worker),
+            chosen=spec.selection.kept(sys.executable),
             tries_url=first == 0 and self.is_remote,
         )
 
@@ -245,7 +245,7 @@ class Machines:
             fleet = Fleet(
                 launch=self.launch,
                 store=self.store,
-                provisioner=self._wish.provisioner,
+                provisioner=self._spec.provisioner,
                 command=True,
             )
             machines = [*self.workers.values(), *([self.scheduler] if self.scheduler else [])]
@@ -253,9 +253,9 @@ class Machines:
             synced = sync(
                 fleet,
                 prepared,
-                self._wish.session,
+                self._spec.session,
                 restart=False,
-                seconds=self._wish.seconds,
+                seconds=self._spec.seconds,
                 wait_for=[each.name for each in machines if each.name in ready],
             )
             self._prepared, self._wanted = prepared, synced.number + 1
@@ -280,7 +280,7 @@ class Machines:
         for name, instance in list(self.workers.items()):
             if instance.name in names:
                 del self.workers[name]
-        self._wish.provisioner.terminate(instances)
+        self._spec.provisioner.terminate(instances)
         self._clear(names & self._secrets)
 
     def await_publishing(self, seconds: float) -> bool:
@@ -314,7 +314,7 @@ class Machines:
                 ours += list(self.workers.values())
                 known = {instance.name for instance in ours}
                 ours += [i for i in self._started(fleet) if i.name not in known]
-                self._wish.provisioner.terminate(ours)
+                self._spec.provisioner.terminate(ours)
                 with contextlib.suppress(EnvbootError):
                     clear_secrets(fleet.store, self.launch, sorted(self._secrets))
                 if self._first:
@@ -327,7 +327,7 @@ class Machines:
         if not self._first:
             return []
         with contextlib.suppress(EnvbootError):
-            return self._wish.provisioner.instances(fleet.launch)
+            return self._spec.provisioner.instances(fleet.launch)
         return []
 
 

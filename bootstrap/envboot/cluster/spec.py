@@ -1,4 +1,4 @@
-"""What the user wants of a cluster, checked before anything is scanned or started."""
+"""What a cluster is to be, checked before anything is scanned or started."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from envboot.cluster.arguments import DEFAULTS, split_options
 from envboot.cluster.commands import SCHEDULER, WORKER, compose
 from envboot.errors import UsageError
+from envboot.package_sync import PackageSyncOptions, read_demands, selection_from
 from envboot.publish.grants import Auth
 from envboot_provisioners import load_provisioner
 from envboot_provisioners.options import add_settings, own_options, read_keywords
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
+    from envboot.cluster.arguments import OwnOptions
     from envboot.manifest import Manifest
     from envboot.package_sync import FailOn
     from envboot.selection import Selection
@@ -28,7 +30,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wish:
+class ClusterSpec:
     """One cluster: on which machines, with which environment, and how its processes start.
 
     `source` is what is taken instead of the running interpreter's environment, `selection` what
@@ -61,49 +63,29 @@ class Wish:
         return {name: value for name, value in self.options.items() if name not in spot}
 
 
-def make_wish(
-    *,
-    provisioner: str,
-    options: Mapping[str, Any],
-    arguments: Iterable[str],
-    store: str,
-    session: Session,
-    selection: Selection,
-    strict: bool,
-    fail_on: FailOn,
-    source: str | Path | Manifest | None,
-    scheduler_options: Mapping[str, Any],
-    worker_options: Mapping[str, Any],
-    environ: Mapping[str, str],
-    timeout: float,
-    expires: float | str,
-) -> Wish:
+def make_spec(given: Mapping[str, Any], session: Session) -> ClusterSpec:
     """Read the keyword arguments of a cluster.
-
-    `options` are those that may be the provisioner's, `arguments` the names of all others.
 
     Raises:
         UsageError: an option is unknown, or of another type; or machines could not reach the
             bucket.
     """
-    mappings: dict[str, Any] = {
-        "worker_options": worker_options,
-        "scheduler_options": scheduler_options,
-        "environ": environ,
-    }
-    for name, mapping in mappings.items():
-        if not isinstance(mapping, Mapping):
-            raise UsageError(
-                f"Expected a mapping as `{name}`, found `{mapping!r:.60}`",
-                hint='As in `worker_options={"nthreads": 2}`',
-            )
-    seconds: Any = timeout
+    options, rest = split_options(given)
+    strict, cuda = options["package_sync_strict"], options["cuda"]
+    fail_on = read_demands(strict=strict, fail_on=options["package_sync_fail_on"])
+    every: Any = options
+    chosen = {name: every[name] for name in PackageSyncOptions.__annotations__}
+    selection = selection_from(**chosen, cuda=cuda)
+    scheduler_options, worker_options, environ = _read_mappings(options)
+    seconds: Any = options["timeout"]
     if not isinstance(seconds, (int, float)) or seconds <= 0:
-        raise UsageError(f"Expected `timeout` in seconds above 0, found `{timeout!r:.40}`")
+        raise UsageError(f"Expected `timeout` in seconds above 0, found `{seconds!r:.40}`")
+    provisioner, store = options["provisioner"], options["store"] or session.store
     maker = load_provisioner(provisioner, session)
     known = own_options(maker)
-    given = read_keywords(known, options, f"`provisioner={provisioner!r}`", arguments)
-    own = dict(add_settings(provisioner, known, given, session.settings))
+    owner = f"`provisioner={provisioner!r}`"
+    keywords = read_keywords(known, rest, owner, ("n_workers", *DEFAULTS))
+    own = dict(add_settings(provisioner, known, keywords, session.settings))
     auth, hook = Auth(str(own.pop("auth", "urls"))), own.pop("on-interruption", None)
     if maker.guest_loopback is None and store.startswith("file:"):
         raise UsageError(
@@ -111,14 +93,14 @@ def make_wish(
             causes=("Its machines cannot reach a folder of this one",),
             hint='Give a bucket that they can reach, as in `store="s3://bucket/prefix"`',
         )
-    for name, value in mappings["environ"].items():
+    for name, value in environ.items():
         if not (isinstance(name, str) and _NAME.fullmatch(name) and isinstance(value, str)):
             seen = f"`{name!r:.40}: {value!r:.40}`"
             raise UsageError(
                 f"Expected variables and strings in `environ`, found {seen}",
                 hint='As in `environ={"OMP_NUM_THREADS": "1"}`',
             )
-    return Wish(
+    return ClusterSpec(
         provisioner=maker,
         options=own,
         store=store,
@@ -127,14 +109,32 @@ def make_wish(
         selection=selection,
         strict=strict,
         fail_on=fail_on,
-        source=source,
+        source=options["environment"],
         scheduler=compose(SCHEDULER, scheduler_options, keyword="scheduler_options"),
         worker=compose(WORKER, worker_options, keyword="worker_options"),
         environ=environ,
-        timeout=timeout,
-        seconds=read_expiry(expires),
+        timeout=seconds,
+        seconds=read_expiry(options["expires"]),
         hook=str(hook) if hook else None,
     )
+
+
+def _read_mappings(
+    options: OwnOptions,
+) -> tuple[Mapping[str, Any], Mapping[str, Any], Mapping[Any, Any]]:
+    """Return options of the scheduler, of workers, and variables; each may be left out."""
+    found: dict[str, Any] = {
+        "worker_options": options["worker_options"] or {},
+        "scheduler_options": options["scheduler_options"] or {},
+        "environ": options["environ"] or {},
+    }
+    for name, mapping in found.items():
+        if not isinstance(mapping, Mapping):
+            raise UsageError(
+                f"Expected a mapping as `{name}`, found `{mapping!r:.60}`",
+                hint='As in `worker_options={"nthreads": 2}`',
+            )
+    return found["scheduler_options"], found["worker_options"], found["environ"]
 
 
 def read_expiry(expires: float | str) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from envboot.extras import require
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
@@ -32,14 +34,16 @@ def check_store(url: str, session: Session, now: Callable[[], datetime]) -> Iter
     `now` is this machine's clock.
 
     Raises:
-        UsageError: the URL is that of no bucket.
+        UsageError: the URL is that of no bucket, or its cloud's extra is not installed.
     """
     if url.startswith("s3:"):
+        require("aws", f"Bucket `{url}`")
         from envboot.doctor.s3 import check_s3
 
         yield from check_s3(url, session.settings.s3, now)
         return
     if url.startswith("gs:"):
+        require("gcp", f"Bucket `{url}`")
         from envboot.doctor.gcs import check_gcs
 
         yield from check_gcs(url, session.settings.gcs, now)

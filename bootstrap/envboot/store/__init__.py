@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import urlsplit
 
 from envboot.errors import UsageError
+from envboot.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -173,6 +174,9 @@ def open_store(
     `guest_loopback` is the name by which a guest reaches this machine's loopback: it stands
     in the URLs that the embedded server of `file://` signs. The project's own settings for each
     cloud come before the environment's.
+
+    Raises:
+        UsageError: it is the URL of no bucket, or its cloud's extra is not installed.
     """
     scheme = urlsplit(url).scheme
     if scheme == "file":
@@ -180,10 +184,12 @@ def open_store(
 
         return LocalStore(url, guest_loopback=guest_loopback)
     if scheme == "s3":
+        require("aws", f"Bucket `{url}`")
         from envboot.store.s3.store import S3Store
 
         return S3Store(url, settings=session.settings.s3)
     if scheme == "gs":
+        require("gcp", f"Bucket `{url}`")
         from envboot.store.gcs.store import GcsStore
 
         return GcsStore(url, settings=session.settings.gcs)

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from envboot.errors import EnvbootError, ProvisionError
+from envboot.extras import require
 from envboot_provisioners import State
 from envboot_provisioners.aws.options import OPTIONS, PLATFORM, read_wish
 from envboot_provisioners.faults import Fault, raise_faults
@@ -76,6 +77,7 @@ class AwsProvisioner:
             )
         key = (wish, by_role)
         if key not in self._plans or faults:
+            require("aws", "Provisioner `aws`")
             from envboot_provisioners.aws.lookup import look_up
 
             try:
@@ -91,6 +93,7 @@ class AwsProvisioner:
     def find_clients(self, region: str | None = None) -> Clients:
         """Return the services of a region, by default the configured one."""
         if region not in self._clients:
+            require("aws", "Provisioner `aws`")
             from envboot_provisioners.aws.clients import Clients
 
             self._clients[region] = Clients(region)
@@ -388,6 +391,7 @@ class AwsProvisioner:
 
     def doctor(self, options: Options, *, by_role: bool = False, count: int = 1) -> Iterator[Check]:
         """Check everything that such a launch of `count` asks of AWS; starts nothing."""
+        require("aws", "Provisioner `aws`")
         from envboot_provisioners.aws.doctor import check_aws
 
         return check_aws(self, options, by_role=by_role, count=count)

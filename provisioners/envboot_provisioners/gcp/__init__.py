@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from envboot.errors import EnvbootError, ProvisionError
+from envboot.extras import require
 from envboot_provisioners import State
 from envboot_provisioners.faults import Fault, raise_faults
 from envboot_provisioners.gcp.options import OPTIONS, PLATFORM, check_role, read_wish
@@ -61,6 +62,7 @@ class GcpProvisioner:
             faults += check_role(wish)
         key = (wish, by_role)
         if key not in self._plans or faults:
+            require("gcp", "Provisioner `gcp`")
             from envboot_provisioners.gcp.lookup import look_up
 
             try:
@@ -76,6 +78,7 @@ class GcpProvisioner:
     def find_clients(self, project: str | None = None) -> Clients:
         """Return the services of a project, by default the configured one."""
         if project not in self._clients:
+            require("gcp", "Provisioner `gcp`")
             from envboot_provisioners.gcp.clients import Clients
 
             self._clients[project] = Clients(project)
@@ -191,6 +194,7 @@ class GcpProvisioner:
             records = [record]
         else:
             return self._find_elsewhere(launch)
+        require("gcp", "Provisioner `gcp`")
         from envboot_provisioners.gcp.machines import ENDING, to_instance
 
         by_project: dict[str, list[str]] = {}
@@ -212,6 +216,7 @@ class GcpProvisioner:
 
     def _find_elsewhere(self, launch: str) -> list[Instance]:
         """Return the instances of a launch that another machine made, where Google is set up."""
+        require("gcp", "Provisioner `gcp`")
         from envboot_provisioners.gcp.machines import ENDING, to_instance
 
         try:
@@ -302,6 +307,7 @@ class GcpProvisioner:
 
     def doctor(self, options: Options, *, by_role: bool = False, count: int = 1) -> Iterator[Check]:
         """Check everything that such a launch of `count` asks of Google; starts nothing."""
+        require("gcp", "Provisioner `gcp`")
         from envboot_provisioners.gcp.doctor import check_gcp
 
         return check_gcp(self, options, by_role=by_role, count=count)

@@ -10,6 +10,7 @@ import click
 
 from envboot.cli import console
 from envboot.errors import StoreError, UsageError, name_some
+from envboot.extras import require
 from envboot.session import open_session
 from envboot.store import open_store
 
@@ -88,6 +89,8 @@ def init(
     Private, encrypted, and what nobody needs any more goes by itself. What is right already, and
     rules of others, stay as they are.
     """
+    if not url.startswith(("s3:", "gs:")):
+        raise UsageError(f"Expected a bucket such as `s3://bucket/prefix`, found `{url}`")
     session = open_session()
     order = _Order(
         url=url,
@@ -133,6 +136,7 @@ class _Order:
 
 
 def _set_up_s3(order: _Order, settings: Settings) -> Iterator[Step]:
+    require("aws", f"Bucket `{order.url}`")
     from envboot.store.s3.bucket import Wanted, ensure_bucket
     from envboot.store.s3.connection import Connection
 
@@ -147,6 +151,7 @@ def _set_up_s3(order: _Order, settings: Settings) -> Iterator[Step]:
 
 
 def _set_up_gcs(order: _Order, settings: Settings) -> Iterator[Step]:
+    require("gcp", f"Bucket `{order.url}`")
     from envboot.store.gcs.bucket import Wanted, ensure_bucket
     from envboot.store.gcs.connection import Connection
 
