@@ -25,6 +25,8 @@ from urllib.parse import parse_qsl, urlencode
 import boto3
 import pytest
 
+from tests.servers import share
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -366,10 +368,9 @@ def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def ec2_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Front]:
-    """One moto a session."""
-    with run_ec2_server(tmp_path_factory.mktemp("moto")) as server:
-        yield server
+def ec2_server(request: pytest.FixtureRequest) -> _Front:
+    """One moto a run."""
+    return share(request, run_ec2_server)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -18,22 +19,26 @@ import tempfile
 import time
 import urllib.request
 import uuid
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 import pytest
 from botocore.config import Config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from mypy_boto3_s3 import S3Client
 
     from tests.gcs import GcsFront
 
+_T = TypeVar("_T")
+_SHARED = pytest.StashKey[dict[Any, Any]]()
 START_SECONDS = 60
 ROLE = "arn:aws:iam::000000000000:role/team"
 KMS = {
@@ -127,15 +132,20 @@ class S3Server:
         }
 
     def client(self) -> S3Client:
-        """Return a client of its own that may do everything."""
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=self.admin.access_key,
-            aws_secret_access_key=self.admin.secret_key,
-            config=Config(signature_version="s3v4"),
-        )
+        """Return a client that may do everything, the same each time."""
+        return _make_client(self.endpoint, self.admin)
+
+
+@functools.cache
+def _make_client(endpoint: str, who: Identity) -> S3Client:
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=who.access_key,
+        aws_secret_access_key=who.secret_key,
+        config=Config(signature_version="s3v4"),
+    )
 
 
 @contextlib.contextmanager
@@ -212,11 +222,27 @@ def run_moto_server() -> Iterator[str]:
         yield front.ec2.endpoint
 
 
+def share(
+    request: pytest.FixtureRequest, start: Callable[[Path], AbstractContextManager[_T]]
+) -> _T:
+    """Start a server once in the whole run of this process, and end it with that.
+
+    A session's fixture that several conftests import is as many fixtures to pytest.
+    """
+    shared = request.config.stash.setdefault(_SHARED, {})
+    if start not in shared:
+        undo = ExitStack()
+        request.config.add_cleanup(undo.close)
+        factory: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
+        shared[start] = undo.enter_context(start(factory.mktemp(start.__name__)))
+    found: _T = shared[start]
+    return found
+
+
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """One S3 server a session."""
-    with run_s3_server(tmp_path_factory.mktemp("seaweed")) as server:
-        yield server
+def s3_server(request: pytest.FixtureRequest) -> S3Server:
+    """One S3 server a run."""
+    return share(request, run_s3_server)
 
 
 @pytest.fixture
@@ -259,10 +285,9 @@ def run_gcs_server(folder: Path) -> Iterator[GcsFront]:
 
 
 @pytest.fixture(scope="session")
-def gcs_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcsFront]:
-    """One Cloud Storage server a session."""
-    with run_gcs_server(tmp_path_factory.mktemp("gcs")) as front:
-        yield front
+def gcs_session(request: pytest.FixtureRequest) -> GcsFront:
+    """One Cloud Storage server a run."""
+    return share(request, run_gcs_server)
 
 
 @pytest.fixture

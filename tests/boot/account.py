@@ -19,6 +19,7 @@ from tests.agent.role.gate import Gate
 from tests.boot.cloud import Cloud, boot_in_nspawn, open_cloud
 from tests.boot.environment import make_environment
 from tests.boot.vpc import inside_vpc
+from tests.cache import make_cache
 from tests.channel import ensure_channel
 from tests.ec2 import REGION, run_ec2_server
 from tests.index import serve_folder
@@ -111,7 +112,7 @@ def open_account(
             **os.environ,
             **s3.environment(),
             "AWS_ENDPOINT_URL": ec2.endpoint,
-            "ENVBOOT_CACHE_DIR": str(folder / "cache"),
+            "ENVBOOT_CACHE_DIR": make_cache(folder / "cache"),
             "ENVBOOT_STATE_DIR": str(folder / "state"),
             "MAMBA_ROOT_PREFIX": str(folder / "mamba"),
             "PYTHONPATH": str(Path(__file__).parents[2]),

@@ -21,6 +21,7 @@ from tests.boot.account import ENVBOOT
 from tests.boot.cloud import attend
 from tests.boot.environment import make_environment
 from tests.boot.machine import Spec, boot
+from tests.cache import make_cache
 from tests.channel import ensure_channel
 from tests.gce import ACCOUNT, Gce, run_gce
 from tests.index import serve_folder
@@ -152,7 +153,7 @@ def open_project(root: Path, folder: Path) -> Iterator[Project]:
             **gce.environment(),
             "GOOGLE_APPLICATION_CREDENTIALS": str(key),
             "STORAGE_EMULATOR_HOST": gcs.endpoint,
-            "ENVBOOT_CACHE_DIR": str(folder / "cache"),
+            "ENVBOOT_CACHE_DIR": make_cache(folder / "cache"),
             "ENVBOOT_STATE_DIR": str(folder / "state"),
             "MAMBA_ROOT_PREFIX": str(folder / "mamba"),
             "PYTHONPATH": str(Path(__file__).parents[2]),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from tests.cache import make_cache
 from tests.channel import CACHE
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def make_project(folder: Path) -> Project:
     unset = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
     variables = {name: value for name, value in os.environ.items() if name not in unset} | {
         "ENVBOOT_STATE_DIR": str(folder / "state"),
-        "ENVBOOT_CACHE_DIR": str(folder / "cache"),
+        "ENVBOOT_CACHE_DIR": make_cache(folder / "cache"),
         "VIRTUAL_ENV": str(folder / ".venv"),
         # Slow machines are slow to connect: only what hangs is to be told.
         "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "60s",

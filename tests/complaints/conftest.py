@@ -16,6 +16,7 @@ import pytest
 
 from envboot.indexes.program import find_uv
 from tests.agent.conftest import parts, store
+from tests.cache import make_cache
 from tests.index import make_wheel, serve_folder, write_simple
 from tests.launch.workspace import EDITABLE, ENVBOOT, write_settings
 from tests.layer.projects import commit_all, write_project
@@ -106,7 +107,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
                 "GIT_CONFIG_GLOBAL": os.devnull,
                 "PYTHONPATH": os.pathsep.join(str(top / name / "lib") for name in ("a", "b")),
                 "PIP_CONFIG_FILE": os.devnull,
-                "ENVBOOT_CACHE_DIR": str(top / "cache"),
+                "ENVBOOT_CACHE_DIR": make_cache(top / "cache"),
                 "ENVBOOT_STATE_DIR": str(top / "state"),
                 "UV_CACHE_DIR": str(top / "uv"),
                 "UV_DEFAULT_INDEX": f"{url}/simple",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from envboot.indexes.program import find_uv
+from tests.cache import make_cache
 from tests.channel import CACHE, MINOR, Channel, explicit_list
 from tests.conformance.kit import INDEXED, VERSIONS, Kit
 
@@ -281,6 +282,6 @@ def plain_variables(folder: Path, url: str) -> dict[str, str]:
         "UV_CACHE_DIR": str(folder / "uv"),
         "UV_DEFAULT_INDEX": url,
         "UV_PYTHON_DOWNLOADS": "never",
-        "ENVBOOT_CACHE_DIR": str(folder / "cache"),
+        "ENVBOOT_CACHE_DIR": make_cache(folder / "cache"),
         "ENVBOOT_STATE_DIR": str(folder / "state"),
     }

@@ -31,6 +31,7 @@ from tests.agent.guests import (
 )
 from tests.agent.trees import write
 from tests.boot.metadata import serve_metadata
+from tests.cache import make_cache
 from tests.index import serve_folder
 from tests.layer.projects import write_project
 from tests.servers import gcs_bucket, gcs_server, gcs_session, s3_bucket, s3_server
@@ -250,7 +251,7 @@ def project(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Project:
     variables = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
-        "ENVBOOT_CACHE_DIR": str(folder / "cache"),
+        "ENVBOOT_CACHE_DIR": make_cache(folder / "cache"),
         "ENVBOOT_STATE_DIR": str(folder / "state"),
         "UV_CACHE_DIR": str(folder / "uv"),
         "UV_DEFAULT_INDEX": parts.index,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envboot.indexes.program import find_uv
+from tests.cache import make_cache
 from tests.index import make_wheel, serve_folder, write_simple
 from tests.layer.projects import write_project
 
@@ -158,7 +159,7 @@ def open_workspace(folder: Path) -> Iterator[Workspace]:
             variables={
                 "PATH": os.environ["PATH"],
                 "HOME": str(folder),
-                "ENVBOOT_CACHE_DIR": str(folder / "cache"),
+                "ENVBOOT_CACHE_DIR": make_cache(folder / "cache"),
                 "ENVBOOT_STATE_DIR": str(folder / "state"),
                 "UV_CACHE_DIR": str(folder / "uv"),
                 "UV_DEFAULT_INDEX": f"{url}/simple",

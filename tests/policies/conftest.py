@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from botocore.loaders import create_loader
 
 from envboot.store.s3.connection import Connection
 from tests.agent.conftest import parts as parts
@@ -16,10 +15,6 @@ if TYPE_CHECKING:
 
     from tests.agent.guests import Parts
     from tests.policies.account import Gate
-
-
-LOADER = create_loader()
-"""What botocore knows of the services, read once: it takes half a second for EC2."""
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +35,6 @@ def world(
     monkeypatch.setattr(Connection, "is_encrypted", property(lambda _: True))
     monkeypatch.setattr("envboot_provisioners.aws.SETTLE", 2.0)
     monkeypatch.setattr("envboot_provisioners.aws.starting.PAUSES", (0.0,))
-    monkeypatch.setattr("botocore.session.create_loader", lambda *_: LOADER)
     account = gate.account
     account.differences.clear()
     account.age = 0.0

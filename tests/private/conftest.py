@@ -14,6 +14,7 @@ import pytest
 
 from envboot.agent import zstd
 from envboot.indexes.program import find_uv
+from tests.cache import make_cache
 from tests.channel import ensure_channel, explicit_list
 from tests.index import make_wheel, serve_folder, write_simple
 from tests.launch.workspace import ENVBOOT, Workspace, write_settings
@@ -118,7 +119,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Private]:
             variables={
                 "PATH": f"{programs}:{os.environ['PATH']}",
                 "HOME": str(home),
-                "ENVBOOT_CACHE_DIR": str(folder / "cache"),
+                "ENVBOOT_CACHE_DIR": make_cache(folder / "cache"),
                 "ENVBOOT_STATE_DIR": str(folder / "state"),
                 "UV_CACHE_DIR": str(base / "uv"),
                 "PIP_NO_CACHE_DIR": "1",

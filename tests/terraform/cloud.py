@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
+from tests.cache import make_cache
 from tests.terraform.hcl import ROOT
 from tests.terraform.program import Terraform, make_terraform_with_aws
 
@@ -132,7 +133,7 @@ def open_workplace(example: str, folder: Path, api: str, store: dict[str, str]) 
         **store,
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
-        "ENVBOOT_CACHE_DIR": str(folder / "cache"),
+        "ENVBOOT_CACHE_DIR": make_cache(folder / "cache"),
         "PYTHONPATH": str(REPOSITORY),
     }
     return Workplace(terraform=terraform, rendering=rendering)

@@ -13,6 +13,8 @@ from typing import NoReturn
 import pytest
 
 SECONDS = 300
+PLACES = ("/opt", "/usr/local/share", "/usr/share/terraform", str(Path.home() / ".terraform.d"))
+"""Where a mirror is likely: to look through a whole disk takes most of a minute."""
 
 
 def give_up(reason: str) -> NoReturn:
@@ -34,13 +36,14 @@ def find_mirror() -> Path | None:
 
     Below it are `<registry>/hashicorp/aws/<version>/<platform>/terraform-provider-aws_…`.
     """
-    words = ["find", "/", "-xdev", "-name", ".terraform", "-prune", "-o"]
-    words += ["-name", "terraform-provider-aws_v*", "-print"]
-    found = subprocess.run(words, capture_output=True, text=True, check=False).stdout
-    for line in sorted(found.splitlines(), reverse=True):
-        path = Path(line)
-        if path.parts[-5:-3] == ("hashicorp", "aws"):
-            return path.parents[5]
+    for places in (PLACES, ("/",)):
+        words = ["find", *places, "-xdev", "-name", ".terraform", "-prune", "-o"]
+        words += ["-name", "terraform-provider-aws_v*", "-print"]
+        found = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+        for line in sorted(found.splitlines(), reverse=True):
+            path = Path(line)
+            if path.parts[-5:-3] == ("hashicorp", "aws"):
+                return path.parents[5]
     return None
 
 

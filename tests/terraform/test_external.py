@@ -17,6 +17,7 @@ import pytest
 from envboot.cli.commands.terraform_external import KEYS, parse_query
 from envboot.errors import UsageError
 from envboot.manifest import parse_manifest
+from tests.cache import make_cache
 from tests.servers import S3Server, s3_bucket, s3_server
 from tests.terraform.environments import make_manifest
 
@@ -63,7 +64,7 @@ def caller(s3_server: S3Server, s3_bucket: str, tmp_path: Path) -> Caller:
         **s3_server.environment(),
         "PATH": "/usr/bin:/bin",
         "HOME": str(tmp_path),
-        "ENVBOOT_CACHE_DIR": str(tmp_path / "cache"),
+        "ENVBOOT_CACHE_DIR": make_cache(tmp_path / "cache"),
         "PYTHONPATH": str(REPOSITORY),
     }
     return Caller(folder=tmp_path, store=f"s3://{s3_bucket}/team", variables=variables)
