@@ -39,7 +39,8 @@ def resolve_source(
     text = os.fspath(value)
     file = session.folder / text
     if not _is_reference(text, file):
-        return read_manifest(file) if _is_manifest(file) else Selection(lock_file=Path(text))
+        given = Path(text)
+        return read_manifest(given, session) if _is_manifest(file) else Selection(lock_file=given)
     reference = parse_reference(text)
     if store is None:
         raise UsageError(
@@ -49,8 +50,8 @@ def resolve_source(
     return find_environment(store, reference)[1]
 
 
-def read_manifest(file: Path) -> Manifest:
-    """Read a manifest's file; the error says which one is wrong.
+def read_manifest(file: Path, session: Session) -> Manifest:
+    """Read a manifest's file, as seen from the session's directory; errors name it as given.
 
     Raises:
         UsageError: it cannot be read.
@@ -58,7 +59,7 @@ def read_manifest(file: Path) -> Manifest:
     """
     message = f"Cannot read manifest `{file}`"
     try:
-        return parse_manifest(file.read_bytes())
+        return parse_manifest((session.folder / file).read_bytes())
     except OSError as error:
         raise UsageError(message, causes=(error.strerror or str(error),)) from error
     except DocumentError as error:

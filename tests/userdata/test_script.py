@@ -16,7 +16,7 @@ import pytest
 from envboot.agent import wire
 from envboot.agent_payload import agent_files, pack_zip
 from envboot.publish.grants import ReadGrant
-from envboot.userdata import LaunchPath, render
+from envboot.userdata import Job, LaunchPath, render
 from tests.userdata.conftest import find_python, make_grants, make_manifest, serve_bytes, sha
 
 pytestmark = pytest.mark.subprocess
@@ -39,8 +39,7 @@ def make_script(folder: Path, **options: object) -> Path:
     arguments: dict[str, object] = {
         "launch_path": LaunchPath.LOCAL,
         "grants": make_grants(manifest),
-        "command": COMMAND,
-        "environment": {"NAME": "a 'b' \"c\" $d"},
+        "job": Job(command=COMMAND, environment={"NAME": "a 'b' \"c\" $d"}),
         "agent": STUB,
         **options,
     }
@@ -175,7 +174,7 @@ def test_a_run_killed_anywhere_leaves_whole_files_and_is_made_good(
 def test_documents_of_an_earlier_launch_do_not_linger(tmp_path: Path) -> None:
     root = tmp_path / "root"
     run(["sh"], make_script(tmp_path), root)
-    done = run(["sh"], make_script(tmp_path, grants=None, command=()), root)
+    done = run(["sh"], make_script(tmp_path, grants=None, job=Job(command=())), root)
     assert done.returncode == 0
     assert not (root / "var/lib/envboot/grants.json").exists()
     assert not (root / "etc/systemd/system/envboot-run.service").exists()
@@ -292,7 +291,7 @@ def test_shellcheck_finds_nothing(tmp_path: Path, grants: bool, command: tuple[s
     if not shutil.which("shellcheck"):
         pytest.skip("needs shellcheck")
     given = make_grants(make_manifest(3)) if grants else None
-    scripts = [make_script(tmp_path, grants=given, command=command)]
+    scripts = [make_script(tmp_path, grants=given, job=Job(command=command))]
     if grants:
         (tmp_path / "url").mkdir()
         scripts.append(agent_by_url(tmp_path / "url", "https://bucket.test/x", sha("agent")))

@@ -61,7 +61,7 @@ def command(
         if manifest:
             from envboot.source import read_manifest
 
-            given = read_manifest(manifest)
+            given = read_manifest(manifest, session)
             base, layer = given.base, given.layer
             projects = tuple(project.name for project in layer.projects) if layer else ()
         else:

@@ -302,7 +302,7 @@ def find_manifest(path: str, session: Session) -> tuple[Manifest, Path | None]:
     from envboot.layer import find_archive
     from envboot.source import read_manifest
 
-    manifest = read_manifest(session.folder / path)
+    manifest = read_manifest(Path(path), session)
     return manifest, find_archive(manifest.layer, session.cache) if manifest.layer else None
 
 
