@@ -8,6 +8,7 @@ import functools
 import hashlib
 import io
 import json
+import threading
 import zipfile
 from importlib.metadata import version
 from importlib.resources import files
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+_SHRINKING = threading.Lock()
+_FILES: dict[str, str] = {}
 MAIN = """\
 import sys
 from agent.main import main
@@ -45,12 +48,19 @@ EXTRAS = (
 """Modules that not every boot waits for: the agent fetches them when it first needs one."""
 
 
-@functools.cache
 def agent_files(cache: Path | None = None) -> dict[str, str]:
     """Return the agent as it travels: path below `lib/` to source, shrunk, in ASCII.
 
-    Shrinking takes half a second, so the result is kept in the cache directory.
+    Shrinking takes half a second: it is done once a process, and kept in the cache directory.
     """
+    # Not in several threads at once: `ast` then raises SystemError in Python 3.11.
+    with _SHRINKING:
+        if not _FILES:
+            _FILES.update(_find_files(cache))
+    return dict(_FILES)
+
+
+def _find_files(cache: Path | None) -> dict[str, str]:
     folder = files("envboot.agent")
     sources = {
         f"agent/{item.name}": item.read_text(encoding="utf-8")

@@ -134,13 +134,13 @@ def test_the_launch_says_why_a_machine_without_a_seat_did_not_start_its_command(
 ) -> None:
     # Somebody else's list, which is there first.
     (tmp_path / "sitecustomize.py").write_text(
-        "import envboot.fleet.peers as seats\n"
-        "real = seats.write_seats\n"
-        "def write(store, launch, first, instances, **rest):\n"
+        "import envboot.fleet.start as start\n"
+        "real = start.write_seats\n"
+        "def write(store, terms, instances, **rest):\n"
         "    from dataclasses import replace\n"
         "    others = [replace(each, name='other-' + each.name) for each in instances]\n"
-        "    real(store, launch, first, others, **rest)\n"
-        "seats.write_seats = write\n"
+        "    real(store, terms, others, **rest)\n"
+        "start.write_seats = write\n"
     )
     done = warm.launch("--", "true", PYTHONPATH=str(tmp_path))
     assert done.returncode != 0
