@@ -53,7 +53,7 @@ def agent_files(cache: Path | None = None) -> dict[str, str]:
 
     Shrinking takes half a second: it is done once a process, and kept in the cache directory.
     """
-    # Not in several threads at once: `ast` then raises SystemError in Python 3.11.
+    # Threads that ask at once wait for the first one.
     with _SHRINKING:
         if not _FILES:
             _FILES.update(_find_files(cache))
