@@ -94,7 +94,8 @@ class Workspace:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            process_group=0,
+            # Popen's `process_group` came with Python 3.11.
+            preexec_fn=os.setpgrp,
         )
 
     def survivors(self) -> list[str]:

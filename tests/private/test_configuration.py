@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import click
 import pytest
-import tomllib
 
 from envboot.cli import run
 from envboot.indexes import Indexes, open_indexes
@@ -31,6 +30,11 @@ from envboot.indexes.web import Web
 from envboot.lock.indexes import describe_indexes
 from envboot.redaction import redact
 from tests.index import make_wheel, serve_folder, write_simple
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -99,5 +99,6 @@ def hang_up_during_put(url: str, headers: dict[str, str], *, sent: bytes, promis
     lines = [f"PUT {parts.path}?{parts.query} HTTP/1.1", f"Host: {parts.netloc}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     lines += [f"Content-Length: {promised}", "", ""]
-    with socket.create_connection((parts.hostname, parts.port), timeout=20) as connection:
+    address = (parts.hostname or "", parts.port or 80)
+    with socket.create_connection(address, timeout=20) as connection:
         connection.sendall("\r\n".join(lines).encode() + sent)

@@ -288,17 +288,14 @@ def test_an_agent_that_is_not_the_promised_one_is_refused(tmp_path: Path) -> Non
 @pytest.mark.parametrize("grants", [True, False])
 @pytest.mark.parametrize("command", [(), ("python", "train.py")])
 def test_shellcheck_finds_nothing(tmp_path: Path, grants: bool, command: tuple[str, ...]) -> None:
-    if not shutil.which("shellcheck"):
-        pytest.skip("needs shellcheck")
+    shellcheck = Path(sys.executable).with_name("shellcheck")
     given = make_grants(make_manifest(3)) if grants else None
     scripts = [make_script(tmp_path, grants=given, job=Job(command=command))]
     if grants:
         (tmp_path / "url").mkdir()
         scripts.append(agent_by_url(tmp_path / "url", "https://bucket.test/x", sha("agent")))
     for script in scripts:
-        done = subprocess.run(
-            ["shellcheck", str(script)], text=True, capture_output=True, check=False
-        )
+        done = subprocess.run([shellcheck, script], text=True, capture_output=True, check=False)
         assert done.stdout == ""
 
 
