@@ -234,6 +234,7 @@ show(asyncio.run(main()))
         ('environ={"A": 1}', "Expected variables and strings in `environ`"),
         ('environ={"A B": "1"}', "Expected variables and strings in `environ`"),
         ("n_worker=1", "Did you mean `n_workers`?"),
+        ('provisioner="aws", store="s3://bucket"', "needs the extra `aws` of envboot"),
         ('n_workers="2"', "Expected `n_workers` as a number"),
         ("timeout=-1", "Expected `timeout` in seconds above 0"),
         ('expires="1 hour"', "Expected a duration of at most `7d`"),

@@ -11,6 +11,7 @@ from envboot.cli import console
 from envboot.cli.options import TakesCommand
 from envboot.cli.template_options import compose, read_order, read_own, takes_template_options
 from envboot.errors import UsageError
+from envboot.extras import require
 from envboot_provisioners.aws.options import OPTIONS
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def launch_template(
         hook=hook,
         fresh=fresh,
     )
+    require("aws", "`envboot aws launch-template`")
     from envboot_provisioners.aws.templates import check_name, put_template
 
     check_name(name)

@@ -11,6 +11,7 @@ from envboot.cli import console
 from envboot.cli.options import TakesCommand
 from envboot.cli.template_options import compose, read_order, read_own, takes_template_options
 from envboot.errors import UsageError
+from envboot.extras import require
 from envboot_provisioners.gcp.options import OPTIONS
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def instance_template(
         hook=hook,
         fresh=fresh,
     )
+    require("gcp", "`envboot gcp instance-template`")
     from envboot_provisioners.gcp.templates import check_name, put_template
 
     check_name(name)
