@@ -91,13 +91,12 @@ class Settings:
 
 
 def read_settings(folder: Path) -> Settings:
-    """Read `[tool.envboot]` of the nearest pyproject.toml at or above `folder`.
+    """Read `[tool.envboot]` of the nearest pyproject.toml at or above `folder`, an absolute path.
 
     Raises:
         UsageError: the file is no TOML, or a key is unknown or malformed; the message has
             the dotted path, as in `tool.envboot.tools.uv.sha256`.
     """
-    folder = folder.absolute()
     for place in (folder, *folder.parents):
         file = place / "pyproject.toml"
         if file.is_file():

@@ -22,6 +22,7 @@ from envboot.selection.apply import select
 from tests.crossplatform.places import CONDA_FORGE, make_channel, make_index
 from tests.index import serve_folder
 from tests.lock.documents import make_record
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,9 +84,8 @@ def plan(
     selected = select(scan, selection, settings=settings, target=target, dask=dask)
     locked = lock(
         selected.scan,
+        make_session(cache=Path("cache").absolute(), settings=settings),
         target=target,
-        settings=settings,
-        cache=Path("cache").absolute(),
         fresh=True,
         add=selected.add,
         exact=selected.exact,

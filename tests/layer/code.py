@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from envboot.config import Settings
 from envboot.layer import build_layer, loose
 from envboot.lock import Target
 from envboot.scan.document import Loose
 from tests.layer.projects import HOST, VERSION, Opened, unpack
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,15 +38,19 @@ def found(folder: Path, *names: str, origin: Any = "current") -> Loose:
 
 
 def build(
-    *given: Loose, cache: Path, sources: tuple[Source, ...] = (), **options: Any
+    *given: Loose,
+    cache: Path,
+    sources: tuple[Source, ...] = (),
+    target: Target = HOST,
+    **settings: Any,
 ) -> BuiltLayer | None:
     return build_layer(
         sources,
+        make_session(cache=cache, settings=Settings(**settings)),
         python=sys.executable,
         version=VERSION,
-        cache=cache,
+        target=target,
         loose=given,
-        **{"target": HOST, **options},
     )
 
 

@@ -23,6 +23,7 @@ from tests.layer.projects import (
     unpack,
     write_project,
 )
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -253,14 +254,14 @@ def test_too_much_code_is_refused_and_its_largest_parts_are_named(
         with (app / "app" / "weights" / name).open("wb") as stream:
             stream.truncate(600_000)
     with pytest.raises(LayerError) as caught:
-        build(found(app, "app", "small.py"), cache=cache, limit=1)
+        build(found(app, "app", "small.py"), cache=cache, loose_limit=1)
     error = caught.value
     assert "at most 1 MB" in error.message
     assert "found 1.2 MB" in error.message
     assert error.causes == (f"`{app}/app/weights` has 1.2 MB",)
     for way in ("exclude", ".gitignore", "loose-limit", "--no-loose"):
         assert way in (error.hint or "")
-    assert build(found(app, "app", "small.py"), cache=cache, limit=2)
+    assert build(found(app, "app", "small.py"), cache=cache, loose_limit=2)
 
 
 def test_too_many_files_are_refused_by_number(
@@ -279,7 +280,7 @@ def test_too_many_files_are_refused_by_number(
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     app = write(tmp_path / "app", {"a.py": ""})
-    code = loose.collect([found(app, "a.py")], brought={}, exclude=(), limit=1)
+    code = loose.collect([found(app, "a.py")], make_session(), brought={})
     (app / "a.py").unlink()
     with pytest.raises(LayerError, match=r"Failed to read `.*/app/a\.py`") as caught:
         _ = code.digest

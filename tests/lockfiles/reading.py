@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envboot.config import Settings
 from envboot.lock import Locked, Target
 from envboot.lockfiles import read_lock_file
 from envboot.lockfiles.content import Request
 from tests.lock.documents import make_scan
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from envboot.scan.document import Interpreter
@@ -37,8 +37,7 @@ def make_request(*, host_python: bool = True, implementation: str = "CPython") -
         text="",
         interpreter=make_interpreter(implementation=implementation),
         target=make_target(host_python=host_python),
-        settings=Settings(),
-        cache=Path("/nowhere"),
+        session=make_session(cache=Path("/nowhere")),
     )
 
 
@@ -52,10 +51,9 @@ def read(
     """Read a lock file; a name without folder is one of `data`."""
     return read_lock_file(
         DATA / file,
+        make_session(cache=cache),
         interpreter=make_interpreter(version),
         target=make_target(platform),
-        settings=Settings(),
-        cache=cache,
     )
 
 

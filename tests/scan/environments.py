@@ -62,7 +62,8 @@ def site_packages(prefix: Path) -> Path:
 
 def scan_prefix(prefix: Path, **environment: str) -> Scan:
     """Scan an environment; `environment` is beside PATH all that the probe's process has."""
-    return scan(str(prefix), environment={"PATH": os.environ["PATH"], **environment})
+    variables = {"PATH": os.environ["PATH"], **environment}
+    return scan(str(prefix), environment=variables, folder=Path.cwd(), loose=False)
 
 
 def find(found: Scan, name: str) -> Distribution:

@@ -48,7 +48,7 @@ def test_one_call_scans_the_environment_that_runs_it_with_what_is_on_its_path(
         "print(json.dumps(envboot.scan_here().to_dict()))\n"
     )
     # envboot's own code is on the path of this interpreter, and so loose there.
-    (site_packages(prefix) / "envboot.pth").write_text(f"{ROOT}\n")
+    (site_packages(prefix) / "envboot.pth").write_text(f"{ROOT / 'bootstrap'}\n")
     environment = {"PATH": os.environ["PATH"], "VIRTUAL_ENV": "/gone", "CONDA_PREFIX": "/gone"}
     command = ["env", "-i", *(f"{name}={value}" for name, value in environment.items())]
     printed = run(*command, prefix / "bin/python", "jobs/train.py", folder=work)

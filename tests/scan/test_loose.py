@@ -135,14 +135,15 @@ def test_a_folder_that_is_reached_twice_arrives_once_where_it_is_looked_into_fir
 
 
 def test_pythonpath_comes_behind_the_current_folder_and_in_its_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     path = os.pathsep.join(["/b", "", "a"])
     assert list_places(tmp_path, {"PYTHONPATH": path}) == [
         on("current", tmp_path), on("pythonpath", Path("/b")), on("pythonpath", tmp_path / "a"),
     ]  # fmt: skip
-    assert list_places(None, {}) == []
+    assert list_places(tmp_path, {"PYTHONPATH": "a"}, current=False) == [
+        on("pythonpath", tmp_path / "a")
+    ]
 
 
 @pytest.mark.parametrize("origin", ["current", "pth", "pythonpath"])

@@ -143,7 +143,7 @@ class Machines:
             provisioner=self._wish.provisioner.name,
             store=self.store.url,
             folder=str(self._wish.session.folder),
-            selection=self._wish.selection.kept(sys.executable),
+            selection=self._wish.selection.kept(sys.executable, self._wish.session.folder),
         )
         write_record(self._wish.session.state, record)
         (self.scheduler,) = self._start("scheduler", self._wish.steady, [seat])

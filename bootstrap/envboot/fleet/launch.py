@@ -181,7 +181,8 @@ def launch(
             folder=str(session.folder),
             # By its path: what is active may be another when the launch is synced.
             selection=selection.kept(
-                prepared.scan.interpreter.executable if prepared.scan else None
+                prepared.scan.interpreter.executable if prepared.scan else None,
+                session.folder,
             ),
         ),
     )

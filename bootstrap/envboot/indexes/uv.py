@@ -19,19 +19,6 @@ from envboot.indexes.logins import Login
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-VARIABLES = (
-    "UV_CONFIG_FILE",
-    "UV_DEFAULT_INDEX",
-    "UV_EXTRA_INDEX_URL",
-    "UV_FIND_LINKS",
-    "UV_INDEX",
-    "UV_INDEX_STRATEGY",
-    "UV_INDEX_URL",
-    "UV_KEYRING_PROVIDER",
-    "UV_NO_CONFIG",
-)
-"""What is read here, and must not be read again by uv beside what is made of it."""
-
 _NETWORK = ("http-proxy", "https-proxy", "native-tls", "no-proxy", "offline", "system-certs")
 _TRUE = ("1", "true", "yes", "on", "t", "y")
 

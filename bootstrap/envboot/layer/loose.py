@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from envboot.lock import Target
+    from envboot.session import Session
 
 PATH = "lib/envboot/path"
 """Below the prefix; what stands here is on `sys.path`."""
@@ -100,17 +101,12 @@ class Code:
 
 
 def collect(
-    loose: Sequence[Loose],
-    *,
-    brought: Mapping[str, Collection[str]],
-    exclude: Sequence[str],
-    limit: int,
-    include: Sequence[str] = (),
+    loose: Sequence[Loose], session: Session, *, brought: Mapping[str, Collection[str]]
 ) -> Code:
-    """List what travels, at most `limit` MB and nothing that the patterns of `exclude` match.
+    """List what travels, within the limit of the settings and without what they exclude.
 
-    What those of `include` match goes with the code of the current folder. `brought` are the
-    top-level names that projects' wheels bring, by the project's folder.
+    What they include goes with the code of the current folder. `brought` are the top-level
+    names that projects' wheels bring, by the project's folder.
 
     Raises:
         LayerError: it is more than the limit; the largest parts are named.
@@ -118,11 +114,12 @@ def collect(
     folders: list[Folder] = []
     notes: list[Problem] = []
     number = 0
+    exclude, include = session.settings.exclude, session.settings.include
     for each in loose:
         names = _without_brought(each, brought)
         is_current = each.origin == "current"
         wanted = list_matching(Path(each.folder), include) if is_current and include else []
-        files, left = _list_folder(Path(each.folder), names, exclude, wanted)
+        files, left = _list_folder(Path(each.folder), names, session, wanted)
         notes += left
         if not files:
             continue
@@ -135,14 +132,15 @@ def collect(
                     for name in ("src", *brought[project])
                 ),
             ]
-            notes += find_staying(each, [file.path for file in files], elsewhere, exclude)
+            travelling = [file.path for file in files]
+            notes += find_staying(each, travelling, elsewhere, exclude, session.environment)
         place = None
         if each.origin != "site":
             place = f"{PATH}/{number}-{Path(each.folder).name}"
             number += 1
         folders.append(Folder(loose=each, place=place, files=tuple(files)))
     code = Code(folders=tuple(folders), notes=tuple(notes))
-    _refuse_too_much(code, limit)
+    _refuse_too_much(code, session.settings.loose_limit)
     return code
 
 
@@ -190,18 +188,18 @@ def _without_brought(loose: Loose, brought: Mapping[str, Collection[str]]) -> li
 
 
 def _list_folder(
-    folder: Path, names: Sequence[str], exclude: Sequence[str], wanted: Sequence[Entry]
+    folder: Path, names: Sequence[str], session: Session, wanted: Sequence[Entry]
 ) -> tuple[list[File], list[Problem]]:
     from pathspec import GitIgnoreSpec
 
     if not names and not wanted:
         return [], []
-    spec = GitIgnoreSpec.from_lines(exclude)
+    spec, environment = GitIgnoreSpec.from_lines(session.settings.exclude), session.environment
     files: list[File] = []
     excluded, secret, lost = [], [], []
-    listed = list_files(folder, names) if names else []
+    listed = list_files(folder, environment, names) if names else []
     for entry in {entry.path: entry for entry in (*listed, *wanted)}.values():
-        for path, file in _follow(folder, entry, frozenset()):
+        for path, file in _follow(folder, environment, entry, frozenset()):
             if spec.match_file(path):
                 excluded.append(path)
             elif _SECRET.fullmatch(PurePath(path).name) and entry not in wanted:
@@ -210,7 +208,7 @@ def _list_folder(
                 lost.append(path)
             else:
                 files.append(file)
-    ignored = list_ignored(folder, names) if names else []
+    ignored = list_ignored(folder, environment, names) if names else []
     taken = {entry.path for entry in wanted}
     taken |= {f"{parent}/" for path in taken for parent in PurePath(path).parents}
     reasons = {
@@ -228,7 +226,7 @@ def _list_folder(
 
 
 def _follow(
-    folder: Path, entry: Entry, above: frozenset[Path]
+    folder: Path, environment: Mapping[str, str], entry: Entry, above: frozenset[Path]
 ) -> Iterator[tuple[str, File | None]]:
     """Yield the files behind an entry: what a link leads to would not be there on the guest."""
     path = folder / entry.path
@@ -241,8 +239,8 @@ def _follow(
     elif not target.is_dir() or target in above or path.parent.resolve().is_relative_to(target):
         yield entry.path, None
     else:
-        for inner in list_files(target):
-            for name, file in _follow(target, inner, above | {target}):
+        for inner in list_files(target, environment):
+            for name, file in _follow(target, environment, inner, above | {target}):
                 place = f"{entry.path}/{name}"
                 yield place, file and file._replace(path=place)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,9 @@ from envboot.scan.document import Distribution, Problem, Scan, Source
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from envboot.config import Settings
     from envboot.lock.plan import Row
     from envboot.lock.wheels import Wheels
+    from envboot.session import Session
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,8 +51,7 @@ class Request:
     scan: Scan
     sources: tuple[Source, ...]
     target: Target
-    settings: Settings
-    cache: Path
+    session: Session
     fresh: bool
     add: tuple[str, ...]
     exact: frozenset[str]
@@ -91,10 +89,9 @@ class Answer:
 
 def lock(
     scan: Scan,
+    session: Session,
     *,
     target: Target,
-    settings: Settings,
-    cache: Path,
     fresh: bool = False,
     add: Sequence[str] = (),
     exact: frozenset[str] = frozenset(),
@@ -107,8 +104,8 @@ def lock(
     `exact`. `add` are requirements of what is not installed here. What is `ignored`, by normalised
     name, is no longer in the scan, and no solve of PyPI's packages brings it back.
 
-    The answer is kept in `cache` for 24 hours under the digest of the whole request, so the
-    same one gives the same lock within milliseconds; `fresh` asks again.
+    The answer is kept in the session's cache for 24 hours under the digest of the whole request,
+    so the same one gives the same lock within milliseconds; `fresh` asks again.
 
     Raises:
         LockError: packages cannot be had for the target; every offender is named.
@@ -122,25 +119,28 @@ def lock(
         "scan": replace(scan, loose=(), problems=()).to_dict(),
         "target": asdict(target),
         # Where things are kept, and what of the user's own code travels, is no matter of the lock.
-        "settings": asdict(replace(settings, store=None, exclude=(), include=(), loose_limit=0)),
+        "settings": asdict(
+            replace(session.settings, store=None, exclude=(), include=(), loose_limit=0)
+        ),
         "add": list(add),
         "exact": sorted(exact),
         "ignored": sorted(ignored),
-        "indexes": describe_indexes(os.environ, Path.cwd(), Path(scan.interpreter.prefix)),
+        "indexes": describe_indexes(
+            session.environment, session.folder, Path(scan.interpreter.prefix)
+        ),
     }
     request = Request(
         scan=scan,
         sources=tuple(find_sources(scan)),
         target=target,
-        settings=settings,
-        cache=cache,
+        session=session,
         fresh=fresh,
         add=tuple(add),
         exact=exact,
         ignored=ignored,
     )
     answer = keep_for_a_day(
-        cache / "locks",
+        session.cache / "locks",
         question,
         lambda: _to_dict(_lock(request)),
         fresh=fresh,
@@ -165,13 +165,13 @@ def _lock(request: Request) -> Locked:
     _refuse_lost(request.scan)
     is_here = request.scan.platform == request.target.platform
     answer = (lock_exactly if is_here else lock_across)(request)
-    locked = assemble(answer, request.sources, target=request.target, settings=request.settings)
+    locked = assemble(answer, request.sources, request.session, target=request.target)
     edited = {item.name for item in request.scan.distributions if item.record == "drifted"}
     return replace(locked, rows=mark_edited(locked.rows, edited))
 
 
 def assemble(
-    answer: Answer, sources: Sequence[Source], *, target: Target, settings: Settings
+    answer: Answer, sources: Sequence[Source], session: Session, *, target: Target
 ) -> Locked:
     """Add what every base has, and say what guests cannot fetch."""
     from envboot.config import find_tool
@@ -187,9 +187,9 @@ def assemble(
         virtual_packages=virtual_packages(target.platform, target.glibc, target.cuda),
         conda=conda,
         wheels=tuple(sorted(found.wheels, key=lambda wheel: wheel.name)),
-        tools={name: find_tool(name, target.platform, settings) for name in names},
+        tools={name: find_tool(name, target.platform, session.settings) for name in names},
     )
-    private = find_private(conda, os.environ)
+    private = find_private(conda, session.environment)
     return Locked(
         base=base,
         sources=tuple(sorted((*sources, *found.sources), key=lambda source: source.name)),

@@ -35,7 +35,7 @@ def lock_across(request: Request) -> Answer:
     if request.from_indexes or request.add:
         lookup = open_lookup(request, python.version)
         again = solve_again(request, lookup, _find_provided(request, solved.versions))
-        found = lock_wheels(again.items, lookup=lookup, cache=request.cache)
+        found = lock_wheels(again.items, lookup=lookup, cache=request.session.cache)
         pypi = {item.name: item.version for item in request.from_indexes}
         there = {item.name: item.version for item in again.items}
         kept = {name: version for name, version in there.items() if name in pypi}

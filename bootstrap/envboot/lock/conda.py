@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from envboot.lock import Target
     from envboot.scan.document import CondaRecord
+    from envboot.session import Session
 
 # The kernel of the distributions that brought glibc 2.28; pixi's default too.
 KERNEL = "4.18"
@@ -92,33 +92,35 @@ def note_files(packages: Sequence[CondaPackage]) -> tuple[Problem, ...]:
 
 
 def solve_python(
-    version: str, *, platform: str, glibc: str, channels: Sequence[str], cache: Path
+    version: str, session: Session, *, platform: str, glibc: str
 ) -> tuple[CondaPackage, ...]:
     """Solve for one exact interpreter and what it needs, here, for the target.
+
+    The channels are those of the settings.
 
     Raises:
         LockError: no channel has that version (the nearest ones are named), or none answers.
     """
     # An index of its own each time: py-rattler 0.28 fails on a channel whose server answers a
     # second request with a bare 304, and solves are rare (`keep_for_a_day`).
-    cache.mkdir(parents=True, exist_ok=True)
+    session.cache.mkdir(parents=True, exist_ok=True)
     # A thread of its own: in a notebook this one already runs a loop.
-    with tempfile.TemporaryDirectory(dir=cache) as folder, ThreadPoolExecutor(1) as pool:
+    with tempfile.TemporaryDirectory(dir=session.cache) as folder, ThreadPoolExecutor(1) as pool:
         return pool.submit(
-            lambda: asyncio.run(_solve(version, platform, glibc, tuple(channels), Path(folder)))
+            lambda: asyncio.run(_solve(version, platform, glibc, session, Path(folder)))
         ).result()
 
 
 async def _solve(
-    version: str, platform: str, glibc: str, channels: tuple[str, ...], cache: Path
+    version: str, platform: str, glibc: str, session: Session, cache: Path
 ) -> tuple[CondaPackage, ...]:
     from rattler import Client, Gateway, solve
 
     from envboot.indexes.channels import read_channels
 
     gateway = Gateway(cache_dir=cache, client=Client.default_client())
-    configured = read_channels(os.environ)
-    channels = tuple(configured.open(channel) for channel in channels)
+    configured = read_channels(session.environment)
+    channels = tuple(configured.open(channel) for channel in session.settings.channels)
     subdirs = [platform, "noarch"]
     shown = name_some([strip_channel(channel) for channel in channels])
     try:

@@ -18,11 +18,10 @@ from envboot.scan.document import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-    from envboot.config import Settings
     from envboot.lock import Target
     from envboot.scan.document import Distribution, Scan
+    from envboot.session import Session
 
 
 def lock_exactly(request: Request) -> Answer:
@@ -35,12 +34,10 @@ def lock_exactly(request: Request) -> Answer:
     if items or request.add:
         lookup = open_lookup(request, python.version)
         added = solve_added(request, lookup)
-        found = lock_wheels([*items, *added], lookup=lookup, cache=request.cache)
+        found = lock_wheels([*items, *added], lookup=lookup, cache=request.session.cache)
     here = {record.name: record.version for record in scan.conda}
     if python.source == "conda" and not conda:
-        conda = solve_interpreter(
-            python, target, request.settings, request.cache, fresh=request.fresh
-        )
+        conda = solve_interpreter(python, target, request.session, fresh=request.fresh)
         here = {"python": scan.interpreter.version}
     there = dict(describe_file(package) for package in conda)
     pypi = {item.name: item.version for item in items}
@@ -73,27 +70,23 @@ def _find_python(scan: Scan, target: Target) -> Python:
 
 
 def solve_interpreter(
-    python: Python, target: Target, settings: Settings, cache: Path, *, fresh: bool
+    python: Python, target: Target, session: Session, *, fresh: bool
 ) -> tuple[CondaPackage, ...]:
     """Solve for the interpreter, once a day: another package must not bring another build."""
     question = {
         "python": python.version,
         "platform": target.platform,
         "glibc": target.glibc,
-        "channels": list(settings.channels),
+        "channels": list(session.settings.channels),
     }
 
     def solve() -> list[dict[str, Any]]:
         packages = solve_python(
-            python.version,
-            platform=target.platform,
-            glibc=target.glibc,
-            channels=settings.channels,
-            cache=cache,
+            python.version, session, platform=target.platform, glibc=target.glibc
         )
         return [asdict(package) for package in packages]
 
-    kept = keep_for_a_day(cache / "interpreters", question, solve, fresh=fresh)
+    kept = keep_for_a_day(session.cache / "interpreters", question, solve, fresh=fresh)
     return tuple(CondaPackage(**package) for package in kept)
 
 

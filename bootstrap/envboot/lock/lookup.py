@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from dataclasses import dataclass, replace
@@ -25,7 +24,6 @@ from envboot.indexes.program import find_uv
 from envboot.lock.fit import Misfit
 from envboot.lock.tags import name_platform, rank_tags
 from envboot.lock.torch import TorchIndexes, read_torch
-from envboot.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -106,13 +104,13 @@ class Lookup:
             command += ["--python-platform", name_platform(target.platform, target.glibc)]
             indexes = self._with_torch(requirements, solving=solving)
             done = indexes.run_uv(command, requirements)
-            if done.returncode == 0:
+            if done.code == 0:
                 document = tomllib.loads(output.read_text("utf-8"))
                 return {package["name"]: package for package in document.get("packages", ())}
         # What a project depends on is what was asked for here.
-        said = done.stderr.replace(f"{_PROJECT} depends on", "you require")
-        lines = [redact(line.strip()) for line in said.splitlines() if line.strip()]
-        if _NO_SOLUTION not in done.stderr and not _wants_wheel(done.stderr):
+        said = done.errors.replace(f"{_PROJECT} depends on", "you require")
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        if _NO_SOLUTION not in said and not _wants_wheel(said):
             raise LockError(
                 "Failed to look up packages with uv",
                 causes=tuple(
@@ -160,8 +158,8 @@ def open_lookup(request: Request, version: str) -> Lookup:
     here, items = request.scan.interpreter, request.from_indexes
     names = [*(item.name for item in items), *(Requirement(text).name for text in request.add)]
     indexes = open_indexes(
-        os.environ,
-        Path.cwd(),
+        request.session.environment,
+        request.session.folder,
         prefix=Path(here.prefix),
         pip=any(item.installer == "pip" for item in items),
         probe=names[0],
@@ -172,7 +170,7 @@ def open_lookup(request: Request, version: str) -> Lookup:
         version=version,
         # A scan may have been made on another machine.
         python=here.executable if Path(here.executable).exists() else sys.executable,
-        torch=read_torch(request.settings.torch_index),
+        torch=read_torch(request.session.settings.torch_index),
     )
 
 

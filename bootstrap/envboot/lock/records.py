@@ -46,7 +46,7 @@ def solve_records(request: Request) -> Solved:
         LockError: naming every package that must be there and cannot, or that no channel answers.
     """
     scan = request.scan
-    urls = find_channels(scan.conda) or request.settings.channels
+    urls = find_channels(scan.conda) or request.session.settings.channels
     records = [
         (record.name, record.version, sorted({name for name, _ in depends_of(record)}))
         for record in sorted(scan.conda, key=lambda record: record.name)
@@ -61,11 +61,11 @@ def solve_records(request: Request) -> Solved:
     }
 
     def answer() -> dict[str, Any]:
-        with open_channels(urls, request.target, request.cache) as channels:
+        with open_channels(urls, request.target, request.session) as channels:
             wish = _Wish(records=records, python=python, request=request, channels=channels)
             return wish.solve()
 
-    kept = keep_for_a_day(request.cache / "solves", question, answer, fresh=request.fresh)
+    kept = keep_for_a_day(request.session.cache / "solves", question, answer, fresh=request.fresh)
     return Solved(
         packages=tuple(CondaPackage(**package) for package in kept["packages"]),
         versions=kept["versions"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,6 +132,7 @@ def _solve(
     constraints: Sequence[str] = (),
 ) -> Fit[dict[str, str]]:
     """Solve, once a day: an edit of a project must not bring other versions."""
+    session = request.session
     question = {
         "must": list(must),
         "wishes": list(wishes),
@@ -142,7 +142,9 @@ def _solve(
         "target": asdict(request.target),
         "python": lookup.version,
         "torch": lookup.torch.index,
-        "indexes": describe_indexes(os.environ, Path.cwd(), Path(request.scan.interpreter.prefix)),
+        "indexes": describe_indexes(
+            session.environment, session.folder, Path(request.scan.interpreter.prefix)
+        ),
     }
 
     def solve(pins: Sequence[str]) -> Packages | Misfit:
@@ -160,7 +162,7 @@ def _solve(
             }
         return {"versions": versions, "refused": dict(fit.refused)}
 
-    kept = keep_for_a_day(request.cache / "solves", question, answer, fresh=request.fresh)
+    kept = keep_for_a_day(session.cache / "solves", question, answer, fresh=request.fresh)
     return Fit(solution=kept["versions"], refused=kept["refused"])
 
 

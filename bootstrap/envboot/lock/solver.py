@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from rattler import Gateway, RepoDataRecord
 
     from envboot.lock import Target
+    from envboot.session import Session
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ class Channels:
 
 
 @contextmanager
-def open_channels(urls: Sequence[str], target: Target, cache: Path) -> Iterator[Channels]:
+def open_channels(urls: Sequence[str], target: Target, session: Session) -> Iterator[Channels]:
     """Have channels ready to be asked, with their logins."""
     from rattler import Client, Gateway
 
@@ -95,9 +95,9 @@ def open_channels(urls: Sequence[str], target: Target, cache: Path) -> Iterator[
 
     # An index of its own each time: see `conda.solve_python`. And a thread of its own, since in
     # a notebook this one runs a loop.
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as folder, ThreadPoolExecutor(1) as pool:
-        configured = read_channels(os.environ)
+    session.cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=session.cache) as folder, ThreadPoolExecutor(1) as pool:
+        configured = read_channels(session.environment)
         yield Channels(
             urls=tuple(configured.open(url) for url in urls),
             target=target,

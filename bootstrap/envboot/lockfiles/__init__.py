@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from envboot.config import Settings
     from envboot.lock import Locked, Target
     from envboot.lockfiles.content import Content, Request
     from envboot.scan.document import Interpreter
+    from envboot.session import Session
 
 _READERS = {
     Format.PYLOCK: ("pylock", "read_pylock"),
@@ -30,17 +30,16 @@ _READERS = {
 
 def read_lock_file(
     given: Path,
+    session: Session,
     *,
     interpreter: Interpreter,
     target: Target,
-    settings: Settings,
-    cache: Path,
     fresh: bool = False,
 ) -> Locked:
     """Read `FILE` or `FILE#NAME,NAME` for the target; its format is told by its content.
 
     `interpreter` is the active one: it decides where the file leaves Python open. What has to
-    be looked up or solved is kept in `cache` for 24 hours; `fresh` asks again.
+    be looked up or solved is kept in the cache for 24 hours; `fresh` asks again.
 
     Raises:
         LockError: it cannot be read, is malformed, not for the target, or names packages
@@ -48,9 +47,9 @@ def read_lock_file(
     """
     from envboot.lockfiles.content import Request, refuse
 
-    file, names = split_names(given)
+    file, names = split_names(given, session.folder)
     try:
-        text = file.read_text("utf-8-sig")
+        text = (session.folder / file).read_text("utf-8-sig")
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or str(error)
         hint = f"`envboot env show {file} --manifest` prints a published environment"
@@ -60,13 +59,12 @@ def read_lock_file(
             hint=hint if "@" in file.name else None,
         ) from error
     request = Request(
-        file=file.absolute(),
+        file=session.folder / file,
         text=text,
         names=names,
         interpreter=interpreter,
         target=target,
-        settings=settings,
-        cache=cache,
+        session=session,
         fresh=fresh,
     )
     read = _find_reader(find_format(file, text))
@@ -94,11 +92,11 @@ def _lock(content: Content, request: Request) -> Locked:
     from envboot.lock.plan import compare_all
     from envboot.lockfiles.choose import choose_files
 
-    target, settings, python = request.target, request.settings, content.python
+    target, session, python = request.target, request.session, content.python
     found = choose_files(content.packages, request, python.version)
     conda = content.conda
     if python.source == "conda" and not conda:
-        conda = solve_interpreter(python, target, settings, request.cache, fresh=request.fresh)
+        conda = solve_interpreter(python, target, session, fresh=request.fresh)
     wheels = {wheel.name: wheel.version for wheel in found.wheels}
     layer = {source.name: source.version for source in found.sources}
     there = dict(describe_file(package) for package in conda)
@@ -114,4 +112,4 @@ def _lock(content: Content, request: Request) -> Locked:
         ),
         notes=content.notes,
     )
-    return assemble(answer, (), target=target, settings=settings)
+    return assemble(answer, (), session, target=target)

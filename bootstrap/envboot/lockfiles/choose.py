@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +65,7 @@ def _settle(remote: Sequence[PrivateWheel], request: Request) -> Wheels:
     if all(_is_public(file) for file in remote):
         return Wheels(wheels=tuple(_make_wheel(file) for file in remote))
     indexes = open_indexes(
-        os.environ,
+        request.session.environment,
         request.file.parent,
         prefix=Path(request.interpreter.prefix),
         pip=True,
@@ -82,7 +81,7 @@ def _settle(remote: Sequence[PrivateWheel], request: Request) -> Wheels:
             wheels.append(_make_wheel(file))
     return Wheels(
         wheels=tuple(wheels),
-        sources=indexes.bring([*private, *sdists], request.cache),
+        sources=indexes.bring([*private, *sdists], request.session.cache),
         notes=(
             *note_hosts(wheels),
             *note_private(private),
@@ -218,7 +217,7 @@ def _local(file: Any, folder: Path) -> Path | None:
 
 
 def _place(folder: Path, path: str) -> Path:
-    place = (folder / path).absolute()
+    place = folder / path
     if not place.exists():
         raise _Refused(f"`{place}` was not found")
     return place.resolve()

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from packaging.pylock import Package
 
-    from envboot.config import Settings
     from envboot.lock import Target
     from envboot.manifest import CondaPackage, Python
     from envboot.scan.document import Interpreter, Problem
+    from envboot.session import Session
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,8 +32,7 @@ class Request:
     names: tuple[str, ...] = ()
     interpreter: Interpreter
     target: Target
-    settings: Settings
-    cache: Path
+    session: Session
     fresh: bool = False
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from envboot.lock.solver import open_channels
 from envboot.lockfiles.conda import assemble, note_logins, parse_yaml
 from envboot.lockfiles.content import Content, Request, refuse, refuse_names
 from envboot.lockfiles.pylock import parse_pylock
-from envboot.lockfiles.uv import compile_kept
+from envboot.lockfiles.uv import Requirements, compile_kept
 from envboot.redaction import strip_channel
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def read_environment(request: Request) -> Content:
         refuse(request, error.message)
     target = request.target
     records = keep_for_a_day(
-        request.cache / "environments",
+        request.session.cache / "environments",
         {
             "channels": channels,
             "specs": specs,
@@ -60,15 +59,18 @@ def read_environment(request: Request) -> Content:
     if not pip:
         return content
     of_conda = {record["name"]: record["version"] for record in records if record["python"]}
-    text = compile_kept(
-        pip,
+    wanted = Requirements(
+        lines=pip,
         file=request.file,
+        constraints=[f"{name}=={version}" for name, version in sorted(of_conda.items())],
+    )
+    text = compile_kept(
+        wanted,
+        request.session,
         target=target,
         version=content.python.version,
         prefix=Path(request.interpreter.prefix),
-        cache=request.cache,
         fresh=request.fresh,
-        constraints=[f"{name}=={version}" for name, version in sorted(of_conda.items())],
     )
     packages = [
         package for package in parse_pylock(request, text).packages if package.name not in of_conda
@@ -79,7 +81,7 @@ def read_environment(request: Request) -> Content:
 def _parse(request: Request, document: Node) -> tuple[list[str], list[str], list[str]]:
     """Return channels, conda's specs and pip's requirements."""
     channels: list[str] = []
-    for channel in document.strings("channels") or request.settings.channels:
+    for channel in document.strings("channels") or request.session.settings.channels:
         if channel != "nodefaults":
             channels += _DEFAULTS if channel == "defaults" else [channel]
     specs: list[str] = []
@@ -98,9 +100,9 @@ def _parse(request: Request, document: Node) -> tuple[list[str], list[str], list
 
 
 def _solve(request: Request, channels: Sequence[str], specs: Sequence[str]) -> list[dict[str, Any]]:
-    configured = read_channels(os.environ)
+    configured = read_channels(request.session.environment)
     urls = [configured.open(channel) for channel in channels]
-    with open_channels(urls, request.target, request.cache) as found:
+    with open_channels(urls, request.target, request.session) as found:
         records = found.solve(specs)
     if isinstance(records, Misfit):
         raise LockError(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from envboot.manifest import Base, Wheel
+    from envboot.session import Session
 
 PYPI = "https://pypi.org/simple"
 
@@ -89,14 +90,14 @@ def export(
     return Exported(text=render(base, urls), warnings=tuple(warnings))
 
 
-def find_urls(base: Base, *, cache: Path, fresh: bool = False) -> dict[str, str]:
+def find_urls(base: Base, session: Session, *, fresh: bool = False) -> dict[str, str]:
     """Look up where the wheels are that a base names by hash alone; URLs by sha256.
 
     Raises:
         LockError: naming every wheel that no index has any more.
     """
     from envboot.lock import Target
-    from envboot.lockfiles.uv import compile_kept
+    from envboot.lockfiles.uv import Requirements, compile_kept
 
     wanted = [wheel for wheel in base.wheels if not wheel.url]
     if not wanted:
@@ -105,14 +106,16 @@ def find_urls(base: Base, *, cache: Path, fresh: bool = False) -> dict[str, str]
         platform=base.platform, glibc=base.virtual_packages["__glibc"], host_python=False
     )
     text = compile_kept(
-        [f"{wheel.name}=={wheel.version}" for wheel in wanted],
-        file=Path.cwd() / "the manifest",
+        Requirements(
+            lines=[f"{wheel.name}=={wheel.version}" for wheel in wanted],
+            file=session.folder / "the manifest",
+            alone=True,
+        ),
+        session,
         target=target,
         version=base.python.version,
         prefix=Path(sys.prefix),
-        cache=cache,
         fresh=fresh,
-        options=["--no-deps"],
     )
     urls = {
         file["hashes"].get("sha256", ""): strip_url(file["url"])

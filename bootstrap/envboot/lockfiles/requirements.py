@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from envboot.lockfiles.content import Content, Request, refuse, refuse_names
 from envboot.lockfiles.interpreters import choose_python
 from envboot.lockfiles.pylock import parse_pylock
-from envboot.lockfiles.uv import compile_kept
+from envboot.lockfiles.uv import Requirements, compile_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,14 +35,12 @@ def read_requirements(request: Request) -> Content:
     lines, hashes = _read_file(request, request.file, request.text, ())
     python = choose_python(request)
     text = compile_kept(
-        lines,
-        file=request.file,
+        Requirements(lines=lines, file=request.file, alone=True),
+        request.session,
         target=request.target,
         version=python.version,
         prefix=Path(request.interpreter.prefix),
-        cache=request.cache,
         fresh=request.fresh,
-        options=["--no-deps"],
     )
     packages, wrong = [], []
     for package in parse_pylock(request, text).packages:
@@ -82,7 +80,7 @@ def _read_file(
         include = _INCLUDE.fullmatch(line)
         if include:
             where = f"Line {number} of `{file}`"
-            other = (file.parent / include[1].strip()).absolute()
+            other = file.parent / include[1].strip()
             if other in (*above, file):
                 refuse(request, f"{where} includes `{other}` once more")
             try:

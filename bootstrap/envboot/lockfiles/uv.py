@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from envboot import process
 from envboot.errors import LISTED, LockError
 from envboot.indexes import open_indexes
 from envboot.indexes.program import find_uv
@@ -18,12 +17,12 @@ from envboot.lock.indexes import describe_indexes
 from envboot.lock.tags import name_platform
 from envboot.lockfiles.content import Content, Request, refuse, refuse_names
 from envboot.lockfiles.pylock import parse_toml, read_pylock
-from envboot.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from envboot.lock import Target
+    from envboot.session import Session
 
 _QUIET = ("--quiet", "--color", "never")
 
@@ -51,12 +50,10 @@ def read_uv_lock(request: Request) -> Content:
         refuse_names(request, unknown, [*extras, *groups])
     options = [f"--group={name}" for name in request.names if name in groups]
     options += [f"--extra={name}" for name in request.names if name in extras]
-    done = subprocess.run(
+    done = process.run(
         [find_uv(), "export", "--frozen", "--format", "pylock.toml", *options, *_QUIET],
-        cwd=request.file.parent,
-        capture_output=True,
-        text=True,
-        check=False,
+        environment=request.session.environment,
+        folder=request.file.parent,
     )
     text = _check(done, request.file)
     return read_pylock(replace(request, text=text, names=()))
@@ -77,59 +74,73 @@ def _table(document: dict[str, Any], key: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Requirements:
+    """Lines of requirements, read as if they stood in `file`.
+
+    Packages of `constraints` may come in that version only. With `alone` nothing that they need
+    is looked up.
+    """
+
+    lines: Sequence[str]
+    file: Path
+    constraints: Sequence[str] = ()
+    alone: bool = False
+
+
 def compile_kept(
-    requirements: Sequence[str],
+    wanted: Requirements,
+    session: Session,
     *,
-    file: Path,
     target: Target,
     version: str,
     prefix: Path,
-    cache: Path,
     fresh: bool = False,
-    options: Sequence[str] = (),
-    constraints: Sequence[str] = (),
 ) -> str:
     """Let uv find the files of requirements for the target, once a day; returns PEP 751.
 
-    They are read as if they stood in the folder of `file`. Packages of `constraints` may come
-    in that version only. The indexes are those of uv's and pip's settings; the environment in
-    `prefix` may have some of its own.
+    The indexes are those of uv's and pip's settings; the environment in `prefix` may have some
+    of its own.
 
     Raises:
         LockError: uv failed; its words are the causes, URLs without credentials.
     """
-    command = ["pip", "compile", "--format", "pylock.toml", "--no-header", *options]
+    command = ["pip", "compile", "--format", "pylock.toml", "--no-header"]
+    command += ["--no-deps"] if wanted.alone else []
     # Any interpreter will do: what counts is the version and the platform.
     command += ["--python", sys.executable, "--python-version", version]
     command += ["--python-platform", name_platform(target.platform, target.glibc)]
-    command += ["--directory", str(file.parent)]
+    command += ["--directory", str(wanted.file.parent)]
     question = {
         "command": command,
-        "requirements": list(requirements),
-        "constraints": list(constraints),
-        "indexes": describe_indexes(os.environ, Path.cwd(), Path(sys.prefix)),
+        "requirements": list(wanted.lines),
+        "constraints": list(wanted.constraints),
+        "indexes": describe_indexes(session.environment, session.folder, Path(sys.prefix)),
     }
 
     def look_up() -> str:
-        indexes = open_indexes(os.environ, Path.cwd(), prefix=prefix, pip=True, probe="pip")
+        indexes = open_indexes(
+            session.environment, session.folder, prefix=prefix, pip=True, probe="pip"
+        )
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as stream:
-            stream.write("\n".join(constraints))
+            stream.write("\n".join(wanted.constraints))
             stream.flush()
             more = ["--constraints", stream.name, *_QUIET]
-            return _check(indexes.run_uv([find_uv(), *command, *more], requirements), file)
+            done = indexes.run_uv([find_uv(), *command, *more], wanted.lines)
+        return _check(done, wanted.file)
 
-    found: str = keep_for_a_day(cache / "requirements", question, look_up, fresh=fresh)
+    found: str = keep_for_a_day(session.cache / "requirements", question, look_up, fresh=fresh)
     return found
 
 
-def _check(done: subprocess.CompletedProcess[str], file: Path) -> str:
+def _check(done: process.Completed, file: Path) -> str:
     """Return what uv printed, or raise what it complained of."""
-    if done.returncode:
-        lines = [redact(line.strip()) for line in done.stderr.splitlines() if line.strip()]
+    if done.code:
+        lines = [line.strip() for line in done.errors.splitlines() if line.strip()]
         raise LockError(
             f"uv failed to look up the packages of `{file}`",
             causes=tuple(
                 line.removeprefix("error: ").removeprefix("cause: ") for line in lines[:LISTED]
             ),
         )
-    return done.stdout
+    return done.stdout.decode("utf-8")

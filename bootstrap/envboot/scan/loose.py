@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
+from envboot import process
 from envboot.errors import name_some
 from envboot.scan.document import Loose, Problem
 
@@ -59,13 +59,16 @@ def take_places(document: dict[str, Any]) -> tuple[tuple[Place, ...], dict[str, 
     return places, document.pop("provided")
 
 
-def list_places(folder: Path | None, environment: Mapping[str, str]) -> list[Place]:
-    """Return what Python looks into first: the current folder, then `PYTHONPATH`."""
-    current = [Place(folder=folder, origin="current")] if folder else []
+def list_places(
+    folder: Path, environment: Mapping[str, str], *, current: bool = True
+) -> list[Place]:
+    """Return what Python looks into first: the current folder, then `PYTHONPATH`.
+
+    Without `current` the folder only says from where relative entries are seen.
+    """
+    first = [Place(folder=folder, origin="current")] if current else []
     entries = environment.get("PYTHONPATH", "").split(os.pathsep)
-    return current + [
-        Place(folder=Path(entry).absolute(), origin="pythonpath") for entry in entries if entry
-    ]
+    return first + [Place(folder=folder / entry, origin="pythonpath") for entry in entries if entry]
 
 
 def find_loose(
@@ -224,15 +227,13 @@ def _ignored_by_git(
     if place.origin == "site" or not names or not any((each / ".git").exists() for each in parents):
         return []
     try:
-        done = subprocess.run(
-            ["git", "-C", str(place.folder), "check-ignore", "-z", "--stdin"],
-            input="\0".join(names),
-            env=dict(environment),
-            capture_output=True,
-            text=True,
-            check=False,
+        done = process.run(
+            ["git", "check-ignore", "-z", "--stdin"],
+            environment=environment,
+            folder=place.folder,
+            input=os.fsencode("\0".join(names)),
         )
     except OSError:
         return []
-    ignored = set(done.stdout.split("\0"))
+    ignored = set(os.fsdecode(done.stdout).split("\0"))
     return [name for name in names if name in ignored]

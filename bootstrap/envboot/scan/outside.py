@@ -26,45 +26,44 @@ def complete(
     document: Any,
     *,
     environment: Mapping[str, str],
-    folder: Path | None,
+    folder: Path,
     path: Sequence[str] | None = None,
+    loose: bool = True,
 ) -> Scan:
     """Read the probe's document, and add loose code, the maker and what will not travel.
 
-    `path` is the `sys.path` of a running interpreter, and wants a `folder`; without it, the
-    current folder and `PYTHONPATH` are what Python looks into first.
+    `path` is the `sys.path` of a running interpreter; without it, the current folder, where
+    `loose` does not leave it out, and `PYTHONPATH` are what Python looks into first.
     """
     places, provided = take_places(document)
-    before = list_places(folder, environment)
+    before = list_places(folder, environment, current=loose)
     behind: list[Place] = []
-    if path is not None and folder:
+    if path is not None:
         from envboot.scan.here import split_path
 
         before, behind = split_path(path, folder, places)
     strip_document(document)
     found = read_scan(document)
-    loose, problems = find_loose(
+    code, problems = find_loose(
         found, [*before, *places, *behind], provided, environment=environment
     )
     return replace(
         found,
         manager=find_manager(found),
         cuda=find_cuda(),
-        loose=loose,
+        loose=code,
         problems=(
             *found.problems,
             *find_problems(found),
-            *_find_inactive(found, environment, folder),
+            *(_find_inactive(found, environment, folder) if loose else ()),
             *problems,
         ),
     )
 
 
-def _find_inactive(
-    found: Scan, environment: Mapping[str, str], folder: Path | None
-) -> Iterator[Problem]:
+def _find_inactive(found: Scan, environment: Mapping[str, str], folder: Path) -> Iterator[Problem]:
     """Tell of the current folder's own environment, where envboot's was read for want of a word."""
-    if any(environment.get(variable) for variable in ACTIVE) or folder is None:
+    if any(environment.get(variable) for variable in ACTIVE):
         return
     if found.interpreter.prefix == sys.prefix and (folder / ".venv" / "pyvenv.cfg").is_file():
         own = folder / ".venv"

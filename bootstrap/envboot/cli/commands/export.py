@@ -66,7 +66,7 @@ def command(
             projects = tuple(project.name for project in layer.projects) if layer else ()
         else:
             base, projects = _lock(selection, session, wanted, fresh=fresh)
-        urls = find_urls(base, cache=session.cache, fresh=fresh) if wanted.wants_urls else {}
+        urls = find_urls(base, session, fresh=fresh) if wanted.wants_urls else {}
     found = export(base, projects, wanted, urls)
     for warning in found.warnings:
         console.print_warning(warning)

@@ -56,15 +56,15 @@ def _collect(resolved: Resolved, session: Session) -> Code:
 
     What projects' wheels bring of it is known when they are built: the scan leaves most out.
     """
-    sources, settings = resolved.locked.sources, session.settings
+    include = bool(session.settings.include)
     return collect(
-        add_named(resolved.scan.loose, session.folder, (), include=bool(settings.include)),
+        add_named(resolved.scan.loose, session.folder, (), include=include),
+        session,
         brought={
-            f"{source.path}/{source.subdirectory or ''}": () for source in sources if source.path
+            f"{source.path}/{source.subdirectory or ''}": ()
+            for source in resolved.locked.sources
+            if source.path
         },
-        exclude=settings.exclude,
-        limit=settings.loose_limit,
-        include=settings.include,
     )
 
 
