@@ -12,7 +12,6 @@ import pytest
 from envboot.config import Settings
 from envboot.errors import LockError
 from envboot.lock import Locked, Target, lock
-from envboot.lock.conda import describe_file
 from envboot.lock.plan import render_plan
 from envboot.lock.records import find_channels
 from envboot.manifest import Manifest
@@ -95,7 +94,8 @@ def plan(
 
 def versions(locked: Locked) -> dict[str, str]:
     """Everything that is there, by name."""
-    found = dict(map(describe_file, locked.base.conda))
+    names = [package.named for package in locked.base.conda]
+    found = {each.name: each.version for each in names}
     found |= {wheel.name: wheel.version for wheel in locked.base.wheels}
     return found | {source.name: source.version for source in locked.sources}
 

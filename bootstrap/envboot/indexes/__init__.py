@@ -19,6 +19,7 @@ from envboot.indexes.uv import read_uv
 from envboot.process import UV_PLACES
 from envboot.redaction import strip_channel, strip_url
 from envboot.scan.document import Problem, Source
+from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -173,9 +174,8 @@ def open_indexes(
             what = "refused the login" if found.login else "wants a login, and none was found"
             refused.append(f"`{strip_channel(index.url)}` {what} (HTTP {status})")
     if refused:
-        plural = "indexes" if len(refused) > 1 else "index"
         raise LockError(
-            f"Cannot look packages up in {len(refused)} private {plural}",
+            "Cannot look packages up in " + count(len(refused), "private index", "private indexes"),
             causes=tuple(refused[:LISTED]),
             hint=RENEW,
         )

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
+from envboot.documents import find_table
 from envboot.indexes.configuration import Configuration, Index, absolute, merge, read_index
 from envboot.indexes.logins import Login
+from envboot.toml import tomllib
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,8 +49,7 @@ def read_table(file: Path) -> dict[str, Any]:
         # uv itself warns of it and reads on.
         return {}
     if file.name == "pyproject.toml":
-        found: dict[str, Any] = document.get("tool", {}).get("uv", {})
-        return found
+        return find_table(document, "tool", "uv")
     return document
 
 
@@ -63,7 +58,7 @@ def read_uv(environment: Mapping[str, str], folder: Path) -> Configuration:
     found = [_read_variables(environment, folder)]
     for file in find_uv_files(environment, folder):
         table = read_table(file)
-        options = {**table, **table.get("pip", {})}
+        options = {**table, **find_table(table, "pip")}
         found.append(_read_options(options, environment, file.parent))
     return reduce(merge, found)
 

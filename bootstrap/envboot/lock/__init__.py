@@ -10,6 +10,7 @@ from envboot.errors import LISTED, LockError, name_some
 from envboot.manifest import PREFIX, Base, CondaPackage, Manifest, Python, parse_manifest
 from envboot.platforms import TARGETS
 from envboot.scan.document import Distribution, Problem, Scan, Source
+from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -214,9 +215,9 @@ def _refuse_lost(scan: Scan) -> None:
 
     lost = find_problems(scan)
     if lost:
-        plural = "packages" if len(lost) > 1 else "package"
         raise LockError(
-            f"Cannot bring {len(lost)} {plural}: {name_some([item.subject for item in lost])}",
+            f"Cannot bring {count(len(lost), 'package')}: "
+            f"{name_some([item.subject for item in lost])}",
             causes=tuple(f"`{item.subject}`: {item.message}" for item in lost[:LISTED]),
             hint="Install them again from an index, from git or from a folder that stays; or go "
             "without, with `--ignore NAME`",

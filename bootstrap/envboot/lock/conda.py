@@ -8,13 +8,14 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from envboot.errors import LockError, name_some
 from envboot.manifest import CondaPackage
 from envboot.platforms import MACHINES
 from envboot.redaction import redact, strip_channel
 from envboot.scan.document import Problem
+from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,25 +64,18 @@ def lock_records(records: Sequence[CondaRecord]) -> tuple[CondaPackage, ...]:
                 )
             )
     if offenders:
-        plural = "packages" if len(offenders) > 1 else "package"
         raise LockError(
-            f"Cannot tell where {len(offenders)} conda {plural} came from",
+            f"Cannot tell where {count(len(offenders), 'conda package')} came from",
             causes=tuple(offenders[:10]),
             hint="Install them again from a channel",
         )
     return tuple(packages)
 
 
-def describe_file(package: CondaPackage) -> tuple[str, str]:
-    """Return name and version, as the file's name has them: `name-version-build.conda`."""
-    name, version, _ = unquote(package.url.rpartition("/")[2]).rsplit("-", 2)
-    return name, version
-
-
 def note_files(packages: Sequence[CondaPackage]) -> tuple[Problem, ...]:
     """Say which packages lie on this machine or behind its loopback, where no guest looks."""
     near = [
-        package.url.rpartition("/")[2]
+        package.file
         for package in packages
         if urlsplit(package.url).hostname in (None, "localhost", "127.0.0.1", "::1")
     ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from envboot.lock import Answer, Request
 from envboot.lock.cache import keep_for_a_day
-from envboot.lock.conda import describe_file, lock_records, solve_python
+from envboot.lock.conda import lock_records, solve_python
 from envboot.lock.lookup import open_lookup
 from envboot.lock.plan import compare_added, compare_all
 from envboot.lock.requirements import solve_added
@@ -39,7 +39,7 @@ def lock_exactly(request: Request) -> Answer:
     if python.source == "conda" and not conda:
         conda = solve_interpreter(python, target, request.session, fresh=request.fresh)
         here = {"python": scan.interpreter.version}
-    there = dict(describe_file(package) for package in conda)
+    there = {package.named.name: package.named.version for package in conda}
     pypi = {item.name: item.version for item in items}
     return Answer(
         python=python,

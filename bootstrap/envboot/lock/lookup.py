@@ -9,11 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -24,6 +19,7 @@ from envboot.indexes.program import find_uv
 from envboot.lock.fit import Misfit
 from envboot.lock.tags import name_platform, rank_tags
 from envboot.lock.torch import TorchIndexes, read_torch
+from envboot.toml import tomllib
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

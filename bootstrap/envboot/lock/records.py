@@ -16,6 +16,7 @@ from envboot.lock.solver import Channels, open_channels
 from envboot.manifest import CondaPackage
 from envboot.redaction import strip_channel
 from envboot.scan.dependencies import depends_of
+from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -153,11 +154,10 @@ class _Wish:
     def _refuse(self, refused: Mapping[str, str]) -> LockError:
         pins = list(refused)
         names = [pin.partition(" ")[0] for pin in pins]
-        plural = "packages" if len(pins) > 1 else "package"
         shown = name_some([strip_channel(url) for url in self.channels.urls])
         python = names[0] == "python"
         return LockError(
-            f"Cannot find {len(pins)} conda {plural} for {self._where} in {shown}: "
+            f"Cannot find {count(len(pins), 'conda package')} for {self._where} in {shown}: "
             f"{name_some(pins)}",
             causes=tuple(f"`{pin}`: {words}" for pin, words in refused.items())[:LISTED],
             hint="Make the environment with a Python that is there, or add a channel to "

@@ -16,6 +16,7 @@ from envboot.lock.indexes import describe_indexes
 from envboot.lock.tags import wheel_tags
 from envboot.scan.dependencies import markers_of, requirements_of
 from envboot.scan.document import Distribution
+from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -204,12 +205,11 @@ def _extras(extras: Collection[str]) -> str:
 def _refuse(request: Request, refused: Mapping[str, str]) -> LockError:
     pins = list(refused)
     names = [str(canonicalize_name(pin.partition("=")[0].strip())) for pin in pins]
-    plural = "packages" if len(pins) > 1 else "package"
     causes = tuple(f"`{pin}`: {words}" for pin, words in refused.items())[:LISTED]
-    wording = "beside what is here" if request.scan.platform == request.target.platform else ""
+    is_here = request.scan.platform == request.target.platform
+    where = f"`{request.target.platform}`" + (" beside what is here" if is_here else "")
     return LockError(
-        f"Cannot find {len(pins)} {plural} for `{request.target.platform}` {wording}".strip()
-        + f": {name_some(pins)}",
+        f"Cannot find {count(len(pins), 'package')} for {where}: {name_some(pins)}",
         causes=causes,
         hint=f"Go without, with `--ignore {names[0]}`, or install a version here that exists there"
         if pins[0] not in request.add

@@ -12,6 +12,7 @@ from envboot.lock.tags import choose_wheel
 from envboot.manifest import Wheel
 from envboot.redaction import redact, strip_url
 from envboot.scan.document import Distribution, Problem, Source
+from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -212,15 +213,14 @@ def _refuse(offences: list[_Offence], target: Target) -> LockError:
         causes.append(f"{len(offences) - LISTED} more")
     messages = []
     if absent:
-        plural = "packages" if len(absent) > 1 else "package"
         messages.append(
-            f"Cannot find {len(absent)} {plural} on the configured indexes: {name_some(absent)}"
+            f"Cannot find {count(len(absent), 'package')} on the configured indexes: "
+            f"{name_some(absent)}"
         )
     if unfit:
-        plural = "packages have" if len(unfit) > 1 else "package has"
         messages.append(
-            f"{len(unfit)} {plural} no wheel for `{target.platform}` with glibc {target.glibc}: "
-            f"{name_some(unfit)}"
+            f"{count(len(unfit), 'package has', 'packages have')} no wheel for "
+            f"`{target.platform}` with glibc {target.glibc}: {name_some(unfit)}"
         )
     hints = [
         "Build a wheel with `pip wheel --no-deps NAME==VERSION` and install that file: "

@@ -87,7 +87,6 @@ def _find_reader(kind: Format) -> Callable[[Request], Content]:
 def _lock(content: Content, request: Request) -> Locked:
     """Choose the files, and bring an interpreter where the file has none."""
     from envboot.lock import Answer, assemble
-    from envboot.lock.conda import describe_file
     from envboot.lock.exact import solve_interpreter
     from envboot.lock.plan import compare_all
     from envboot.lockfiles.choose import choose_files
@@ -99,7 +98,7 @@ def _lock(content: Content, request: Request) -> Locked:
         conda = solve_interpreter(python, target, session, fresh=request.fresh)
     wheels = {wheel.name: wheel.version for wheel in found.wheels}
     layer = {source.name: source.version for source in found.sources}
-    there = dict(describe_file(package) for package in conda)
+    there = {package.named.name: package.named.version for package in conda}
     here = {"python": python.version} if conda and not content.conda else there
     answer = Answer(
         python=python,

@@ -18,6 +18,7 @@ from envboot.lock.wheels import PYPI_FILES, Wheels, note_hosts, note_sdists
 from envboot.manifest import Wheel
 from envboot.redaction import strip_url
 from envboot.scan.document import Source
+from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,10 +47,9 @@ def choose_files(packages: Sequence[Package], request: Request, version: str) ->
     wrong = [f"`{name}`: {found}" for name, found in outcomes if isinstance(found, _Refused)]
     if wrong:
         names = [str(name) for name, found in outcomes if isinstance(found, _Refused)]
-        plural = "packages" if len(wrong) > 1 else "package"
         more = (f"{len(wrong) - LISTED} more",) if len(wrong) > LISTED else ()
         raise LockError(
-            f"Cannot bring {len(wrong)} {plural} of `{request.file}` to "
+            f"Cannot bring {count(len(wrong), 'package')} of `{request.file}` to "
             f"`{request.target.platform}` with Python {version} and glibc "
             f"{request.target.glibc}: {name_some(names)}",
             causes=(*wrong[:LISTED], *more),

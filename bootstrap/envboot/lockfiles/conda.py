@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import yaml
 
+from envboot.conda_names import parse_name
 from envboot.documents import Node
 from envboot.errors import DocumentError
 from envboot.lockfiles.content import Content, Request, refuse, refuse_names, refuse_platform
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 _HASH = re.compile(r"(?:(?:md5|sha256):)?([0-9a-f]{64}|[0-9a-f]{32})", re.IGNORECASE)
 _HEX = {"sha256": re.compile(r"[0-9a-f]{64}"), "md5": re.compile(r"[0-9a-f]{32}")}
-_FILE = re.compile(r"(?P<name>.+)-(?P<version>[^-]+)-(?P<build>[^-]+)\.(conda|tar\.bz2)")
 _VERSION = re.compile(r"3\.\d+\.\d+[a-z0-9.]*")
 _SCHEMES = ("http", "https", "file", "s3")
 
@@ -107,19 +107,18 @@ def assemble(
     conda: dict[str, CondaPackage] = {}
     for url, hashes in entries:
         shown, parts = strip_channel(url), urlsplit(url)
-        path, _, file = unquote(parts.path).rpartition("/")
-        found = _FILE.fullmatch(file)
+        found = parse_name(url)
         kind = next((kind for kind in _HEX if _HEX[kind].fullmatch(hashes.get(kind, ""))), None)
         if not found or parts.scheme not in _SCHEMES:
             wrong.append(f"Expected the URL of a conda package, found `{shown:.80}`")
         elif kind is None:
             wrong.append(f"`{shown}` has neither sha256 nor md5")
-        elif found["name"] in conda:
-            wrong.append(f"`{found['name']}` is there twice")
+        elif found.name in conda:
+            wrong.append(f"`{found.name}` is there twice")
         else:
-            subdirs.append(path.rpartition("/")[2])
-            versions[found["name"]] = found["version"], found["build"]
-            conda[found["name"]] = CondaPackage(url=shown, **{kind: hashes[kind]})
+            subdirs.append(parts.path.rpartition("/")[0].rpartition("/")[2])
+            versions[found.name] = found.version, found.build
+            conda[found.name] = CondaPackage(url=shown, **{kind: hashes[kind]})
     foreign = [subdir for subdir in subdirs if subdir not in (request.target.platform, "noarch")]
     if foreign:
         refuse_platform(request, foreign)

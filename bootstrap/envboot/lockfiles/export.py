@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 from envboot.errors import LockError, name_some
 from envboot.platforms import MACHINES
 from envboot.redaction import strip_url
+from envboot.toml import tomllib
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +54,7 @@ def export(
     Raises:
         LockError: nothing of the environment would be in the file, or it has no Python.
     """
-    conda, wheels = [_name(package.url) for package in base.conda], base.wheels
+    conda, wheels = [package.file for package in base.conda], base.wheels
     name = f"`{kind.value}`"
     warnings = []
     if kind in (Export.PYLOCK, Export.REQUIREMENTS):
@@ -132,10 +128,6 @@ def find_urls(base: Base, session: Session, *, fresh: bool = False) -> dict[str,
     return urls
 
 
-def _name(url: str) -> str:
-    return urlsplit(url).path.rpartition("/")[2]
-
-
 def _render_pylock(base: Base, urls: Mapping[str, str]) -> str:
     machine = f"sys_platform == 'linux' and platform_machine == '{MACHINES[base.platform]}'"
     lines = [
@@ -180,7 +172,7 @@ def _render_pixi(base: Base, urls: Mapping[str, str]) -> str:
     """Write version 6, the oldest that every pixi since 0.40 reads, with one environment."""
     import yaml
 
-    channels = dict.fromkeys(package.url.rsplit("/", 2)[0] + "/" for package in base.conda)
+    channels = dict.fromkeys(f"{package.channel}/" for package in base.conda)
     packages: list[dict[str, Any]] = [
         {"conda": package.url, **_hashes(package.sha256, package.md5)} for package in base.conda
     ]

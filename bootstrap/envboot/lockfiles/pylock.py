@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, cast
 
 from packaging.pylock import Package, Pylock, PylockUnsupportedVersionError, PylockValidationError
@@ -10,11 +9,7 @@ from packaging.pylock import Package, Pylock, PylockUnsupportedVersionError, Pyl
 from envboot.lockfiles.content import Content, Request, refuse, refuse_names, refuse_platform
 from envboot.lockfiles.interpreters import choose_python
 from envboot.scan.dependencies import markers_of
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from envboot.toml import tomllib
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

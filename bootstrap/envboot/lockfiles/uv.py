@@ -6,9 +6,10 @@ import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from envboot import process
+from envboot.documents import find_table
 from envboot.errors import LISTED, LockError
 from envboot.indexes import open_indexes
 from envboot.indexes.program import find_uv
@@ -63,15 +64,9 @@ def _find_names(request: Request) -> tuple[list[str], list[str]]:
     """Return the extras and groups of the project beside the lock."""
     project = request.file.with_name("pyproject.toml")
     document = parse_toml(replace(request, file=project), project.read_text("utf-8"))
-    tool = _table(document, "tool")
-    groups = [*_table(document, "dependency-groups")]
-    groups += ["dev"] if "dev-dependencies" in _table(tool, "uv") else []
-    return [*_table(_table(document, "project"), "optional-dependencies")], groups
-
-
-def _table(document: dict[str, Any], key: str) -> dict[str, Any]:
-    found = document.get(key)
-    return found if isinstance(found, dict) else {}
+    groups = [*find_table(document, "dependency-groups")]
+    groups += ["dev"] if "dev-dependencies" in find_table(document, "tool", "uv") else []
+    return [*find_table(document, "project", "optional-dependencies")], groups
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
