@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from envboot.cluster import Cluster as Cluster
-    from envboot.scan.document import Scan
+    from envboot.scan.schema import Scan
 
 __version__ = "0.1.0"
 

@@ -19,7 +19,7 @@ from envboot.text import count
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from envboot.lock.plan import Row
+    from envboot.lock.comparison import Row
     from envboot.prepare import Prepared
 
 _WAYS = (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from envboot.errors import UsageError, name_some
 from envboot.layer import build_layer, find_archive
-from envboot.layer.command import add_named, find_named, place_words
+from envboot.layer.command_files import add_named, find_named, place_words
 from envboot.lock import Locked, Target, lock
 from envboot.manifest import Manifest
 from envboot.platforms import TARGETS
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from envboot.layer import BuiltLayer
-    from envboot.lock.plan import Row
-    from envboot.scan.document import Problem, Scan
+    from envboot.lock.comparison import Row
+    from envboot.scan.schema import Problem, Scan
     from envboot.selection import Selection
     from envboot.session import Session
     from envboot.store import Store

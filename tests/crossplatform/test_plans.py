@@ -12,10 +12,10 @@ import pytest
 from envboot.config import Settings
 from envboot.errors import LockError
 from envboot.lock import Locked, Target, lock
-from envboot.lock.plan import render_plan
-from envboot.lock.records import find_channels
+from envboot.lock.comparison import render_plan
+from envboot.lock.conda_solve import find_channels
 from envboot.manifest import Manifest
-from envboot.scan.document import parse_scan
+from envboot.scan.schema import parse_scan
 from envboot.selection import Selection
 from envboot.selection.apply import select
 from tests.crossplatform.places import CONDA_FORGE, make_channel, make_index
@@ -26,8 +26,8 @@ from tests.sessions import make_session
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from envboot.lock.plan import Row
-    from envboot.scan.document import Scan
+    from envboot.lock.comparison import Row
+    from envboot.scan.schema import Scan
 
 pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
 SCANS = Path(__file__).parent / "scans"

@@ -6,9 +6,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from envboot.config import Settings
-from envboot.layer import build_layer, loose
+from envboot.layer import build_layer, loose_files
 from envboot.lock import Target
-from envboot.scan.document import Loose
+from envboot.scan.schema import Loose
 from tests.layer.projects import HOST, VERSION, Opened, unpack
 from tests.sessions import make_session
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from envboot.layer import BuiltLayer
-    from envboot.scan.document import Source
+    from envboot.scan.schema import Source
 
 ARM = Target(platform="linux-aarch64", glibc="2.28", host_python=False)
 # The header of an ELF file up to e_machine.
@@ -62,5 +62,5 @@ def bring(*given: Loose, cache: Path, to: Path, **options: Any) -> Opened:
 
 def shipped(opened: Opened) -> set[str]:
     """Every loose file, as it stands below the folders of the path."""
-    start = f"{loose.PATH}/"
+    start = f"{loose_files.PATH}/"
     return {path.removeprefix(start) for path in opened.paths if path.startswith(start)}

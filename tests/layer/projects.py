@@ -15,7 +15,7 @@ from typing import Any
 
 from envboot.layer import BuiltLayer, build_layer
 from envboot.lock import Target
-from envboot.scan.document import Source
+from envboot.scan.schema import Source
 from tests.sessions import make_session
 
 VERSION = ".".join(map(str, sys.version_info[:3]))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from envboot.errors import LayerError
-from envboot.scan.document import Source
+from envboot.scan.schema import Source
 from tests.index import make_wheel
 from tests.layer.projects import (
     HOST,

@@ -18,7 +18,7 @@ from envboot.agent.pack import LAYER_LIST
 from envboot.layer import build_layer
 from envboot.lock import Target
 from envboot.manifest import PREFIX, Base, Layer, Manifest, Python
-from envboot.scan.document import Source
+from envboot.scan.schema import Source
 from tests.index import make_wheel
 from tests.layer.projects import GUEST, HOST, MINOR, SITE, build, commit_all, unpack, write_project
 from tests.sessions import make_session

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envboot.config import Settings
-from envboot.layer import command as naming
-from envboot.layer.loose import collect
+from envboot.layer import command_files as naming
+from envboot.layer.loose_files import collect
 from tests.layer.code import build, found, shipped, write
 from tests.layer.projects import unpack
 from tests.sessions import make_session

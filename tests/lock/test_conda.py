@@ -9,7 +9,7 @@ import pytest
 
 from envboot.config import Settings
 from envboot.errors import LockError
-from envboot.lock.conda import lock_records, note_files, solve_python
+from envboot.lock.conda_packages import lock_records, note_files, solve_python
 from tests.index import serve_folder
 from tests.lock.documents import SHA, make_record
 from tests.package import write_package

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from envboot.scan.document import CondaRecord, Scan
+    from envboot.scan.schema import CondaRecord, Scan
 
 HOST = Target(platform="linux-64", glibc="2.28", host_python=True)
 GUEST = Target(platform="linux-64", glibc="2.28", host_python=False)

@@ -11,7 +11,7 @@ import pytest
 from envboot.config import Settings
 from envboot.errors import LockError
 from envboot.lock import Request, Target
-from envboot.lock.lookup import open_lookup
+from envboot.lock.index_lookup import open_lookup
 from envboot.lock.wheels import Wheels, lock_wheels
 from tests.index import make_sdist, make_wheel, serve_folder, write_simple
 from tests.lock.documents import VERSION, make_distribution, make_scan
@@ -20,7 +20,7 @@ from tests.sessions import make_session
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from envboot.scan.document import Distribution
+    from envboot.scan.schema import Distribution
 
 pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
 

@@ -13,7 +13,7 @@ from tests.lock.documents import make_scan
 from tests.sessions import make_session
 
 if TYPE_CHECKING:
-    from envboot.scan.document import Interpreter
+    from envboot.scan.schema import Interpreter
 
 DATA = Path(__file__).parent / "data"
 SHA = "a" * 64

@@ -22,13 +22,13 @@ from envboot.cli import run
 from envboot.indexes import Indexes, open_indexes
 from envboot.indexes.channels import read_channels
 from envboot.indexes.configuration import PYPI, Configuration, Index, merge, put_local_last
+from envboot.indexes.fingerprint import describe_indexes
 from envboot.indexes.logins import Login, find_keyring, find_netrc, split_login
 from envboot.indexes.pip import read_pip
 from envboot.indexes.program import find_uv
 from envboot.indexes.render import render_config, render_project
 from envboot.indexes.uv import read_uv
 from envboot.indexes.web import Web
-from envboot.lock.indexes import describe_indexes
 from envboot.redaction import redact
 from tests.index import make_wheel, serve_folder, write_simple
 

@@ -14,7 +14,7 @@ from uv import find_uv_bin
 from envboot.scan import scan
 
 if TYPE_CHECKING:
-    from envboot.scan.document import Distribution, Scan
+    from envboot.scan.schema import Distribution, Scan
 
 
 def find_pythons(*minors: int) -> list[str]:

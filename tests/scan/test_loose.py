@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import pytest
 
-from envboot.scan.document import Distribution, Loose, Problem, Scan
 from envboot.scan.loose import Place, find_loose, list_places
+from envboot.scan.schema import Distribution, Loose, Problem, Scan
 from tests.scan.environments import run
 from tests.scan.test_document import SCAN
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from envboot.errors import EnvbootError
-    from envboot.scan.document import Problem
+    from envboot.scan.schema import Problem
 
 
 class Progress(Protocol):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from envboot.fleet.outcomes import Outcome
-    from envboot.scan.document import Problem
+    from envboot.scan.schema import Problem
     from envboot.session import Session
     from envboot.store import Expiry, Store
     from envboot.userdata.parts import Part

@@ -18,7 +18,7 @@ from envboot.indexes.render import render_config, render_project
 from envboot.indexes.uv import read_uv
 from envboot.process import UV_PLACES
 from envboot.redaction import strip_channel, strip_url
-from envboot.scan.document import Problem, Source
+from envboot.scan.schema import Problem, Source
 from envboot.text import count
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from envboot.errors import LockError
 from envboot.indexes.channels import Access, read_channels
 from envboot.indexes.web import Web
-from envboot.scan.document import Problem
+from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,16 +17,16 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from envboot.agent import wire
 from envboot.errors import LayerError, name_some
 from envboot.layer.build import Builder, Built
-from envboot.layer.loose import Code, check_code, collect
+from envboot.layer.loose_files import Code, check_code, collect
 from envboot.manifest import Layer, Project
 from envboot.redaction import strip_url
-from envboot.scan.document import Problem
+from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from envboot.lock import Target
-    from envboot.scan.document import Loose, Source
+    from envboot.scan.schema import Loose, Source
     from envboot.session import Session
 
 # Part of what a kept layer is named by: change it when the tree of the same wheels changes.
@@ -182,7 +182,7 @@ def _pack(
     """Install everything into a tree, compile and pack it, and keep what came out."""
     from envboot.agent.pack import write_layer
     from envboot.files import write_whole
-    from envboot.layer.install import (
+    from envboot.layer.tree import (
         Tree,
         compile_tree,
         install_code,

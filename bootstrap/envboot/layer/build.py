@@ -20,14 +20,14 @@ from envboot.indexes.program import find_uv
 from envboot.layer.binaries import Binary, find_misfit, find_strangers, read_binary
 from envboot.layer.git import checkout
 from envboot.layer.left_behind import find_lacking
-from envboot.layer.sources import copy_files, digest_files, list_files
+from envboot.layer.project_files import copy_files, digest_files, list_files
 from envboot.lock.tags import rank_tags, wheel_tags
 from envboot.redaction import hide_values, redact, strip_url
-from envboot.scan.document import Problem
+from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from envboot.lock import Target
-    from envboot.scan.document import Source
+    from envboot.scan.schema import Source
     from envboot.session import Session
 
 # Seconds; the first moment that a zip file can name. The same in every build.

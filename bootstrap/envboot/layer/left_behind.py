@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from envboot.errors import name_some
 from envboot.layer.binaries import is_native
-from envboot.layer.sources import find_ignored, is_leftover
-from envboot.scan.document import Problem
+from envboot.layer.project_files import find_ignored, is_leftover
+from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from envboot.scan.document import Loose, Source
+    from envboot.scan.schema import Loose, Source
 
 _LISTED = 3
 

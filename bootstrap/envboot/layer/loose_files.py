@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from envboot.errors import LISTED, LayerError, name_some
 from envboot.layer.binaries import find_misfit, is_native, read_binary
 from envboot.layer.left_behind import find_staying
-from envboot.layer.sources import Entry, list_files, list_ignored, list_matching
-from envboot.scan.document import Loose, Problem
+from envboot.layer.project_files import Entry, list_files, list_ignored, list_matching
+from envboot.scan.schema import Loose, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from installer.utils import Scheme
 
-    from envboot.layer.loose import Code
-    from envboot.scan.document import Source
+    from envboot.layer.loose_files import Code
+    from envboot.scan.schema import Source
 
 # Stands for the interpreter until a script is written.
 _INTERPRETER = "/envboot-interpreter"

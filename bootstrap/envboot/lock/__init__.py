@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from envboot.errors import LISTED, LockError, name_some
 from envboot.manifest import PREFIX, Base, CondaPackage, Manifest, Python, parse_manifest
 from envboot.platforms import TARGETS
-from envboot.scan.document import Distribution, Problem, Scan, Source
+from envboot.scan.schema import Distribution, Problem, Scan, Source
 from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from envboot.lock.plan import Row
+    from envboot.lock.comparison import Row
     from envboot.lock.wheels import Wheels
     from envboot.session import Session
 
@@ -111,9 +111,9 @@ def lock(
     Raises:
         LockError: packages cannot be had for the target; every offender is named.
     """
+    from envboot.indexes.fingerprint import describe_indexes
     from envboot.lock.cache import keep_for_a_day
-    from envboot.lock.indexes import describe_indexes
-    from envboot.scan.sources import find_sources
+    from envboot.scan.projects import find_sources
 
     _refuse_target(scan, target)
     question = {
@@ -160,8 +160,8 @@ def _refuse_target(scan: Scan, target: Target) -> None:
 
 def _lock(request: Request) -> Locked:
     from envboot.lock.across import lock_across
+    from envboot.lock.comparison import mark_edited
     from envboot.lock.exact import lock_exactly
-    from envboot.lock.plan import mark_edited
 
     _refuse_lost(request.scan)
     is_here = request.scan.platform == request.target.platform
@@ -177,7 +177,7 @@ def assemble(
     """Add what every base has, and say what guests cannot fetch."""
     from envboot.config import find_tool
     from envboot.indexes.packages import find_private, note_channels
-    from envboot.lock.conda import note_files, virtual_packages
+    from envboot.lock.conda_packages import note_files, virtual_packages
 
     found, conda = answer.found, answer.conda
     names = [*(["micromamba"] if conda else []), *(["uv"] if found.wheels or not conda else [])]
@@ -200,7 +200,7 @@ def assemble(
 
 
 def _row(source: Source) -> Row:
-    from envboot.lock.plan import compare
+    from envboot.lock.comparison import compare
 
     return compare(source.name, "layer", source.version, source.version)
 
@@ -211,7 +211,7 @@ def _refuse_lost(scan: Scan) -> None:
     Raises:
         LockError: naming every such distribution.
     """
-    from envboot.scan.sources import find_problems
+    from envboot.scan.projects import find_problems
 
     lost = find_problems(scan)
     if lost:
@@ -236,7 +236,7 @@ def _to_dict(locked: Locked) -> dict[str, Any]:
 def _from_dict(document: dict[str, Any]) -> Locked:
     import json
 
-    from envboot.lock.plan import Row
+    from envboot.lock.comparison import Row
 
     return Locked(
         base=parse_manifest(json.dumps(document["manifest"])).base,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from envboot.lock import Answer, Request
-from envboot.lock.lookup import open_lookup
-from envboot.lock.plan import compare_added, compare_all
-from envboot.lock.records import solve_records
-from envboot.lock.requirements import solve_again
+from envboot.lock.comparison import compare_added, compare_all
+from envboot.lock.conda_solve import solve_records
+from envboot.lock.index_lookup import open_lookup
+from envboot.lock.pypi_solve import solve_again
 from envboot.lock.wheels import Wheels, lock_wheels
 from envboot.manifest import Python
 

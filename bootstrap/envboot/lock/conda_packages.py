@@ -14,7 +14,7 @@ from envboot.errors import LockError, name_some
 from envboot.manifest import CondaPackage
 from envboot.platforms import MACHINES
 from envboot.redaction import redact, strip_channel
-from envboot.scan.document import Problem
+from envboot.scan.schema import Problem
 from envboot.text import count
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rattler import Gateway, GenericVirtualPackage, RepoDataRecord
 
     from envboot.lock import Target
-    from envboot.scan.document import CondaRecord
+    from envboot.scan.schema import CondaRecord
     from envboot.session import Session
 
 # The kernel of the distributions that brought glibc 2.28; pixi's default too.

@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from envboot.errors import LISTED, LockError, name_some
 from envboot.lock.cache import keep_for_a_day
-from envboot.lock.conda import package_of
+from envboot.lock.conda_packages import package_of
 from envboot.lock.fit import Misfit, fit_pins, rank_needs
 from envboot.lock.solver import Channels, open_channels
 from envboot.manifest import CondaPackage
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rattler import RepoDataRecord
 
     from envboot.lock import Request
-    from envboot.scan.document import CondaRecord
+    from envboot.scan.schema import CondaRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from envboot.lock import Answer, Request
 from envboot.lock.cache import keep_for_a_day
-from envboot.lock.conda import lock_records, solve_python
-from envboot.lock.lookup import open_lookup
-from envboot.lock.plan import compare_added, compare_all
-from envboot.lock.requirements import solve_added
+from envboot.lock.comparison import compare_added, compare_all
+from envboot.lock.conda_packages import lock_records, solve_python
+from envboot.lock.index_lookup import open_lookup
+from envboot.lock.pypi_solve import solve_added
 from envboot.lock.wheels import Wheels, lock_wheels
 from envboot.manifest import CondaPackage, Python
-from envboot.scan.document import Problem
+from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from envboot.lock import Target
-    from envboot.scan.document import Distribution, Scan
+    from envboot.scan.schema import Distribution, Scan
     from envboot.session import Session
 
 

@@ -10,19 +10,19 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from envboot.errors import LISTED, LockError, name_some
+from envboot.indexes.fingerprint import describe_indexes
 from envboot.lock.cache import keep_for_a_day
 from envboot.lock.fit import Fit, Misfit, fit_pins, rank_needs
-from envboot.lock.indexes import describe_indexes
 from envboot.lock.tags import wheel_tags
 from envboot.scan.dependencies import markers_of, requirements_of
-from envboot.scan.document import Distribution
+from envboot.scan.schema import Distribution
 from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from envboot.lock import Request
-    from envboot.lock.lookup import Lookup, Packages
+    from envboot.lock.index_lookup import Lookup, Packages
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

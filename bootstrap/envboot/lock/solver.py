@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from envboot.errors import LISTED, LockError, name_some
-from envboot.lock.conda import list_causes, virtual_records
+from envboot.lock.conda_packages import list_causes, virtual_records
 from envboot.lock.fit import Misfit
 from envboot.redaction import redact, strip_channel
 
@@ -93,7 +93,7 @@ def open_channels(urls: Sequence[str], target: Target, session: Session) -> Iter
 
     from envboot.indexes.channels import read_channels
 
-    # An index of its own each time: see `conda.solve_python`. And a thread of its own, since in
+    # An index of its own each time: see `conda_packages.solve_python`. And a thread of its own, since in
     # a notebook this one runs a loop.
     session.cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=session.cache) as folder, ThreadPoolExecutor(1) as pool:

@@ -11,7 +11,7 @@ from envboot.lock.fit import Misfit
 from envboot.lock.tags import choose_wheel
 from envboot.manifest import Wheel
 from envboot.redaction import redact, strip_url
-from envboot.scan.document import Distribution, Problem, Source
+from envboot.scan.schema import Distribution, Problem, Source
 from envboot.text import count
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from envboot.indexes import PrivateWheel
     from envboot.lock import Target
-    from envboot.lock.lookup import Lookup, Packages
+    from envboot.lock.index_lookup import Lookup, Packages
 
 PYPI_FILES = "files.pythonhosted.org"
 

@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
     from envboot.lock import Locked, Target
     from envboot.lockfiles.content import Content, Request
-    from envboot.scan.document import Interpreter
+    from envboot.scan.schema import Interpreter
     from envboot.session import Session
 
 _READERS = {
     Format.PYLOCK: ("pylock", "read_pylock"),
-    Format.UV: ("uv", "read_uv_lock"),
-    Format.PIXI: ("pixi", "read_pixi"),
-    Format.CONDA_LOCK: ("conda", "read_conda_lock"),
-    Format.EXPLICIT: ("conda", "read_explicit"),
-    Format.REQUIREMENTS: ("requirements", "read_requirements"),
-    Format.ENVIRONMENT: ("environment", "read_environment"),
+    Format.UV: ("uv_lock", "read_uv_lock"),
+    Format.PIXI: ("pixi_lock", "read_pixi"),
+    Format.CONDA_LOCK: ("conda_lock", "read_conda_lock"),
+    Format.EXPLICIT: ("conda_lock", "read_explicit"),
+    Format.REQUIREMENTS: ("requirements_txt", "read_requirements"),
+    Format.ENVIRONMENT: ("environment_yml", "read_environment"),
 }
 
 
@@ -87,8 +87,8 @@ def _find_reader(kind: Format) -> Callable[[Request], Content]:
 def _lock(content: Content, request: Request) -> Locked:
     """Choose the files, and bring an interpreter where the file has none."""
     from envboot.lock import Answer, assemble
+    from envboot.lock.comparison import compare_all
     from envboot.lock.exact import solve_interpreter
-    from envboot.lock.plan import compare_all
     from envboot.lockfiles.choose import choose_files
 
     target, session, python = request.target, request.session, content.python

@@ -17,7 +17,7 @@ from envboot.lock.tags import choose_wheel, rank_tags
 from envboot.lock.wheels import PYPI_FILES, Wheels, note_hosts, note_sdists
 from envboot.manifest import Wheel
 from envboot.redaction import strip_url
-from envboot.scan.document import Source
+from envboot.scan.schema import Source
 from envboot.text import count
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from envboot.lockfiles.content import Content, Request, refuse, refuse_names, re
 from envboot.lockfiles.entries import make_entry
 from envboot.manifest import CondaPackage, Python
 from envboot.redaction import strip_channel
-from envboot.scan.document import Problem
+from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from envboot.lock import Target
     from envboot.manifest import CondaPackage, Python
-    from envboot.scan.document import Interpreter, Problem
+    from envboot.scan.schema import Interpreter, Problem
     from envboot.session import Session
 
 

@@ -12,10 +12,10 @@ from envboot.indexes.channels import read_channels
 from envboot.lock.cache import keep_for_a_day
 from envboot.lock.fit import Misfit
 from envboot.lock.solver import open_channels
-from envboot.lockfiles.conda import assemble, note_logins, parse_yaml
+from envboot.lockfiles.conda_lock import assemble, note_logins, parse_yaml
 from envboot.lockfiles.content import Content, Request, refuse, refuse_names
 from envboot.lockfiles.pylock import parse_pylock
-from envboot.lockfiles.uv import Requirements, compile_kept
+from envboot.lockfiles.uv_lock import Requirements, compile_kept
 from envboot.redaction import strip_channel
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
     from envboot.lockfiles.content import Request
-    from envboot.scan.document import Interpreter
+    from envboot.scan.schema import Interpreter
     from envboot.session import Session
 
 _EXACT = re.compile(r"===?\s*(\d+\.\d+\.\d+\S*)")

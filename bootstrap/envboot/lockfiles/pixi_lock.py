@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envboot.lockfiles.conda import assemble
+from envboot.lockfiles.conda_lock import assemble
 from envboot.lockfiles.content import Content, Request, refuse, refuse_names, refuse_platform
 from envboot.lockfiles.entries import make_entry
 

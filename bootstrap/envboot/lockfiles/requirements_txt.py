@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from envboot.lockfiles.content import Content, Request, refuse, refuse_names
 from envboot.lockfiles.interpreters import choose_python
 from envboot.lockfiles.pylock import parse_pylock
-from envboot.lockfiles.uv import Requirements, compile_kept
+from envboot.lockfiles.uv_lock import Requirements, compile_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

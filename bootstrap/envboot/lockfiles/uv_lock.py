@@ -12,9 +12,9 @@ from envboot import process
 from envboot.documents import find_table
 from envboot.errors import LISTED, LockError
 from envboot.indexes import open_indexes
+from envboot.indexes.fingerprint import describe_indexes
 from envboot.indexes.program import find_uv
 from envboot.lock.cache import keep_for_a_day
-from envboot.lock.indexes import describe_indexes
 from envboot.lock.tags import name_platform
 from envboot.lockfiles.content import Content, Request, refuse, refuse_names
 from envboot.lockfiles.pylock import parse_toml, read_pylock

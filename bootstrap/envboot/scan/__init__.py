@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from envboot.scan.document import Scan
+    from envboot.scan.schema import Scan
 
 
 def scan(

@@ -10,12 +10,12 @@ from urllib.parse import unquote, urlsplit
 
 from envboot import process
 from envboot.errors import name_some
-from envboot.scan.document import Loose, Problem
+from envboot.scan.schema import Loose, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from envboot.scan.document import Scan
+    from envboot.scan.schema import Scan
 
 Origin = Literal["current", "pythonpath", "pth", "site"]
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from envboot.redaction import strip_document
 from envboot.scan.cuda import find_cuda
-from envboot.scan.document import Problem, read_scan
 from envboot.scan.loose import find_loose, list_places, take_places
 from envboot.scan.makers import find_manager
+from envboot.scan.projects import find_problems
 from envboot.scan.running import ACTIVE
-from envboot.scan.sources import find_problems
+from envboot.scan.schema import Problem, read_scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from envboot.scan.document import Scan
     from envboot.scan.loose import Place
+    from envboot.scan.schema import Scan
 
 
 def complete(

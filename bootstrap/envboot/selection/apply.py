@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from envboot.errors import LISTED, LockError, UsageError, name_some
-from envboot.lock.plan import Row
+from envboot.lock.comparison import Row
 from envboot.scan.dependencies import (
     describe,
     find_conflicts,
@@ -21,7 +21,7 @@ from envboot.scan.dependencies import (
     parse_added,
     requirements_of,
 )
-from envboot.scan.document import CondaRecord, Distribution, Problem
+from envboot.scan.schema import CondaRecord, Distribution, Problem
 from envboot.selection.platform_only import find_rule
 from envboot.selection.required import find_required, refuse_missing
 from envboot.text import count
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from envboot.config import Settings
     from envboot.lock import Locked, Target
-    from envboot.scan.document import Scan
+    from envboot.scan.schema import Scan
     from envboot.selection import Selection
 
 _IGNORED = "ignored"

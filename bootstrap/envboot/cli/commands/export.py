@@ -10,7 +10,7 @@ import click
 from envboot.cli import console
 from envboot.cli.options import FRESH, selects_environment
 from envboot.errors import UsageError
-from envboot.lockfiles.export import Export, export, find_urls
+from envboot.lockfiles.writers import Export, export, find_urls
 from envboot.selection import Selection
 from envboot.session import open_session
 

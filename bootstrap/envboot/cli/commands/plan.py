@@ -9,15 +9,15 @@ import click
 from envboot.cli import console
 from envboot.cli.options import FRESH, HOST_PYTHON, selects_environment
 from envboot.documents import plain
-from envboot.layer.command import add_named
-from envboot.layer.loose import Code, check_code, collect
-from envboot.lock.plan import compare, render_plan
+from envboot.layer.command_files import add_named
+from envboot.layer.loose_files import Code, check_code, collect
+from envboot.lock.comparison import compare, render_plan
 from envboot.prepare import resolve
 from envboot.session import open_session
 
 if TYPE_CHECKING:
-    from envboot.layer.loose import Folder
-    from envboot.lock.plan import Row
+    from envboot.layer.loose_files import Folder
+    from envboot.lock.comparison import Row
     from envboot.prepare import Resolved
     from envboot.selection import Selection
     from envboot.session import Session

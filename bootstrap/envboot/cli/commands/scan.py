@@ -14,7 +14,7 @@ from envboot.scan import scan
 from envboot.text import columns, count
 
 if TYPE_CHECKING:
-    from envboot.scan.document import Distribution, Scan, Source
+    from envboot.scan.schema import Distribution, Scan, Source
 
 _COMMIT = 12
 _SHOWN = 5
@@ -35,7 +35,7 @@ def command(python: str | None, *, sources: bool, as_json: bool) -> None:
     found = scan(python, environment=os.environ, folder=Path.cwd())
     if sources:
         from envboot.documents import plain
-        from envboot.scan.sources import find_sources
+        from envboot.scan.projects import find_sources
 
         projects = find_sources(found)
         if as_json:
