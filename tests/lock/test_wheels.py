@@ -10,7 +10,7 @@ import pytest
 
 from envboot.config import Settings
 from envboot.errors import LockError
-from envboot.lock import Request, Target
+from envboot.lock import LockRequest, Target
 from envboot.lock.index_lookup import open_lookup
 from envboot.lock.wheels import Wheels, lock_wheels
 from tests.index import make_sdist, make_wheel, serve_folder, write_simple
@@ -47,7 +47,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def find(*distributions: Distribution, settings: Settings | None = None) -> Wheels:
     session = make_session(settings=settings)
-    request = Request(
+    request = LockRequest(
         scan=make_scan(*distributions),
         sources=(),
         target=Target(platform="linux-64", glibc="2.28", host_python=True),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from envboot.lock import Locked, Target
 from envboot.lockfiles import read_lock_file
-from envboot.lockfiles.content import Request
+from envboot.lockfiles.content import LockFileRequest
 from tests.lock.documents import make_scan
 from tests.sessions import make_session
 
@@ -30,9 +30,9 @@ def make_interpreter(version: str = "3.11.7", implementation: str = "CPython") -
     return replace(found, version=version, implementation=implementation)
 
 
-def make_request(*, host_python: bool = True, implementation: str = "CPython") -> Request:
+def make_request(*, host_python: bool = True, implementation: str = "CPython") -> LockFileRequest:
     """A request about a file that is not there."""
-    return Request(
+    return LockFileRequest(
         file=Path("/nowhere/pylock.toml"),
         text="",
         interpreter=make_interpreter(implementation=implementation),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from envboot.scan.here import split_path, standard_library
-from envboot.scan.loose import Place
+from envboot.scan.loose import PathEntry
 from tests.scan.environments import make_venv, run, site_packages
 
 ROOT = Path(__file__).parents[2]
@@ -24,10 +24,13 @@ def test_the_path_is_split_at_the_standard_library(tmp_path: Path) -> None:
     standard = sysconfig.get_paths()["stdlib"]
     assert Path(standard).resolve() in standard_library()
     path = ["", str(first), "/gone.zip", standard, f"{standard}/lib-dynload", str(site), "last"]
-    known = [Place(folder=site, origin="site")]
+    known = [PathEntry(folder=site, origin="site")]
     assert split_path(path, tmp_path, known) == (
-        [Place(folder=tmp_path, origin="current"), Place(folder=first, origin="pythonpath")],
-        [Place(folder=last, origin="pth")],
+        [
+            PathEntry(folder=tmp_path, origin="current"),
+            PathEntry(folder=first, origin="pythonpath"),
+        ],
+        [PathEntry(folder=last, origin="pth")],
     )
 
 

@@ -31,7 +31,7 @@ _FILES = 10_000
 _SECRET = re.compile(r"\.env(\..+)?|\.netrc|\.pypirc")
 
 
-class File(NamedTuple):
+class LooseFile(NamedTuple):
     """One file: its path below the loose folder, where it is here, and what it is."""
 
     path: str
@@ -41,23 +41,23 @@ class File(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Folder:
+class LooseFolder:
     """The loose code of one folder; `place` is where it goes, None for site-packages itself."""
 
     loose: Loose
     place: str | None
-    files: tuple[File, ...]
+    files: tuple[LooseFile, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Code:
     """All loose code, folders in the order of the path; `notes` say what stays here."""
 
-    folders: tuple[Folder, ...] = ()
+    folders: tuple[LooseFolder, ...] = ()
     notes: tuple[Problem, ...] = ()
 
     @property
-    def files(self) -> list[File]:
+    def files(self) -> list[LooseFile]:
         """Every file of every folder."""
         return [file for folder in self.folders for file in folder.files]
 
@@ -111,7 +111,7 @@ def collect(
     Raises:
         LayerError: it is more than the limit; the largest parts are named.
     """
-    folders: list[Folder] = []
+    folders: list[LooseFolder] = []
     notes: list[Problem] = []
     number = 0
     exclude, include = session.settings.exclude, session.settings.include
@@ -138,7 +138,7 @@ def collect(
         if each.origin != "site":
             place = f"{PATH}/{number}-{Path(each.folder).name}"
             number += 1
-        folders.append(Folder(loose=each, place=place, files=tuple(files)))
+        folders.append(LooseFolder(loose=each, place=place, files=tuple(files)))
     code = Code(folders=tuple(folders), notes=tuple(notes))
     _refuse_too_much(code, session.settings.loose_limit)
     return code
@@ -155,7 +155,7 @@ def check_code(code: Code, target: Target) -> None:
     # On this machine itself, what runs here runs.
     if target.host_python:
         return
-    modules: dict[str, list[File]] = {}
+    modules: dict[str, list[LooseFile]] = {}
     for file in code.files:
         if is_native(file.path):
             place, _, name = file.source.rpartition("/")
@@ -189,13 +189,13 @@ def _without_brought(loose: Loose, brought: Mapping[str, Collection[str]]) -> li
 
 def _list_folder(
     folder: Path, names: Sequence[str], session: Session, wanted: Sequence[Entry]
-) -> tuple[list[File], list[Problem]]:
+) -> tuple[list[LooseFile], list[Problem]]:
     from pathspec import GitIgnoreSpec
 
     if not names and not wanted:
         return [], []
     spec, environment = GitIgnoreSpec.from_lines(session.settings.exclude), session.environment
-    files: list[File] = []
+    files: list[LooseFile] = []
     excluded, secret, lost = [], [], []
     listed = list_files(folder, environment, names) if names else []
     for entry in {entry.path: entry for entry in (*listed, *wanted)}.values():
@@ -227,7 +227,7 @@ def _list_folder(
 
 def _follow(
     folder: Path, environment: Mapping[str, str], entry: Entry, above: frozenset[Path]
-) -> Iterator[tuple[str, File | None]]:
+) -> Iterator[tuple[str, LooseFile | None]]:
     """Yield the files behind an entry: what a link leads to would not be there on the guest."""
     path = folder / entry.path
     # Resolving takes ten times as long as a look at the file, and few entries are links.
@@ -235,7 +235,7 @@ def _follow(
     if target.is_file():
         info = target.stat()
         is_executable = bool(info.st_mode & 0o100)
-        yield entry.path, File(entry.path, os.fspath(target), is_executable, info.st_size)
+        yield entry.path, LooseFile(entry.path, os.fspath(target), is_executable, info.st_size)
     elif not target.is_dir() or target in above or path.parent.resolve().is_relative_to(target):
         yield entry.path, None
     else:
@@ -245,7 +245,7 @@ def _follow(
                 yield place, file and file._replace(path=place)
 
 
-def _read(file: File) -> bytes:
+def _read(file: LooseFile) -> bytes:
     try:
         return Path(file.source).read_bytes()
     except OSError as error:

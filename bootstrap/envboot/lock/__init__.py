@@ -46,7 +46,7 @@ class Locked:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class LockRequest:
     """What is to be locked; `sources` are the projects that the layer brings."""
 
     scan: Scan
@@ -130,7 +130,7 @@ def lock(
             session.environment, session.folder, Path(scan.interpreter.prefix)
         ),
     }
-    request = Request(
+    request = LockRequest(
         scan=scan,
         sources=tuple(find_sources(scan)),
         target=target,
@@ -158,7 +158,7 @@ def _refuse_target(scan: Scan, target: Target) -> None:
         )
 
 
-def _lock(request: Request) -> Locked:
+def _lock(request: LockRequest) -> Locked:
     from envboot.lock.across import lock_across
     from envboot.lock.comparison import mark_edited
     from envboot.lock.exact import lock_exactly

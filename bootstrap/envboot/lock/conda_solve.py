@@ -11,8 +11,8 @@ from packaging.utils import canonicalize_name
 from envboot.errors import LISTED, LockError, name_some
 from envboot.lock.cache import keep_for_a_day
 from envboot.lock.conda_packages import package_of
-from envboot.lock.fit import Misfit, fit_pins, rank_needs
-from envboot.lock.solver import Channels, open_channels
+from envboot.lock.fit import NoSolution, fit_pins, rank_needs
+from envboot.lock.solver import OpenChannels, open_channels
 from envboot.manifest import CondaPackage
 from envboot.redaction import strip_channel
 from envboot.scan.dependencies import depends_of
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from rattler import RepoDataRecord
 
-    from envboot.lock import Request
+    from envboot.lock import LockRequest
     from envboot.scan.schema import CondaRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Solved:
+class SolvedConda:
     """Packages with their versions by name, and why another version, or none, is there."""
 
     packages: tuple[CondaPackage, ...]
@@ -36,7 +36,7 @@ class Solved:
     reasons: Mapping[str, str]
 
 
-def solve_records(request: Request) -> Solved:
+def solve_records(request: LockRequest) -> SolvedConda:
     """Solve for the environment's conda packages, or for its interpreter alone.
 
     `major.minor` of every package is kept, and the patch version where that can be. What nothing
@@ -67,7 +67,7 @@ def solve_records(request: Request) -> Solved:
             return wish.solve()
 
     kept = keep_for_a_day(request.session.cache / "solves", question, answer, fresh=request.fresh)
-    return Solved(
+    return SolvedConda(
         packages=tuple(CondaPackage(**package) for package in kept["packages"]),
         versions=kept["versions"],
         reasons=kept["reasons"],
@@ -91,8 +91,8 @@ class _Wish:
 
     records: Sequence[tuple[str, str, Sequence[str]]]
     python: set[str]
-    request: Request
-    channels: Channels
+    request: LockRequest
+    channels: OpenChannels
 
     def solve(self) -> dict[str, Any]:
         known = {str(canonicalize_name(name)): name for name, _, _ in self.records}
@@ -124,7 +124,7 @@ class _Wish:
             pin for pin, name in names.items() if name not in roots and name not in self.python
         }
 
-        def solve(specs: Sequence[str]) -> list[RepoDataRecord] | Misfit:
+        def solve(specs: Sequence[str]) -> list[RepoDataRecord] | NoSolution:
             return self.channels.solve(
                 [spec for spec in specs if spec not in along],
                 [spec for spec in specs if spec in along],

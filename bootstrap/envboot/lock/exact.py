@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from envboot.lock import Answer, Request
+from envboot.lock import Answer, LockRequest
 from envboot.lock.cache import keep_for_a_day
 from envboot.lock.comparison import compare_added, compare_all
 from envboot.lock.conda_packages import lock_records, solve_python
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from envboot.session import Session
 
 
-def lock_exactly(request: Request) -> Answer:
+def lock_exactly(request: LockRequest) -> Answer:
     """Lock the same versions, builds and hashes, and what is added to them; raises LockError."""
     scan, target, items = request.scan, request.target, request.from_indexes
     conda = lock_records(scan.conda)

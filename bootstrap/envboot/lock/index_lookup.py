@@ -16,7 +16,7 @@ from envboot.errors import LISTED, LockError
 from envboot.indexes import Indexes, open_indexes
 from envboot.indexes.configuration import Index
 from envboot.indexes.program import find_uv
-from envboot.lock.fit import Misfit
+from envboot.lock.fit import NoSolution
 from envboot.lock.tags import name_platform, rank_tags
 from envboot.lock.torch import TorchIndexes, read_torch
 from envboot.toml import tomllib
@@ -24,7 +24,7 @@ from envboot.toml import tomllib
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from envboot.lock import Request, Target
+    from envboot.lock import LockRequest, Target
 
 Packages = dict[str, dict[str, Any]]
 """PEP 751's packages by name."""
@@ -48,7 +48,7 @@ class Lookup:
         """The wheel tags that the target runs, 0 the best."""
         return rank_tags(self.target.platform, self.target.glibc, self.version)
 
-    def find_exact(self, pins: Sequence[str], *, sdists: bool = False) -> Packages | Misfit:
+    def find_exact(self, pins: Sequence[str], *, sdists: bool = False) -> Packages | NoSolution:
         """Look up exactly these packages, and nothing that they need."""
         return self._ask(pins, ["--no-deps", *_binary(sdists=sdists)], solving=False)
 
@@ -59,7 +59,7 @@ class Lookup:
         prefer: Mapping[str, str],
         exclude: Collection[str] = (),
         constraints: Collection[str] = (),
-    ) -> Packages | Misfit:
+    ) -> Packages | NoSolution:
         """Solve for requirements; versions to `prefer` are taken wherever they fit.
 
         What is in `exclude` comes from elsewhere. An sdist is taken where there is no solution
@@ -71,7 +71,7 @@ class Lookup:
             places["constraints"].write_text("\n".join(constraints))
             options = [f"--{name}={place}" for name, place in places.items()]
             found = self._ask(requirements, [*options, *_binary(sdists=False)], prefer=prefer)
-            if isinstance(found, Misfit) and _wants_wheel(found.words):
+            if isinstance(found, NoSolution) and _wants_wheel(found.words):
                 found = self._ask(requirements, options, prefer=prefer)
         return found
 
@@ -82,7 +82,7 @@ class Lookup:
         *,
         prefer: Mapping[str, str] | None = None,
         solving: bool = True,
-    ) -> Packages | Misfit:
+    ) -> Packages | NoSolution:
         """Run `uv pip compile`.
 
         Raises:
@@ -115,7 +115,7 @@ class Lookup:
                 hint="Check the network and the indexes in uv's and pip's configuration",
             )
         cause = next((line for line in lines if line.startswith(("cause:", "╰─▶"))), lines[-1])
-        return Misfit(words=cause.removeprefix("cause:").removeprefix("╰─▶").strip())
+        return NoSolution(words=cause.removeprefix("cause:").removeprefix("╰─▶").strip())
 
     def _with_torch(self, requirements: Sequence[str], *, solving: bool) -> Indexes:
         """Send PyTorch's own packages to its index, unless uv's settings say where they are."""
@@ -145,7 +145,7 @@ class Lookup:
         )
 
 
-def open_lookup(request: Request, version: str) -> Lookup:
+def open_lookup(request: LockRequest, version: str) -> Lookup:
     """Read where to look for a request's packages, for machines with that Python.
 
     Raises:

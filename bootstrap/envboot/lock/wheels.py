@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from envboot.errors import LISTED, LockError, name_some
-from envboot.lock.fit import Misfit
+from envboot.lock.fit import NoSolution
 from envboot.lock.tags import choose_wheel
 from envboot.manifest import Wheel
 from envboot.redaction import redact, strip_url
@@ -106,7 +106,7 @@ def _find_wheels(pins: list[str], lookup: Lookup) -> tuple[Packages, list[_Offen
     if not pins:
         return {}, []
     found = lookup.find_exact(pins)
-    if not isinstance(found, Misfit):
+    if not isinstance(found, NoSolution):
         return found, []
     if len(pins) == 1:
         wanted = any(words in found.words for words in ("no usable wheels", "no wheels"))
@@ -125,8 +125,8 @@ def _find_sdists(pins: list[str], lookup: Lookup) -> tuple[Packages, dict[str, _
         try:
             found = lookup.find_exact([pin], sdists=True)
         except LockError as error:
-            found = Misfit(words="no usable wheels, and " + " ".join(error.causes[:2]))
-        if isinstance(found, Misfit):
+            found = NoSolution(words="no usable wheels, and " + " ".join(error.causes[:2]))
+        if isinstance(found, NoSolution):
             offences[pin] = _Offence(pin=pin, seen=found.words, sdist=True)
         else:
             packages |= found

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from envboot.lock import Locked, Target
-    from envboot.lockfiles.content import Content, Request
+    from envboot.lockfiles.content import Content, LockFileRequest
     from envboot.scan.schema import Interpreter
     from envboot.session import Session
 
@@ -45,7 +45,7 @@ def read_lock_file(
         LockError: it cannot be read, is malformed, not for the target, or names packages
             without file or hash.
     """
-    from envboot.lockfiles.content import Request, refuse
+    from envboot.lockfiles.content import LockFileRequest, refuse
 
     file, names = split_names(given, session.folder)
     try:
@@ -58,7 +58,7 @@ def read_lock_file(
             causes=(cause,),
             hint=hint if "@" in file.name else None,
         ) from error
-    request = Request(
+    request = LockFileRequest(
         file=session.folder / file,
         text=text,
         names=names,
@@ -75,16 +75,16 @@ def read_lock_file(
         refuse(request, f"Found a malformed value: {error}")
 
 
-def _find_reader(kind: Format) -> Callable[[Request], Content]:
+def _find_reader(kind: Format) -> Callable[[LockFileRequest], Content]:
     """Return the reader of a format; it is imported only when it is asked for."""
     module, function = _READERS[kind]
-    reader: Callable[[Request], Content] = getattr(
+    reader: Callable[[LockFileRequest], Content] = getattr(
         import_module(f"envboot.lockfiles.{module}"), function
     )
     return reader
 
 
-def _lock(content: Content, request: Request) -> Locked:
+def _lock(content: Content, request: LockFileRequest) -> Locked:
     """Choose the files, and bring an interpreter where the file has none."""
     from envboot.lock import Answer, assemble
     from envboot.lock.comparison import compare_all

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
     from packaging.pylock import Package, PackageArchive, PackageSdist, PackageVcs, PackageWheel
 
-    from envboot.lockfiles.content import Request
+    from envboot.lockfiles.content import LockFileRequest
 
 
 class _Refused(Exception):  # noqa: N818
     """Why one package cannot be brought."""
 
 
-def choose_files(packages: Sequence[Package], request: Request, version: str) -> Wheels:
+def choose_files(packages: Sequence[Package], request: LockFileRequest, version: str) -> Wheels:
     """Choose the best wheel for the target, else what this machine builds a wheel from.
 
     Sdists are downloaded now and checked by their sha256; folders and files are relative to
@@ -60,7 +60,7 @@ def choose_files(packages: Sequence[Package], request: Request, version: str) ->
     return replace(files, sources=(*local, *files.sources))
 
 
-def _settle(remote: Sequence[PrivateWheel], request: Request) -> Wheels:
+def _settle(remote: Sequence[PrivateWheel], request: LockFileRequest) -> Wheels:
     """Leave to the guests what they can fetch themselves; fetch the rest now."""
     if all(_is_public(file) for file in remote):
         return Wheels(wheels=tuple(_make_wheel(file) for file in remote))

@@ -14,14 +14,14 @@ from envboot.manifest import Python
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
-    from envboot.lockfiles.content import Request
+    from envboot.lockfiles.content import LockFileRequest
     from envboot.scan.schema import Interpreter
     from envboot.session import Session
 
 _EXACT = re.compile(r"===?\s*(\d+\.\d+\.\d+\S*)")
 
 
-def choose_python(request: Request, requires: SpecifierSet | None = None) -> Python:
+def choose_python(request: LockFileRequest, requires: SpecifierSet | None = None) -> Python:
     """Choose the Python of a lock file that has none itself: the active one, if it may be.
 
     Else the exact version that the file names, else what uv finds on this machine.

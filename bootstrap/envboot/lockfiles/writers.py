@@ -93,7 +93,7 @@ def find_urls(base: Base, session: Session, *, fresh: bool = False) -> dict[str,
         LockError: naming every wheel that no index has any more.
     """
     from envboot.lock import Target
-    from envboot.lockfiles.uv_lock import Requirements, compile_kept
+    from envboot.lockfiles.compile import Requirements, compile_kept
 
     wanted = [wheel for wheel in base.wheels if not wheel.url]
     if not wanted:

@@ -18,7 +18,7 @@ from envboot.scan.schema import Problem, read_scan
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from envboot.scan.loose import Place
+    from envboot.scan.loose import PathEntry
     from envboot.scan.schema import Scan
 
 
@@ -37,7 +37,7 @@ def complete(
     """
     places, provided = take_places(document)
     before = list_places(folder, environment, current=loose)
-    behind: list[Place] = []
+    behind: list[PathEntry] = []
     if path is not None:
         from envboot.scan.here import split_path
 

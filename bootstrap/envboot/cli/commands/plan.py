@@ -16,7 +16,7 @@ from envboot.prepare import resolve
 from envboot.session import open_session
 
 if TYPE_CHECKING:
-    from envboot.layer.loose_files import Folder
+    from envboot.layer.loose_files import LooseFolder
     from envboot.lock.comparison import Row
     from envboot.prepare import Resolved
     from envboot.selection import Selection
@@ -68,6 +68,6 @@ def _collect(resolved: Resolved, session: Session) -> Code:
     )
 
 
-def _row(folder: Folder) -> Row:
+def _row(folder: LooseFolder) -> Row:
     size = console.count_files([file.size for file in folder.files])
     return compare(folder.loose.folder, "layer", size, size)
