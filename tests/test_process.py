@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from envboot.process import clean_environment, run, start
+from envboot.process import clean_environment, find_program, run, start
 
 pytestmark = pytest.mark.subprocess
 
@@ -93,6 +93,46 @@ def test_an_interrupt_ends_it_with_its_children(tmp_path: Path) -> None:
     wait_until_gone(read_child(tmp_path / "pid"))
 
 
+def test_a_wait_in_another_thread_is_stopped_with_its_children(tmp_path: Path) -> None:
+    stop = threading.Event()
+    ended: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            start([*python(PARENT), str(tmp_path / "pid")], environment=os.environ).finish(
+                stop=stop
+            )
+        except InterruptedError as error:
+            ended.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    child = read_child(tmp_path / "pid")
+    stop.set()
+    waiting.join(20)
+    assert ended
+    wait_until_gone(child)
+
+
+def test_a_wait_that_may_be_stopped_gives_all_that_was_written() -> None:
+    code = "import time; print('x' * 1_000_000); time.sleep(0.3); print('end')"
+    done = start(python(code), environment=os.environ).finish(stop=threading.Event())
+    assert done.text == "x" * 1_000_000 + "\nend\n"
+
+
+def test_a_program_is_found_where_the_environment_and_the_folder_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    for name in ("bin", "more"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tool").touch(0o755)
+    more = tmp_path / "more"
+    assert find_program("tool", {"PATH": "bin"}, tmp_path, more) == str(tmp_path / "bin" / "tool")
+    assert find_program("tool", {"PATH": "none"}, tmp_path, more) == str(more / "tool")
+    assert find_program("ls", {"PATH": "bin"}, tmp_path) is None
+
+
 def test_a_program_that_is_not_there_is_an_error_of_the_system() -> None:
     with pytest.raises(FileNotFoundError):
         start(["envboot-no-such-program"], environment={})
@@ -101,7 +141,11 @@ def test_a_program_that_is_not_there_is_an_error_of_the_system() -> None:
 @pytest.mark.parametrize(
     ("program", "dropped", "kept"),
     [
-        ("/usr/bin/git", ["GIT_DIR", "GIT_WORK_TREE", "GIT_CONFIG_KEY_0"], ["GIT_SSH_COMMAND"]),
+        (
+            "/usr/bin/git",
+            ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"],
+            ["GIT_SSH_COMMAND", "GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_0"],
+        ),
         (
             "uv",
             ["UV_PROJECT", "UV_VENV_SEED", "UV_OVERRIDE", "PYTHONPATH", "GIT_DIR"],

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from envboot.manifest import Manifest
-    from envboot.scan.document import Scan
+    from envboot.scan.schema import Scan
 
 __version__ = "0.1.0"
 
@@ -55,7 +55,7 @@ __all__ = [
 _MODULES = {
     "Cluster": "envboot.cluster",
     "Manifest": "envboot.manifest",
-    "Scan": "envboot.scan.document",
+    "Scan": "envboot.scan.schema",
     "fetch_environment": "envboot.api",
     "publish_here": "envboot.api",
     "scan_here": "envboot.api",

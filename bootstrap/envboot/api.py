@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from envboot.scan.document import Scan
+    from envboot.scan.schema import Scan
 
 
 def scan_here() -> Scan:

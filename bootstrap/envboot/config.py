@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass, field
-from importlib import resources
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 from envboot.errors import UsageError
 from envboot.manifest import Tool
+from envboot.toml import read_data, tomllib
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,13 +85,12 @@ class Settings:
 
 
 def read_settings(folder: Path) -> Settings:
-    """Read `[tool.envboot]` of the nearest pyproject.toml at or above `folder`.
+    """Read `[tool.envboot]` of the nearest pyproject.toml at or above `folder`, an absolute path.
 
     Raises:
         UsageError: the file is no TOML, or a key is unknown or malformed; the message has
             the dotted path, as in `tool.envboot.tools.uv.sha256`.
     """
-    folder = folder.absolute()
     for place in (folder, *folder.parents):
         file = place / "pyproject.toml"
         if file.is_file():
@@ -228,6 +221,5 @@ def find_tool(name: str, platform: str, settings: Settings) -> Tool:
     """Return the pin of `micromamba` or `uv` for a platform, the project's own before ours."""
     if name in settings.tools:
         return settings.tools[name]
-    text = resources.files("envboot.templates").joinpath("tools.toml").read_text("utf-8")
-    pins = tomllib.loads(text)[name]
+    pins = read_data("tools.toml")[name]
     return Tool(version=pins["version"], **pins[platform])

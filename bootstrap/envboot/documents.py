@@ -32,6 +32,13 @@ def plain(value: Any) -> Any:
     return [plain(member) for member in value] if isinstance(value, tuple) else value
 
 
+def find_table(value: Any, *keys: str) -> dict[str, Any]:
+    """Return the object at a path of keys in another tool's document; empty without any."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
 class Node:
     """One JSON object being read, member by member, knowing its own dotted path.
 

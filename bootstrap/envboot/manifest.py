@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from envboot.agent import wire
+from envboot.conda_names import CondaName, parse_name
 from envboot.documents import Node, parse_json, plain
 from envboot.errors import DocumentError
 from envboot.platforms import TARGETS
@@ -41,6 +42,21 @@ class CondaPackage:
     url: str
     sha256: str | None = None
     md5: str | None = None
+
+    @property
+    def file(self) -> str:
+        """The file's name, as it stands in the URL."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def channel(self) -> str:
+        """The URL of the channel, which has a directory for each platform."""
+        return self.url.rsplit("/", 2)[0]
+
+    @property
+    def named(self) -> CondaName:
+        """Name, version and build string by the file's name; one that is odd is all name."""
+        return parse_name(self.url) or CondaName(name=self.file, version="", build="")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,14 +15,14 @@ from envboot.errors import LISTED, LockError, UsageError, name_some
 from envboot.scan.dependencies import parse_added
 from envboot.selection import Selection
 from envboot.selection.apply import CHOSEN
-from envboot.selection.required import count_packages
+from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from typing_extensions import Unpack
 
-    from envboot.lock.plan import Row
+    from envboot.lock.comparison import Row
     from envboot.prepare import Prepared
 
 _WAYS = (
@@ -162,7 +162,7 @@ def refuse_differences(
     if strict and rows:
         found = {row.name: _describe(row) for row in rows}
         raise LockError(
-            f"Cannot bring {count_packages(found)} in exactly their versions: "
+            f"Cannot bring {count(len(found), 'package')} in exactly their versions: "
             f"{name_some([*found])}",
             causes=_list_causes(found),
             hint=f"`package_sync_strict` demands it: {_WAYS}",

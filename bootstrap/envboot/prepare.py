@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from envboot.errors import UsageError, name_some
 from envboot.layer import build_layer, find_archive
-from envboot.layer.command import add_named, find_named, place_words
+from envboot.layer.command_files import add_named, find_named, place_words
 from envboot.lock import Locked, Target, lock
 from envboot.manifest import Manifest
 from envboot.platforms import TARGETS
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from envboot.layer import BuiltLayer
-    from envboot.lock.plan import Row
-    from envboot.scan.document import Problem, Scan
+    from envboot.lock.comparison import Row
+    from envboot.scan.schema import Problem, Scan
     from envboot.selection import Selection
     from envboot.session import Session
     from envboot.store import Store
@@ -110,9 +110,8 @@ def resolve(
     note("lock")
     locked = lock(
         selected.scan,
+        session,
         target=target,
-        settings=session.settings,
-        cache=session.cache,
         fresh=fresh,
         add=selected.add,
         exact=selected.exact,
@@ -167,14 +166,11 @@ def prepare(
     base = resolved.locked.base
     layer = build_layer(
         resolved.locked.sources,
+        session,
         python=resolved.builder,
         version=base.python.version,
         target=resolved.target,
-        cache=session.cache,
         loose=loose if selection.loose else (),
-        exclude=session.settings.exclude,
-        limit=session.settings.loose_limit,
-        include=session.settings.include,
     )
     code = layer.code if layer else None
     words, strangers = place_words(command, folder, code, is_here=host_python)
@@ -305,7 +301,7 @@ def _check_interpreter(manifest: Manifest, session: Session, *, host_python: boo
         )
     from envboot.scan.running import read_version
 
-    found = read_version(python.executable, session.environment)
+    found = read_version(python.executable, session.environment, session.folder)
     if found != python.version:
         raise UsageError(
             f"Expected Python {python.version} at `{python.executable}`, found "
@@ -315,15 +311,15 @@ def _check_interpreter(manifest: Manifest, session: Session, *, host_python: boo
 
 
 def _scan(selection: Selection, session: Session, path: Sequence[str] | None) -> Scan:
-    folder = session.folder if selection.loose else None
+    environment, folder = session.environment, session.folder
     if path is None:
-        return scan(selection.python, environment=session.environment, folder=folder)
+        return scan(selection.python, environment=environment, folder=folder, loose=selection.loose)
     if selection.python is not None:
         raise UsageError(
             f"Cannot scan the running interpreter and `{selection.python}` at once",
             hint="Leave one of them out",
         )
-    return scan_running(path, environment=session.environment, folder=session.folder)
+    return scan_running(path, environment=environment, folder=folder)
 
 
 def find_platform(here: str) -> str:
@@ -350,10 +346,9 @@ def _read(
 
     locked = read_lock_file(
         file,
+        session,
         interpreter=found.interpreter,
         target=target,
-        settings=session.settings,
-        cache=session.cache,
         fresh=fresh,
     )
     names = [source.name for source in locked.sources]
@@ -370,7 +365,7 @@ def _read(
         scan=replace(found, conda=(), distributions=(), loose=loose, problems=()),
         target=target,
         locked=locked,
-        builder=find_builder(locked.base.python, interpreter)
+        builder=find_builder(locked.base.python, interpreter, session)
         if locked.sources
         else interpreter.executable,
         rows=locked.rows,

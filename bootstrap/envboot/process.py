@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -18,25 +19,41 @@ from typing import IO, TYPE_CHECKING
 from envboot.redaction import hide_values, redact
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Mapping, Sequence
 
 GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL for a group that is ended."""
-# The variables that tell uv how to reach indexes, which logins to use and where its cache is. All
-# others of its own choose projects, versions and places (`uv help --env`).
+UV_PLACES = frozenset(
+    {
+        "UV_CONFIG_FILE",
+        "UV_DEFAULT_INDEX",
+        "UV_EXTRA_INDEX_URL",
+        "UV_FIND_LINKS",
+        "UV_INDEX",
+        "UV_INDEX_STRATEGY",
+        "UV_INDEX_URL",
+        "UV_KEYRING_PROVIDER",
+        "UV_NO_CONFIG",
+    }
+)
+"""The variables that tell uv which indexes and configuration files it reads."""
+# Beside those: how uv reaches indexes, which logins it uses and where its cache is. All others
+# of its own choose projects, versions and places (`uv help --env`).
 _UV_KEPT = re.compile(
-    r"UV_(CACHE_DIR|CONCURRENT_\w+|CONFIG_FILE|CREDENTIALS_DIR|DEFAULT_INDEX|EXTRA_INDEX_URL"
-    r"|FIND_LINKS|GIT_LFS|HTTP_\w+|INDEX|INDEX_STRATEGY|INDEX_URL|INDEX_\w+_(USERNAME|PASSWORD)"
-    r"|INSECURE_HOST|KEYRING_PROVIDER|LINK_MODE|NATIVE_TLS|NO_CONFIG|NO_INDEX|OFFLINE"
-    r"|PYTHON_INSTALL_(DIR|MIRROR)|PYTHON_CACHE_DIR|REQUEST_TIMEOUT|SYSTEM_CERTS|SSL_\w+)"
+    r"UV_(CACHE_DIR|CONCURRENT_\w+|CREDENTIALS_DIR|GIT_LFS|HTTP_\w+|INDEX_\w+_(USERNAME|PASSWORD)"
+    r"|INSECURE_HOST|LINK_MODE|NATIVE_TLS|NO_INDEX|OFFLINE|PYTHON_INSTALL_(DIR|MIRROR)"
+    r"|PYTHON_CACHE_DIR|REQUEST_TIMEOUT|SYSTEM_CERTS|SSL_\w+)"
 )
 # What `git rev-parse --local-env-vars` prints: a hook or an alias that started us sets them, and
-# they would turn every git command to that repository.
+# they would turn every git command to that repository. Those of configuration are kept: they name
+# no repository, and CI systems put logins into them.
 _GIT_DROPPED = re.compile(
-    r"GIT_(ALTERNATE_OBJECT_DIRECTORIES|COMMON_DIR|CONFIG|CONFIG_(PARAMETERS|COUNT|KEY_\d+"
-    r"|VALUE_\d+)|DIR|GRAFT_FILE|IMPLICIT_WORK_TREE|INDEX_FILE|INTERNAL_SUPER_PREFIX|NAMESPACE"
-    r"|NO_REPLACE_OBJECTS|OBJECT_DIRECTORY|PREFIX|REPLACE_REF_BASE|SHALLOW_FILE|WORK_TREE)"
+    r"GIT_(ALTERNATE_OBJECT_DIRECTORIES|COMMON_DIR|CONFIG|DIR|GRAFT_FILE|IMPLICIT_WORK_TREE"
+    r"|INDEX_FILE|INTERNAL_SUPER_PREFIX|NAMESPACE|NO_REPLACE_OBJECTS|OBJECT_DIRECTORY|PREFIX"
+    r"|REPLACE_REF_BASE|SHALLOW_FILE|WORK_TREE)"
 )
+_POLL = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,12 +91,30 @@ def clean_environment(program: str, environment: Mapping[str, str]) -> dict[str,
     for variable, value in environment.items():
         if name.startswith(("python", "pypy", "uv")) and variable.startswith("PYTHON"):
             continue
-        if name == "uv" and variable.startswith("UV_") and not _UV_KEPT.fullmatch(variable):
+        if name == "uv" and variable.startswith("UV_") and not _is_kept_of_uv(variable):
             continue
         if name in ("git", "uv") and _GIT_DROPPED.fullmatch(variable):
             continue
         kept[variable] = value
     return kept
+
+
+def _is_kept_of_uv(variable: str) -> bool:
+    return variable in UV_PLACES or _UV_KEPT.fullmatch(variable) is not None
+
+
+def find_program(
+    name: str, environment: Mapping[str, str], folder: Path, *more: Path
+) -> str | None:
+    """Return the absolute path of a program on PATH, then in the directories `more`, else None.
+
+    Relative entries of PATH are seen from `folder`.
+    """
+    import shutil  # 4 ms that few callers need
+
+    entries = environment.get("PATH", os.defpath).split(os.pathsep)
+    places = [*(os.fspath(folder / entry) for entry in entries), *map(os.fspath, more)]
+    return shutil.which(name, path=os.pathsep.join(places))
 
 
 class Running:
@@ -92,15 +127,25 @@ class Running:
         self._environment = environment
         self._grouped = grouped
 
-    def finish(self, *, timeout: float | None = None, input: bytes | None = None) -> Completed:  # noqa: A002
+    def finish(
+        self,
+        *,
+        timeout: float | None = None,
+        input: bytes | None = None,  # noqa: A002
+        stop: threading.Event | None = None,
+    ) -> Completed:
         """Wait until it has ended; whatever ends the wait ends its whole group too.
+
+        Only the main thread is interrupted: it sets `stop` for waits in other threads, for
+        processes without input.
 
         Raises:
             TimeoutError: it still ran after `timeout` seconds.
+            InterruptedError: `stop` was set.
         """
         with self._process as process:
             try:
-                stdout, stderr = process.communicate(input, timeout=timeout)
+                stdout, stderr = self._communicate(input, timeout, stop)
             except BaseException as error:
                 self._end()
                 if isinstance(error, subprocess.TimeoutExpired):
@@ -112,6 +157,24 @@ class Running:
             stderr=stderr or b"",
             environment=self._environment,
         )
+
+    def _communicate(
+        self, data: bytes | None, timeout: float | None, stop: threading.Event | None
+    ) -> tuple[bytes, bytes]:
+        if stop is None:
+            return self._process.communicate(data, timeout=timeout)
+        # Python before 3.14 writes nothing more once `communicate` is called again.
+        assert data is None, "a process with input cannot be stopped"
+        last = None if timeout is None else time.monotonic() + timeout
+        while True:
+            if stop.is_set():
+                raise InterruptedError("ended before it was done")
+            try:
+                return self._process.communicate(timeout=_POLL)
+            except subprocess.TimeoutExpired:
+                # What it has written so far is not lost.
+                if last is not None and time.monotonic() >= last:
+                    raise
 
     def _end(self) -> None:
         """End the process and what it has started: politely, and then not."""

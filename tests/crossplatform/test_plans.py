@@ -12,22 +12,22 @@ import pytest
 from envboot.config import Settings
 from envboot.errors import LockError
 from envboot.lock import Locked, Target, lock
-from envboot.lock.conda import describe_file
-from envboot.lock.plan import render_plan
-from envboot.lock.records import find_channels
+from envboot.lock.comparison import render_plan
+from envboot.lock.conda_solve import find_channels
 from envboot.manifest import Manifest
-from envboot.scan.document import parse_scan
+from envboot.scan.schema import parse_scan
 from envboot.selection import Selection
 from envboot.selection.apply import select
 from tests.crossplatform.places import CONDA_FORGE, make_channel, make_index
 from tests.index import serve_folder
 from tests.lock.documents import make_record
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from envboot.lock.plan import Row
-    from envboot.scan.document import Scan
+    from envboot.lock.comparison import Row
+    from envboot.scan.schema import Scan
 
 pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
 SCANS = Path(__file__).parent / "scans"
@@ -83,9 +83,8 @@ def plan(
     selected = select(scan, selection, settings=settings, target=target, dask=dask)
     locked = lock(
         selected.scan,
+        make_session(cache=Path("cache").absolute(), settings=settings),
         target=target,
-        settings=settings,
-        cache=Path("cache").absolute(),
         fresh=True,
         add=selected.add,
         exact=selected.exact,
@@ -95,7 +94,8 @@ def plan(
 
 def versions(locked: Locked) -> dict[str, str]:
     """Everything that is there, by name."""
-    found = dict(map(describe_file, locked.base.conda))
+    names = [package.named for package in locked.base.conda]
+    found = {each.name: each.version for each in names}
     found |= {wheel.name: wheel.version for wheel in locked.base.wheels}
     return found | {source.name: source.version for source in locked.sources}
 

@@ -26,7 +26,7 @@ from envboot.config import (
 )
 from envboot.errors import EnvbootError, Exit, UsageError
 from envboot.manifest import Manifest, Tool
-from envboot.scan.document import Scan, Source
+from envboot.scan.schema import Scan, Source
 from envboot.userdata import LaunchPath, Rung
 from envboot.userdata.parts import PREFIXES, TYPES
 from tests.docs import commands, sources

@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from envboot.layer import build_layer, loose
+from envboot.config import Settings
+from envboot.layer import build_layer, loose_files
 from envboot.lock import Target
-from envboot.scan.document import Loose
+from envboot.scan.schema import Loose
 from tests.layer.projects import HOST, VERSION, Opened, unpack
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from envboot.layer import BuiltLayer
-    from envboot.scan.document import Source
+    from envboot.scan.schema import Source
 
 ARM = Target(platform="linux-aarch64", glibc="2.28", host_python=False)
 # The header of an ELF file up to e_machine.
@@ -36,15 +38,19 @@ def found(folder: Path, *names: str, origin: Any = "current") -> Loose:
 
 
 def build(
-    *given: Loose, cache: Path, sources: tuple[Source, ...] = (), **options: Any
+    *given: Loose,
+    cache: Path,
+    sources: tuple[Source, ...] = (),
+    target: Target = HOST,
+    **settings: Any,
 ) -> BuiltLayer | None:
     return build_layer(
         sources,
+        make_session(cache=cache, settings=Settings(**settings)),
         python=sys.executable,
         version=VERSION,
-        cache=cache,
+        target=target,
         loose=given,
-        **{"target": HOST, **options},
     )
 
 
@@ -56,5 +62,5 @@ def bring(*given: Loose, cache: Path, to: Path, **options: Any) -> Opened:
 
 def shipped(opened: Opened) -> set[str]:
     """Every loose file, as it stands below the folders of the path."""
-    start = f"{loose.PATH}/"
+    start = f"{loose_files.PATH}/"
     return {path.removeprefix(start) for path in opened.paths if path.startswith(start)}

@@ -15,7 +15,8 @@ from typing import Any
 
 from envboot.layer import BuiltLayer, build_layer
 from envboot.lock import Target
-from envboot.scan.document import Source
+from envboot.scan.schema import Source
+from tests.sessions import make_session
 
 VERSION = ".".join(map(str, sys.version_info[:3]))
 MINOR = ".".join(map(str, sys.version_info[:2]))
@@ -53,8 +54,9 @@ def write_project(
 
 def build(*sources: Source, cache: Path, target: Target = GUEST, **options: Any) -> BuiltLayer:
     """Build the layer of the running interpreter."""
+    session = make_session(cache=cache)
     layer = build_layer(
-        sources, python=sys.executable, version=VERSION, target=target, cache=cache, **options
+        sources, session, python=sys.executable, version=VERSION, target=target, **options
     )
     assert layer is not None
     return layer

@@ -10,7 +10,7 @@ import pytest
 
 from envboot.errors import LayerError
 from envboot.lock import Target
-from envboot.scan.document import Source
+from envboot.scan.schema import Source
 from tests.index import make_wheel
 from tests.layer import code
 from tests.layer.code import AARCH64, ARM, X86, found, write

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tarfile
-from typing import TYPE_CHECKING
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
 from envboot.errors import LayerError
-from envboot.scan.document import Source
+from envboot.scan.schema import Source
 from tests.index import make_wheel
 from tests.layer.projects import (
     HOST,
@@ -22,9 +25,6 @@ from tests.layer.projects import (
     unpack,
     write_project,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.subprocess
 
@@ -163,6 +163,29 @@ def test_projects_are_built_side_by_side(tmp_path: Path, cache: Path) -> None:
     tiny = {"meet": str(tmp_path / "meeting")}
     sources = [write_project(tmp_path / name, name, tiny=tiny) for name in ("one", "two")]
     build(*sources, cache=cache)
+
+
+def test_an_interrupt_ends_builds_at_once(tmp_path: Path, cache: Path) -> None:
+    meeting = tmp_path / "meeting"
+    source = write_project(tmp_path / "alone", "alone", tiny={"meet": str(meeting)})
+    sent: list[float] = []
+
+    def interrupt() -> None:
+        end = time.monotonic() + 50
+        while not (meeting / "alone").exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    waiting = threading.Thread(target=interrupt)
+    waiting.start()
+    with pytest.raises(KeyboardInterrupt):
+        build(source, cache=cache)
+    waiting.join()
+    # The build itself gives up after a minute.
+    assert time.monotonic() - sent[0] < 40
+    names = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not [name for name in names if str(cache).encode() in name]
 
 
 def test_every_failing_build_shows_the_end_of_its_log_without_a_secret(

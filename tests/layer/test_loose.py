@@ -10,8 +10,8 @@ import pytest
 
 from envboot.agent.unpack import unpack_layer
 from envboot.errors import LayerError
-from envboot.layer import loose
-from envboot.scan.document import Problem
+from envboot.layer import loose_files
+from envboot.scan.schema import Problem
 from tests.layer.code import X86, bring, build, found, shipped, write
 from tests.layer.projects import (
     GUEST,
@@ -23,6 +23,7 @@ from tests.layer.projects import (
     unpack,
     write_project,
 )
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,8 +75,8 @@ def test_packages_travel_with_data_files_and_extension_modules(tmp_path: Path, c
             "tool/run.sh",
         )
     }
-    assert (opened.root / loose.PATH / "0-app/tool/run.sh").stat().st_mode & 0o777 == 0o755
-    assert (opened.root / loose.PATH / "0-app/single.py").stat().st_mode & 0o777 == 0o644
+    assert (opened.root / loose_files.PATH / "0-app/tool/run.sh").stat().st_mode & 0o777 == 0o755
+    assert (opened.root / loose_files.PATH / "0-app/single.py").stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize("name", ["with space", "wörk", "a'b\"c", "100%", "a\\b", "a\nb", "#x"])
@@ -236,8 +237,8 @@ def test_links_travel_as_what_they_lead_to(tmp_path: Path, cache: Path) -> None:
     layer = build(found(app, "app"), cache=cache)
     assert layer is not None
     opened = unpack(layer, tmp_path / "out")
-    assert opened.read(f"{loose.PATH}/0-app/app/outside/deep/x.txt") == "shared\n"
-    assert opened.read(f"{loose.PATH}/0-app/app/beside.txt") == "beside\n"
+    assert opened.read(f"{loose_files.PATH}/0-app/app/outside/deep/x.txt") == "shared\n"
+    assert opened.read(f"{loose_files.PATH}/0-app/app/beside.txt") == "beside\n"
     assert messages(layer) == [
         "Links that lead nowhere, or above themselves, stay here: `app/again`, `app/gone`",
         "What is no module stays here: `data`; name it in the command, or in `include`",
@@ -253,20 +254,20 @@ def test_too_much_code_is_refused_and_its_largest_parts_are_named(
         with (app / "app" / "weights" / name).open("wb") as stream:
             stream.truncate(600_000)
     with pytest.raises(LayerError) as caught:
-        build(found(app, "app", "small.py"), cache=cache, limit=1)
+        build(found(app, "app", "small.py"), cache=cache, loose_limit=1)
     error = caught.value
     assert "at most 1 MB" in error.message
     assert "found 1.2 MB" in error.message
     assert error.causes == (f"`{app}/app/weights` has 1.2 MB",)
     for way in ("exclude", ".gitignore", "loose-limit", "--no-loose"):
         assert way in (error.hint or "")
-    assert build(found(app, "app", "small.py"), cache=cache, limit=2)
+    assert build(found(app, "app", "small.py"), cache=cache, loose_limit=2)
 
 
 def test_too_many_files_are_refused_by_number(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loose, "_FILES", 3)
+    monkeypatch.setattr(loose_files, "_FILES", 3)
     app = write(tmp_path / "app", {"a.py": "", "data/deep/tool.py": "", "data/deep/1": ""})
     given = found(app, "a.py", "data")
     assert build(given, cache=cache)
@@ -279,7 +280,7 @@ def test_too_many_files_are_refused_by_number(
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     app = write(tmp_path / "app", {"a.py": ""})
-    code = loose.collect([found(app, "a.py")], brought={}, exclude=(), limit=1)
+    code = loose_files.collect([found(app, "a.py")], make_session(), brought={})
     (app / "a.py").unlink()
     with pytest.raises(LayerError, match=r"Failed to read `.*/app/a\.py`") as caught:
         _ = code.digest
@@ -337,7 +338,7 @@ def test_only_changed_code_is_packed_again(tmp_path: Path, cache: Path) -> None:
 def test_byte_code_is_compiled_as_seen_from_the_prefix(tmp_path: Path, cache: Path) -> None:
     app = write(tmp_path / "app", {"a.py": "def f():\n    pass\n"})
     opened = bring(found(app, "a.py"), cache=cache, to=tmp_path / "out", target=GUEST)
-    (byte_code,) = (opened.root / loose.PATH / "0-app" / "__pycache__").iterdir()
-    assert f"/opt/envboot/env/{loose.PATH}/0-app/a.py".encode() in byte_code.read_bytes()
+    (byte_code,) = (opened.root / loose_files.PATH / "0-app" / "__pycache__").iterdir()
+    assert f"/opt/envboot/env/{loose_files.PATH}/0-app/a.py".encode() in byte_code.read_bytes()
     for path in opened.root.rglob("*"):
         assert path.is_dir() or str(tmp_path).encode() not in path.read_bytes()

@@ -147,6 +147,6 @@ def test_include_brings_data_whatever_git_ignores(
 
 def test_what_is_included_counts_for_the_limit(tmp_path: Path, cache: Path) -> None:
     app = write(tmp_path / "app", {"main.py": "", "data/a": "x" * 1_100_000})
-    assert build(found(app, "main.py"), cache=cache, limit=1)
+    assert build(found(app, "main.py"), cache=cache, loose_limit=1)
     with pytest.raises(LayerError, match="at most 1 MB"):
-        build(found(app, "main.py"), cache=cache, limit=1, include=("data/",))
+        build(found(app, "main.py"), cache=cache, loose_limit=1, include=("data/",))

@@ -18,9 +18,10 @@ from envboot.agent.pack import LAYER_LIST
 from envboot.layer import build_layer
 from envboot.lock import Target
 from envboot.manifest import PREFIX, Base, Layer, Manifest, Python
-from envboot.scan.document import Source
+from envboot.scan.schema import Source
 from tests.index import make_wheel
 from tests.layer.projects import GUEST, HOST, MINOR, SITE, build, commit_all, unpack, write_project
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from envboot.layer import BuiltLayer
@@ -35,7 +36,8 @@ def write_scripts(folder: Path) -> Source:
 
 
 def test_nothing_to_build_is_no_layer(cache: Path) -> None:
-    assert build_layer([], python="none", version="3.11.7", target=GUEST, cache=cache) is None
+    session = make_session(cache=cache)
+    assert build_layer([], session, python="none", version="3.11.7", target=GUEST) is None
 
 
 def test_scripts_of_a_guest_name_the_prefix(tmp_path: Path, cache: Path) -> None:

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envboot.layer import command as naming
-from envboot.layer.loose import collect
+from envboot.config import Settings
+from envboot.layer import command_files as naming
+from envboot.layer.loose_files import collect
 from tests.layer.code import build, found, shipped, write
 from tests.layer.projects import unpack
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +79,7 @@ def test_an_absolute_path_below_the_folder_is_the_relative_one(tmp_path: Path) -
     for place in (app, tmp_path / "link", app / "sub" / ".."):
         words = (f"{place}/sub/run.py", f"--c={place}/sub/run.py")
         assert naming.find_named(words, app) == {0: "sub/run.py", 1: "sub/run.py"}
-    code = collect([found(app, "sub")], brought={}, exclude=(), limit=1)
+    code = collect([found(app, "sub")], make_session(), brought={})
     placed, notes = naming.place_words(("python", f"{app}/sub/run.py", str(app)), app, code)
     assert placed == ("python", f"{START}/sub/run.py", START)
     assert notes == ()
@@ -89,7 +91,8 @@ def test_folders_and_paths_elsewhere_are_warned_of_or_placed(tmp_path: Path) -> 
     words = [*("python", "-m", "test", "test", "test/", "--d=data", "data", "--dir", "./more")]
     words += ["--outdir", "out", ".", "..", "../o", outside, "/bin/sh", "/dev/null", "/tmp", "/"]
     given = [found(app, "test")]
-    code = collect(given, brought={}, exclude=(), limit=1, include=("data/",))
+    session = make_session(settings=Settings(include=("data/",)))
+    code = collect(given, session, brought={})
     placed, notes = naming.place_words(words, app, code)
     placed_words = {number: word for number, word in enumerate(placed) if word != words[number]}
     assert placed_words == {4: f"{START}/test", 5: f"--d={START}/data", 6: f"{START}/data"}
@@ -140,7 +143,7 @@ def test_a_script_that_is_not_there_is_warned_of(
     tmp_path: Path, command: str, subjects: list[str]
 ) -> None:
     app = write(tmp_path / "app", {"there.py": ""})
-    code = collect([found(app, "there.py")], brought={}, exclude=(), limit=1)
+    code = collect([found(app, "there.py")], make_session(), brought={})
     _, notes = naming.place_words(command.split(), app, code)
     assert [note.subject for note in notes] == subjects
     assert all("Python cannot run it" in note.message for note in notes)

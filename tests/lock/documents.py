@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from envboot.scan.document import CondaRecord, Distribution, Interpreter, Scan
+from envboot.scan.schema import CondaRecord, Distribution, Interpreter, Scan
 
 if TYPE_CHECKING:
-    from envboot.scan.document import Source
+    from envboot.scan.schema import Source
 
 VERSION = ".".join(map(str, sys.version_info[:3]))
 MINOR = ".".join(map(str, sys.version_info[:2]))

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from envboot.config import Settings
 from envboot.errors import LockError
-from envboot.lock.conda import lock_records, note_files, solve_python
+from envboot.lock.conda_packages import lock_records, note_files, solve_python
 from tests.index import serve_folder
 from tests.lock.documents import SHA, make_record
 from tests.package import write_package
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +80,8 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def solve(
     version: str, channel: str, cache: Path, *, platform: str = "linux-64", glibc: str = "2.28"
 ) -> tuple[CondaPackage, ...]:
-    return solve_python(version, platform=platform, glibc=glibc, channels=(channel,), cache=cache)
+    session = make_session(cache=cache, settings=Settings(channels=(channel,)))
+    return solve_python(version, session, platform=platform, glibc=glibc)
 
 
 @pytest.mark.sockets

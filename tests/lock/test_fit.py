@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from envboot.lock.fit import Misfit, fit_pins, rank_needs
+from envboot.lock.fit import NoSolution, fit_pins, rank_needs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,10 +17,10 @@ class Solver:
         self.conflicts = [set(conflict) for conflict in conflicts]
         self.asked = 0
 
-    def __call__(self, pins: Sequence[str]) -> str | Misfit:
+    def __call__(self, pins: Sequence[str]) -> str | NoSolution:
         self.asked += 1
         if any(conflict <= set(pins) for conflict in self.conflicts):
-            return Misfit(words="no")
+            return NoSolution(words="no")
         return "".join(pins)
 
 

@@ -17,12 +17,13 @@ from envboot.lock.cache import DAY
 from envboot.manifest import Manifest
 from tests.index import make_wheel, serve_folder, write_simple
 from tests.lock.documents import VERSION, make_distribution, make_record, make_scan, names
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from envboot.scan.document import CondaRecord, Scan
+    from envboot.scan.schema import CondaRecord, Scan
 
 HOST = Target(platform="linux-64", glibc="2.28", host_python=True)
 GUEST = Target(platform="linux-64", glibc="2.28", host_python=False)
@@ -60,8 +61,8 @@ def make_lock(
     add: tuple[str, ...] = (),
     **settings: Any,
 ) -> Locked:
-    chosen = Settings(**settings)
-    return lock(scan, target=target, settings=chosen, cache=cache / "envboot", fresh=fresh, add=add)
+    session = make_session(cache=cache / "envboot", settings=Settings(**settings))
+    return lock(scan, session, target=target, fresh=fresh, add=add)
 
 
 def conda_records(*more: CondaRecord) -> tuple[CondaRecord, ...]:
@@ -183,7 +184,7 @@ def test_the_same_request_is_answered_without_uv(
     for file in index.glob("**/*.*"):
         file.unlink()
     # Whatever starts a process now has to say so.
-    monkeypatch.setattr("subprocess.run", None)
+    monkeypatch.setattr("envboot.process.run", None)
     assert make_lock(scan, tmp_path) == first
     with pytest.raises(TypeError):
         make_lock(scan, tmp_path, fresh=True)
@@ -199,7 +200,7 @@ def test_an_answer_is_kept_for_a_day_only(
     (kept,) = (tmp_path / "envboot" / "locks").glob("*.json")
     yesterday = time.time() - DAY - 1
     os.utime(kept, (yesterday, yesterday))
-    monkeypatch.setattr("subprocess.run", None)
+    monkeypatch.setattr("envboot.process.run", None)
     with pytest.raises(TypeError):
         make_lock(scan, tmp_path)
 

@@ -10,17 +10,17 @@ import pytest
 
 from envboot.config import Settings
 from envboot.errors import LockError
-from envboot.folders import cache_folder
-from envboot.lock import Request, Target
-from envboot.lock.lookup import open_lookup
+from envboot.lock import LockRequest, Target
+from envboot.lock.index_lookup import open_lookup
 from envboot.lock.wheels import Wheels, lock_wheels
 from tests.index import make_sdist, make_wheel, serve_folder, write_simple
 from tests.lock.documents import VERSION, make_distribution, make_scan
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from envboot.scan.document import Distribution
+    from envboot.scan.schema import Distribution
 
 pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
 
@@ -46,19 +46,17 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def find(*distributions: Distribution, settings: Settings | None = None) -> Wheels:
-    request = Request(
+    session = make_session(settings=settings)
+    request = LockRequest(
         scan=make_scan(*distributions),
         sources=(),
         target=Target(platform="linux-64", glibc="2.28", host_python=True),
-        settings=settings or Settings(),
-        cache=cache_folder(os.environ),
+        session=session,
         fresh=False,
         add=(),
         exact=frozenset(),
     )
-    return lock_wheels(
-        distributions, lookup=open_lookup(request, VERSION), cache=cache_folder(os.environ)
-    )
+    return lock_wheels(distributions, lookup=open_lookup(request, VERSION), cache=session.cache)
 
 
 def test_a_wheel_of_another_index_is_written_with_its_url(index: Path) -> None:

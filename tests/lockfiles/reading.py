@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envboot.config import Settings
 from envboot.lock import Locked, Target
 from envboot.lockfiles import read_lock_file
-from envboot.lockfiles.content import Request
+from envboot.lockfiles.content import LockFileRequest
 from tests.lock.documents import make_scan
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
-    from envboot.scan.document import Interpreter
+    from envboot.scan.schema import Interpreter
 
 DATA = Path(__file__).parent / "data"
 SHA = "a" * 64
@@ -30,15 +30,14 @@ def make_interpreter(version: str = "3.11.7", implementation: str = "CPython") -
     return replace(found, version=version, implementation=implementation)
 
 
-def make_request(*, host_python: bool = True, implementation: str = "CPython") -> Request:
+def make_request(*, host_python: bool = True, implementation: str = "CPython") -> LockFileRequest:
     """A request about a file that is not there."""
-    return Request(
+    return LockFileRequest(
         file=Path("/nowhere/pylock.toml"),
         text="",
         interpreter=make_interpreter(implementation=implementation),
         target=make_target(host_python=host_python),
-        settings=Settings(),
-        cache=Path("/nowhere"),
+        session=make_session(cache=Path("/nowhere")),
     )
 
 
@@ -52,10 +51,9 @@ def read(
     """Read a lock file; a name without folder is one of `data`."""
     return read_lock_file(
         DATA / file,
+        make_session(cache=cache),
         interpreter=make_interpreter(version),
         target=make_target(platform),
-        settings=Settings(),
-        cache=cache,
     )
 
 

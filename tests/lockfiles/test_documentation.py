@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from envboot.lockfiles.export import Export
 from envboot.lockfiles.formats import Format
+from envboot.lockfiles.writers import Export
 from tests.docs.pages import REFERENCE, read_rows, read_section
 
 

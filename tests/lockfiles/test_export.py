@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envboot.errors import LockError
-from envboot.lockfiles.export import Export, export
+from envboot.lockfiles.writers import Export, export
 from envboot.manifest import Base, CondaPackage, Python, Wheel
 from tests.lockfiles.reading import read
 

@@ -57,12 +57,13 @@ def test_what_is_no_lock_file_is_refused_with_the_formats(text: str) -> None:
 
 
 def test_names_stand_behind_a_hash_sign_unless_the_file_has_it(tmp_path: Path) -> None:
-    assert split_names(Path("a/uv.lock#dev, docs")) == (Path("a/uv.lock"), ("dev", "docs"))
-    assert split_names(Path("uv.lock")) == (Path("uv.lock"), ())
+    found = split_names(Path("a/uv.lock#dev, docs"), tmp_path)
+    assert found == (Path("a/uv.lock"), ("dev", "docs"))
+    assert split_names(Path("uv.lock"), tmp_path) == (Path("uv.lock"), ())
     (tmp_path / "odd#name").touch()
-    assert split_names(tmp_path / "odd#name") == (tmp_path / "odd#name", ())
+    assert split_names(Path("odd#name"), tmp_path) == (Path("odd#name"), ())
     with pytest.raises(UsageError, match="Expected names behind `#`"):
-        split_names(Path("uv.lock#"))
+        split_names(Path("uv.lock#"), tmp_path)
 
 
 def test_a_file_that_is_not_there_or_no_text_cannot_be_read(tmp_path: Path) -> None:

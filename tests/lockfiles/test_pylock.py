@@ -187,8 +187,9 @@ class TestPython:
         request = make_request(implementation="PyPy")
         with pytest.raises(LockError, match=r"wants Python `>=3\.11`, found PyPy 3\.11\.7"):
             choose_python(request, SpecifierSet(">=3.11"))
+        python = Python(version="3.11.7", source="conda")
         with pytest.raises(LockError, match=r"for Python 3\.11: found PyPy 3\.11\.7"):
-            find_builder(Python(version="3.11.7", source="conda"), request.interpreter)
+            find_builder(python, request.interpreter, request.session)
 
 
 @pytest.mark.subprocess

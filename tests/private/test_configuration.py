@@ -21,13 +21,13 @@ from envboot.cli import run
 from envboot.indexes import Indexes, open_indexes
 from envboot.indexes.channels import read_channels
 from envboot.indexes.configuration import PYPI, Configuration, Index, merge, put_local_last
+from envboot.indexes.fingerprint import describe_indexes
 from envboot.indexes.logins import Login, find_keyring, find_netrc, split_login
 from envboot.indexes.pip import read_pip
 from envboot.indexes.program import find_uv
 from envboot.indexes.render import render_config, render_project
 from envboot.indexes.uv import read_uv
 from envboot.indexes.web import Web
-from envboot.lock.indexes import describe_indexes
 from envboot.redaction import redact
 from tests.index import make_wheel, serve_folder, write_simple
 
@@ -218,8 +218,8 @@ def test_a_wheel_that_guests_can_reach_too_is_not_taken_from_a_folder(
             [find_uv(), "pip", "compile", "-q", "--no-deps", "--format", "pylock.toml"],
             ["shared==1.0", "mine==1.0"],
         )
-    assert done.returncode == 0, done.stderr
-    packages = {item["name"]: item for item in tomllib.loads(done.stdout)["packages"]}
+    assert done.code == 0, done.errors
+    packages = {item["name"]: item for item in tomllib.loads(done.text)["packages"]}
     assert packages["shared"]["wheels"][0]["url"].startswith(url)
     assert packages["mine"]["wheels"][0]["url"].startswith("file:")
 
@@ -313,12 +313,10 @@ class TestLogins:
         script += '[ "$2" = a.test ] && echo hunter2\nexit 0\n'
         write(tmp_path / "bin" / "keyring", script).chmod(0o755)
         environment = {"PATH": os.environ["PATH"], "PWD": str(tmp_path)}
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(tmp_path)
-            found = [
-                find_keyring("https://a.test/x", name, environment, tmp_path / "bin")
-                for name in ("user", None)
-            ]
+        places = {"folder": tmp_path, "programs": tmp_path / "bin"}
+        found = [
+            find_keyring("https://a.test/x", name, environment, **places) for name in ("user", None)
+        ]
         assert found == [SECRET, SECRET]
         assert (tmp_path / "asked").read_text().splitlines() == [
             "get https://a.test/x user",
@@ -337,12 +335,15 @@ def test_a_programs_words_are_shown_without_secrets() -> None:
 def test_a_build_that_prints_its_environment_shows_no_login(tmp_path: Path) -> None:
     index = Index(url="https://a.test/simple", login=SECRET)
     indexes = Indexes(
-        configuration=Configuration(indexes=(index,)), environment=dict(os.environ), web=Web()
+        configuration=Configuration(indexes=(index,)),
+        environment=dict(os.environ),
+        folder=tmp_path,
+        web=Web(),
     )
     program = "import os, sys; print(os.environ, file=sys.stderr)"
     done = indexes.run_uv([sys.executable, "-c", program], ())
-    assert "'UV_INDEX_I0_PASSWORD': '***'" in done.stderr
-    assert "hunter2" not in done.stderr
+    assert "'UV_INDEX_I0_PASSWORD': '***'" in done.errors
+    assert "hunter2" not in done.errors
 
 
 def test_a_fault_of_ours_is_logged_without_a_login(

@@ -13,6 +13,7 @@ import pytest
 from envboot.manifest import parse_manifest
 from tests.launch.test_conda import can_mount
 from tests.private.conftest import NEEDLE, has_secret
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from tests.private.conftest import Private
@@ -112,7 +113,6 @@ def test_a_wrong_password_is_refused_by_the_name_of_its_index(private: Private) 
 def test_no_command_line_of_a_lookup_has_a_secret(
     private: Private, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from envboot.config import Settings
     from envboot.lock import Target, lock
     from envboot.scan import scan
 
@@ -123,17 +123,18 @@ def test_no_command_line_of_a_lookup_has_a_secret(
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(private.folder)
     seen: list[tuple[list[str], str]] = []
-    run = subprocess.run
+    start = subprocess.Popen.__init__
 
-    def record(command: list[str], *arguments: Any, **options: Any) -> Any:
+    def record(self: Any, command: list[str], *arguments: Any, **options: Any) -> None:
         files = [Path(word) for word in command if word.startswith("/") and ".toml" in word]
         seen.append((command, "".join(file.read_text() for file in files if file.exists())))
-        return run(command, *arguments, **options)
+        start(self, command, *arguments, **options)
 
-    found = scan(str(private.python), environment=os.environ)
-    monkeypatch.setattr(subprocess, "run", record)
+    session = make_session(cache=tmp_path / "cache")
+    found = scan(str(private.python), environment=session.environment, folder=session.folder)
+    monkeypatch.setattr(subprocess.Popen, "__init__", record)
     target = Target(platform=found.platform, glibc="2.28", host_python=True)
-    lock(found, target=target, settings=Settings(), cache=tmp_path / "cache")
+    lock(found, session, target=target)
     assert any("compile" in command for command, _ in seen)
     assert NEEDLE not in repr(seen)
     assert not has_secret(repr(seen).encode(), private.secrets)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from envboot.agent import wire
 from envboot.agent.pack import write_layer
-from envboot.lock.conda import lock_records
-from envboot.scan.document import CondaRecord
+from envboot.lock.conda_packages import lock_records
+from envboot.scan.schema import CondaRecord
 from tests.properties.trees import TREES, File, variants, write
 from tests.scan.environments import find_pythons, run
 from tests.test_manifest import FULL, manifests, places

@@ -14,7 +14,7 @@ from uv import find_uv_bin
 from envboot.scan import scan
 
 if TYPE_CHECKING:
-    from envboot.scan.document import Distribution, Scan
+    from envboot.scan.schema import Distribution, Scan
 
 
 def find_pythons(*minors: int) -> list[str]:
@@ -62,7 +62,8 @@ def site_packages(prefix: Path) -> Path:
 
 def scan_prefix(prefix: Path, **environment: str) -> Scan:
     """Scan an environment; `environment` is beside PATH all that the probe's process has."""
-    return scan(str(prefix), environment={"PATH": os.environ["PATH"], **environment})
+    variables = {"PATH": os.environ["PATH"], **environment}
+    return scan(str(prefix), environment=variables, folder=Path.cwd(), loose=False)
 
 
 def find(found: Scan, name: str) -> Distribution:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from envboot.scan.document import parse_scan
+from envboot.scan.schema import parse_scan
 from tests.index import make_wheel
 from tests.scan.environments import install, make_venv, run, scan_prefix, site_packages
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envboot.errors import DocumentError
-from envboot.scan.document import CondaRecord, Distribution, Interpreter, Problem, Scan, parse_scan
+from envboot.scan.schema import CondaRecord, Distribution, Interpreter, Problem, Scan, parse_scan
 
 INTERPRETER = Interpreter(
     version="3.11.7",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from envboot.scan.here import split_path, standard_library
-from envboot.scan.loose import Place
+from envboot.scan.loose import PathEntry
 from tests.scan.environments import make_venv, run, site_packages
 
 ROOT = Path(__file__).parents[2]
@@ -24,10 +24,13 @@ def test_the_path_is_split_at_the_standard_library(tmp_path: Path) -> None:
     standard = sysconfig.get_paths()["stdlib"]
     assert Path(standard).resolve() in standard_library()
     path = ["", str(first), "/gone.zip", standard, f"{standard}/lib-dynload", str(site), "last"]
-    known = [Place(folder=site, origin="site")]
+    known = [PathEntry(folder=site, origin="site")]
     assert split_path(path, tmp_path, known) == (
-        [Place(folder=tmp_path, origin="current"), Place(folder=first, origin="pythonpath")],
-        [Place(folder=last, origin="pth")],
+        [
+            PathEntry(folder=tmp_path, origin="current"),
+            PathEntry(folder=first, origin="pythonpath"),
+        ],
+        [PathEntry(folder=last, origin="pth")],
     )
 
 
@@ -48,7 +51,7 @@ def test_one_call_scans_the_environment_that_runs_it_with_what_is_on_its_path(
         "print(json.dumps(envboot.scan_here().to_dict()))\n"
     )
     # envboot's own code is on the path of this interpreter, and so loose there.
-    (site_packages(prefix) / "envboot.pth").write_text(f"{ROOT}\n")
+    (site_packages(prefix) / "envboot.pth").write_text(f"{ROOT / 'bootstrap'}\n")
     environment = {"PATH": os.environ["PATH"], "VIRTUAL_ENV": "/gone", "CONDA_PREFIX": "/gone"}
     command = ["env", "-i", *(f"{name}={value}" for name, value in environment.items())]
     printed = run(*command, prefix / "bin/python", "jobs/train.py", folder=work)

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import pytest
 
-from envboot.scan.document import Distribution, Loose, Problem, Scan
-from envboot.scan.loose import Place, find_loose, list_places
+from envboot.scan.loose import PathEntry, find_loose, list_places
+from envboot.scan.schema import Distribution, Loose, Problem, Scan
 from tests.scan.environments import run
 from tests.scan.test_document import SCAN
 
@@ -33,7 +33,7 @@ def write(folder: Path, *paths: str) -> Path:
 
 
 def look(
-    *places: Place | Path,
+    *places: PathEntry | Path,
     projects: Sequence[tuple[Path, Sequence[str]]] = (),
     environment: dict[str, str] = ENVIRONMENT,
 ) -> tuple[tuple[Loose, ...], tuple[Problem, ...]]:
@@ -54,7 +54,7 @@ def look(
     return find_loose(
         scan,
         [
-            place if isinstance(place, Place) else Place(folder=place, origin="current")
+            place if isinstance(place, PathEntry) else PathEntry(folder=place, origin="current")
             for place in places
         ],
         {f"project{number}": names for number, (_, names) in enumerate(projects)},
@@ -62,14 +62,16 @@ def look(
     )
 
 
-def names(*places: Place | Path, projects: Sequence[tuple[Path, Sequence[str]]] = ()) -> list[str]:
+def names(
+    *places: PathEntry | Path, projects: Sequence[tuple[Path, Sequence[str]]] = ()
+) -> list[str]:
     """Return the names that are found in the first place that has some."""
     loose, _ = look(*places, projects=projects)
     return list(loose[0].names) if loose else []
 
 
-def on(origin: Origin, folder: Path, *strays: str) -> Place:
-    return Place(folder=folder, origin=origin, names=strays)
+def on(origin: Origin, folder: Path, *strays: str) -> PathEntry:
+    return PathEntry(folder=folder, origin=origin, names=strays)
 
 
 def test_modules_packages_and_namespace_packages_are_found(tmp_path: Path) -> None:
@@ -135,14 +137,15 @@ def test_a_folder_that_is_reached_twice_arrives_once_where_it_is_looked_into_fir
 
 
 def test_pythonpath_comes_behind_the_current_folder_and_in_its_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     path = os.pathsep.join(["/b", "", "a"])
     assert list_places(tmp_path, {"PYTHONPATH": path}) == [
         on("current", tmp_path), on("pythonpath", Path("/b")), on("pythonpath", tmp_path / "a"),
     ]  # fmt: skip
-    assert list_places(None, {}) == []
+    assert list_places(tmp_path, {"PYTHONPATH": "a"}, current=False) == [
+        on("pythonpath", tmp_path / "a")
+    ]
 
 
 @pytest.mark.parametrize("origin", ["current", "pth", "pythonpath"])

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 from uv import find_uv_bin
 
-from envboot.scan.document import Loose
 from envboot.scan.running import PROBE
+from envboot.scan.schema import Loose
 from tests.index import make_wheel
 from tests.scan.environments import (
     complaints,

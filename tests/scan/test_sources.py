@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from uv import find_uv_bin
 
-from envboot.scan.document import Distribution, Scan, Source
-from envboot.scan.sources import find_problems, find_sources
+from envboot.scan.projects import find_problems, find_sources
+from envboot.scan.schema import Distribution, Scan, Source
 from tests.index import make_wheel
 from tests.scan.environments import complaints, find, install, run, scan_prefix, site_packages
 from tests.scan.test_document import SCAN

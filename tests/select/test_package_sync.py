@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from envboot.errors import LockError, UsageError
-from envboot.lock.plan import Row
+from envboot.lock.comparison import Row
 from envboot.manifest import Base, Manifest, Python
 from envboot.package_sync import FailOn, refuse_differences, selection_from
 from envboot.prepare import Prepared
-from envboot.scan.document import Problem
+from envboot.scan.schema import Problem
 from envboot.selection import Selection
 
 MANIFEST = Manifest(

@@ -9,9 +9,9 @@ import pytest
 from envboot.config import Settings
 from envboot.errors import EnvbootError, LockError, UsageError
 from envboot.lock import Locked, Target
-from envboot.lock.plan import Row
+from envboot.lock.comparison import Row
 from envboot.manifest import Base, CondaPackage, Python, Wheel
-from envboot.scan.document import Loose, Problem, Scan
+from envboot.scan.schema import Loose, Problem, Scan
 from envboot.selection import Selection
 from envboot.selection.apply import Selected, leave_ignored, select
 from envboot.selection.required import DASK, refuse_missing_in, starts_dask

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from envboot.errors import name_some
+from envboot.text import columns as columns
+from envboot.text import count as count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from envboot.errors import EnvbootError
-    from envboot.scan.document import Problem
+    from envboot.scan.schema import Problem
 
 
 class Progress(Protocol):
@@ -52,11 +54,6 @@ def print_notes(notes: Iterable[Problem]) -> None:
         print_warning(f"{name_some([note.subject for note in group])}: {message}")
 
 
-def count(number: int, noun: str) -> str:
-    """Return `1 wheel` or `2 wheels`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def age(seconds: float) -> str:
     """Return `5 m`, `2 h` or `3 d` for what is that old."""
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
@@ -70,18 +67,6 @@ def count_files(sizes: Sequence[int]) -> str:
     total = sum(sizes)
     amount = f"{total / 1e6:,.1f} MB" if total >= 1e6 else f"{total / 1e3:.1f} kB"
     return f"{count(len(sizes), 'file')}, {amount}"
-
-
-def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
-    """Align rows in columns two spaces apart, those of `right` to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(widths[i]) if i in right else cell.ljust(widths[i])
-            for i, cell in enumerate(row)
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def print_json(document: Any) -> None:

@@ -37,7 +37,8 @@ def _complete_package(ctx: click.Context, parameter: click.Parameter, text: str)
     from envboot.scan import scan
 
     try:
-        found = scan(ctx.params.get("python"), environment=os.environ)
+        python = ctx.params.get("python")
+        found = scan(python, environment=os.environ, folder=Path.cwd(), loose=False)
     except EnvbootError:
         return []
     names = {item.name for item in found.distributions} | {item.name for item in found.conda}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from envboot.fleet.outcomes import Outcome
     from envboot.fleet.watch import Fleet
-    from envboot.scan.document import Problem
+    from envboot.scan.schema import Problem
     from envboot_provisioners import Instance
 
 

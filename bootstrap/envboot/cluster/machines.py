@@ -215,7 +215,7 @@ class Machines:
                 unit=_UNITS[role],
             ),
             origin=Origin(provisioner=provisioner.name, count=count, command=spec.worker),
-            chosen=spec.selection.kept(sys.executable),
+            chosen=spec.selection.kept(sys.executable, spec.session.folder),
             tries_url=first == 0 and self.is_remote,
         )
 

@@ -54,9 +54,6 @@ def compare_bases(old: Base, new: Base) -> tuple[str, ...]:
 
 def _list_packages(base: Base) -> dict[str, str]:
     """Return name to version, of conda's with the build."""
-    found = {}
-    for package in base.conda:
-        file = package.url.rpartition("/")[2].removesuffix(".conda").removesuffix(".tar.bz2")
-        name, version, build = file.rsplit("-", 2)
-        found[f"conda:{name}"] = f"{version} {build}"
+    names = [package.named for package in base.conda]
+    found = {f"conda:{each.name}": f"{each.version} {each.build}" for each in names}
     return found | {wheel.name: wheel.version for wheel in base.wheels}

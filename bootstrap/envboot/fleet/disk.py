@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from envboot.publish.archive_index import read_archive_index
+from envboot.toml import read_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,11 +14,6 @@ if TYPE_CHECKING:
     from envboot.manifest import Manifest
     from envboot.publish.archive_index import ArchiveIndex
     from envboot.store import Store
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 MB = 10**6
 PACKED = 0.5
@@ -57,9 +50,7 @@ def _names(manifest: Manifest) -> Iterator[str]:
     for wheel in manifest.base.wheels:
         yield wheel.name
     for package in manifest.base.conda:
-        # `name-version-build.conda`, where only the name has dashes (conda's file names).
-        file = unquote(urlsplit(package.url).path).rpartition("/")[2]
-        yield file.rsplit("-", 2)[0]
+        yield package.named.name
 
 
 def _find_size(name: str) -> int:
@@ -72,8 +63,7 @@ def _find_size(name: str) -> int:
 @cache
 def _read_table() -> tuple[dict[str, int], list[tuple[str, int]], int]:
     """Return sizes in MB: by name, by a name's beginning (the longest first), and of all else."""
-    text = resources.files("envboot.templates").joinpath("package-sizes.toml").read_text("utf-8")
-    table = tomllib.loads(text)
+    table = read_data("package-sizes.toml")
     packages: dict[str, int] = table["packages"]
     exact = {name: size for name, size in packages.items() if not name.endswith("*")}
     beginnings = [(name[:-1], size) for name, size in packages.items() if name.endswith("*")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from envboot.errors import EnvbootError, UsageError, name_some
 from envboot.fleet.history import make_name
@@ -18,10 +18,10 @@ from envboot.selection import Selection
 from envboot.userdata import Job, LaunchPath
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from envboot.fleet.outcomes import Outcome
-    from envboot.scan.document import Problem
+    from envboot.scan.schema import Problem
     from envboot.session import Session
     from envboot.store import Expiry, Store
     from envboot.userdata.parts import Part
@@ -130,7 +130,7 @@ def launch(
         prepared.layer_path,
         store,
         session,
-        _compose(order, fleet, selection, prepared),
+        _compose(order, fleet, prepared, selection.kept(_find_python(prepared), session.folder)),
         note=clock.begin,
     )
     instances: list[Instance] | None = None
@@ -171,11 +171,10 @@ def launch(
     )
 
 
-def _compose(order: Order, fleet: Fleet, selection: Selection, prepared: Prepared) -> Delivery:
+def _compose(order: Order, fleet: Fleet, prepared: Prepared, chosen: Mapping[str, Any]) -> Delivery:
     """Return how what was prepared reaches the machines of this launch."""
     provisioner = fleet.provisioner
     assert provisioner
-    python = prepared.scan.interpreter.executable if prepared.scan else None
     return Delivery(
         terms=Terms(
             launch=fleet.launch,
@@ -193,10 +192,14 @@ def _compose(order: Order, fleet: Fleet, selection: Selection, prepared: Prepare
         ),
         parts=order.parts,
         origin=Origin(provisioner=provisioner.name, count=order.count, command=order.command),
-        # By its path: what is active may be another when the launch is synced.
-        chosen=selection.kept(python),
+        chosen=chosen,
         tries_url=fleet.is_remote,
     )
+
+
+def _find_python(prepared: Prepared) -> str | None:
+    """Return the interpreter by its path: what is active may be another at a later sync."""
+    return prepared.scan.interpreter.executable if prepared.scan else None
 
 
 def check_place(provisioner: Provisioner, store: Store, options: Options, auth: Auth) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -10,14 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from envboot import process
 from envboot.errors import LISTED, LockError, name_some
 from envboot.indexes.configuration import Configuration, Index, merge, put_local_last
 from envboot.indexes.logins import Login, find_keyring, find_netrc, split_login
 from envboot.indexes.pip import read_pip
 from envboot.indexes.render import render_config, render_project
-from envboot.indexes.uv import VARIABLES, read_uv
-from envboot.redaction import hide_values, strip_channel, strip_url
-from envboot.scan.document import Problem, Source
+from envboot.indexes.uv import read_uv
+from envboot.process import UV_PLACES
+from envboot.redaction import strip_channel, strip_url
+from envboot.scan.schema import Problem, Source
+from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,26 +46,27 @@ class Indexes:
 
     configuration: Configuration
     environment: Mapping[str, str]
+    folder: Path
     web: Web
 
-    def run_uv(
-        self, command: Sequence[str], requirements: Sequence[str]
-    ) -> subprocess.CompletedProcess[str]:
+    def run_uv(self, command: Sequence[str], requirements: Sequence[str]) -> process.Completed:
         """Run a `uv pip compile …` on requirements, with these indexes and no others.
 
         Logins are in its environment, where only this user's processes can read them, and
         neither on the command line nor in a file.
         """
         names = {f"i{number}": index for number, index in enumerate(self.configuration.indexes)}
-        variables = {
-            name: value for name, value in self.environment.items() if name not in VARIABLES
+        # What is read here must not be read again by uv, beside what is made of it.
+        environment = {
+            name: value for name, value in self.environment.items() if name not in UV_PLACES
         }
+        variables: dict[str, str] = {}
         for name, index in names.items():
             if index.login:
                 variables[f"UV_INDEX_{name.upper()}_USERNAME"] = index.login.username
                 variables[f"UV_INDEX_{name.upper()}_PASSWORD"] = index.login.password
         if self.configuration.certificates:
-            variables.setdefault("SSL_CERT_FILE", self.configuration.certificates)
+            environment.setdefault("SSL_CERT_FILE", self.configuration.certificates)
         with tempfile.TemporaryDirectory(prefix="envboot-") as folder:
             config = Path(folder, "uv.toml")
             config.write_text(render_config(self.configuration, names))
@@ -72,16 +75,13 @@ class Indexes:
             if project:
                 file = f"{folder}/pyproject.toml"
                 Path(file).write_text(project)
-            done = subprocess.run(
+            return process.run(
                 [*command, "--config-file", str(config), file],
-                input="\n".join(requirements),
-                capture_output=True,
-                text=True,
-                check=False,
-                env=variables,
+                environment=environment,
+                folder=self.folder,
+                variables=variables,
+                input="\n".join(requirements).encode(),
             )
-        done.stderr = hide_values(done.stderr, variables)
-        return done
 
     def find_login(self, url: str) -> Login | None:
         """Return the login with which a file at `url` is fetched: its index's, or netrc's."""
@@ -137,6 +137,7 @@ def open_indexes(
 ) -> Indexes:
     """Read uv's settings, and with `pip` those of pip, and find the logins that they want.
 
+    Settings are those that apply in `folder`, the session's or a lock file's.
     `prefix` is the scanned environment, which may have a `pip.conf`. Every index that may be
     private is asked once for the package `probe`: uv passes over one that refuses a login, and
     takes a package of that name from the next index.
@@ -165,15 +166,16 @@ def open_indexes(
         if parts.scheme not in ("http", "https") or parts.netloc in _PUBLIC:
             settled.append(index)
             continue
-        found, status = _settle(index, probe, configuration.keyring, environment, programs, web)
+        found, status = _settle(
+            index, probe, configuration.keyring, environment, folder, programs, web
+        )
         settled.append(found)
         if status:
             what = "refused the login" if found.login else "wants a login, and none was found"
             refused.append(f"`{strip_channel(index.url)}` {what} (HTTP {status})")
     if refused:
-        plural = "indexes" if len(refused) > 1 else "index"
         raise LockError(
-            f"Cannot look packages up in {len(refused)} private {plural}",
+            "Cannot look packages up in " + count(len(refused), "private index", "private indexes"),
             causes=tuple(refused[:LISTED]),
             hint=RENEW,
         )
@@ -182,6 +184,7 @@ def open_indexes(
     return Indexes(
         configuration=replace(configuration, indexes=tuple(settled), find_links=()),
         environment=environment,
+        folder=folder,
         web=web,
     )
 
@@ -197,6 +200,7 @@ def _settle(
     name: str,
     keyring: bool,
     environment: Mapping[str, str],
+    folder: Path,
     programs: Path,
     web: Web,
 ) -> tuple[Index, int | None]:
@@ -207,7 +211,8 @@ def _settle(
     url = index.url if index.flat else f"{index.url.rstrip('/')}/{name}/"
     status = web.status(url, login.header if login else None)
     if status == 401 and keyring and not (login and login.password):
-        login = find_keyring(index.url, username, environment, programs) or login
+        found = find_keyring(index.url, username, environment, folder=folder, programs=programs)
+        login = found or login
         status = web.status(url, login.header if login else None)
     if status == 403 and login:
         # Of a package alone it says little: S3 answers so for what is missing.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus, urlsplit
 
+from envboot.documents import find_table
 from envboot.indexes.logins import Login, find_netrc, join_login, split_login
 from envboot.redaction import strip_channel
 
@@ -143,8 +144,8 @@ def read_channels(environment: Mapping[str, str]) -> Channels:
         for key in ("channels", "default_channels", "channel_alias"):
             urls += _strings(found.get(key))
         for key in ("custom_multichannels", "mirrored_channels"):
-            urls += [url for value in _table(found.get(key)).values() for url in _strings(value)]
-        for name, base in _table(found.get("custom_channels")).items():
+            urls += [url for value in find_table(found, key).values() for url in _strings(value)]
+        for name, base in find_table(found, "custom_channels").items():
             custom[name] = f"{str(base).rstrip('/')}/{name}"
     urls += [*custom.values(), *_strings(alias)]
     private = {strip_channel(url).rstrip("/"): url.rstrip("/") for url in urls if "://" in url}
@@ -165,10 +166,6 @@ def _split(value: str | None) -> list[str]:
 def _strings(value: Any) -> list[str]:
     values = value if isinstance(value, list) else [value]
     return [item for item in values if isinstance(item, str)]
-
-
-def _table(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _expand(value: Any, environment: Mapping[str, str]) -> Any:
@@ -204,4 +201,4 @@ def _read_hosts(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         document = json.loads(file.read_bytes())
     except (OSError, ValueError):
         return {}
-    return {host: entry for host, entry in _table(document).items() if isinstance(entry, dict)}
+    return {host: entry for host, entry in find_table(document).items() if isinstance(entry, dict)}

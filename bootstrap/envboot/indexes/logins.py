@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import netrc
-import os
-import shutil
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
+
+from envboot import process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,28 +66,28 @@ def find_netrc(url: str, environment: Mapping[str, str]) -> Login | None:
 
 
 def find_keyring(
-    url: str, username: str | None, environment: Mapping[str, str], folder: Path
+    url: str,
+    username: str | None,
+    environment: Mapping[str, str],
+    *,
+    folder: Path,
+    programs: Path,
 ) -> Login | None:
     """Ask keyring's program for a login, by URL and then by host as pip and uv do.
 
-    It is looked for on PATH and in `folder`, the scanned environment's programs. Without a
-    user's name only keyring 25 or later answers (`--mode creds`).
+    It is looked for on PATH, as seen from `folder`, and in `programs`, the scanned environment's.
+    Without a user's name only keyring 25 or later answers (`--mode creds`).
     """
-    path = os.pathsep.join([environment.get("PATH", os.defpath), os.fspath(folder)])
-    program = shutil.which("keyring", path=path)
+    program = process.find_program("keyring", environment, folder, programs)
     if program is None:
         return None
     for service in (url, urlsplit(url).netloc):
         mode = [service, username] if username else ["--mode", "creds", service]
-        done = subprocess.run(
-            [program, "get", *mode],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=dict(environment),
+        # Its store may have to be unlocked on the terminal.
+        done = process.run(
+            [program, "get", *mode], environment=environment, folder=folder, terminal=True
         )
-        lines = done.stdout.splitlines()
-        if done.returncode == 0 and len(lines) >= len(mode) - 1:
+        lines = done.text.splitlines()
+        if done.code == 0 and len(lines) >= len(mode) - 1:
             return Login(username=username or lines[0], password=lines[-1])
     return None

@@ -6,12 +6,11 @@ import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from envboot.errors import LockError
 from envboot.indexes.channels import Access, read_channels
 from envboot.indexes.web import Web
-from envboot.scan.document import Problem
+from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,7 +47,7 @@ def find_private(
         access = channels.find(package.url) if package.url.startswith("http") else None
         if access is None:
             continue
-        channel = _channel(package)
+        channel = package.channel
         if not access.configured and channel not in public:
             public[channel] = web.status(package.url) == 200
         if not public.get(channel):
@@ -67,7 +66,7 @@ def note_channels(packages: Sequence[PrivatePackage]) -> tuple[Problem, ...]:
     """Say which channels want a login, so that their packages travel in the bucket."""
     counts: dict[str, int] = {}
     for private in packages:
-        channel = _channel(private.package)
+        channel = private.package.channel
         counts[channel] = counts.get(channel, 0) + 1
     return tuple(
         Problem(
@@ -76,10 +75,6 @@ def note_channels(packages: Sequence[PrivatePackage]) -> tuple[Problem, ...]:
         )
         for channel, count in sorted(counts.items())
     )
-
-
-def _channel(package: CondaPackage) -> str:
-    return package.url.rsplit("/", 2)[0]
 
 
 def pack_private(
@@ -97,8 +92,7 @@ def pack_private(
     def fetch(private: PrivatePackage) -> Path | LockError:
         digest = private.package.sha256 or private.package.md5 or ""
         algorithm = "sha256" if private.package.sha256 else "md5"
-        name = urlsplit(private.package.url).path.rpartition("/")[2]
-        file = cache / "private" / digest / name
+        file = cache / "private" / digest / private.package.file
         access = private.access
         try:
             return web.fetch(access.url, access.authorization, file, f"{algorithm}:{digest}")

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import re
-import sys
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
+from envboot.documents import find_table
 from envboot.indexes.configuration import Configuration, Index, absolute, merge, read_index
 from envboot.indexes.logins import Login
+from envboot.toml import tomllib
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-VARIABLES = (
-    "UV_CONFIG_FILE",
-    "UV_DEFAULT_INDEX",
-    "UV_EXTRA_INDEX_URL",
-    "UV_FIND_LINKS",
-    "UV_INDEX",
-    "UV_INDEX_STRATEGY",
-    "UV_INDEX_URL",
-    "UV_KEYRING_PROVIDER",
-    "UV_NO_CONFIG",
-)
-"""What is read here, and must not be read again by uv beside what is made of it."""
 
 _NETWORK = ("http-proxy", "https-proxy", "native-tls", "no-proxy", "offline", "system-certs")
 _TRUE = ("1", "true", "yes", "on", "t", "y")
@@ -66,8 +49,7 @@ def read_table(file: Path) -> dict[str, Any]:
         # uv itself warns of it and reads on.
         return {}
     if file.name == "pyproject.toml":
-        found: dict[str, Any] = document.get("tool", {}).get("uv", {})
-        return found
+        return find_table(document, "tool", "uv")
     return document
 
 
@@ -76,7 +58,7 @@ def read_uv(environment: Mapping[str, str], folder: Path) -> Configuration:
     found = [_read_variables(environment, folder)]
     for file in find_uv_files(environment, folder):
         table = read_table(file)
-        options = {**table, **table.get("pip", {})}
+        options = {**table, **find_table(table, "pip")}
         found.append(_read_options(options, environment, file.parent))
     return reduce(merge, found)
 

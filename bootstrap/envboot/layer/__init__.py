@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from envboot.agent import wire
-from envboot.config import LOOSE_LIMIT
 from envboot.errors import LayerError, name_some
 from envboot.layer.build import Builder, Built
-from envboot.layer.loose import Code, check_code, collect
+from envboot.layer.loose_files import Code, check_code, collect
 from envboot.manifest import Layer, Project
 from envboot.redaction import strip_url
-from envboot.scan.document import Problem
+from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from envboot.lock import Target
-    from envboot.scan.document import Loose, Source
+    from envboot.scan.schema import Loose, Source
+    from envboot.session import Session
 
 # Part of what a kept layer is named by: change it when the tree of the same wheels changes.
 _FORMAT = 3
@@ -52,20 +52,17 @@ class BuiltLayer:
 
 def build_layer(
     sources: Sequence[Source],
+    session: Session,
     *,
     python: str,
     version: str,
     target: Target,
-    cache: Path,
     loose: Sequence[Loose] = (),
-    exclude: Sequence[str] = (),
-    limit: int = LOOSE_LIMIT,
-    include: Sequence[str] = (),
     progress: Callable[[int, int | None], None] | None = None,
 ) -> BuiltLayer | None:
     """Build every project, at most one a processor at a time, add loose code, and pack it all.
 
-    None where there is nothing to pack. `exclude`, `limit` and `include` are as in the settings.
+    None where there is nothing to pack.
 
     `python` is the scanned interpreter and `version` its version. The same sources give the
     same digest, whatever the umask, the times, the place of the checkout or the cache.
@@ -74,10 +71,10 @@ def build_layer(
         LayerError: projects fail to build (every one is named), the target cannot run something,
             or there is too much loose code.
     """
-    builder = Builder(python=python, version=version, target=target, cache=cache)
+    builder = Builder(python=python, version=version, target=target, session=session)
     wheels = _build_all(builder, sources, progress) if sources else []
     brought = _find_brought(wheels)
-    code = collect(loose, brought=brought, exclude=exclude, limit=limit, include=include)
+    code = collect(loose, session, brought=brought)
     check_code(code, target)
     if not wheels and not code.folders:
         return None
@@ -89,7 +86,7 @@ def build_layer(
         "python": ".".join(version.split(".")[:2]),
         "prefix": None if target.host_python else target.prefix,
     }
-    folder = cache / "layers"
+    folder = session.cache / "layers"
     key = wire.digest("layer-request", question).partition(":")[2]
     kept = None if built else _read_kept(folder, key)
     document = kept or _pack(wheels, code, builder, folder, key)
@@ -132,7 +129,12 @@ def _build_all(
                     progress(done, len(sources))
 
     with ThreadPoolExecutor(min(len(sources), os.cpu_count() or 1)) as pool:
-        outcomes = list(pool.map(build, sources))
+        try:
+            outcomes = list(pool.map(build, sources))
+        except BaseException:
+            # Only this thread is interrupted, and the others are waited for.
+            builder.stop.set()
+            raise
     errors = [outcome for outcome in outcomes if isinstance(outcome, LayerError)]
     if len(errors) == 1:
         raise errors[0]
@@ -180,7 +182,7 @@ def _pack(
     """Install everything into a tree, compile and pack it, and keep what came out."""
     from envboot.agent.pack import write_layer
     from envboot.files import write_whole
-    from envboot.layer.install import (
+    from envboot.layer.tree import (
         Tree,
         compile_tree,
         install_code,
@@ -198,7 +200,8 @@ def _pack(
         for wheel in wheels:
             install_wheel(tree, wheel.wheel, wheel.source)
         install_code(tree, code)
-        tag = compile_tree(root, builder.python, target.prefix)
+        environment = builder.session.environment
+        tag = compile_tree(root, builder.python, target.prefix, environment)
         tree.write_records(tag)
         write_list(root)
         settle_modes(root)

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import tempfile
+import threading
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 
+from envboot import process
 from envboot.agent import wire
 from envboot.errors import LayerError, name_some
 from envboot.indexes.program import find_uv
 from envboot.layer.binaries import Binary, find_misfit, find_strangers, read_binary
 from envboot.layer.git import checkout
 from envboot.layer.left_behind import find_lacking
-from envboot.layer.sources import copy_files, digest_files, list_files
+from envboot.layer.project_files import copy_files, digest_files, list_files
 from envboot.lock.tags import rank_tags, wheel_tags
 from envboot.redaction import hide_values, redact, strip_url
-from envboot.scan.document import Problem
+from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from envboot.lock import Target
-    from envboot.scan.document import Source
+    from envboot.scan.schema import Source
+    from envboot.session import Session
 
 # Seconds; the first moment that a zip file can name. The same in every build.
 EPOCH = "315532800"
@@ -46,12 +48,21 @@ class Built:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Builder:
-    """What every build of one layer shares: interpreter, Python version, target and cache."""
+    """What every build of one layer shares: interpreter, Python version, target and session.
+
+    Builds in all threads end once `stop` is set.
+    """
 
     python: str
     version: str
     target: Target
-    cache: Path
+    session: Session
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def cache(self) -> Path:
+        """The session's cache directory."""
+        return self.session.cache
 
     def build(self, source: Source) -> Built:
         """Return the wheel of a project: given, kept from an earlier build, or built now.
@@ -87,18 +98,20 @@ class Builder:
                 causes=(f"`{folder}` is not there",),
                 hint=f"Uninstall it with `pip uninstall {source.name}`, or bring the folder back",
             )
-        entries = list_files(folder)
+        environment = self.session.environment
+        entries = list_files(folder, environment)
         key = self._key(source, "folder", digest_files(folder, entries))
         kept = self._kept(source, key)
         if kept:
             return kept
         with self._scratch() as scratch:
-            return self._build(source, key, copy_files(folder, entries, Path(scratch, "tree")))
+            tree = copy_files(folder, entries, Path(scratch, "tree"), environment)
+            return self._build(source, key, tree)
 
     def _build_git(self, source: Source, key: str) -> Built:
         with self._scratch() as scratch:
             tree = Path(scratch, "tree")
-            checkout(source.git or "", source.commit or "", self.cache, tree)
+            checkout(source.git or "", source.commit or "", self.session, tree, stop=self.stop)
             folder = tree / (source.subdirectory or "")
             if not folder.is_dir():
                 where = strip_url(source.git or "")
@@ -139,8 +152,9 @@ class Builder:
             # Logs show what the user's build prints: for their eyes only.
             raw = Path(scratch, "log")
             with open(raw, "wb") as stream:
-                code = self._run_backend(source, origin, output, stream.fileno())
-            said = redact(hide_values(raw.read_text("utf-8", errors="replace"), os.environ))
+                code = self._run_backend(source, origin, output, stream)
+            words = raw.read_text("utf-8", errors="replace")
+            said = redact(hide_values(words, self.session.environment))
             with open(
                 os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
             ) as stream:
@@ -161,13 +175,13 @@ class Builder:
                     raise
         return Built(source=source, wheel=folder / wheels[0].name, key=key, cached=False)
 
-    def _run_backend(self, source: Source, origin: Path, output: Path, log: int) -> int:
+    def _run_backend(self, source: Source, origin: Path, output: Path, log: IO[bytes]) -> int:
         environment = {
             name: value
-            for name, value in os.environ.items()
-            if not name.startswith("PYTHON") and name not in ("VIRTUAL_ENV", "CONDA_PREFIX")
+            for name, value in self.session.environment.items()
+            if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")
         }
-        environment |= {
+        variables = {
             # Looking at the user's repository must not touch its index.
             "GIT_OPTIONAL_LOCKS": "0",
             "PYTHONHASHSEED": "0",
@@ -176,22 +190,21 @@ class Builder:
         if source.version:
             # Versions derived from tags would carry today's date once anything is changed. Lock
             # files may leave the version open.
-            environment |= {
+            variables |= {
                 "SETUPTOOLS_SCM_PRETEND_VERSION": source.version,
                 "PDM_BUILD_SCM_VERSION": source.version,
                 "POETRY_DYNAMIC_VERSIONING_BYPASS": source.version,
             }
         command = [find_uv(), "build", "--wheel", "--color", "never", "--no-progress"]
         command += ["--python", self.python, "--out-dir", os.fspath(output), os.fspath(origin)]
-        return subprocess.run(
+        running = process.start(
             command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=origin if origin.is_dir() else origin.parent,
-            env=environment,
-            check=False,
-        ).returncode
+            environment=environment,
+            folder=origin if origin.is_dir() else origin.parent,
+            variables=variables,
+            log=log,
+        )
+        return running.finish(stop=self.stop).code
 
     def _check(self, built: Built) -> tuple[Problem, ...]:
         """Refuse a wheel that the target cannot run, by its tags and by the binaries in it.

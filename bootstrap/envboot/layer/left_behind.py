@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from envboot.errors import name_some
 from envboot.layer.binaries import is_native
-from envboot.layer.sources import find_ignored, is_leftover
-from envboot.scan.document import Problem
+from envboot.layer.project_files import find_ignored, is_leftover
+from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from envboot.scan.document import Loose, Source
+    from envboot.scan.schema import Loose, Source
 
 _LISTED = 3
 
@@ -31,7 +31,11 @@ _COMPILED = (".c", ".cc", ".cpp", ".cxx", ".f", ".f90", ".h", ".hpp", ".pyx", ".
 
 
 def find_staying(
-    loose: Loose, travelling: Sequence[str], elsewhere: Sequence[str], exclude: Sequence[str]
+    loose: Loose,
+    travelling: Sequence[str],
+    elsewhere: Sequence[str],
+    exclude: Sequence[str],
+    environment: Mapping[str, str],
 ) -> list[Problem]:
     """Say which files and folders beside loose code stay here, and would be expected to go.
 
@@ -59,7 +63,7 @@ def find_staying(
         and not any((folder / name / mark).exists() for mark in ("pyvenv.cfg", "conda-meta"))
     ]
     names = [name.rstrip("/") for name in left]
-    names = sorted(set(names) - find_ignored(folder, names)) if names else []
+    names = sorted(set(names) - find_ignored(folder, environment, names)) if names else []
     if not names:
         return []
     some = name_some(names, most=_LISTED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 from envboot.errors import LISTED, LockError, name_some
 from envboot.manifest import PREFIX, Base, CondaPackage, Manifest, Python, parse_manifest
 from envboot.platforms import TARGETS
-from envboot.scan.document import Distribution, Problem, Scan, Source
+from envboot.scan.schema import Distribution, Problem, Scan, Source
+from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from envboot.config import Settings
-    from envboot.lock.plan import Row
+    from envboot.lock.comparison import Row
     from envboot.lock.wheels import Wheels
+    from envboot.session import Session
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,14 +46,13 @@ class Locked:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class LockRequest:
     """What is to be locked; `sources` are the projects that the layer brings."""
 
     scan: Scan
     sources: tuple[Source, ...]
     target: Target
-    settings: Settings
-    cache: Path
+    session: Session
     fresh: bool
     add: tuple[str, ...]
     exact: frozenset[str]
@@ -91,10 +90,9 @@ class Answer:
 
 def lock(
     scan: Scan,
+    session: Session,
     *,
     target: Target,
-    settings: Settings,
-    cache: Path,
     fresh: bool = False,
     add: Sequence[str] = (),
     exact: frozenset[str] = frozenset(),
@@ -107,40 +105,43 @@ def lock(
     `exact`. `add` are requirements of what is not installed here. What is `ignored`, by normalised
     name, is no longer in the scan, and no solve of PyPI's packages brings it back.
 
-    The answer is kept in `cache` for 24 hours under the digest of the whole request, so the
-    same one gives the same lock within milliseconds; `fresh` asks again.
+    The answer is kept in the session's cache for 24 hours under the digest of the whole request,
+    so the same one gives the same lock within milliseconds; `fresh` asks again.
 
     Raises:
         LockError: packages cannot be had for the target; every offender is named.
     """
+    from envboot.indexes.fingerprint import describe_indexes
     from envboot.lock.cache import keep_for_a_day
-    from envboot.lock.indexes import describe_indexes
-    from envboot.scan.sources import find_sources
+    from envboot.scan.projects import find_sources
 
     _refuse_target(scan, target)
     question = {
         "scan": replace(scan, loose=(), problems=()).to_dict(),
         "target": asdict(target),
         # Where things are kept, and what of the user's own code travels, is no matter of the lock.
-        "settings": asdict(replace(settings, store=None, exclude=(), include=(), loose_limit=0)),
+        "settings": asdict(
+            replace(session.settings, store=None, exclude=(), include=(), loose_limit=0)
+        ),
         "add": list(add),
         "exact": sorted(exact),
         "ignored": sorted(ignored),
-        "indexes": describe_indexes(os.environ, Path.cwd(), Path(scan.interpreter.prefix)),
+        "indexes": describe_indexes(
+            session.environment, session.folder, Path(scan.interpreter.prefix)
+        ),
     }
-    request = Request(
+    request = LockRequest(
         scan=scan,
         sources=tuple(find_sources(scan)),
         target=target,
-        settings=settings,
-        cache=cache,
+        session=session,
         fresh=fresh,
         add=tuple(add),
         exact=exact,
         ignored=ignored,
     )
     answer = keep_for_a_day(
-        cache / "locks",
+        session.cache / "locks",
         question,
         lambda: _to_dict(_lock(request)),
         fresh=fresh,
@@ -157,26 +158,26 @@ def _refuse_target(scan: Scan, target: Target) -> None:
         )
 
 
-def _lock(request: Request) -> Locked:
+def _lock(request: LockRequest) -> Locked:
     from envboot.lock.across import lock_across
+    from envboot.lock.comparison import mark_edited
     from envboot.lock.exact import lock_exactly
-    from envboot.lock.plan import mark_edited
 
     _refuse_lost(request.scan)
     is_here = request.scan.platform == request.target.platform
     answer = (lock_exactly if is_here else lock_across)(request)
-    locked = assemble(answer, request.sources, target=request.target, settings=request.settings)
+    locked = assemble(answer, request.sources, request.session, target=request.target)
     edited = {item.name for item in request.scan.distributions if item.record == "drifted"}
     return replace(locked, rows=mark_edited(locked.rows, edited))
 
 
 def assemble(
-    answer: Answer, sources: Sequence[Source], *, target: Target, settings: Settings
+    answer: Answer, sources: Sequence[Source], session: Session, *, target: Target
 ) -> Locked:
     """Add what every base has, and say what guests cannot fetch."""
     from envboot.config import find_tool
     from envboot.indexes.packages import find_private, note_channels
-    from envboot.lock.conda import note_files, virtual_packages
+    from envboot.lock.conda_packages import note_files, virtual_packages
 
     found, conda = answer.found, answer.conda
     names = [*(["micromamba"] if conda else []), *(["uv"] if found.wheels or not conda else [])]
@@ -187,9 +188,9 @@ def assemble(
         virtual_packages=virtual_packages(target.platform, target.glibc, target.cuda),
         conda=conda,
         wheels=tuple(sorted(found.wheels, key=lambda wheel: wheel.name)),
-        tools={name: find_tool(name, target.platform, settings) for name in names},
+        tools={name: find_tool(name, target.platform, session.settings) for name in names},
     )
-    private = find_private(conda, os.environ)
+    private = find_private(conda, session.environment)
     return Locked(
         base=base,
         sources=tuple(sorted((*sources, *found.sources), key=lambda source: source.name)),
@@ -199,7 +200,7 @@ def assemble(
 
 
 def _row(source: Source) -> Row:
-    from envboot.lock.plan import compare
+    from envboot.lock.comparison import compare
 
     return compare(source.name, "layer", source.version, source.version)
 
@@ -210,13 +211,13 @@ def _refuse_lost(scan: Scan) -> None:
     Raises:
         LockError: naming every such distribution.
     """
-    from envboot.scan.sources import find_problems
+    from envboot.scan.projects import find_problems
 
     lost = find_problems(scan)
     if lost:
-        plural = "packages" if len(lost) > 1 else "package"
         raise LockError(
-            f"Cannot bring {len(lost)} {plural}: {name_some([item.subject for item in lost])}",
+            f"Cannot bring {count(len(lost), 'package')}: "
+            f"{name_some([item.subject for item in lost])}",
             causes=tuple(f"`{item.subject}`: {item.message}" for item in lost[:LISTED]),
             hint="Install them again from an index, from git or from a folder that stays; or go "
             "without, with `--ignore NAME`",
@@ -235,7 +236,7 @@ def _to_dict(locked: Locked) -> dict[str, Any]:
 def _from_dict(document: dict[str, Any]) -> Locked:
     import json
 
-    from envboot.lock.plan import Row
+    from envboot.lock.comparison import Row
 
     return Locked(
         base=parse_manifest(json.dumps(document["manifest"])).base,

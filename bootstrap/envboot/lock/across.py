@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from envboot.lock import Answer, Request
-from envboot.lock.lookup import open_lookup
-from envboot.lock.plan import compare_added, compare_all
-from envboot.lock.records import solve_records
-from envboot.lock.requirements import solve_again
+from envboot.lock import Answer, LockRequest
+from envboot.lock.comparison import compare_added, compare_all
+from envboot.lock.conda_solve import solve_records
+from envboot.lock.index_lookup import open_lookup
+from envboot.lock.pypi_solve import solve_again
 from envboot.lock.wheels import Wheels, lock_wheels
 from envboot.manifest import Python
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def lock_across(request: Request) -> Answer:
+def lock_across(request: LockRequest) -> Answer:
     """Solve the conda part, then the rest beside it.
 
     Raises:
@@ -35,7 +35,7 @@ def lock_across(request: Request) -> Answer:
     if request.from_indexes or request.add:
         lookup = open_lookup(request, python.version)
         again = solve_again(request, lookup, _find_provided(request, solved.versions))
-        found = lock_wheels(again.items, lookup=lookup, cache=request.cache)
+        found = lock_wheels(again.items, lookup=lookup, cache=request.session.cache)
         pypi = {item.name: item.version for item in request.from_indexes}
         there = {item.name: item.version for item in again.items}
         kept = {name: version for name, version in there.items() if name in pypi}
@@ -45,7 +45,7 @@ def lock_across(request: Request) -> Answer:
     return Answer(python=python, conda=solved.packages, found=found, rows=rows)
 
 
-def _find_provided(request: Request, versions: Mapping[str, str]) -> set[str]:
+def _find_provided(request: LockRequest, versions: Mapping[str, str]) -> set[str]:
     """Return the distributions that conda's packages bring: the known ones, and by their names."""
     known = {
         item.name for item in request.scan.distributions if item.conda and item.conda in versions

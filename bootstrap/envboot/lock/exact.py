@@ -6,26 +6,25 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from envboot.lock import Answer, Request
+from envboot.lock import Answer, LockRequest
 from envboot.lock.cache import keep_for_a_day
-from envboot.lock.conda import describe_file, lock_records, solve_python
-from envboot.lock.lookup import open_lookup
-from envboot.lock.plan import compare_added, compare_all
-from envboot.lock.requirements import solve_added
+from envboot.lock.comparison import compare_added, compare_all
+from envboot.lock.conda_packages import lock_records, solve_python
+from envboot.lock.index_lookup import open_lookup
+from envboot.lock.pypi_solve import solve_added
 from envboot.lock.wheels import Wheels, lock_wheels
 from envboot.manifest import CondaPackage, Python
-from envboot.scan.document import Problem
+from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-    from envboot.config import Settings
     from envboot.lock import Target
-    from envboot.scan.document import Distribution, Scan
+    from envboot.scan.schema import Distribution, Scan
+    from envboot.session import Session
 
 
-def lock_exactly(request: Request) -> Answer:
+def lock_exactly(request: LockRequest) -> Answer:
     """Lock the same versions, builds and hashes, and what is added to them; raises LockError."""
     scan, target, items = request.scan, request.target, request.from_indexes
     conda = lock_records(scan.conda)
@@ -35,14 +34,12 @@ def lock_exactly(request: Request) -> Answer:
     if items or request.add:
         lookup = open_lookup(request, python.version)
         added = solve_added(request, lookup)
-        found = lock_wheels([*items, *added], lookup=lookup, cache=request.cache)
+        found = lock_wheels([*items, *added], lookup=lookup, cache=request.session.cache)
     here = {record.name: record.version for record in scan.conda}
     if python.source == "conda" and not conda:
-        conda = solve_interpreter(
-            python, target, request.settings, request.cache, fresh=request.fresh
-        )
+        conda = solve_interpreter(python, target, request.session, fresh=request.fresh)
         here = {"python": scan.interpreter.version}
-    there = dict(describe_file(package) for package in conda)
+    there = {package.named.name: package.named.version for package in conda}
     pypi = {item.name: item.version for item in items}
     return Answer(
         python=python,
@@ -73,27 +70,23 @@ def _find_python(scan: Scan, target: Target) -> Python:
 
 
 def solve_interpreter(
-    python: Python, target: Target, settings: Settings, cache: Path, *, fresh: bool
+    python: Python, target: Target, session: Session, *, fresh: bool
 ) -> tuple[CondaPackage, ...]:
     """Solve for the interpreter, once a day: another package must not bring another build."""
     question = {
         "python": python.version,
         "platform": target.platform,
         "glibc": target.glibc,
-        "channels": list(settings.channels),
+        "channels": list(session.settings.channels),
     }
 
     def solve() -> list[dict[str, Any]]:
         packages = solve_python(
-            python.version,
-            platform=target.platform,
-            glibc=target.glibc,
-            channels=settings.channels,
-            cache=cache,
+            python.version, session, platform=target.platform, glibc=target.glibc
         )
         return [asdict(package) for package in packages]
 
-    kept = keep_for_a_day(cache / "interpreters", question, solve, fresh=fresh)
+    kept = keep_for_a_day(session.cache / "interpreters", question, solve, fresh=fresh)
     return tuple(CondaPackage(**package) for package in kept)
 
 

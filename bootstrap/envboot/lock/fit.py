@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Misfit:
+class NoSolution:
     """Why there is no solution, in the solver's words."""
 
     words: str
@@ -28,7 +28,7 @@ class Fit(Generic[T]):
 
 
 def fit_pins(
-    must: Sequence[str], wishes: Sequence[str], solve: Callable[[Sequence[str]], T | Misfit]
+    must: Sequence[str], wishes: Sequence[str], solve: Callable[[Sequence[str]], T | NoSolution]
 ) -> Fit[T]:
     """Solve for what must be, and for as many wishes as fit, the earlier ones first.
 
@@ -36,7 +36,7 @@ def fit_pins(
     of about two solves for each and doubling of the rest.
     """
     whole = solve([*must, *wishes])
-    if not isinstance(whole, Misfit):
+    if not isinstance(whole, NoSolution):
         return Fit(solution=whole, refused={})
     if not wishes:
         # It is known already that all together do not fit.
@@ -52,13 +52,13 @@ def fit_pins(
 def _add(
     kept: list[str],
     pins: Sequence[str],
-    solve: Callable[[Sequence[str]], T | Misfit],
-    answer: T | Misfit | None = None,
+    solve: Callable[[Sequence[str]], T | NoSolution],
+    answer: T | NoSolution | None = None,
 ) -> tuple[T | None, dict[str, str]]:
     """Extend `kept`; returns the last solution, and the pins that do not fit."""
     if answer is None:
         answer = solve([*kept, *pins])
-    if not isinstance(answer, Misfit):
+    if not isinstance(answer, NoSolution):
         kept += pins
         return answer, {}
     if len(pins) == 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from envboot.errors import LISTED, LockError, name_some
-from envboot.lock.conda import list_causes, virtual_records
-from envboot.lock.fit import Misfit
+from envboot.lock.conda_packages import list_causes, virtual_records
+from envboot.lock.fit import NoSolution
 from envboot.redaction import redact, strip_channel
 
 if TYPE_CHECKING:
@@ -22,12 +21,13 @@ if TYPE_CHECKING:
     from rattler import Gateway, RepoDataRecord
 
     from envboot.lock import Target
+    from envboot.session import Session
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Channels:
+class OpenChannels:
     """Channels in their order, for one target; every answer comes from the same look at them."""
 
     urls: tuple[str, ...] = field(repr=False)
@@ -49,12 +49,12 @@ class Channels:
 
     def solve(
         self, specs: Sequence[str], constraints: Sequence[str] = ()
-    ) -> list[RepoDataRecord] | Misfit:
+    ) -> list[RepoDataRecord] | NoSolution:
         """Solve for specs; constraints hold for what comes along. Raises LockError."""
         from rattler import solve
         from rattler.exceptions import SolverError
 
-        async def ask() -> list[RepoDataRecord] | Misfit:
+        async def ask() -> list[RepoDataRecord] | NoSolution:
             try:
                 return await solve(
                     list(self.urls),
@@ -65,7 +65,7 @@ class Channels:
                     constraints=list(constraints),
                 )
             except SolverError as error:
-                return Misfit(words=_say(redact(str(error))))
+                return NoSolution(words=_say(redact(str(error))))
 
         return self._run(ask())
 
@@ -87,18 +87,18 @@ class Channels:
 
 
 @contextmanager
-def open_channels(urls: Sequence[str], target: Target, cache: Path) -> Iterator[Channels]:
+def open_channels(urls: Sequence[str], target: Target, session: Session) -> Iterator[OpenChannels]:
     """Have channels ready to be asked, with their logins."""
     from rattler import Client, Gateway
 
     from envboot.indexes.channels import read_channels
 
-    # An index of its own each time: see `conda.solve_python`. And a thread of its own, since in
-    # a notebook this one runs a loop.
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as folder, ThreadPoolExecutor(1) as pool:
-        configured = read_channels(os.environ)
-        yield Channels(
+    # An index of its own each time: see `conda_packages.solve_python`. And a thread of its own,
+    # since in a notebook this one runs a loop.
+    session.cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=session.cache) as folder, ThreadPoolExecutor(1) as pool:
+        configured = read_channels(session.environment)
+        yield OpenChannels(
             urls=tuple(configured.open(url) for url in urls),
             target=target,
             gateway=Gateway(cache_dir=Path(folder), client=Client.default_client()),

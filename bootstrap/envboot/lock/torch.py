@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from envboot.toml import read_data
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,8 +44,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 @cache
 def read_torch(mirror: str | None = None) -> TorchIndexes:
     """Read `pytorch.toml`; `mirror` stands for PyTorch's own address."""
-    file = resources.files("envboot.templates").joinpath("pytorch.toml")
-    document = tomllib.loads(file.read_text("utf-8"))
+    document = read_data("pytorch.toml")
     return TorchIndexes(
         index=(mirror or document["index"]).rstrip("/"),
         packages=frozenset(document["packages"]),

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from envboot.errors import LISTED, LockError, name_some
-from envboot.lock.fit import Misfit
+from envboot.lock.fit import NoSolution
 from envboot.lock.tags import choose_wheel
 from envboot.manifest import Wheel
 from envboot.redaction import redact, strip_url
-from envboot.scan.document import Distribution, Problem, Source
+from envboot.scan.schema import Distribution, Problem, Source
+from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from envboot.indexes import PrivateWheel
     from envboot.lock import Target
-    from envboot.lock.lookup import Lookup, Packages
+    from envboot.lock.index_lookup import Lookup, Packages
 
 PYPI_FILES = "files.pythonhosted.org"
 
@@ -105,7 +106,7 @@ def _find_wheels(pins: list[str], lookup: Lookup) -> tuple[Packages, list[_Offen
     if not pins:
         return {}, []
     found = lookup.find_exact(pins)
-    if not isinstance(found, Misfit):
+    if not isinstance(found, NoSolution):
         return found, []
     if len(pins) == 1:
         wanted = any(words in found.words for words in ("no usable wheels", "no wheels"))
@@ -124,8 +125,8 @@ def _find_sdists(pins: list[str], lookup: Lookup) -> tuple[Packages, dict[str, _
         try:
             found = lookup.find_exact([pin], sdists=True)
         except LockError as error:
-            found = Misfit(words="no usable wheels, and " + " ".join(error.causes[:2]))
-        if isinstance(found, Misfit):
+            found = NoSolution(words="no usable wheels, and " + " ".join(error.causes[:2]))
+        if isinstance(found, NoSolution):
             offences[pin] = _Offence(pin=pin, seen=found.words, sdist=True)
         else:
             packages |= found
@@ -212,15 +213,14 @@ def _refuse(offences: list[_Offence], target: Target) -> LockError:
         causes.append(f"{len(offences) - LISTED} more")
     messages = []
     if absent:
-        plural = "packages" if len(absent) > 1 else "package"
         messages.append(
-            f"Cannot find {len(absent)} {plural} on the configured indexes: {name_some(absent)}"
+            f"Cannot find {count(len(absent), 'package')} on the configured indexes: "
+            f"{name_some(absent)}"
         )
     if unfit:
-        plural = "packages have" if len(unfit) > 1 else "package has"
         messages.append(
-            f"{len(unfit)} {plural} no wheel for `{target.platform}` with glibc {target.glibc}: "
-            f"{name_some(unfit)}"
+            f"{count(len(unfit), 'package has', 'packages have')} no wheel for "
+            f"`{target.platform}` with glibc {target.glibc}: {name_some(unfit)}"
         )
     hints = [
         "Build a wheel with `pip wheel --no-deps NAME==VERSION` and install that file: "

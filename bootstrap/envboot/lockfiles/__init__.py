@@ -12,45 +12,44 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from envboot.config import Settings
     from envboot.lock import Locked, Target
-    from envboot.lockfiles.content import Content, Request
-    from envboot.scan.document import Interpreter
+    from envboot.lockfiles.content import Content, LockFileRequest
+    from envboot.scan.schema import Interpreter
+    from envboot.session import Session
 
 _READERS = {
     Format.PYLOCK: ("pylock", "read_pylock"),
-    Format.UV: ("uv", "read_uv_lock"),
-    Format.PIXI: ("pixi", "read_pixi"),
-    Format.CONDA_LOCK: ("conda", "read_conda_lock"),
-    Format.EXPLICIT: ("conda", "read_explicit"),
-    Format.REQUIREMENTS: ("requirements", "read_requirements"),
-    Format.ENVIRONMENT: ("environment", "read_environment"),
+    Format.UV: ("uv_lock", "read_uv_lock"),
+    Format.PIXI: ("pixi_lock", "read_pixi"),
+    Format.CONDA_LOCK: ("conda_lock", "read_conda_lock"),
+    Format.EXPLICIT: ("conda_lock", "read_explicit"),
+    Format.REQUIREMENTS: ("requirements_txt", "read_requirements"),
+    Format.ENVIRONMENT: ("environment_yml", "read_environment"),
 }
 
 
 def read_lock_file(
     given: Path,
+    session: Session,
     *,
     interpreter: Interpreter,
     target: Target,
-    settings: Settings,
-    cache: Path,
     fresh: bool = False,
 ) -> Locked:
     """Read `FILE` or `FILE#NAME,NAME` for the target; its format is told by its content.
 
     `interpreter` is the active one: it decides where the file leaves Python open. What has to
-    be looked up or solved is kept in `cache` for 24 hours; `fresh` asks again.
+    be looked up or solved is kept in the cache for 24 hours; `fresh` asks again.
 
     Raises:
         LockError: it cannot be read, is malformed, not for the target, or names packages
             without file or hash.
     """
-    from envboot.lockfiles.content import Request, refuse
+    from envboot.lockfiles.content import LockFileRequest, refuse
 
-    file, names = split_names(given)
+    file, names = split_names(given, session.folder)
     try:
-        text = file.read_text("utf-8-sig")
+        text = (session.folder / file).read_text("utf-8-sig")
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or str(error)
         hint = f"`envboot env show {file} --manifest` prints a published environment"
@@ -59,14 +58,13 @@ def read_lock_file(
             causes=(cause,),
             hint=hint if "@" in file.name else None,
         ) from error
-    request = Request(
-        file=file.absolute(),
+    request = LockFileRequest(
+        file=session.folder / file,
         text=text,
         names=names,
         interpreter=interpreter,
         target=target,
-        settings=settings,
-        cache=cache,
+        session=session,
         fresh=fresh,
     )
     read = _find_reader(find_format(file, text))
@@ -77,31 +75,30 @@ def read_lock_file(
         refuse(request, f"Found a malformed value: {error}")
 
 
-def _find_reader(kind: Format) -> Callable[[Request], Content]:
+def _find_reader(kind: Format) -> Callable[[LockFileRequest], Content]:
     """Return the reader of a format; it is imported only when it is asked for."""
     module, function = _READERS[kind]
-    reader: Callable[[Request], Content] = getattr(
+    reader: Callable[[LockFileRequest], Content] = getattr(
         import_module(f"envboot.lockfiles.{module}"), function
     )
     return reader
 
 
-def _lock(content: Content, request: Request) -> Locked:
+def _lock(content: Content, request: LockFileRequest) -> Locked:
     """Choose the files, and bring an interpreter where the file has none."""
     from envboot.lock import Answer, assemble
-    from envboot.lock.conda import describe_file
+    from envboot.lock.comparison import compare_all
     from envboot.lock.exact import solve_interpreter
-    from envboot.lock.plan import compare_all
     from envboot.lockfiles.choose import choose_files
 
-    target, settings, python = request.target, request.settings, content.python
+    target, session, python = request.target, request.session, content.python
     found = choose_files(content.packages, request, python.version)
     conda = content.conda
     if python.source == "conda" and not conda:
-        conda = solve_interpreter(python, target, settings, request.cache, fresh=request.fresh)
+        conda = solve_interpreter(python, target, session, fresh=request.fresh)
     wheels = {wheel.name: wheel.version for wheel in found.wheels}
     layer = {source.name: source.version for source in found.sources}
-    there = dict(describe_file(package) for package in conda)
+    there = {package.named.name: package.named.version for package in conda}
     here = {"python": python.version} if conda and not content.conda else there
     answer = Answer(
         python=python,
@@ -114,4 +111,4 @@ def _lock(content: Content, request: Request) -> Locked:
         ),
         notes=content.notes,
     )
-    return assemble(answer, (), target=target, settings=settings)
+    return assemble(answer, (), session, target=target)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,21 +17,22 @@ from envboot.lock.tags import choose_wheel, rank_tags
 from envboot.lock.wheels import PYPI_FILES, Wheels, note_hosts, note_sdists
 from envboot.manifest import Wheel
 from envboot.redaction import strip_url
-from envboot.scan.document import Source
+from envboot.scan.schema import Source
+from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from packaging.pylock import Package, PackageArchive, PackageSdist, PackageVcs, PackageWheel
 
-    from envboot.lockfiles.content import Request
+    from envboot.lockfiles.content import LockFileRequest
 
 
 class _Refused(Exception):  # noqa: N818
     """Why one package cannot be brought."""
 
 
-def choose_files(packages: Sequence[Package], request: Request, version: str) -> Wheels:
+def choose_files(packages: Sequence[Package], request: LockFileRequest, version: str) -> Wheels:
     """Choose the best wheel for the target, else what this machine builds a wheel from.
 
     Sdists are downloaded now and checked by their sha256; folders and files are relative to
@@ -47,10 +47,9 @@ def choose_files(packages: Sequence[Package], request: Request, version: str) ->
     wrong = [f"`{name}`: {found}" for name, found in outcomes if isinstance(found, _Refused)]
     if wrong:
         names = [str(name) for name, found in outcomes if isinstance(found, _Refused)]
-        plural = "packages" if len(wrong) > 1 else "package"
         more = (f"{len(wrong) - LISTED} more",) if len(wrong) > LISTED else ()
         raise LockError(
-            f"Cannot bring {len(wrong)} {plural} of `{request.file}` to "
+            f"Cannot bring {count(len(wrong), 'package')} of `{request.file}` to "
             f"`{request.target.platform}` with Python {version} and glibc "
             f"{request.target.glibc}: {name_some(names)}",
             causes=(*wrong[:LISTED], *more),
@@ -61,12 +60,12 @@ def choose_files(packages: Sequence[Package], request: Request, version: str) ->
     return replace(files, sources=(*local, *files.sources))
 
 
-def _settle(remote: Sequence[PrivateWheel], request: Request) -> Wheels:
+def _settle(remote: Sequence[PrivateWheel], request: LockFileRequest) -> Wheels:
     """Leave to the guests what they can fetch themselves; fetch the rest now."""
     if all(_is_public(file) for file in remote):
         return Wheels(wheels=tuple(_make_wheel(file) for file in remote))
     indexes = open_indexes(
-        os.environ,
+        request.session.environment,
         request.file.parent,
         prefix=Path(request.interpreter.prefix),
         pip=True,
@@ -82,7 +81,7 @@ def _settle(remote: Sequence[PrivateWheel], request: Request) -> Wheels:
             wheels.append(_make_wheel(file))
     return Wheels(
         wheels=tuple(wheels),
-        sources=indexes.bring([*private, *sdists], request.cache),
+        sources=indexes.bring([*private, *sdists], request.session.cache),
         notes=(
             *note_hosts(wheels),
             *note_private(private),
@@ -218,7 +217,7 @@ def _local(file: Any, folder: Path) -> Path | None:
 
 
 def _place(folder: Path, path: str) -> Path:
-    place = (folder / path).absolute()
+    place = folder / path
     if not place.exists():
         raise _Refused(f"`{place}` was not found")
     return place.resolve()

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from packaging.pylock import Package
 
-    from envboot.config import Settings
     from envboot.lock import Target
     from envboot.manifest import CondaPackage, Python
-    from envboot.scan.document import Interpreter, Problem
+    from envboot.scan.schema import Interpreter, Problem
+    from envboot.session import Session
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class LockFileRequest:
     """One lock file to read: `names` are the groups, extras or environment behind its `#`.
 
     `interpreter` is the active one, which decides where the file leaves Python open.
@@ -32,8 +32,7 @@ class Request:
     names: tuple[str, ...] = ()
     interpreter: Interpreter
     target: Target
-    settings: Settings
-    cache: Path
+    session: Session
     fresh: bool = False
 
 
@@ -51,7 +50,7 @@ class Content:
     notes: tuple[Problem, ...] = ()
 
 
-def refuse(request: Request, *causes: str, hint: str | None = None) -> NoReturn:
+def refuse(request: LockFileRequest, *causes: str, hint: str | None = None) -> NoReturn:
     """Raise that the lock file cannot be read, URLs in the causes without credentials."""
     shown = [redact(cause) for cause in causes[:LISTED]]
     if len(causes) > LISTED:
@@ -59,7 +58,7 @@ def refuse(request: Request, *causes: str, hint: str | None = None) -> NoReturn:
     raise LockError(f"Cannot read lock file `{request.file}`", causes=tuple(shown), hint=hint)
 
 
-def refuse_platform(request: Request, known: Sequence[str]) -> NoReturn:
+def refuse_platform(request: LockFileRequest, known: Sequence[str]) -> NoReturn:
     """Raise that a lock file was not made for the target."""
     held = name_some(sorted(set(known))) if known else "none at all"
     raise LockError(
@@ -69,7 +68,9 @@ def refuse_platform(request: Request, known: Sequence[str]) -> NoReturn:
     )
 
 
-def refuse_names(request: Request, unknown: Sequence[str], known: Sequence[str]) -> NoReturn:
+def refuse_names(
+    request: LockFileRequest, unknown: Sequence[str], known: Sequence[str]
+) -> NoReturn:
     """Raise that what stands behind `#` is not in the file."""
     held = name_some(sorted(known)) if known else "nothing to choose from"
     raise LockError(

@@ -46,10 +46,10 @@ _FOREIGN = (
 _REQUIREMENT = re.compile(r"(?m)^\s*(-\w|--\w|[A-Za-z0-9][\w.-]*\s*(\[|==|@|[<>~!;]|\\?$))")
 
 
-def split_names(given: Path) -> tuple[Path, tuple[str, ...]]:
-    """Split `FILE#NAME,NAME`; a file that is named so itself is taken as it is."""
+def split_names(given: Path, folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """Split `FILE#NAME,NAME`; a file of `folder` that is named so itself is taken as it is."""
     name, separator, names = given.name.partition("#")
-    if not separator or given.exists():
+    if not separator or (folder / given).exists():
         return given, ()
     found = tuple(part.strip() for part in names.split(",") if part.strip())
     if not found:

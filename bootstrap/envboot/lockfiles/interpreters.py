@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from typing import TYPE_CHECKING
 
+from envboot import process
 from envboot.errors import LockError
 from envboot.indexes.program import find_uv
 from envboot.manifest import Python
@@ -14,13 +14,14 @@ from envboot.manifest import Python
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
-    from envboot.lockfiles.content import Request
-    from envboot.scan.document import Interpreter
+    from envboot.lockfiles.content import LockFileRequest
+    from envboot.scan.schema import Interpreter
+    from envboot.session import Session
 
 _EXACT = re.compile(r"===?\s*(\d+\.\d+\.\d+\S*)")
 
 
-def choose_python(request: Request, requires: SpecifierSet | None = None) -> Python:
+def choose_python(request: LockFileRequest, requires: SpecifierSet | None = None) -> Python:
     """Choose the Python of a lock file that has none itself: the active one, if it may be.
 
     Else the exact version that the file names, else what uv finds on this machine.
@@ -35,7 +36,8 @@ def choose_python(request: Request, requires: SpecifierSet | None = None) -> Pyt
         if exact and not host:
             return Python(version=exact[1], source="conda")
         wanted = str(requires or "").replace(" ", "") or ">=3"
-        version, executable = _ask_uv(wanted, "--show-version"), _ask_uv(wanted)
+        session = request.session
+        version, executable = _ask_uv(wanted, session, "--show-version"), _ask_uv(wanted, session)
         if not (version and executable):
             raise LockError(
                 f"`{request.file}` wants Python `{wanted}`, "
@@ -48,7 +50,7 @@ def choose_python(request: Request, requires: SpecifierSet | None = None) -> Pyt
     return Python(version=version, source="conda")
 
 
-def find_builder(python: Python, interpreter: Interpreter) -> str:
+def find_builder(python: Python, interpreter: Interpreter, session: Session) -> str:
     """Return the interpreter that builds the projects: of the lock's minor version.
 
     Raises:
@@ -57,7 +59,7 @@ def find_builder(python: Python, interpreter: Interpreter) -> str:
     minor = ".".join(interpreter.version.split(".")[:2])
     if minor == python.minor and interpreter.implementation.lower() == "cpython":
         return interpreter.executable
-    found = _ask_uv(python.minor)
+    found = _ask_uv(python.minor, session)
     if not found:
         raise LockError(
             f"Cannot build projects for Python {python.minor}: "
@@ -73,13 +75,12 @@ def _is_usable(interpreter: Interpreter, requires: SpecifierSet | None) -> bool:
     return requires is None or requires.contains(interpreter.version, prereleases=True)
 
 
-def _ask_uv(wanted: str, *options: str) -> str:
+def _ask_uv(wanted: str, session: Session, *options: str) -> str:
     """Ask uv for a CPython on this machine; empty where there is none."""
     command = [find_uv(), "python", "find", "--no-project", "--no-python-downloads", "--quiet"]
-    done = subprocess.run(
+    done = process.run(
         [*command, *options, f"cpython{'' if wanted[0] in '<>=!~' else '@'}{wanted}"],
-        capture_output=True,
-        text=True,
-        check=False,
+        environment=session.environment,
+        folder=session.folder,
     )
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return done.text.strip() if done.code == 0 else ""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, cast
 
 from packaging.pylock import Package, Pylock, PylockUnsupportedVersionError, PylockValidationError
 
-from envboot.lockfiles.content import Content, Request, refuse, refuse_names, refuse_platform
+from envboot.lockfiles.content import (
+    Content,
+    LockFileRequest,
+    refuse,
+    refuse_names,
+    refuse_platform,
+)
 from envboot.lockfiles.interpreters import choose_python
 from envboot.scan.dependencies import markers_of
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from envboot.toml import tomllib
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from packaging.markers import Marker
 
 
-def read_pylock(request: Request) -> Content:
+def read_pylock(request: LockFileRequest) -> Content:
     """Read the packages of the default groups, and of the groups and extras that are named."""
     lock = parse_pylock(request, request.text)
     extras, groups = list(lock.extras or ()), list(lock.dependency_groups or ())
@@ -50,7 +51,7 @@ def read_pylock(request: Request) -> Content:
     return Content(python=python, packages=packages)
 
 
-def parse_pylock(request: Request, text: str) -> Pylock:
+def parse_pylock(request: LockFileRequest, text: str) -> Pylock:
     """Check a document against the specification; refuses it with the dotted path."""
     try:
         return Pylock.from_dict(parse_toml(request, text))
@@ -60,7 +61,7 @@ def parse_pylock(request: Request, text: str) -> Pylock:
         refuse(request, str(error))
 
 
-def parse_toml(request: Request, text: str) -> dict[str, Any]:
+def parse_toml(request: LockFileRequest, text: str) -> dict[str, Any]:
     """Decode TOML; refuses it with line and column."""
     try:
         return tomllib.loads(text)
@@ -72,7 +73,7 @@ def _holds(marker: Marker | None, environment: dict[str, Any]) -> bool:
     return marker is None or marker.evaluate(cast("Any", environment), context="lock_file")
 
 
-def _refuse_doubles(request: Request, packages: Sequence[Package]) -> None:
+def _refuse_doubles(request: LockFileRequest, packages: Sequence[Package]) -> None:
     seen: dict[str, list[str]] = {}
     for package in packages:
         seen.setdefault(package.name, []).append(str(package.version))

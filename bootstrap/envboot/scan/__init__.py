@@ -11,25 +11,30 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from envboot.scan.document import Scan
+    from envboot.scan.schema import Scan
 
 
 def scan(
-    python: str | None = None, *, environment: Mapping[str, str], folder: Path | None = None
+    python: str | None = None,
+    *,
+    environment: Mapping[str, str],
+    folder: Path,
+    loose: bool = True,
 ) -> Scan:
     """Read the environment of `python`: a program, its name on PATH, or an environment's folder.
 
     Without one, it is the active environment of `environment` (the variables of the process:
     VIRTUAL_ENV, then CONDA_PREFIX), else the running interpreter. `folder` is the current one,
-    whose code can be imported: None leaves it out. No URL of the result carries credentials.
+    whose code can be imported; without `loose` that is left out. No URL of the result carries
+    credentials.
 
     Raises:
         ScanError: there is no such interpreter, it is older than Python 3.8, or it failed.
     """
-    probe = Probe(find_python(python, environment), environment)
+    probe = Probe(find_python(python, environment, folder), environment, folder)
     from envboot.scan.outside import complete
 
-    return complete(probe.read(), environment=environment, folder=folder)
+    return complete(probe.read(), environment=environment, folder=folder, loose=loose)
 
 
 def scan_running(path: Sequence[str], *, environment: Mapping[str, str], folder: Path) -> Scan:
@@ -41,7 +46,7 @@ def scan_running(path: Sequence[str], *, environment: Mapping[str, str], folder:
     Raises:
         ScanError: the interpreter cannot be started again.
     """
-    probe = Probe(sys.executable, environment)
+    probe = Probe(sys.executable, environment, folder)
     from envboot.scan.outside import complete
 
     return complete(probe.read(), environment=environment, folder=folder, path=path)

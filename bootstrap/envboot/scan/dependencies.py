@@ -14,14 +14,14 @@ from packaging.version import InvalidVersion, Version
 from envboot.errors import UsageError, name_some
 from envboot.platforms import MACHINES
 from envboot.redaction import redact
-from envboot.scan.document import Problem
+from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from packaging.markers import Marker
 
-    from envboot.scan.document import CondaRecord, Distribution, Scan
+    from envboot.scan.schema import CondaRecord, Distribution, Scan
 
 # PEP 508's os_name, sys_platform and platform_system, by conda's name of the platform.
 _SYSTEMS = {

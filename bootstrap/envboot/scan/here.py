@@ -7,15 +7,15 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envboot.scan.loose import Place
+from envboot.scan.loose import PathEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
 def split_path(
-    path: Sequence[str], folder: Path, known: Iterable[Place]
-) -> tuple[list[Place], list[Place]]:
+    path: Sequence[str], folder: Path, known: Iterable[PathEntry]
+) -> tuple[list[PathEntry], list[PathEntry]]:
     """Return what a `sys.path` has before the standard library, and behind it.
 
     `known` is what a fresh interpreter has on its path too; `folder` is the current one. An
@@ -23,8 +23,8 @@ def split_path(
     """
     standard = standard_library()
     seen = {place.folder.resolve() for place in known}
-    before: list[Place] = []
-    behind: list[Place] = []
+    before: list[PathEntry] = []
+    behind: list[PathEntry] = []
     passed = False
     for entry in path:
         place = folder / entry
@@ -33,11 +33,11 @@ def split_path(
         if real in standard or real in seen or not place.exists():
             continue
         if passed:
-            behind.append(Place(folder=place, origin="pth"))
+            behind.append(PathEntry(folder=place, origin="pth"))
         elif real == folder.resolve():
-            before.append(Place(folder=folder, origin="current"))
+            before.append(PathEntry(folder=folder, origin="current"))
         else:
-            before.append(Place(folder=place, origin="pythonpath"))
+            before.append(PathEntry(folder=place, origin="pythonpath"))
     return before, behind
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
+from envboot import process
 from envboot.errors import name_some
-from envboot.scan.document import Loose, Problem
+from envboot.scan.schema import Loose, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from envboot.scan.document import Scan
+    from envboot.scan.schema import Scan
 
 Origin = Literal["current", "pythonpath", "pth", "site"]
 
@@ -30,7 +30,7 @@ _DEPTH = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class PathEntry:
     """A folder on the path; for site-packages, `names` are what nothing there accounts for."""
 
     folder: Path
@@ -46,10 +46,10 @@ class _Project:
     names: frozenset[str]
 
 
-def take_places(document: dict[str, Any]) -> tuple[tuple[Place, ...], dict[str, list[str]]]:
+def take_places(document: dict[str, Any]) -> tuple[tuple[PathEntry, ...], dict[str, list[str]]]:
     """Take what the probe saw on the path out of its document, and what projects provide."""
     places = tuple(
-        Place(
+        PathEntry(
             folder=Path(each["folder"]),
             origin="site" if each["installed"] else "pth",
             names=tuple(each["strays"]),
@@ -59,18 +59,23 @@ def take_places(document: dict[str, Any]) -> tuple[tuple[Place, ...], dict[str, 
     return places, document.pop("provided")
 
 
-def list_places(folder: Path | None, environment: Mapping[str, str]) -> list[Place]:
-    """Return what Python looks into first: the current folder, then `PYTHONPATH`."""
-    current = [Place(folder=folder, origin="current")] if folder else []
+def list_places(
+    folder: Path, environment: Mapping[str, str], *, current: bool = True
+) -> list[PathEntry]:
+    """Return what Python looks into first: the current folder, then `PYTHONPATH`.
+
+    Without `current` the folder only says from where relative entries are seen.
+    """
+    first = [PathEntry(folder=folder, origin="current")] if current else []
     entries = environment.get("PYTHONPATH", "").split(os.pathsep)
-    return current + [
-        Place(folder=Path(entry).absolute(), origin="pythonpath") for entry in entries if entry
+    return first + [
+        PathEntry(folder=folder / entry, origin="pythonpath") for entry in entries if entry
     ]
 
 
 def find_loose(
     scan: Scan,
-    places: Sequence[Place],
+    places: Sequence[PathEntry],
     provided: Mapping[str, Sequence[str]],
     *,
     environment: Mapping[str, str],
@@ -124,7 +129,7 @@ def _find_projects(scan: Scan, provided: Mapping[str, Sequence[str]]) -> list[_P
     return projects
 
 
-def _refuse(place: Place) -> str | None:
+def _refuse(place: PathEntry) -> str | None:
     """Say why nothing of a place can travel; None where it can."""
     origin = "on `PYTHONPATH`" if place.origin == "pythonpath" else "on the path"
     if not place.folder.exists():
@@ -138,7 +143,7 @@ def _refuse(place: Place) -> str | None:
     return None
 
 
-def _too_wide(place: Place, names: list[str]) -> Problem:
+def _too_wide(place: PathEntry, names: list[str]) -> Problem:
     kind = "the root of this machine" if place.folder.resolve() == Path("/") else "a home folder"
     some = name_some(names, most=3)
     return Problem(
@@ -147,7 +152,9 @@ def _too_wide(place: Place, names: list[str]) -> Problem:
     )
 
 
-def _list_names(place: Place, scan: Scan, elsewhere: frozenset[Path], depth: int) -> Iterator[str]:
+def _list_names(
+    place: PathEntry, scan: Scan, elsewhere: frozenset[Path], depth: int
+) -> Iterator[str]:
     """Yield the files and folders of a place that can be imported, in order."""
     tag = scan.interpreter.tag
     environment = _is_environment(place.folder)
@@ -202,7 +209,7 @@ def _is_environment(folder: Path) -> bool:
 
 
 def _without_projects(
-    names: list[str], real: Path, place: Place, projects: Sequence[_Project]
+    names: list[str], real: Path, place: PathEntry, projects: Sequence[_Project]
 ) -> list[str]:
     """Leave out what an installed project provides: its wheel brings it."""
     for project in projects:
@@ -217,22 +224,20 @@ def _without_projects(
 
 
 def _ignored_by_git(
-    place: Place, names: Sequence[str], environment: Mapping[str, str]
+    place: PathEntry, names: Sequence[str], environment: Mapping[str, str]
 ) -> list[str]:
     """Return the names that git ignores as a whole; none where there is no git."""
     parents = (place.folder, *place.folder.parents)
     if place.origin == "site" or not names or not any((each / ".git").exists() for each in parents):
         return []
     try:
-        done = subprocess.run(
-            ["git", "-C", str(place.folder), "check-ignore", "-z", "--stdin"],
-            input="\0".join(names),
-            env=dict(environment),
-            capture_output=True,
-            text=True,
-            check=False,
+        done = process.run(
+            ["git", "check-ignore", "-z", "--stdin"],
+            environment=environment,
+            folder=place.folder,
+            input=os.fsencode("\0".join(names)),
         )
     except OSError:
         return []
-    ignored = set(done.stdout.split("\0"))
+    ignored = set(os.fsdecode(done.stdout).split("\0"))
     return [name for name in names if name in ignored]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from envboot.scan.document import Scan
+    from envboot.scan.schema import Scan
 
 _COMMAND = re.compile(r"# cmd: .*?(micromamba|mamba|conda)(-script\.py|\.exe)?(\s|$)")
 

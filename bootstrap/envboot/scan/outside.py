@@ -9,62 +9,61 @@ from typing import TYPE_CHECKING, Any
 
 from envboot.redaction import strip_document
 from envboot.scan.cuda import find_cuda
-from envboot.scan.document import Problem, read_scan
 from envboot.scan.loose import find_loose, list_places, take_places
 from envboot.scan.makers import find_manager
+from envboot.scan.projects import find_problems
 from envboot.scan.running import ACTIVE
-from envboot.scan.sources import find_problems
+from envboot.scan.schema import Problem, read_scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from envboot.scan.document import Scan
-    from envboot.scan.loose import Place
+    from envboot.scan.loose import PathEntry
+    from envboot.scan.schema import Scan
 
 
 def complete(
     document: Any,
     *,
     environment: Mapping[str, str],
-    folder: Path | None,
+    folder: Path,
     path: Sequence[str] | None = None,
+    loose: bool = True,
 ) -> Scan:
     """Read the probe's document, and add loose code, the maker and what will not travel.
 
-    `path` is the `sys.path` of a running interpreter, and wants a `folder`; without it, the
-    current folder and `PYTHONPATH` are what Python looks into first.
+    `path` is the `sys.path` of a running interpreter; without it, the current folder, where
+    `loose` does not leave it out, and `PYTHONPATH` are what Python looks into first.
     """
     places, provided = take_places(document)
-    before = list_places(folder, environment)
-    behind: list[Place] = []
-    if path is not None and folder:
+    before = list_places(folder, environment, current=loose)
+    behind: list[PathEntry] = []
+    if path is not None:
         from envboot.scan.here import split_path
 
         before, behind = split_path(path, folder, places)
     strip_document(document)
     found = read_scan(document)
-    loose, problems = find_loose(
+    code, problems = find_loose(
         found, [*before, *places, *behind], provided, environment=environment
     )
     return replace(
         found,
         manager=find_manager(found),
         cuda=find_cuda(),
-        loose=loose,
+        loose=code,
         problems=(
             *found.problems,
             *find_problems(found),
-            *_find_inactive(found, environment, folder),
+            *(_find_inactive(found, environment, folder) if loose else ()),
             *problems,
         ),
     )
 
 
-def _find_inactive(
-    found: Scan, environment: Mapping[str, str], folder: Path | None
-) -> Iterator[Problem]:
+def _find_inactive(found: Scan, environment: Mapping[str, str], folder: Path) -> Iterator[Problem]:
     """Tell of the current folder's own environment, where envboot's was read for want of a word."""
-    if any(environment.get(variable) for variable in ACTIVE) or folder is None:
+    if any(environment.get(variable) for variable in ACTIVE):
         return
     if found.interpreter.prefix == sys.prefix and (folder / ".venv" / "pyvenv.cfg").is_file():
         own = folder / ".venv"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from envboot import process
 from envboot.errors import ScanError
 
 if TYPE_CHECKING:
@@ -32,11 +32,12 @@ _KEPT = ("PYTHONNOUSERSITE", "PYTHONUSERBASE")
 class Probe:
     """The probe, running in an interpreter; what takes time here can be done meanwhile."""
 
-    def __init__(self, executable: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, executable: str, environment: Mapping[str, str], folder: Path) -> None:
         self._executable = executable
         self._environment = environment
+        self._folder = folder
         command = [executable, "-X", "utf8", str(PROBE)]
-        self._process = _start(command, environment)
+        self._running = _start(command, environment, folder)
 
     def read(self) -> Any:
         """Return its document: the last line of stdout, whatever start-up files print.
@@ -44,78 +45,79 @@ class Probe:
         Raises:
             ScanError: it is no Python, is too old, or failed.
         """
-        done = _finish(self._process, self._executable)
-        if done.returncode == 0:
+        done = _finish(self._running, self._executable)
+        if done.code == 0:
             for line in reversed(done.stdout.splitlines()):
                 if line.startswith(b'{"scan_version"'):
                     return json.loads(line)
         executable = self._executable
-        version = _ask_version(executable, self._environment)
+        version = _ask_version(executable, self._environment, self._folder)
         if version is None:
-            raise ScanError(f"`{executable}` is not a Python interpreter", causes=_last_lines(done))
+            raise ScanError(
+                f"`{executable}` is not a Python interpreter", causes=done.last_errors(3)
+            )
         if version < OLDEST:
             wanted, seen = (".".join(map(str, numbers)) for numbers in (OLDEST, version))
             raise ScanError(f"Expected Python {wanted} or later, found {seen} at `{executable}`")
-        raise ScanError(f"Failed to scan `{executable}`", causes=_last_lines(done))
+        raise ScanError(f"Failed to scan `{executable}`", causes=done.last_errors(3))
 
 
-def find_python(python: str | None, environment: Mapping[str, str]) -> str:
-    """Return the absolute path of the interpreter that `scan` runs; links are not followed."""
+def find_python(python: str | None, environment: Mapping[str, str], folder: Path) -> str:
+    """Return the absolute path of the interpreter that `scan` runs; links are not followed.
+
+    Relative paths are seen from `folder`.
+    """
     if python is None:
         for variable in ACTIVE:
             if environment.get(variable):
-                return _find_program(Path(environment[variable]), f" (`{variable}`)")
+                return _find_in(environment[variable], f" (`{variable}`)", folder)
         return sys.executable
-    path = Path(python).expanduser()
+    given = Path(python).expanduser()
+    path = folder / given
     if path.is_dir():
-        return _find_program(path, "")
-    if path.name == python and not path.exists():
-        from shutil import which  # 4 ms that few scans need
-
-        on_path = which(python, path=environment.get("PATH"))
+        return _find_in(given, "", folder)
+    if Path(python).name == python and not path.exists():
+        on_path = process.find_program(python, environment, folder)
         if on_path is None:
             raise ScanError(f"Python `{python}` was not found on PATH")
         return on_path
     if not path.exists():
         raise ScanError(f"Python `{python}` was not found")
-    return str(path.absolute())
+    return str(path)
 
 
-def read_version(executable: str, environment: Mapping[str, str]) -> str | None:
+def read_version(executable: str, environment: Mapping[str, str], folder: Path) -> str | None:
     """Return the version of an interpreter, as `3.11.7`; None where it is none."""
     command = [executable, "-I", "-S", "-c", _FULL_VERSION]
     try:
-        done = _finish(_start(command, environment), executable)
+        done = _finish(_start(command, environment, folder), executable)
     except ScanError:
         return None
-    found = done.stdout.decode(errors="replace").rpartition("\n")[2]
-    return None if done.returncode or not found else found
+    found = done.text.rpartition("\n")[2]
+    return None if done.code or not found else found
 
 
-def _find_program(folder: Path, origin: str) -> str:
+def _find_in(given: str | Path, origin: str, folder: Path) -> str:
+    """Return the interpreter of an environment; errors show its directory as it was given."""
+    place, shown = folder / given, Path(given)
     for program in _PROGRAMS:
-        if os.path.lexists(folder / program):
-            return str((folder / program).absolute())
-    seen = "has no `bin/python`" if folder.is_dir() else "was not found"
+        if os.path.lexists(place / program):
+            return str(place / program)
+    seen = "has no `bin/python`" if place.is_dir() else "was not found"
     hint = "Activate another environment, or name one with `--python`"
-    if (folder / ".venv").is_dir():
-        hint = f"Its own environment is `{folder / '.venv'}`"
-    raise ScanError(f"Environment `{folder}`{origin} {seen}", hint=hint)
+    if (place / ".venv").is_dir():
+        hint = f"Its own environment is `{shown / '.venv'}`"
+    raise ScanError(f"Environment `{shown}`{origin} {seen}", hint=hint)
 
 
-def _start(command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    variables = {
-        name: value
-        for name, value in environment.items()
-        if not name.startswith("PYTHON") or name in _KEPT
-    }
+def _start(command: list[str], environment: Mapping[str, str], folder: Path) -> process.Running:
     try:
-        return subprocess.Popen(
+        return process.start(
             command,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            # Whatever the interpreter's file is called.
+            environment=process.clean_environment("python", environment),
+            folder=folder,
+            variables={name: environment[name] for name in _KEPT if name in environment},
         )
     except FileNotFoundError as error:
         # The file was there: a link or a script whose target is gone.
@@ -132,30 +134,19 @@ def _start(command: list[str], environment: Mapping[str, str]) -> subprocess.Pop
         ) from error
 
 
-def _finish(
-    process: subprocess.Popen[bytes], executable: str
-) -> subprocess.CompletedProcess[bytes]:
-    with process:
-        try:
-            stdout, stderr = process.communicate(timeout=SECONDS)
-        except BaseException as error:
-            process.kill()
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            raise ScanError(f"`{executable}` did not answer within {SECONDS} s") from error
-    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+def _finish(running: process.Running, executable: str) -> process.Completed:
+    try:
+        return running.finish(timeout=SECONDS)
+    except TimeoutError as error:
+        raise ScanError(f"`{executable}` did not answer within {SECONDS} s") from error
 
 
-def _ask_version(executable: str, environment: Mapping[str, str]) -> tuple[int, ...] | None:
+def _ask_version(
+    executable: str, environment: Mapping[str, str], folder: Path
+) -> tuple[int, ...] | None:
     """Return the version of any Python ever made, None where the program is none."""
-    done = _finish(_start([executable, "-c", _VERSION], environment), executable)
-    numbers = done.stdout.decode(errors="replace").rpartition("\n")[2].split(".")
-    if done.returncode or not all(number.isdecimal() for number in numbers):
+    done = _finish(_start([executable, "-c", _VERSION], environment, folder), executable)
+    numbers = done.text.rpartition("\n")[2].split(".")
+    if done.code or not all(number.isdecimal() for number in numbers):
         return None
     return tuple(map(int, numbers))
-
-
-def _last_lines(done: subprocess.CompletedProcess[bytes]) -> tuple[str, ...]:
-    """Return what a failed program said last, the deepest cause of a traceback."""
-    lines = [line.strip() for line in done.stderr.decode(errors="replace").splitlines()]
-    return tuple(line for line in lines if line)[-3:] or (f"Exit code {done.returncode}",)

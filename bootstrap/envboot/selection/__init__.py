@@ -48,12 +48,15 @@ class Selection:
             )
         return replace(self, platform=platform)
 
-    def kept(self, python: str | None) -> dict[str, Any]:
-        """Return what is set, as JSON takes it; `python` is the interpreter that was meant."""
+    def kept(self, python: str | None, folder: Path) -> dict[str, Any]:
+        """Return what is set, as JSON takes it, with paths as seen from `folder` made absolute.
+
+        `python` is the interpreter that was meant.
+        """
         file = str(self.lock_file) if self.lock_file else None
-        if self.lock_file and self.lock_file.exists():
+        if self.lock_file and (folder / self.lock_file).exists():
             # What is no file is the name of a published environment.
-            file = str(self.lock_file.absolute())
+            file = str(folder / self.lock_file)
         document = {**asdict(self), "python": python, "lock_file": file}
         return {name: value for name, value in document.items() if value not in (None, ())}
 

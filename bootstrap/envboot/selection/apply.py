@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from envboot.errors import LISTED, LockError, UsageError, name_some
-from envboot.lock.plan import Row
+from envboot.lock.comparison import Row
 from envboot.scan.dependencies import (
     describe,
     find_conflicts,
@@ -21,16 +21,17 @@ from envboot.scan.dependencies import (
     parse_added,
     requirements_of,
 )
-from envboot.scan.document import CondaRecord, Distribution, Problem
+from envboot.scan.schema import CondaRecord, Distribution, Problem
 from envboot.selection.platform_only import find_rule
-from envboot.selection.required import count_packages, find_required, name_of, refuse_missing
+from envboot.selection.required import find_required, refuse_missing
+from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from envboot.config import Settings
     from envboot.lock import Locked, Target
-    from envboot.scan.document import Scan
+    from envboot.scan.schema import Scan
     from envboot.selection import Selection
 
 _IGNORED = "ignored"
@@ -116,11 +117,12 @@ def leave_ignored(locked: Locked, ignored: Collection[str]) -> Locked:
     if not ignored:
         return locked
     base = locked.base
+    names = {item.url: canonicalize_name(item.named.name) for item in base.conda}
     return replace(
         locked,
         base=replace(
             base,
-            conda=tuple(item for item in base.conda if name_of(item) not in ignored),
+            conda=tuple(item for item in base.conda if names[item.url] not in ignored),
             wheels=tuple(item for item in base.wheels if item.name not in ignored),
         ),
         sources=tuple(item for item in locked.sources if item.name not in ignored),
@@ -311,7 +313,8 @@ def _refuse_system(
     owned = [name for name in needed if reasons.get(name) == _SYSTEM]
     if owned:
         raise LockError(
-            f"Cannot bring {count_packages(owned)} of the operating system: {name_some(owned)}",
+            f"Cannot bring {count(len(owned), 'package')} of the operating system: "
+            f"{name_some(owned)}",
             causes=tuple(f"`{name}`: {needed[name]}" for name in owned[:LISTED]),
             hint="Install them into the environment (`pip install --ignore-installed NAME`), "
             "bring them with `--add NAME`, or go without with `--ignore NAME`",

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
-from importlib import resources
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 from packaging.utils import canonicalize_name
+
+from envboot.toml import read_data
 
 _SYSTEMS = {"osx": "macOS", "win": "Windows"}
 
@@ -40,8 +35,7 @@ class Rule:
 @cache
 def read_rules() -> tuple[Rule, ...]:
     """Read `platform-packages.toml`."""
-    file = resources.files("envboot.templates").joinpath("platform-packages.toml")
-    document = tomllib.loads(file.read_text("utf-8"))
+    document = read_data("platform-packages.toml")
     return tuple(
         Rule(
             only=tuple(rule["only"]),

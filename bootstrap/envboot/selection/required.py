@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from envboot.errors import LISTED, LockError, name_some
+from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from envboot.config import Settings
-    from envboot.manifest import Base, CondaPackage
+    from envboot.manifest import Base
 
 DASK = ("cloudpickle", "dask", "distributed", "msgpack", "tornado")
 """What scheduler, workers and client must all have, in the very same versions."""
@@ -57,7 +58,7 @@ def refuse_missing(
             for name in missing[:LISTED]
         )
         raise LockError(
-            f"Cannot go without {count_packages(missing)}: {name_some(missing)}",
+            f"Cannot go without {count(len(missing), 'package')}: {name_some(missing)}",
             causes=tuple(causes),
             hint="Install what is missing into the environment",
         )
@@ -71,18 +72,8 @@ def refuse_missing_in(
     Raises:
         LockError: naming every one that is missing.
     """
-    found: set[str] = set(map(name_of, base.conda))
+    found: set[str] = {canonicalize_name(package.named.name) for package in base.conda}
     found |= {wheel.name for wheel in base.wheels}
     found |= {canonicalize_name(name) for name in projects}
     found |= {name for name, conda in _CONDA_NAMES.items() if conda in found}
     refuse_missing(found, find_required(settings, dask=dask), {})
-
-
-def name_of(package: CondaPackage) -> str:
-    """Return the normalised name: a conda package's file is `name-version-build`."""
-    return canonicalize_name(package.url.rpartition("/")[2].rsplit("-", 2)[0])
-
-
-def count_packages(names: Collection[str]) -> str:
-    """Say how many packages these are."""
-    return f"{len(names)} package{'' if len(names) == 1 else 's'}"

@@ -143,9 +143,8 @@ def show(*, reference: str, as_manifest: bool, store: str | None, as_json: bool)
 
 def list_contents(manifest: Manifest) -> list[dict[str, str]]:
     """Return name, version and source of each package, as `conda` and `pypi`, by name."""
-    from envboot.lock.conda import describe_file
-
-    conda = [("conda", *describe_file(package)) for package in manifest.base.conda]
+    names = [package.named for package in manifest.base.conda]
+    conda = [("conda", found.name, found.version) for found in names]
     wheels = [("pypi", wheel.name, wheel.version) for wheel in manifest.base.wheels]
     return [
         {"name": name, "version": version, "source": source}

@@ -10,7 +10,7 @@ import click
 from envboot.cli import console
 from envboot.cli.options import FRESH, selects_environment
 from envboot.errors import UsageError
-from envboot.lockfiles.export import Export, export, find_urls
+from envboot.lockfiles.writers import Export, export, find_urls
 from envboot.selection import Selection
 from envboot.session import open_session
 
@@ -66,7 +66,7 @@ def command(
             projects = tuple(project.name for project in layer.projects) if layer else ()
         else:
             base, projects = _lock(selection, session, wanted, fresh=fresh)
-        urls = find_urls(base, cache=session.cache, fresh=fresh) if wanted.wants_urls else {}
+        urls = find_urls(base, session, fresh=fresh) if wanted.wants_urls else {}
     found = export(base, projects, wanted, urls)
     for warning in found.warnings:
         console.print_warning(warning)

@@ -13,6 +13,7 @@ from envboot.cli.options import FRESH, HOST_PYTHON, selects_environment
 from envboot.errors import UsageError
 from envboot.prepare import prepare
 from envboot.session import open_session
+from envboot.text import count
 
 if TYPE_CHECKING:
     from envboot.layer import BuiltLayer
@@ -58,8 +59,8 @@ def command(*, selection: Selection, host_python: bool, fresh: bool, output: Pat
 def _render_summary(manifest: Manifest, layer: BuiltLayer | None) -> str:
     base = manifest.base
     counts = [
-        console.count(len(base.conda), "conda package"),
-        console.count(len(base.wheels), "wheel"),
+        count(len(base.conda), "conda package"),
+        count(len(base.wheels), "wheel"),
     ]
     origin = base.python.executable or "conda"
     lines = [

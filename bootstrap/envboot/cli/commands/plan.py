@@ -9,15 +9,15 @@ import click
 from envboot.cli import console
 from envboot.cli.options import FRESH, HOST_PYTHON, selects_environment
 from envboot.documents import plain
-from envboot.layer.command import add_named
-from envboot.layer.loose import Code, check_code, collect
-from envboot.lock.plan import compare, render_plan
+from envboot.layer.command_files import add_named
+from envboot.layer.loose_files import Code, check_code, collect
+from envboot.lock.comparison import compare, render_plan
 from envboot.prepare import resolve
 from envboot.session import open_session
 
 if TYPE_CHECKING:
-    from envboot.layer.loose import Folder
-    from envboot.lock.plan import Row
+    from envboot.layer.loose_files import LooseFolder
+    from envboot.lock.comparison import Row
     from envboot.prepare import Resolved
     from envboot.selection import Selection
     from envboot.session import Session
@@ -56,18 +56,18 @@ def _collect(resolved: Resolved, session: Session) -> Code:
 
     What projects' wheels bring of it is known when they are built: the scan leaves most out.
     """
-    sources, settings = resolved.locked.sources, session.settings
+    include = bool(session.settings.include)
     return collect(
-        add_named(resolved.scan.loose, session.folder, (), include=bool(settings.include)),
+        add_named(resolved.scan.loose, session.folder, (), include=include),
+        session,
         brought={
-            f"{source.path}/{source.subdirectory or ''}": () for source in sources if source.path
+            f"{source.path}/{source.subdirectory or ''}": ()
+            for source in resolved.locked.sources
+            if source.path
         },
-        exclude=settings.exclude,
-        limit=settings.loose_limit,
-        include=settings.include,
     )
 
 
-def _row(folder: Folder) -> Row:
+def _row(folder: LooseFolder) -> Row:
     size = console.count_files([file.size for file in folder.files])
     return compare(folder.loose.folder, "layer", size, size)

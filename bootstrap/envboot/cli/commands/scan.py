@@ -11,11 +11,10 @@ import click
 from envboot.cli import console
 from envboot.cli.options import PYTHON
 from envboot.scan import scan
+from envboot.text import columns, count
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from envboot.scan.document import Distribution, Scan, Source
+    from envboot.scan.schema import Distribution, Scan, Source
 
 _COMMIT = 12
 _SHOWN = 5
@@ -36,7 +35,7 @@ def command(python: str | None, *, sources: bool, as_json: bool) -> None:
     found = scan(python, environment=os.environ, folder=Path.cwd())
     if sources:
         from envboot.documents import plain
-        from envboot.scan.sources import find_sources
+        from envboot.scan.projects import find_sources
 
         projects = find_sources(found)
         if as_json:
@@ -54,9 +53,9 @@ def command(python: str | None, *, sources: bool, as_json: bool) -> None:
 def _render_scan(found: Scan) -> str:
     python = found.interpreter
     libc = f", glibc {found.glibc}" if found.glibc else ""
-    counts = [console.count(len(found.distributions), "distribution")]
+    counts = [count(len(found.distributions), "distribution")]
     if found.kind == "conda":
-        counts.append(console.count(len(found.conda), "conda package"))
+        counts.append(count(len(found.conda), "conda package"))
     made = f", {found.manager}" if found.manager not in (None, found.kind) else ""
     facts = [
         ("environment", f"{python.prefix} ({found.kind}{made})"),
@@ -71,8 +70,8 @@ def _render_scan(found: Scan) -> str:
     ]
     loose = [("LOOSE CODE", "FROM", "NAMES")]
     loose += [(each.folder, _ORIGINS[each.origin], _some(each.names)) for each in found.loose]
-    tables = [_columns(facts), *(_columns(rows) for rows in (packages, loose) if len(rows) > 1)]
-    return "\n\n".join(tables)
+    tables = [facts, *(rows for rows in (packages, loose) if len(rows) > 1)]
+    return "\n\n".join("\n".join(columns(rows)) for rows in tables)
 
 
 def _render_sources(projects: tuple[Source, ...]) -> str:
@@ -83,7 +82,7 @@ def _render_sources(projects: tuple[Source, ...]) -> str:
         source = item.git or item.path or ""
         commit = (item.commit or "")[:_COMMIT]
         rows.append((item.name, item.version, source, commit, item.subdirectory or ""))
-    return _columns(rows)
+    return "\n".join(columns(rows))
 
 
 def _origin(item: Distribution) -> str:
@@ -117,13 +116,3 @@ def _some(names: tuple[str, ...]) -> str:
     """Return the first names, and how many others there are."""
     rest = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _columns(rows: Sequence[tuple[str, ...]]) -> str:
-    """Align rows in columns two spaces apart, without trailing blanks."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-    return "\n".join(lines)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from envboot.scan.document import Problem, Source
+from envboot.scan.schema import Problem, Source
 
 if TYPE_CHECKING:
-    from envboot.scan.document import Distribution, Scan
+    from envboot.scan.schema import Distribution, Scan
 
 # What setuptools-scm and versioneer append: `1.0.dev3+g1a2b3c4`, `0+untagged.1.g1a2b3c4`.
 _FROM_GIT = re.compile(r"\+(.*\.)?g[0-9a-f]{7,40}(\.|$)")

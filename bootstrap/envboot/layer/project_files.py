@@ -6,12 +6,13 @@ import hashlib
 import os
 import shutil
 import stat
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from envboot import process
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pathspec import GitIgnoreSpec
 
@@ -34,35 +35,37 @@ class Entry(NamedTuple):
     link: str | None
 
 
-def list_files(folder: Path, names: Sequence[str] | None = None) -> list[Entry]:
+def list_files(
+    folder: Path, environment: Mapping[str, str], names: Sequence[str] | None = None
+) -> list[Entry]:
     """List a project's files in the order of their paths; only what is at or below `names`.
 
     In a git checkout: what is tracked, or neither tracked nor ignored. Elsewhere: everything
     but what `.gitignore` names, and what builds and tools leave behind. Links that stay inside
     the project are links, others count as the files they point to.
     """
-    found = _list_by_git(folder, names)
+    found = _list_by_git(folder, environment, names)
     if found is None:
         found, _ = _list_by_walk(folder, names)
     entries = (_entry(folder, name) for name in sorted(set(found)))
     return [entry for entry in entries if entry]
 
 
-def list_ignored(folder: Path, names: Sequence[str]) -> list[str]:
+def list_ignored(folder: Path, environment: Mapping[str, str], names: Sequence[str]) -> list[str]:
     """Return what `.gitignore` keeps out of `list_files`, a whole folder as one with a slash."""
     hidden = None
-    if _is_checkout(folder):
-        hidden = _list_with_git(folder, names, "-o", "-i", "--directory")
+    if _is_checkout(folder, environment):
+        hidden = _list_with_git(folder, environment, names, "-o", "-i", "--directory")
     if hidden is None:
         _, hidden = _list_by_walk(folder, names)
     return sorted(path for path in hidden if not is_leftover(path))
 
 
-def find_ignored(folder: Path, names: Sequence[str]) -> set[str]:
+def find_ignored(folder: Path, environment: Mapping[str, str], names: Sequence[str]) -> set[str]:
     """Return which names of a folder `.gitignore` hides as a whole."""
-    if _is_checkout(folder):
+    if _is_checkout(folder, environment):
         # 1 says that none is.
-        code, output = _run_git(folder, "check-ignore", "-z", "--", *names)
+        code, output = _run_git(folder, environment, "check-ignore", "-z", "--", *names)
         if code in (0, 1):
             return set(output.split("\0"))
     ignore = Ignore(folder)
@@ -109,15 +112,17 @@ def digest_files(folder: Path, entries: list[Entry]) -> str:
     return total.hexdigest()
 
 
-def copy_files(folder: Path, entries: list[Entry], root: Path) -> Path:
+def copy_files(
+    folder: Path, entries: list[Entry], root: Path, environment: Mapping[str, str]
+) -> Path:
     """Copy a project below `root` to build there, and return the copy's folder.
 
     A build in the user's own folder would leave files there and pick up stale ones. Where the
     project is part of a git checkout, the copy has the same place in it: version tools find the
     repository, and what lies beside and above the project is there as links.
     """
-    top = _git(folder, "rev-parse", "--show-toplevel")
-    git_folder = _git(folder, "rev-parse", "--absolute-git-dir")
+    top = _git(folder, environment, "rev-parse", "--show-toplevel")
+    git_folder = _git(folder, environment, "rev-parse", "--absolute-git-dir")
     relative = Path()
     if top and git_folder and folder.resolve().is_relative_to(top):
         relative = folder.resolve().relative_to(top)
@@ -164,11 +169,13 @@ def _entry(folder: Path, name: str) -> Entry | None:
     return Entry(name, bool(info.st_mode & 0o100), None)
 
 
-def _list_by_git(folder: Path, names: Sequence[str] | None) -> list[str] | None:
+def _list_by_git(
+    folder: Path, environment: Mapping[str, str], names: Sequence[str] | None
+) -> list[str] | None:
     """Ask git; None where the folder is in no checkout, or git ignores it as a whole."""
-    if names is not None and not _is_checkout(folder):
+    if names is not None and not _is_checkout(folder, environment):
         return None
-    listed = _list_with_git(folder, names or (), "-c", "-o")
+    listed = _list_with_git(folder, environment, names or (), "-c", "-o")
     if not listed and names is None:
         return None
     found = []
@@ -176,20 +183,23 @@ def _list_by_git(folder: Path, names: Sequence[str] | None) -> list[str] | None:
         path = folder / name
         if path.is_dir() and not path.is_symlink():
             # A submodule, or a repository inside this one: git names its folder only.
-            found += [f"{name.rstrip('/')}/{inner.path}" for inner in list_files(path)]
+            inner = list_files(path, environment)
+            found += [f"{name.rstrip('/')}/{entry.path}" for entry in inner]
         elif not _is_byte_code(name):
             found.append(name)
     return found
 
 
-def _is_checkout(folder: Path) -> bool:
+def _is_checkout(folder: Path, environment: Mapping[str, str]) -> bool:
     """Whether git knows about files here: 1 says that the folder is not ignored as a whole."""
-    return _run_git(folder, "check-ignore", "-q", ".")[0] == 1
+    return _run_git(folder, environment, "check-ignore", "-q", ".")[0] == 1
 
 
-def _list_with_git(folder: Path, names: Sequence[str], *options: str) -> list[str] | None:
+def _list_with_git(
+    folder: Path, environment: Mapping[str, str], names: Sequence[str], *options: str
+) -> list[str] | None:
     words = ("--literal-pathspecs", "ls-files", *options, "--exclude-standard", "-z", "--", *names)
-    listing = _git(folder, *words)
+    listing = _git(folder, environment, *words)
     return None if listing is None else [name for name in listing.split("\0") if name]
 
 
@@ -282,18 +292,16 @@ class Ignore:
         return self._specs[place]
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def _git(folder: Path, environment: Mapping[str, str], *arguments: str) -> str | None:
     """Run git about a folder; None where it fails or is not installed."""
-    code, output = _run_git(folder, *arguments)
+    code, output = _run_git(folder, environment, *arguments)
     return output.removesuffix("\n") if code == 0 else None
 
 
-def _run_git(folder: Path, *arguments: str) -> tuple[int, str]:
+def _run_git(folder: Path, environment: Mapping[str, str], *arguments: str) -> tuple[int, str]:
     try:
-        done = subprocess.run(
-            ["git", "-C", os.fspath(folder), *arguments], capture_output=True, check=False
-        )
+        done = process.run(["git", *arguments], environment=environment, folder=folder)
     except OSError:
         # There is none, or it takes no command of that length.
         return 127, ""
-    return done.returncode, os.fsdecode(done.stdout)
+    return done.code, os.fsdecode(done.stdout)

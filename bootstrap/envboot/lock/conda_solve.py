@@ -10,24 +10,25 @@ from packaging.utils import canonicalize_name
 
 from envboot.errors import LISTED, LockError, name_some
 from envboot.lock.cache import keep_for_a_day
-from envboot.lock.conda import package_of
-from envboot.lock.fit import Misfit, fit_pins, rank_needs
-from envboot.lock.solver import Channels, open_channels
+from envboot.lock.conda_packages import package_of
+from envboot.lock.fit import NoSolution, fit_pins, rank_needs
+from envboot.lock.solver import OpenChannels, open_channels
 from envboot.manifest import CondaPackage
 from envboot.redaction import strip_channel
 from envboot.scan.dependencies import depends_of
+from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from rattler import RepoDataRecord
 
-    from envboot.lock import Request
-    from envboot.scan.document import CondaRecord
+    from envboot.lock import LockRequest
+    from envboot.scan.schema import CondaRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Solved:
+class SolvedConda:
     """Packages with their versions by name, and why another version, or none, is there."""
 
     packages: tuple[CondaPackage, ...]
@@ -35,7 +36,7 @@ class Solved:
     reasons: Mapping[str, str]
 
 
-def solve_records(request: Request) -> Solved:
+def solve_records(request: LockRequest) -> SolvedConda:
     """Solve for the environment's conda packages, or for its interpreter alone.
 
     `major.minor` of every package is kept, and the patch version where that can be. What nothing
@@ -46,7 +47,7 @@ def solve_records(request: Request) -> Solved:
         LockError: naming every package that must be there and cannot, or that no channel answers.
     """
     scan = request.scan
-    urls = find_channels(scan.conda) or request.settings.channels
+    urls = find_channels(scan.conda) or request.session.settings.channels
     records = [
         (record.name, record.version, sorted({name for name, _ in depends_of(record)}))
         for record in sorted(scan.conda, key=lambda record: record.name)
@@ -61,12 +62,12 @@ def solve_records(request: Request) -> Solved:
     }
 
     def answer() -> dict[str, Any]:
-        with open_channels(urls, request.target, request.cache) as channels:
+        with open_channels(urls, request.target, request.session) as channels:
             wish = _Wish(records=records, python=python, request=request, channels=channels)
             return wish.solve()
 
-    kept = keep_for_a_day(request.cache / "solves", question, answer, fresh=request.fresh)
-    return Solved(
+    kept = keep_for_a_day(request.session.cache / "solves", question, answer, fresh=request.fresh)
+    return SolvedConda(
         packages=tuple(CondaPackage(**package) for package in kept["packages"]),
         versions=kept["versions"],
         reasons=kept["reasons"],
@@ -90,8 +91,8 @@ class _Wish:
 
     records: Sequence[tuple[str, str, Sequence[str]]]
     python: set[str]
-    request: Request
-    channels: Channels
+    request: LockRequest
+    channels: OpenChannels
 
     def solve(self) -> dict[str, Any]:
         known = {str(canonicalize_name(name)): name for name, _, _ in self.records}
@@ -123,7 +124,7 @@ class _Wish:
             pin for pin, name in names.items() if name not in roots and name not in self.python
         }
 
-        def solve(specs: Sequence[str]) -> list[RepoDataRecord] | Misfit:
+        def solve(specs: Sequence[str]) -> list[RepoDataRecord] | NoSolution:
             return self.channels.solve(
                 [spec for spec in specs if spec not in along],
                 [spec for spec in specs if spec in along],
@@ -153,11 +154,10 @@ class _Wish:
     def _refuse(self, refused: Mapping[str, str]) -> LockError:
         pins = list(refused)
         names = [pin.partition(" ")[0] for pin in pins]
-        plural = "packages" if len(pins) > 1 else "package"
         shown = name_some([strip_channel(url) for url in self.channels.urls])
         python = names[0] == "python"
         return LockError(
-            f"Cannot find {len(pins)} conda {plural} for {self._where} in {shown}: "
+            f"Cannot find {count(len(pins), 'conda package')} for {self._where} in {shown}: "
             f"{name_some(pins)}",
             causes=tuple(f"`{pin}`: {words}" for pin, words in refused.items())[:LISTED],
             hint="Make the environment with a Python that is there, or add a channel to "

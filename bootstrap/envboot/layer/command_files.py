@@ -6,13 +6,13 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from envboot.scan.document import Loose, Problem
+from envboot.scan.schema import Loose, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
-    from envboot.layer.loose import Code
+    from envboot.layer.loose_files import Code
 
 _OUTPUT = re.compile(r"-o|--?out(put|file|dir)?([-_].*)?")
 """Options that name what a command writes."""

@@ -5,15 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envboot.lockfiles.conda import assemble
-from envboot.lockfiles.content import Content, Request, refuse, refuse_names, refuse_platform
+from envboot.lockfiles.conda_lock import assemble_conda
+from envboot.lockfiles.content import (
+    Content,
+    LockFileRequest,
+    refuse,
+    refuse_names,
+    refuse_platform,
+)
 from envboot.lockfiles.entries import make_entry
 
 if TYPE_CHECKING:
     from rattler import LockedPackage
 
 
-def read_pixi(request: Request) -> Content:
+def read_pixi(request: LockFileRequest) -> Content:
     """Read the environment `default`, or the one that is named."""
     from rattler import CondaLockedBinaryPackage, LockFile, PypiLockedPackage
 
@@ -43,7 +49,7 @@ def read_pixi(request: Request) -> Content:
             wrong.append(f"`{package.name}` is built from source by pixi")
     if wrong:
         refuse(request, *wrong, hint="Publish it as a package, or make it a PyPI dependency")
-    return assemble(request, conda, pypi)
+    return assemble_conda(request, conda, pypi)
 
 
 def _read_hashes(package: LockedPackage) -> dict[str, str]:

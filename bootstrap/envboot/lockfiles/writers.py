@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 from envboot.errors import LockError, name_some
 from envboot.platforms import MACHINES
 from envboot.redaction import strip_url
+from envboot.toml import tomllib
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from envboot.manifest import Base, Wheel
+    from envboot.session import Session
 
 PYPI = "https://pypi.org/simple"
 
@@ -57,7 +54,7 @@ def export(
     Raises:
         LockError: nothing of the environment would be in the file, or it has no Python.
     """
-    conda, wheels = [_name(package.url) for package in base.conda], base.wheels
+    conda, wheels = [package.file for package in base.conda], base.wheels
     name = f"`{kind.value}`"
     warnings = []
     if kind in (Export.PYLOCK, Export.REQUIREMENTS):
@@ -89,14 +86,14 @@ def export(
     return Exported(text=render(base, urls), warnings=tuple(warnings))
 
 
-def find_urls(base: Base, *, cache: Path, fresh: bool = False) -> dict[str, str]:
+def find_urls(base: Base, session: Session, *, fresh: bool = False) -> dict[str, str]:
     """Look up where the wheels are that a base names by hash alone; URLs by sha256.
 
     Raises:
         LockError: naming every wheel that no index has any more.
     """
     from envboot.lock import Target
-    from envboot.lockfiles.uv import compile_kept
+    from envboot.lockfiles.compile import Requirements, compile_kept
 
     wanted = [wheel for wheel in base.wheels if not wheel.url]
     if not wanted:
@@ -105,14 +102,16 @@ def find_urls(base: Base, *, cache: Path, fresh: bool = False) -> dict[str, str]
         platform=base.platform, glibc=base.virtual_packages["__glibc"], host_python=False
     )
     text = compile_kept(
-        [f"{wheel.name}=={wheel.version}" for wheel in wanted],
-        file=Path.cwd() / "the manifest",
+        Requirements(
+            lines=[f"{wheel.name}=={wheel.version}" for wheel in wanted],
+            file=session.folder / "the manifest",
+            alone=True,
+        ),
+        session,
         target=target,
         version=base.python.version,
         prefix=Path(sys.prefix),
-        cache=cache,
         fresh=fresh,
-        options=["--no-deps"],
     )
     urls = {
         file["hashes"].get("sha256", ""): strip_url(file["url"])
@@ -127,10 +126,6 @@ def find_urls(base: Base, *, cache: Path, fresh: bool = False) -> dict[str, str]
             causes=("No index that has a URL has a file with that sha256",),
         )
     return urls
-
-
-def _name(url: str) -> str:
-    return urlsplit(url).path.rpartition("/")[2]
 
 
 def _render_pylock(base: Base, urls: Mapping[str, str]) -> str:
@@ -177,7 +172,7 @@ def _render_pixi(base: Base, urls: Mapping[str, str]) -> str:
     """Write version 6, the oldest that every pixi since 0.40 reads, with one environment."""
     import yaml
 
-    channels = dict.fromkeys(package.url.rsplit("/", 2)[0] + "/" for package in base.conda)
+    channels = dict.fromkeys(f"{package.channel}/" for package in base.conda)
     packages: list[dict[str, Any]] = [
         {"conda": package.url, **_hashes(package.sha256, package.md5)} for package in base.conda
     ]

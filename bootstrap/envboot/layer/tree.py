@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -14,18 +13,19 @@ from installer.destinations import SchemeDictionaryDestination
 from installer.records import RecordEntry
 from installer.sources import WheelFile
 
+from envboot import process
 from envboot.agent import wire
 from envboot.agent.pack import LAYER_LIST
 from envboot.errors import LayerError
 from envboot.redaction import strip_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from installer.utils import Scheme
 
-    from envboot.layer.loose import Code
-    from envboot.scan.document import Source
+    from envboot.layer.loose_files import Code
+    from envboot.scan.schema import Source
 
 # Stands for the interpreter until a script is written.
 _INTERPRETER = "/envboot-interpreter"
@@ -147,32 +147,28 @@ def install_code(tree: Tree, code: Code) -> None:
         (site / "envboot.pth").chmod(0o644)
 
 
-def compile_tree(root: Path, python: str, prefix: str) -> str:
+def compile_tree(root: Path, python: str, prefix: str, environment: Mapping[str, str]) -> str:
     """Compile byte code as seen from `prefix`; returns the tag in its file names.
 
     Files that are no valid Python (templates, other versions) stay as they are. `PYTHONHASHSEED`
     fixes the order of sets among the constants.
     """
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    environment["PYTHONHASHSEED"] = "0"
     program = (
         "import compileall, py_compile, sys; root, prefix = sys.argv[1:]; "
         "compileall.compile_dir(root, maxlevels=100, quiet=2, force=True, stripdir=root, "
         "prependdir=prefix, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH); "
         "print(sys.implementation.cache_tag)"
     )
-    done = subprocess.run(
+    done = process.run(
         [python, "-s", "-S", "-c", program, os.fspath(root), prefix],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=root,
-        env=environment,
+        # Whatever the interpreter's file is called.
+        environment=process.clean_environment("python", environment),
+        folder=root,
+        variables={"PYTHONHASHSEED": "0"},
     )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        raise LayerError(f"Failed to compile byte code with `{python}`", causes=tuple(lines[-5:]))
-    return done.stdout.split()[-1]
+    if done.code:
+        raise LayerError(f"Failed to compile byte code with `{python}`", causes=done.last_errors())
+    return done.text.split()[-1]
 
 
 def write_list(root: Path) -> None:

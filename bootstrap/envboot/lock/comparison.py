@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from envboot.text import columns
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
@@ -107,12 +109,7 @@ def render_plan(rows: Sequence[Row], *, show_all: bool = False) -> str:
         )
         for row in shown
     ]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    ]
-    return "\n".join([*lines, "", summary])
+    return "\n".join([*columns(table), "", summary])
 
 
 def compare_added(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from envboot.indexes.channels import find_condarc_files
 from envboot.indexes.pip import find_pip_files
 from envboot.indexes.uv import find_uv_files, read_table
+from envboot.process import clean_environment
 from envboot.redaction import strip_channel
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def describe_indexes(environment: Mapping[str, str], folder: Path, prefix: Path)
     """
     found = {
         name: " ".join(strip_channel(word) for word in value.split())
-        for name, value in environment.items()
+        for name, value in clean_environment("uv", environment).items()
         if name.startswith(_PREFIXES) and not any(part in name for part in _IRRELEVANT)
     }
     files = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,12 @@ from envboot.documents import Node
 from envboot.errors import DocumentError, LockError, name_some
 from envboot.indexes.channels import read_channels
 from envboot.lock.cache import keep_for_a_day
-from envboot.lock.fit import Misfit
+from envboot.lock.fit import NoSolution
 from envboot.lock.solver import open_channels
-from envboot.lockfiles.conda import assemble, note_logins, parse_yaml
-from envboot.lockfiles.content import Content, Request, refuse, refuse_names
+from envboot.lockfiles.compile import Requirements, compile_kept
+from envboot.lockfiles.conda_lock import assemble_conda, note_logins, parse_yaml
+from envboot.lockfiles.content import Content, LockFileRequest, refuse, refuse_names
 from envboot.lockfiles.pylock import parse_pylock
-from envboot.lockfiles.uv import compile_kept
 from envboot.redaction import strip_channel
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 _DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
 
 
-def read_environment(request: Request) -> Content:
+def read_environment(request: LockFileRequest) -> Content:
     """Solve the conda part with py-rattler, then the `pip:` part with uv.
 
     The `pip:` part takes conda's packages as they are, as pip in that environment would.
@@ -42,7 +41,7 @@ def read_environment(request: Request) -> Content:
         refuse(request, error.message)
     target = request.target
     records = keep_for_a_day(
-        request.cache / "environments",
+        request.session.cache / "environments",
         {
             "channels": channels,
             "specs": specs,
@@ -54,21 +53,24 @@ def read_environment(request: Request) -> Content:
         fresh=request.fresh,
     )
     content = replace(
-        assemble(request, [(record["url"], record["hashes"]) for record in records]),
+        assemble_conda(request, [(record["url"], record["hashes"]) for record in records]),
         notes=note_logins(channels),
     )
     if not pip:
         return content
     of_conda = {record["name"]: record["version"] for record in records if record["python"]}
-    text = compile_kept(
-        pip,
+    wanted = Requirements(
+        lines=pip,
         file=request.file,
+        constraints=[f"{name}=={version}" for name, version in sorted(of_conda.items())],
+    )
+    text = compile_kept(
+        wanted,
+        request.session,
         target=target,
         version=content.python.version,
         prefix=Path(request.interpreter.prefix),
-        cache=request.cache,
         fresh=request.fresh,
-        constraints=[f"{name}=={version}" for name, version in sorted(of_conda.items())],
     )
     packages = [
         package for package in parse_pylock(request, text).packages if package.name not in of_conda
@@ -76,10 +78,10 @@ def read_environment(request: Request) -> Content:
     return replace(content, packages=packages)
 
 
-def _parse(request: Request, document: Node) -> tuple[list[str], list[str], list[str]]:
+def _parse(request: LockFileRequest, document: Node) -> tuple[list[str], list[str], list[str]]:
     """Return channels, conda's specs and pip's requirements."""
     channels: list[str] = []
-    for channel in document.strings("channels") or request.settings.channels:
+    for channel in document.strings("channels") or request.session.settings.channels:
         if channel != "nodefaults":
             channels += _DEFAULTS if channel == "defaults" else [channel]
     specs: list[str] = []
@@ -97,12 +99,14 @@ def _parse(request: Request, document: Node) -> tuple[list[str], list[str], list
     return channels, specs, pip
 
 
-def _solve(request: Request, channels: Sequence[str], specs: Sequence[str]) -> list[dict[str, Any]]:
-    configured = read_channels(os.environ)
+def _solve(
+    request: LockFileRequest, channels: Sequence[str], specs: Sequence[str]
+) -> list[dict[str, Any]]:
+    configured = read_channels(request.session.environment)
     urls = [configured.open(channel) for channel in channels]
-    with open_channels(urls, request.target, request.cache) as found:
+    with open_channels(urls, request.target, request.session) as found:
         records = found.solve(specs)
-    if isinstance(records, Misfit):
+    if isinstance(records, NoSolution):
         raise LockError(
             f"Cannot solve `{request.file}` for `{request.target.platform}`",
             causes=(f"In {name_some([strip_channel(url) for url in urls])}: {records.words}",),

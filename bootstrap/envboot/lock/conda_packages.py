@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from envboot.errors import LockError, name_some
 from envboot.manifest import CondaPackage
 from envboot.platforms import MACHINES
 from envboot.redaction import redact, strip_channel
-from envboot.scan.document import Problem
+from envboot.scan.schema import Problem
+from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from rattler import Gateway, GenericVirtualPackage, RepoDataRecord
 
     from envboot.lock import Target
-    from envboot.scan.document import CondaRecord
+    from envboot.scan.schema import CondaRecord
+    from envboot.session import Session
 
 # The kernel of the distributions that brought glibc 2.28; pixi's default too.
 KERNEL = "4.18"
@@ -63,25 +64,18 @@ def lock_records(records: Sequence[CondaRecord]) -> tuple[CondaPackage, ...]:
                 )
             )
     if offenders:
-        plural = "packages" if len(offenders) > 1 else "package"
         raise LockError(
-            f"Cannot tell where {len(offenders)} conda {plural} came from",
+            f"Cannot tell where {count(len(offenders), 'conda package')} came from",
             causes=tuple(offenders[:10]),
             hint="Install them again from a channel",
         )
     return tuple(packages)
 
 
-def describe_file(package: CondaPackage) -> tuple[str, str]:
-    """Return name and version, as the file's name has them: `name-version-build.conda`."""
-    name, version, _ = unquote(package.url.rpartition("/")[2]).rsplit("-", 2)
-    return name, version
-
-
 def note_files(packages: Sequence[CondaPackage]) -> tuple[Problem, ...]:
     """Say which packages lie on this machine or behind its loopback, where no guest looks."""
     near = [
-        package.url.rpartition("/")[2]
+        package.file
         for package in packages
         if urlsplit(package.url).hostname in (None, "localhost", "127.0.0.1", "::1")
     ]
@@ -92,33 +86,35 @@ def note_files(packages: Sequence[CondaPackage]) -> tuple[Problem, ...]:
 
 
 def solve_python(
-    version: str, *, platform: str, glibc: str, channels: Sequence[str], cache: Path
+    version: str, session: Session, *, platform: str, glibc: str
 ) -> tuple[CondaPackage, ...]:
     """Solve for one exact interpreter and what it needs, here, for the target.
+
+    The channels are those of the settings.
 
     Raises:
         LockError: no channel has that version (the nearest ones are named), or none answers.
     """
     # An index of its own each time: py-rattler 0.28 fails on a channel whose server answers a
     # second request with a bare 304, and solves are rare (`keep_for_a_day`).
-    cache.mkdir(parents=True, exist_ok=True)
+    session.cache.mkdir(parents=True, exist_ok=True)
     # A thread of its own: in a notebook this one already runs a loop.
-    with tempfile.TemporaryDirectory(dir=cache) as folder, ThreadPoolExecutor(1) as pool:
+    with tempfile.TemporaryDirectory(dir=session.cache) as folder, ThreadPoolExecutor(1) as pool:
         return pool.submit(
-            lambda: asyncio.run(_solve(version, platform, glibc, tuple(channels), Path(folder)))
+            lambda: asyncio.run(_solve(version, platform, glibc, session, Path(folder)))
         ).result()
 
 
 async def _solve(
-    version: str, platform: str, glibc: str, channels: tuple[str, ...], cache: Path
+    version: str, platform: str, glibc: str, session: Session, cache: Path
 ) -> tuple[CondaPackage, ...]:
     from rattler import Client, Gateway, solve
 
     from envboot.indexes.channels import read_channels
 
     gateway = Gateway(cache_dir=cache, client=Client.default_client())
-    configured = read_channels(os.environ)
-    channels = tuple(configured.open(channel) for channel in channels)
+    configured = read_channels(session.environment)
+    channels = tuple(configured.open(channel) for channel in session.settings.channels)
     subdirs = [platform, "noarch"]
     shown = name_some([strip_channel(channel) for channel in channels])
     try:

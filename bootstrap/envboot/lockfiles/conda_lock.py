@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import yaml
 
+from envboot.conda_names import parse_name
 from envboot.documents import Node
 from envboot.errors import DocumentError
-from envboot.lockfiles.content import Content, Request, refuse, refuse_names, refuse_platform
+from envboot.lockfiles.content import (
+    Content,
+    LockFileRequest,
+    refuse,
+    refuse_names,
+    refuse_platform,
+)
 from envboot.lockfiles.entries import make_entry
 from envboot.manifest import CondaPackage, Python
 from envboot.redaction import strip_channel
-from envboot.scan.document import Problem
+from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,12 +30,11 @@ if TYPE_CHECKING:
 
 _HASH = re.compile(r"(?:(?:md5|sha256):)?([0-9a-f]{64}|[0-9a-f]{32})", re.IGNORECASE)
 _HEX = {"sha256": re.compile(r"[0-9a-f]{64}"), "md5": re.compile(r"[0-9a-f]{32}")}
-_FILE = re.compile(r"(?P<name>.+)-(?P<version>[^-]+)-(?P<build>[^-]+)\.(conda|tar\.bz2)")
 _VERSION = re.compile(r"3\.\d+\.\d+[a-z0-9.]*")
 _SCHEMES = ("http", "https", "file", "s3")
 
 
-def read_explicit(request: Request) -> Content:
+def read_explicit(request: LockFileRequest) -> Content:
     """Read an `@EXPLICIT` list; every URL needs its md5 or sha256 behind `#`."""
     if request.names:
         refuse_names(request, request.names, [])
@@ -39,10 +45,10 @@ def read_explicit(request: Request) -> Content:
             found = _HASH.fullmatch(fragment.strip())
             value = found[1].lower() if found else ""
             entries.append((url.strip(), {"md5" if len(value) == 32 else "sha256": value}))
-    return assemble(request, entries)
+    return assemble_conda(request, entries)
 
 
-def read_conda_lock(request: Request) -> Content:
+def read_conda_lock(request: LockFileRequest) -> Content:
     """Read the category `main` of a `conda-lock.yml`, and the categories that are named."""
     try:
         return _read_conda_lock(Node(parse_yaml(request), ""), request)
@@ -50,7 +56,7 @@ def read_conda_lock(request: Request) -> Content:
         refuse(request, error.message)
 
 
-def _read_conda_lock(document: Node, request: Request) -> Content:
+def _read_conda_lock(document: Node, request: LockFileRequest) -> Content:
     version = document.take("version", int)
     if version != 1:
         refuse(request, f"Expected `version` 1, found `{version}`")
@@ -77,10 +83,10 @@ def _read_conda_lock(document: Node, request: Request) -> Content:
     unknown = [name for name in request.names if name not in known]
     if unknown:
         refuse_names(request, unknown, sorted(known))
-    return assemble(request, list(conda.items()), list(pypi.values()))
+    return assemble_conda(request, list(conda.items()), list(pypi.values()))
 
 
-def parse_yaml(request: Request) -> Any:
+def parse_yaml(request: LockFileRequest) -> Any:
     """Decode YAML; refuses it with line and column."""
     try:
         # libyaml's is ten times as fast, and locks are long.
@@ -92,8 +98,8 @@ def parse_yaml(request: Request) -> Any:
         refuse(request, f"Expected YAML: {getattr(error, 'problem', None) or error}{where}")
 
 
-def assemble(
-    request: Request,
+def assemble_conda(
+    request: LockFileRequest,
     entries: Sequence[tuple[str, Mapping[str, str]]],
     packages: Sequence[Package] = (),
 ) -> Content:
@@ -107,19 +113,18 @@ def assemble(
     conda: dict[str, CondaPackage] = {}
     for url, hashes in entries:
         shown, parts = strip_channel(url), urlsplit(url)
-        path, _, file = unquote(parts.path).rpartition("/")
-        found = _FILE.fullmatch(file)
+        found = parse_name(url)
         kind = next((kind for kind in _HEX if _HEX[kind].fullmatch(hashes.get(kind, ""))), None)
         if not found or parts.scheme not in _SCHEMES:
             wrong.append(f"Expected the URL of a conda package, found `{shown:.80}`")
         elif kind is None:
             wrong.append(f"`{shown}` has neither sha256 nor md5")
-        elif found["name"] in conda:
-            wrong.append(f"`{found['name']}` is there twice")
+        elif found.name in conda:
+            wrong.append(f"`{found.name}` is there twice")
         else:
-            subdirs.append(path.rpartition("/")[2])
-            versions[found["name"]] = found["version"], found["build"]
-            conda[found["name"]] = CondaPackage(url=shown, **{kind: hashes[kind]})
+            subdirs.append(parts.path.rpartition("/")[0].rpartition("/")[2])
+            versions[found.name] = found.version, found.build
+            conda[found.name] = CondaPackage(url=shown, **{kind: hashes[kind]})
     foreign = [subdir for subdir in subdirs if subdir not in (request.target.platform, "noarch")]
     if foreign:
         refuse_platform(request, foreign)

@@ -10,10 +10,10 @@ from packaging.pylock import Package
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from envboot.lockfiles.content import Content, Request, refuse, refuse_names
+from envboot.lockfiles.compile import Requirements, compile_kept
+from envboot.lockfiles.content import Content, LockFileRequest, refuse, refuse_names
 from envboot.lockfiles.interpreters import choose_python
 from envboot.lockfiles.pylock import parse_pylock
-from envboot.lockfiles.uv import compile_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ _INCLUDE = re.compile(r"(?:-r|--requirement)[= ]?\s*(.+)")
 _DIRECT = re.compile(r"@\s*(git\+|file:|\.|/)|^(git\+|file:|\.{0,2}/)")
 
 
-def read_requirements(request: Request) -> Content:
+def read_requirements(request: LockFileRequest) -> Content:
     """Read requirements that are pinned with hashes, local and git ones aside.
 
     Raises:
@@ -35,14 +35,12 @@ def read_requirements(request: Request) -> Content:
     lines, hashes = _read_file(request, request.file, request.text, ())
     python = choose_python(request)
     text = compile_kept(
-        lines,
-        file=request.file,
+        Requirements(lines=lines, file=request.file, alone=True),
+        request.session,
         target=request.target,
         version=python.version,
         prefix=Path(request.interpreter.prefix),
-        cache=request.cache,
         fresh=request.fresh,
-        options=["--no-deps"],
     )
     packages, wrong = [], []
     for package in parse_pylock(request, text).packages:
@@ -72,7 +70,7 @@ def _keep(package: Package, wanted: set[str]) -> Package | None:
 
 
 def _read_file(
-    request: Request, file: Path, text: str, above: tuple[Path, ...]
+    request: LockFileRequest, file: Path, text: str, above: tuple[Path, ...]
 ) -> tuple[list[str], dict[str, set[str]]]:
     """Return lines without hashes and files that they include, and every sha256 by name."""
     lines: list[str] = []
@@ -82,7 +80,7 @@ def _read_file(
         include = _INCLUDE.fullmatch(line)
         if include:
             where = f"Line {number} of `{file}`"
-            other = (file.parent / include[1].strip()).absolute()
+            other = file.parent / include[1].strip()
             if other in (*above, file):
                 refuse(request, f"{where} includes `{other}` once more")
             try:

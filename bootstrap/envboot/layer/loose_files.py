@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from envboot.errors import LISTED, LayerError, name_some
 from envboot.layer.binaries import find_misfit, is_native, read_binary
 from envboot.layer.left_behind import find_staying
-from envboot.layer.sources import Entry, list_files, list_ignored, list_matching
-from envboot.scan.document import Loose, Problem
+from envboot.layer.project_files import Entry, list_files, list_ignored, list_matching
+from envboot.scan.schema import Loose, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from envboot.lock import Target
+    from envboot.session import Session
 
 PATH = "lib/envboot/path"
 """Below the prefix; what stands here is on `sys.path`."""
@@ -30,7 +31,7 @@ _FILES = 10_000
 _SECRET = re.compile(r"\.env(\..+)?|\.netrc|\.pypirc")
 
 
-class File(NamedTuple):
+class LooseFile(NamedTuple):
     """One file: its path below the loose folder, where it is here, and what it is."""
 
     path: str
@@ -40,23 +41,23 @@ class File(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Folder:
+class LooseFolder:
     """The loose code of one folder; `place` is where it goes, None for site-packages itself."""
 
     loose: Loose
     place: str | None
-    files: tuple[File, ...]
+    files: tuple[LooseFile, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Code:
     """All loose code, folders in the order of the path; `notes` say what stays here."""
 
-    folders: tuple[Folder, ...] = ()
+    folders: tuple[LooseFolder, ...] = ()
     notes: tuple[Problem, ...] = ()
 
     @property
-    def files(self) -> list[File]:
+    def files(self) -> list[LooseFile]:
         """Every file of every folder."""
         return [file for folder in self.folders for file in folder.files]
 
@@ -100,29 +101,25 @@ class Code:
 
 
 def collect(
-    loose: Sequence[Loose],
-    *,
-    brought: Mapping[str, Collection[str]],
-    exclude: Sequence[str],
-    limit: int,
-    include: Sequence[str] = (),
+    loose: Sequence[Loose], session: Session, *, brought: Mapping[str, Collection[str]]
 ) -> Code:
-    """List what travels, at most `limit` MB and nothing that the patterns of `exclude` match.
+    """List what travels, within the limit of the settings and without what they exclude.
 
-    What those of `include` match goes with the code of the current folder. `brought` are the
-    top-level names that projects' wheels bring, by the project's folder.
+    What they include goes with the code of the current folder. `brought` are the top-level
+    names that projects' wheels bring, by the project's folder.
 
     Raises:
         LayerError: it is more than the limit; the largest parts are named.
     """
-    folders: list[Folder] = []
+    folders: list[LooseFolder] = []
     notes: list[Problem] = []
     number = 0
+    exclude, include = session.settings.exclude, session.settings.include
     for each in loose:
         names = _without_brought(each, brought)
         is_current = each.origin == "current"
         wanted = list_matching(Path(each.folder), include) if is_current and include else []
-        files, left = _list_folder(Path(each.folder), names, exclude, wanted)
+        files, left = _list_folder(Path(each.folder), names, session, wanted)
         notes += left
         if not files:
             continue
@@ -135,14 +132,15 @@ def collect(
                     for name in ("src", *brought[project])
                 ),
             ]
-            notes += find_staying(each, [file.path for file in files], elsewhere, exclude)
+            travelling = [file.path for file in files]
+            notes += find_staying(each, travelling, elsewhere, exclude, session.environment)
         place = None
         if each.origin != "site":
             place = f"{PATH}/{number}-{Path(each.folder).name}"
             number += 1
-        folders.append(Folder(loose=each, place=place, files=tuple(files)))
+        folders.append(LooseFolder(loose=each, place=place, files=tuple(files)))
     code = Code(folders=tuple(folders), notes=tuple(notes))
-    _refuse_too_much(code, limit)
+    _refuse_too_much(code, session.settings.loose_limit)
     return code
 
 
@@ -157,7 +155,7 @@ def check_code(code: Code, target: Target) -> None:
     # On this machine itself, what runs here runs.
     if target.host_python:
         return
-    modules: dict[str, list[File]] = {}
+    modules: dict[str, list[LooseFile]] = {}
     for file in code.files:
         if is_native(file.path):
             place, _, name = file.source.rpartition("/")
@@ -190,18 +188,18 @@ def _without_brought(loose: Loose, brought: Mapping[str, Collection[str]]) -> li
 
 
 def _list_folder(
-    folder: Path, names: Sequence[str], exclude: Sequence[str], wanted: Sequence[Entry]
-) -> tuple[list[File], list[Problem]]:
+    folder: Path, names: Sequence[str], session: Session, wanted: Sequence[Entry]
+) -> tuple[list[LooseFile], list[Problem]]:
     from pathspec import GitIgnoreSpec
 
     if not names and not wanted:
         return [], []
-    spec = GitIgnoreSpec.from_lines(exclude)
-    files: list[File] = []
+    spec, environment = GitIgnoreSpec.from_lines(session.settings.exclude), session.environment
+    files: list[LooseFile] = []
     excluded, secret, lost = [], [], []
-    listed = list_files(folder, names) if names else []
+    listed = list_files(folder, environment, names) if names else []
     for entry in {entry.path: entry for entry in (*listed, *wanted)}.values():
-        for path, file in _follow(folder, entry, frozenset()):
+        for path, file in _follow(folder, environment, entry, frozenset()):
             if spec.match_file(path):
                 excluded.append(path)
             elif _SECRET.fullmatch(PurePath(path).name) and entry not in wanted:
@@ -210,7 +208,7 @@ def _list_folder(
                 lost.append(path)
             else:
                 files.append(file)
-    ignored = list_ignored(folder, names) if names else []
+    ignored = list_ignored(folder, environment, names) if names else []
     taken = {entry.path for entry in wanted}
     taken |= {f"{parent}/" for path in taken for parent in PurePath(path).parents}
     reasons = {
@@ -228,8 +226,8 @@ def _list_folder(
 
 
 def _follow(
-    folder: Path, entry: Entry, above: frozenset[Path]
-) -> Iterator[tuple[str, File | None]]:
+    folder: Path, environment: Mapping[str, str], entry: Entry, above: frozenset[Path]
+) -> Iterator[tuple[str, LooseFile | None]]:
     """Yield the files behind an entry: what a link leads to would not be there on the guest."""
     path = folder / entry.path
     # Resolving takes ten times as long as a look at the file, and few entries are links.
@@ -237,17 +235,17 @@ def _follow(
     if target.is_file():
         info = target.stat()
         is_executable = bool(info.st_mode & 0o100)
-        yield entry.path, File(entry.path, os.fspath(target), is_executable, info.st_size)
+        yield entry.path, LooseFile(entry.path, os.fspath(target), is_executable, info.st_size)
     elif not target.is_dir() or target in above or path.parent.resolve().is_relative_to(target):
         yield entry.path, None
     else:
-        for inner in list_files(target):
-            for name, file in _follow(target, inner, above | {target}):
+        for inner in list_files(target, environment):
+            for name, file in _follow(target, environment, inner, above | {target}):
                 place = f"{entry.path}/{name}"
                 yield place, file and file._replace(path=place)
 
 
-def _read(file: File) -> bytes:
+def _read(file: LooseFile) -> bytes:
     try:
         return Path(file.source).read_bytes()
     except OSError as error:

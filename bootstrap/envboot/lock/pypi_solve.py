@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,29 +10,30 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from envboot.errors import LISTED, LockError, name_some
+from envboot.indexes.fingerprint import describe_indexes
 from envboot.lock.cache import keep_for_a_day
-from envboot.lock.fit import Fit, Misfit, fit_pins, rank_needs
-from envboot.lock.indexes import describe_indexes
+from envboot.lock.fit import Fit, NoSolution, fit_pins, rank_needs
 from envboot.lock.tags import wheel_tags
 from envboot.scan.dependencies import markers_of, requirements_of
-from envboot.scan.document import Distribution
+from envboot.scan.schema import Distribution
+from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from envboot.lock import Request
-    from envboot.lock.lookup import Lookup, Packages
+    from envboot.lock import LockRequest
+    from envboot.lock.index_lookup import Lookup, Packages
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Solved:
+class SolvedPypi:
     """Exact distributions for the target, and why others have another version or are not there."""
 
     items: tuple[Distribution, ...]
     reasons: Mapping[str, str]
 
 
-def solve_added(request: Request, lookup: Lookup) -> tuple[Distribution, ...]:
+def solve_added(request: LockRequest, lookup: Lookup) -> tuple[Distribution, ...]:
     """Solve for what is added to an environment that stays as it is.
 
     Raises:
@@ -62,7 +62,7 @@ def solve_added(request: Request, lookup: Lookup) -> tuple[Distribution, ...]:
     )
 
 
-def solve_again(request: Request, lookup: Lookup, provided: Collection[str]) -> Solved:
+def solve_again(request: LockRequest, lookup: Lookup, provided: Collection[str]) -> SolvedPypi:
     """Solve for everything that came from an index, `major.minor` kept; the patch if possible.
 
     `provided` are the distributions that conda's packages bring. What nothing else needs, and
@@ -110,7 +110,7 @@ def solve_again(request: Request, lookup: Lookup, provided: Collection[str]) -> 
         if fit.solution.get(name) != item.version
     }
     urls = {name: items[name] for name, pin in pins.items() if " @ " in pin}
-    return Solved(items=_distributions(fit.solution, urls), reasons=reasons)
+    return SolvedPypi(items=_distributions(fit.solution, urls), reasons=reasons)
 
 
 def _distributions(
@@ -123,7 +123,7 @@ def _distributions(
 
 
 def _solve(
-    request: Request,
+    request: LockRequest,
     lookup: Lookup,
     must: Sequence[str],
     wishes: Sequence[str],
@@ -133,6 +133,7 @@ def _solve(
     constraints: Sequence[str] = (),
 ) -> Fit[dict[str, str]]:
     """Solve, once a day: an edit of a project must not bring other versions."""
+    session = request.session
     question = {
         "must": list(must),
         "wishes": list(wishes),
@@ -142,10 +143,12 @@ def _solve(
         "target": asdict(request.target),
         "python": lookup.version,
         "torch": lookup.torch.index,
-        "indexes": describe_indexes(os.environ, Path.cwd(), Path(request.scan.interpreter.prefix)),
+        "indexes": describe_indexes(
+            session.environment, session.folder, Path(request.scan.interpreter.prefix)
+        ),
     }
 
-    def solve(pins: Sequence[str]) -> Packages | Misfit:
+    def solve(pins: Sequence[str]) -> Packages | NoSolution:
         if not pins:
             return {}
         return lookup.solve(pins, prefer=prefer, exclude=sorted(exclude), constraints=constraints)
@@ -160,7 +163,7 @@ def _solve(
             }
         return {"versions": versions, "refused": dict(fit.refused)}
 
-    kept = keep_for_a_day(request.cache / "solves", question, answer, fresh=request.fresh)
+    kept = keep_for_a_day(session.cache / "solves", question, answer, fresh=request.fresh)
     return Fit(solution=kept["versions"], refused=kept["refused"])
 
 
@@ -199,15 +202,14 @@ def _extras(extras: Collection[str]) -> str:
     return f"[{','.join(sorted(extras))}]" if extras else ""
 
 
-def _refuse(request: Request, refused: Mapping[str, str]) -> LockError:
+def _refuse(request: LockRequest, refused: Mapping[str, str]) -> LockError:
     pins = list(refused)
     names = [str(canonicalize_name(pin.partition("=")[0].strip())) for pin in pins]
-    plural = "packages" if len(pins) > 1 else "package"
     causes = tuple(f"`{pin}`: {words}" for pin, words in refused.items())[:LISTED]
-    wording = "beside what is here" if request.scan.platform == request.target.platform else ""
+    is_here = request.scan.platform == request.target.platform
+    where = f"`{request.target.platform}`" + (" beside what is here" if is_here else "")
     return LockError(
-        f"Cannot find {len(pins)} {plural} for `{request.target.platform}` {wording}".strip()
-        + f": {name_some(pins)}",
+        f"Cannot find {count(len(pins), 'package')} for {where}: {name_some(pins)}",
         causes=causes,
         hint=f"Go without, with `--ignore {names[0]}`, or install a version here that exists there"
         if pins[0] not in request.add

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -22,15 +16,15 @@ from envboot.errors import LISTED, LockError
 from envboot.indexes import Indexes, open_indexes
 from envboot.indexes.configuration import Index
 from envboot.indexes.program import find_uv
-from envboot.lock.fit import Misfit
+from envboot.lock.fit import NoSolution
 from envboot.lock.tags import name_platform, rank_tags
 from envboot.lock.torch import TorchIndexes, read_torch
-from envboot.redaction import redact
+from envboot.toml import tomllib
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from envboot.lock import Request, Target
+    from envboot.lock import LockRequest, Target
 
 Packages = dict[str, dict[str, Any]]
 """PEP 751's packages by name."""
@@ -54,7 +48,7 @@ class Lookup:
         """The wheel tags that the target runs, 0 the best."""
         return rank_tags(self.target.platform, self.target.glibc, self.version)
 
-    def find_exact(self, pins: Sequence[str], *, sdists: bool = False) -> Packages | Misfit:
+    def find_exact(self, pins: Sequence[str], *, sdists: bool = False) -> Packages | NoSolution:
         """Look up exactly these packages, and nothing that they need."""
         return self._ask(pins, ["--no-deps", *_binary(sdists=sdists)], solving=False)
 
@@ -65,7 +59,7 @@ class Lookup:
         prefer: Mapping[str, str],
         exclude: Collection[str] = (),
         constraints: Collection[str] = (),
-    ) -> Packages | Misfit:
+    ) -> Packages | NoSolution:
         """Solve for requirements; versions to `prefer` are taken wherever they fit.
 
         What is in `exclude` comes from elsewhere. An sdist is taken where there is no solution
@@ -77,7 +71,7 @@ class Lookup:
             places["constraints"].write_text("\n".join(constraints))
             options = [f"--{name}={place}" for name, place in places.items()]
             found = self._ask(requirements, [*options, *_binary(sdists=False)], prefer=prefer)
-            if isinstance(found, Misfit) and _wants_wheel(found.words):
+            if isinstance(found, NoSolution) and _wants_wheel(found.words):
                 found = self._ask(requirements, options, prefer=prefer)
         return found
 
@@ -88,7 +82,7 @@ class Lookup:
         *,
         prefer: Mapping[str, str] | None = None,
         solving: bool = True,
-    ) -> Packages | Misfit:
+    ) -> Packages | NoSolution:
         """Run `uv pip compile`.
 
         Raises:
@@ -106,13 +100,13 @@ class Lookup:
             command += ["--python-platform", name_platform(target.platform, target.glibc)]
             indexes = self._with_torch(requirements, solving=solving)
             done = indexes.run_uv(command, requirements)
-            if done.returncode == 0:
+            if done.code == 0:
                 document = tomllib.loads(output.read_text("utf-8"))
                 return {package["name"]: package for package in document.get("packages", ())}
         # What a project depends on is what was asked for here.
-        said = done.stderr.replace(f"{_PROJECT} depends on", "you require")
-        lines = [redact(line.strip()) for line in said.splitlines() if line.strip()]
-        if _NO_SOLUTION not in done.stderr and not _wants_wheel(done.stderr):
+        said = done.errors.replace(f"{_PROJECT} depends on", "you require")
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        if _NO_SOLUTION not in said and not _wants_wheel(said):
             raise LockError(
                 "Failed to look up packages with uv",
                 causes=tuple(
@@ -121,7 +115,7 @@ class Lookup:
                 hint="Check the network and the indexes in uv's and pip's configuration",
             )
         cause = next((line for line in lines if line.startswith(("cause:", "╰─▶"))), lines[-1])
-        return Misfit(words=cause.removeprefix("cause:").removeprefix("╰─▶").strip())
+        return NoSolution(words=cause.removeprefix("cause:").removeprefix("╰─▶").strip())
 
     def _with_torch(self, requirements: Sequence[str], *, solving: bool) -> Indexes:
         """Send PyTorch's own packages to its index, unless uv's settings say where they are."""
@@ -151,7 +145,7 @@ class Lookup:
         )
 
 
-def open_lookup(request: Request, version: str) -> Lookup:
+def open_lookup(request: LockRequest, version: str) -> Lookup:
     """Read where to look for a request's packages, for machines with that Python.
 
     Raises:
@@ -160,8 +154,8 @@ def open_lookup(request: Request, version: str) -> Lookup:
     here, items = request.scan.interpreter, request.from_indexes
     names = [*(item.name for item in items), *(Requirement(text).name for text in request.add)]
     indexes = open_indexes(
-        os.environ,
-        Path.cwd(),
+        request.session.environment,
+        request.session.folder,
         prefix=Path(here.prefix),
         pip=any(item.installer == "pip" for item in items),
         probe=names[0],
@@ -172,7 +166,7 @@ def open_lookup(request: Request, version: str) -> Lookup:
         version=version,
         # A scan may have been made on another machine.
         python=here.executable if Path(here.executable).exists() else sys.executable,
-        torch=read_torch(request.settings.torch_index),
+        torch=read_torch(request.session.settings.torch_index),
     )
 
 
