@@ -251,12 +251,11 @@ def test_nothing_stays_when_a_later_instance_cannot_start(
 
 
 def test_a_state_folder_that_cannot_be_is_an_error_with_a_hint(
-    local: LocalProvisioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("ENVBOOT_STATE_DIR", str(tmp_path / "file"))
     with pytest.raises(ProvisionError) as caught:
-        local.start(request("exit"))
+        LocalProvisioner(make_session(state=tmp_path / "file")).start(request("exit"))
     assert "ENVBOOT_STATE_DIR" in (caught.value.hint or "")
 
 

@@ -111,7 +111,7 @@ class World:
 
     def open_store(self, settings: S3Settings | None = None) -> S3Store:
         """Open the bucket as whoever is signed in."""
-        return S3Store(self.url, settings=settings)
+        return S3Store(self.url, settings=settings, environment=os.environ)
 
     def make_aws(self) -> AwsProvisioner:
         """Return a provisioner of whoever is signed in, who has launched nothing yet."""

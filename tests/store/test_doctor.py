@@ -99,7 +99,7 @@ def test_a_folder_passes(
     capsys: pytest.CaptureFixture[str],
     golden: Callable[[str, str | bytes], None],
 ) -> None:
-    words = ("local", "--store", f"file://{tmp_path}/bucket")
+    words = ("--store", f"file://{tmp_path}/bucket")
     golden("doctor-folder.txt", transcript(capsys, *words, hide={str(tmp_path): ""}))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [
         tmp_path / "bucket/.envboot-key"
@@ -379,7 +379,7 @@ def test_a_provisioner_adds_its_own_checks(
             given.append(options)
             yield Check(name="quota", status="failed", detail="No machine is left", hint="Ask")
 
-    monkeypatch.setattr(doctor, "load_provisioner", lambda name: Cloud())
+    monkeypatch.setattr(doctor, "load_provisioner", lambda name, session: Cloud())
     words = ["doctor", "qemu", "--instance-type", "m6i.large", "--spot", "--subnet", "one"]
     words += ["--store", f"file://{tmp_path}/bucket", "--subnet=two", "--root-size", "30"]
     words += ["--auth", "role", "--count", "20"]

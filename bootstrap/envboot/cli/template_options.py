@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from envboot.selection import Selection
     from envboot.session import Session
     from envboot.store import Store
-    from envboot.userdata import Document
+    from envboot.userdata import Document, LaunchPath
     from envboot.userdata.parts import Part
     from envboot_provisioners import Option, Options, Provisioner
 
@@ -138,7 +138,7 @@ def read_own(
 
 
 def compose(
-    order: Order, selection: Selection, *, provisioner: str, path: str, session: Session
+    order: Order, selection: Selection, *, provisioner: str, path: LaunchPath, session: Session
 ) -> Contents:
     """Lock, publish and render the environment for a launch path of the provisioner's."""
     from envboot.fleet.disk import estimate_room
@@ -146,7 +146,7 @@ def compose(
     from envboot.publish import read_index
     from envboot.selection.required import starts_dask
     from envboot.store import open_store
-    from envboot.userdata import LaunchPath, render
+    from envboot.userdata import render
 
     with open_store(order.store, session) as bucket:
         bucket.check(signs=False)
@@ -167,7 +167,7 @@ def compose(
         room = estimate_room(manifest, read_index(bucket, manifest))
     document = render(
         manifest,
-        launch_path=LaunchPath(path),
+        launch_path=path,
         grants=grants,
         command=prepared.command,
         environment=order.environment,

@@ -61,7 +61,7 @@ class Machines:
     @property
     def is_remote(self) -> bool:
         """Whether they are elsewhere: there every question is a request that counts."""
-        return self._wish.provisioner.guest_loopback is None
+        return self._wish.provisioner.is_remote
 
     @property
     def is_closed(self) -> bool:

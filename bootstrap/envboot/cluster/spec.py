@@ -105,7 +105,7 @@ def make_wish(
     given = read_keywords(known, options, f"`provisioner={provisioner!r}`", arguments)
     own = dict(add_settings(provisioner, known, given, session.settings))
     auth, hook = Auth(str(own.pop("auth", "urls"))), own.pop("on-interruption", None)
-    if maker.guest_loopback is None and store.startswith("file:"):
+    if maker.is_remote and store.startswith("file:"):
         raise UsageError(
             f"Cannot make a cluster on `{provisioner}` with the bucket `{store}`",
             causes=("Its machines cannot reach a folder of this one",),

@@ -37,12 +37,12 @@ def check_store(url: str, session: Session, now: Callable[[], datetime]) -> Iter
     if url.startswith("s3:"):
         from envboot.doctor.s3 import check_s3
 
-        yield from check_s3(url, session.settings.s3, now)
+        yield from check_s3(url, session, now)
         return
     if url.startswith("gs:"):
         from envboot.doctor.gcs import check_gcs
 
-        yield from check_gcs(url, session.settings.gcs, now)
+        yield from check_gcs(url, session, now)
         return
     from envboot.doctor.objects import check_objects
     from envboot.store import open_store

@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from envboot.config import GcsSettings
+    from envboot.session import Session
 
 SKEW_SECONDS = 300
 """From here on signatures and tokens are refused soon."""
 
 
-def check_gcs(url: str, settings: GcsSettings, now: Callable[[], datetime]) -> Iterator[Check]:
+def check_gcs(url: str, session: Session, now: Callable[[], datetime]) -> Iterator[Check]:
     """Check everything about one bucket; what cannot be tried after a failure is skipped."""
     try:
-        store = GcsStore(url, settings=settings)
+        store = GcsStore(url, settings=session.settings.gcs, environment=session.environment)
     except StoreError as error:
         yield fail("credentials", error)
         return

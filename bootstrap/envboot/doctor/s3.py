@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from envboot.config import S3Settings
+    from envboot.session import Session
 
 SKEW_SECONDS = 300
 """From here on a launch is refused soon: S3 takes 900, other services less."""
@@ -30,10 +30,10 @@ SKEW_SECONDS = 300
 SHORT_HOURS = 1
 
 
-def check_s3(url: str, settings: S3Settings, now: Callable[[], datetime]) -> Iterator[Check]:
+def check_s3(url: str, session: Session, now: Callable[[], datetime]) -> Iterator[Check]:
     """Check everything about one bucket; what cannot be tried after a failure is skipped."""
     try:
-        store = S3Store(url, settings=settings)
+        store = S3Store(url, settings=session.settings.s3, environment=session.environment)
     except StoreError as error:
         yield fail("credentials", error)
         return

@@ -136,7 +136,7 @@ def launch(
         wanted=1,
     )
     expiry = store.limits(order.seconds) if order.auth is Auth.URLS else None
-    if expiry and provisioner.guest_loopback is None:
+    if expiry and provisioner.is_remote:
         # What is refused here would be refused on every machine, and they cost.
         try_url(grants["agent"]["get"], store.url)
     clock.begin("render")
@@ -243,7 +243,7 @@ def check_place(provisioner: Provisioner, store: Store, options: Options, auth: 
             f"`{provisioner.name}`",
             hint="Take a bucket of the same cloud, or signed URLs: `--auth urls`",
         )
-    if provisioner.guest_loopback is None:
+    if provisioner.is_remote:
         # A bucket that is not there, or that nobody signs for, is no use to scan anything for.
         store.check(signs=auth is Auth.URLS)
     return provisioner.check(options, by_role=auth is Auth.ROLE)

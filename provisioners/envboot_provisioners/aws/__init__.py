@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from envboot.doctor import Check
     from envboot.session import Session
+    from envboot.userdata import LaunchPath
     from envboot_provisioners import Instance, Option, Options, Request
     from envboot_provisioners.aws.clients import Clients
     from envboot_provisioners.aws.request import Plan
@@ -39,12 +40,14 @@ class AwsProvisioner:
     """
 
     name = "aws"
+    is_remote = True
     guest_loopback: str | None = None
     host_python = False
     role: str | None = "aws"
     options: tuple[Option, ...] = OPTIONS
 
     def __init__(self, session: Session) -> None:
+        self._session = session
         self._records = Records(session.state / "aws", "region")
         self._clients: dict[str | None, Clients] = {}
         self._plans: dict[object, Plan] = {}
@@ -93,13 +96,15 @@ class AwsProvisioner:
         if region not in self._clients:
             from envboot_provisioners.aws.clients import Clients
 
-            self._clients[region] = Clients(region)
+            self._clients[region] = Clients(region, self._session.environment)
         return self._clients[region]
 
-    def render_for(self, options: Options) -> str:
+    def render_for(self, options: Options) -> LaunchPath:
         """Return EC2's launch path: every image has cloud-init."""
+        from envboot.userdata import LaunchPath
+
         del options
-        return "ec2"
+        return LaunchPath.EC2
 
     def is_interruptible(self, options: Options) -> bool:
         """Whether these are spot instances, which EC2 takes back with two minutes' notice."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from envboot.doctor import Check
     from envboot.session import Session
+    from envboot.userdata import LaunchPath
     from envboot_provisioners import Instance, Option, Options, Request
     from envboot_provisioners.gcp.clients import Clients
     from envboot_provisioners.gcp.machines import Target
@@ -31,12 +32,14 @@ class GcpProvisioner:
     """
 
     name = "gcp"
+    is_remote = True
     guest_loopback: str | None = None
     host_python = False
     role: str | None = "gcp"
     options: tuple[Option, ...] = OPTIONS
 
     def __init__(self, session: Session) -> None:
+        self._session = session
         self._records = Records(session.state / "gcp", "project")
         self._clients: dict[str | None, Clients] = {}
         self._plans: dict[object, Plan] = {}
@@ -78,13 +81,15 @@ class GcpProvisioner:
         if project not in self._clients:
             from envboot_provisioners.gcp.clients import Clients
 
-            self._clients[project] = Clients(project)
+            self._clients[project] = Clients(project, self._session.environment)
         return self._clients[project]
 
-    def render_for(self, options: Options) -> str:
+    def render_for(self, options: Options) -> LaunchPath:
         """Return the launch path: by cloud-init where the image has it, else by start-up script."""
+        from envboot.userdata import LaunchPath
+
         wish, _ = read_wish(options)
-        return "gce" if wish.has_cloud_init else "gce-startup-script"
+        return LaunchPath.GCE if wish.has_cloud_init else LaunchPath.GCE_STARTUP_SCRIPT
 
     def is_interruptible(self, options: Options) -> bool:
         """Whether these are Spot instances, which are taken back with 30 seconds' notice."""

@@ -236,9 +236,10 @@ def test_a_permission_that_lacks_is_named(gce: Gce, gcp: GcpProvisioner) -> None
 def test_without_project_or_region_the_ways_to_set_them_are_told(
     gce: Gce, gcp: GcpProvisioner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert gcp.find_plan({}).region
     monkeypatch.delenv("CLOUDSDK_COMPUTE_REGION")
     with pytest.raises(ProvisionError, match="Expected a region of Google Cloud, found none"):
-        gcp.check({})
+        type(gcp)(make_session()).check({})
     # As `gcloud config set compute/zone` leaves it.
     folder = gce.key.parent
     (folder / "active_config").write_text("team")

@@ -48,6 +48,7 @@ def launch_template(
     whoever launches from it.
     """
     from envboot.session import open_session
+    from envboot.userdata import LaunchPath
     from envboot_provisioners.aws import AwsProvisioner
 
     if auth == "urls":
@@ -75,7 +76,7 @@ def launch_template(
         order,
         selection.placed(plan.platform),
         provisioner=provisioner.name,
-        path="ec2-base64",
+        path=LaunchPath.EC2_BASE64,
         session=session,
     )
     from envboot_provisioners.aws.request import compose_template, encode_user_data

@@ -154,7 +154,7 @@ def launch_on(
     url = store or session.store
     if parts and not LaunchPath(provisioner.render_for(own)).rules.mime:
         raise UsageError(f"Provisioner `{provisioner.name}` takes no `--part`")
-    if provisioner.guest_loopback is None and url.startswith("file:"):
+    if provisioner.is_remote and url.startswith("file:"):
         raise UsageError(
             f"Cannot launch on `{provisioner.name}` with the bucket `{url}`",
             causes=("Its instances cannot reach a folder of this machine",),

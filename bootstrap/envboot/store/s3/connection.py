@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -17,7 +16,7 @@ from envboot.store.s3.errors import Place, code, explain
 from envboot.store.upload import mark_sending
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from mypy_boto3_s3 import S3Client
@@ -29,10 +28,14 @@ ATTEMPTS = 5
 class Connection:
     """A session and a client for `s3://bucket/prefix`; `root` is the prefix with its slash.
 
-    The project's settings come before what boto3 finds by itself, as arguments in code do.
+    The project's settings come before what boto3 finds by itself, as arguments in code do. boto3
+    reads `AWS_…` variables and its files from the process, which nothing can change; what it does
+    not know by itself comes from `environment`.
     """
 
-    def __init__(self, url: str, settings: S3Settings | None = None):
+    def __init__(
+        self, url: str, environment: Mapping[str, str], settings: S3Settings | None = None
+    ):
         parts = urlsplit(url)
         if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment:
             raise UsageError(f"Expected a bucket such as `s3://bucket/prefix`, found `{url}`")
@@ -45,7 +48,7 @@ class Connection:
             self.session = boto3.session.Session()
             self.session.events.register("before-send.s3.PutObject", mark_sending)
             # The AWS CLI and all other SDKs read `AWS_REGION`; botocore knows its older name only.
-            self.client = self._connect(self.settings.region or os.environ.get("AWS_REGION"))
+            self.client = self._connect(self.settings.region or environment.get("AWS_REGION"))
 
     def _connect(self, region: str | None, attempts: int = ATTEMPTS) -> S3Client:
         # Checksums in trailers are unknown to many services that speak S3, and would become
