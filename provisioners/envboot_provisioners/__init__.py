@@ -2,8 +2,8 @@
 
 The group is open: a distribution that has an entry point there, naming a class that is made with
 a session and fulfils `Provisioner`, adds a subcommand of `envboot launch`, a table below
-`[tool.envboot]` and a value of `Cluster(provisioner=…)`. The protocol may change from one version of
-envboot to the next while versions begin with 0.
+`[tool.envboot]` and a value of `Cluster(provisioner=…)`. The protocol may change from one version
+of envboot to the next while versions begin with 0.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class State:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class StartRequest:
     """What to start: the same rendered user-data for every instance.
 
     `encoding` is `base64` where the user-data is such text. `fixed_prefix` says that the
@@ -148,7 +148,7 @@ class Provisioner(Protocol):
     def is_interruptible(self, options: Options) -> bool:
         """Whether the platform may take such an instance back, and tells it shortly before."""
 
-    def start(self, request: Request) -> list[Instance]:
+    def start(self, request: StartRequest) -> list[Instance]:
         """Start every instance, or none: what was started is ended again before raising."""
 
     def states(self, instances: Sequence[Instance]) -> dict[str, State]:

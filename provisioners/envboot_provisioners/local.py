@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from envboot.process import Spawned
     from envboot.session import Session
     from envboot.userdata import LaunchPath
-    from envboot_provisioners import Options, Request
+    from envboot_provisioners import Options, StartRequest
 
 PLATFORM = find_target(machine())
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -73,7 +73,7 @@ class LocalProvisioner:
         del options
         return False
 
-    def start(self, request: Request) -> list[Instance]:
+    def start(self, request: StartRequest) -> list[Instance]:
         """Start one process an instance, in a session of its own.
 
         Raises:
@@ -96,7 +96,9 @@ class LocalProvisioner:
             ) from error
         return instances
 
-    def _start_all(self, request: Request, wrapper: list[str], instances: list[Instance]) -> None:
+    def _start_all(
+        self, request: StartRequest, wrapper: list[str], instances: list[Instance]
+    ) -> None:
         shared = (
             {"ENVBOOT_SHARED": str(_tidy_copies(self._session.state))} if request.shared else {}
         )

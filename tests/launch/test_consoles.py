@@ -11,7 +11,7 @@ from envboot.fleet import watch as fleet
 from envboot.fleet.watch import Fleet, Goal, find_failure, wait
 from envboot.store.local.store import LocalStore
 from envboot.userdata import LaunchPath
-from envboot_provisioners import Instance, Option, Options, Request, State
+from envboot_provisioners import Instance, Option, Options, StartRequest, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,7 +50,7 @@ class Cloud:
     def is_interruptible(self, options: Options) -> bool:
         return False
 
-    def start(self, request: Request) -> list[Instance]:
+    def start(self, request: StartRequest) -> list[Instance]:
         return self.instances()
 
     def states(self, instances: Sequence[Instance]) -> dict[str, State]:

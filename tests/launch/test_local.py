@@ -14,7 +14,7 @@ from envboot.errors import ProvisionError, UsageError
 from envboot.folders import state_folder
 from envboot_provisioners import (
     Instance,
-    Request,
+    StartRequest,
     load_provisioner,
     provisioner_names,
 )
@@ -43,8 +43,8 @@ def local() -> Iterator[LocalProvisioner]:
     made.terminate(made.instances())
 
 
-def request(script: str, *, launch: str = "20260101-000000-abcd", count: int = 1) -> Request:
-    return Request(launch=launch, count=count, user_data=script.encode(), fixed_prefix=False)
+def request(script: str, *, launch: str = "20260101-000000-abcd", count: int = 1) -> StartRequest:
+    return StartRequest(launch=launch, count=count, user_data=script.encode(), fixed_prefix=False)
 
 
 def read_pids(instance: Instance, *names: str) -> list[int]:

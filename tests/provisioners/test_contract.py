@@ -13,7 +13,7 @@ import pytest
 from envboot.errors import ProvisionError
 from envboot.store import RoleAccess
 from envboot.userdata import LaunchPath
-from envboot_provisioners import Instance, Option, Request, load_provisioner, provisioner_names
+from envboot_provisioners import Instance, Option, StartRequest, load_provisioner, provisioner_names
 from tests.ec2 import ec2 as ec2
 from tests.ec2 import ec2_server as ec2_server
 from tests.gce import gce as gce
@@ -38,7 +38,7 @@ class Case:
 
     def start(self, count: int = 2, launch: str = LAUNCH, first: int = 0) -> list[Instance]:
         return self.provisioner.start(
-            Request(
+            StartRequest(
                 launch=launch,
                 count=count,
                 user_data=SLEEPER,

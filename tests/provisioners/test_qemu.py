@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from envboot.errors import ProvisionError
-from envboot_provisioners import Instance, Request, qemu
+from envboot_provisioners import Instance, StartRequest, qemu
 from envboot_provisioners.qemu import QemuProvisioner, compose_command
 from envboot_provisioners.qemu.programs import QEMU, can_accelerate, find_format, make_overlay
 from envboot_provisioners.qemu.seed import SeedServer
@@ -75,8 +75,8 @@ def image(tmp_path: Path) -> Path:
     return disk
 
 
-def request(**options: str) -> Request:
-    return Request(
+def request(**options: str) -> StartRequest:
+    return StartRequest(
         launch="a1", count=2, user_data=b"#!/bin/sh\n", fixed_prefix=True, options=options
     )
 

@@ -18,7 +18,7 @@ from envboot.config import S3Settings, Settings
 from envboot.doctor import Check, check_store
 from envboot.errors import Exit
 from envboot.store import SignedPut
-from envboot.store.s3.connection import Connection
+from envboot.store.s3.connection import S3Connection
 from envboot.store.s3.store import S3Store
 from envboot_provisioners import Option
 from tests.sessions import make_session
@@ -260,13 +260,13 @@ def test_a_service_that_ignores_if_none_match_is_found_out(
     def without_condition(**words: Any) -> None:
         words["params"]["headers"].pop("If-None-Match", None)
 
-    init = Connection.__init__
+    init = S3Connection.__init__
 
-    def make(self: Connection, *arguments: Any) -> None:
+    def make(self: S3Connection, *arguments: Any) -> None:
         init(self, *arguments)
         self.client.meta.events.register("before-call.s3.PutObject", without_condition)
 
-    monkeypatch.setattr(Connection, "__init__", make)
+    monkeypatch.setattr(S3Connection, "__init__", make)
     monkeypatch.setattr(
         S3Store,
         "sign_put",
@@ -345,7 +345,7 @@ def test_settings_of_the_bucket_are_looked_at(
     moto: str, s3_bucket: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto)
-    monkeypatch.setattr(Connection, "is_encrypted", True)
+    monkeypatch.setattr(S3Connection, "is_encrypted", True)
     url = f"s3://{s3_bucket}/team/one"
     names = ("lifecycle", "public access", "TLS only")
     assert (

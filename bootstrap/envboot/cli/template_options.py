@@ -12,7 +12,7 @@ from envboot.cli import console
 from envboot.cli.options import parse_variable, read_part, selects_environment
 from envboot.cli.provisioner_options import takes_own_options
 from envboot.errors import UsageError
-from envboot_provisioners.options import add_settings, own_options
+from envboot_provisioners.option_values import add_settings, own_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
+class TemplateOrder:
     """What the user wants in a template; `parts` and `environment` are read already."""
 
     name: str
@@ -41,7 +41,7 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Contents:
+class TemplateContents:
     """The user-data, the bytes of disk that the environment may need, and the reports' name."""
 
     launch: str
@@ -102,7 +102,7 @@ def read_order(
     parts: Sequence[str],
     hook: str | None,
     fresh: bool,
-) -> Order:
+) -> TemplateOrder:
     """Read what the command line says.
 
     Raises:
@@ -113,7 +113,7 @@ def read_order(
             f"Expected a bucket that machines can reach, found {f'`{store}`' if store else 'none'}",
             hint="Give one, as in `--store s3://bucket/prefix` or `--store gs://bucket/prefix`",
         )
-    return Order(
+    return TemplateOrder(
         name=name,
         store=store,
         command=tuple(words),
@@ -138,8 +138,13 @@ def read_own(
 
 
 def compose(
-    order: Order, selection: Selection, *, provisioner: str, path: LaunchPath, session: Session
-) -> Contents:
+    order: TemplateOrder,
+    selection: Selection,
+    *,
+    provisioner: str,
+    path: LaunchPath,
+    session: Session,
+) -> TemplateContents:
     """Lock, publish and render the environment for a launch path of the provisioner's."""
     from envboot.fleet.disk import estimate_room
     from envboot.prepare import prepare_source
@@ -175,7 +180,7 @@ def compose(
         watch=order.hook is not None,
         hook=order.hook,
     )
-    return Contents(
+    return TemplateContents(
         launch=launch, document=document, room=room, environment=manifest.environment_digest
     )
 

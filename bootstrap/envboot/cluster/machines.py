@@ -23,7 +23,7 @@ from envboot.fleet.watch import Fleet, write_end
 from envboot.publish import Auth, publish, read_index, try_url
 from envboot.store import open_store
 from envboot.userdata import LaunchPath, render
-from envboot_provisioners import Request
+from envboot_provisioners import StartRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -213,7 +213,7 @@ class Machines:
                 hook=hook or None,
                 unit=_UNITS[role],
             )
-            request = Request(
+            request = StartRequest(
                 launch=self.launch,
                 first=first,
                 count=len(seats),

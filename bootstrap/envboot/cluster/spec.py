@@ -11,7 +11,7 @@ from envboot.cluster.commands import SCHEDULER, WORKER, compose
 from envboot.errors import UsageError
 from envboot.publish import Auth
 from envboot_provisioners import load_provisioner
-from envboot_provisioners.options import add_settings, own_options, read_keywords
+from envboot_provisioners.option_values import add_settings, own_options, read_keywords
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

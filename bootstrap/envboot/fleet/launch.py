@@ -158,9 +158,9 @@ def launch(
         count=order.count,
         command=bool(order.command),
     )
-    from envboot_provisioners import Request
+    from envboot_provisioners import StartRequest
 
-    request = Request(
+    request = StartRequest(
         launch=name,
         count=order.count,
         user_data=document.payload,

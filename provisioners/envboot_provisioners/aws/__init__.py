@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from envboot.errors import EnvbootError, ProvisionError
 from envboot_provisioners import State
-from envboot_provisioners.aws.options import OPTIONS, PLATFORM, read_wish
+from envboot_provisioners.aws.options import OPTIONS, PLATFORM, read_spec
+from envboot_provisioners.cloud_records import FRESH, CloudRecords
 from envboot_provisioners.faults import Fault, raise_faults
 from envboot_provisioners.interrupts import defer_interrupts
-from envboot_provisioners.records import FRESH, Records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from envboot.doctor import Check
     from envboot.session import Session
     from envboot.userdata import LaunchPath
-    from envboot_provisioners import Instance, Option, Options, Request
-    from envboot_provisioners.aws.clients import Clients
-    from envboot_provisioners.aws.request import Plan
-    from envboot_provisioners.aws.starting import Start
-    from envboot_provisioners.records import Record
+    from envboot_provisioners import Instance, Option, Options, StartRequest
+    from envboot_provisioners.aws.clients import AwsClients
+    from envboot_provisioners.aws.request import AwsPlan
+    from envboot_provisioners.aws.starting import AwsStart
+    from envboot_provisioners.cloud_records import CloudRecord
 
 SETTLE = 12.0
 """Seconds within which EC2 shows what it has started, and knows its id ("Eventual consistency")."""
@@ -48,10 +48,10 @@ class AwsProvisioner:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._records = Records(session.state / "aws", "region")
-        self._clients: dict[str | None, Clients] = {}
-        self._plans: dict[object, Plan] = {}
-        self._starts: dict[str, list[Start]] = {}
+        self._records = CloudRecords(session.state / "aws", "region")
+        self._clients: dict[str | None, AwsClients] = {}
+        self._plans: dict[object, AwsPlan] = {}
+        self._starts: dict[str, list[AwsStart]] = {}
         self._started: dict[str, float] = {}
 
     def check(self, options: Options, *, by_role: bool = False) -> str | None:
@@ -62,14 +62,14 @@ class AwsProvisioner:
         """
         return self.find_plan(options, by_role=by_role).platform
 
-    def find_plan(self, options: Options, *, by_role: bool = False) -> Plan:
+    def find_plan(self, options: Options, *, by_role: bool = False) -> AwsPlan:
         """Look up what the options ask for; asks AWS once.
 
         Raises:
             ProvisionError: as `check` does.
         """
-        wish, faults = read_wish(options)
-        if by_role and not wish.profile:
+        spec, faults = read_spec(options)
+        if by_role and not spec.profile:
             faults.append(
                 Fault(
                     message="Expected an instance profile, whose role the machines sign with, "
@@ -77,26 +77,26 @@ class AwsProvisioner:
                     hint="Name one with `--instance-profile`",
                 )
             )
-        key = (wish, by_role)
+        key = (spec, by_role)
         if key not in self._plans or faults:
             from envboot_provisioners.aws.lookup import look_up
 
             try:
-                clients = self.find_clients(wish.region)
+                clients = self.find_clients(spec.region)
             except ProvisionError as error:
                 if faults:
                     told = Fault(message=error.message, hint=error.hint)
                     raise_faults([*faults, told], PLATFORM)
                 raise
-            self._plans[key] = look_up(clients, wish, known=faults)
+            self._plans[key] = look_up(clients, spec, known=faults)
         return self._plans[key]
 
-    def find_clients(self, region: str | None = None) -> Clients:
+    def find_clients(self, region: str | None = None) -> AwsClients:
         """Return the services of a region, by default the configured one."""
         if region not in self._clients:
-            from envboot_provisioners.aws.clients import Clients
+            from envboot_provisioners.aws.clients import AwsClients
 
-            self._clients[region] = Clients(region, self._session.environment)
+            self._clients[region] = AwsClients(region, self._session.environment)
         return self._clients[region]
 
     def render_for(self, options: Options) -> LaunchPath:
@@ -108,10 +108,10 @@ class AwsProvisioner:
 
     def is_interruptible(self, options: Options) -> bool:
         """Whether these are spot instances, which EC2 takes back with two minutes' notice."""
-        wish, _ = read_wish(options)
-        return wish.spot
+        spec, _ = read_spec(options)
+        return spec.spot
 
-    def start(self, request: Request) -> list[Instance]:
+    def start(self, request: StartRequest) -> list[Instance]:
         """Start every instance, or none.
 
         Raises:
@@ -119,16 +119,16 @@ class AwsProvisioner:
         """
         from envboot_provisioners.aws.machines import to_instance
         from envboot_provisioners.aws.request import find_root_size
-        from envboot_provisioners.aws.starting import Start
+        from envboot_provisioners.aws.starting import AwsStart
 
         plan = self.find_plan(request.options)
         find_root_size(plan, request.room)
-        clients = self.find_clients(plan.wish.region)
+        clients = self.find_clients(plan.spec.region)
         # Before the first call: whatever ends this process, what it started can be found.
         self._records.write(request.launch, plan.region)
         # Of earlier calls for the same launch: not ours to end, whatever becomes of this one.
         others = self._find_names(clients, request.launch) if request.first else set()
-        start = Start(clients, plan, request, self._started)
+        start = AwsStart(clients, plan, request, self._started)
         self._starts.setdefault(request.launch, []).append(start)
         try:
             start.run()
@@ -146,9 +146,9 @@ class AwsProvisioner:
 
     def _undo(
         self,
-        start: Start,
-        clients: Clients,
-        request: Request,
+        start: AwsStart,
+        clients: AwsClients,
+        request: StartRequest,
         others: set[str],
         why: BaseException,
     ) -> None:
@@ -167,12 +167,12 @@ class AwsProvisioner:
         if not request.first:
             self._records.remove(request.launch)
 
-    def _find_names(self, clients: Clients, launch: str) -> set[str]:
+    def _find_names(self, clients: AwsClients, launch: str) -> set[str]:
         """Return the ids of a launch's instances."""
         return {instance.name for instance in self._look(clients, [launch])[launch]}
 
     def _await_unknown(
-        self, start: Start, clients: Clients, launch: str, others: set[str]
+        self, start: AwsStart, clients: AwsClients, launch: str, others: set[str]
     ) -> set[str]:
         """Return the ids of what a call has started whose answer did not arrive."""
         from envboot_provisioners.aws.errors import FAULTS
@@ -248,7 +248,7 @@ class AwsProvisioner:
             records = [record]
         else:
             return self._find_elsewhere(launch)
-        by_region: dict[str, list[Record]] = {}
+        by_region: dict[str, list[CloudRecord]] = {}
         for record in records:
             by_region.setdefault(record.place, []).append(record)
         found = []
@@ -260,7 +260,7 @@ class AwsProvisioner:
             self._forget(clients, [record for record in launches if not seen[record.launch]])
         return found
 
-    def _look(self, clients: Clients, launches: Sequence[str]) -> dict[str, list[Instance]]:
+    def _look(self, clients: AwsClients, launches: Sequence[str]) -> dict[str, list[Instance]]:
         """Return what EC2 shows of launches, and what it does not show yet."""
         from envboot_provisioners.aws.errors import FAULTS
         from envboot_provisioners.aws.machines import find_tagged, to_instance
@@ -292,7 +292,7 @@ class AwsProvisioner:
                 return []
             raise
 
-    def _forget(self, clients: Clients, records: Iterable[Record]) -> None:
+    def _forget(self, clients: AwsClients, records: Iterable[CloudRecord]) -> None:
         """Remove the records of launches that have ended, as far as this account can tell."""
         from envboot_provisioners.aws.errors import FAULTS
 
@@ -339,7 +339,7 @@ class AwsProvisioner:
                 hint="; ".join(error.hint for error in failures if error.hint),
             )
 
-    def _end(self, clients: Clients, names: Iterable[str]) -> None:
+    def _end(self, clients: AwsClients, names: Iterable[str]) -> None:
         """End instances of one region.
 
         Raises:
@@ -378,7 +378,7 @@ class AwsProvisioner:
             f"`aws ec2 terminate-instances --region {region} --instance-ids {ids}`{allow}",
         )
 
-    def _drop_ended(self, clients: Clients, launches: set[str], ended: set[str]) -> None:
+    def _drop_ended(self, clients: AwsClients, launches: set[str], ended: set[str]) -> None:
         """Remove the records of launches that have no other instances left."""
         for launch in launches:
             for start in self._starts.get(launch, ()):

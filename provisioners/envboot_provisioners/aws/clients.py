@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d")
 
 
-class Clients:
+class AwsClients:
     """The services of one region, with the credentials that boto3 finds.
 
     boto3 reads `AWS_…` variables and its files from the process itself, which nothing can change;

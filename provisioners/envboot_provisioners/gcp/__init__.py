@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from envboot.errors import EnvbootError, ProvisionError
 from envboot_provisioners import State
+from envboot_provisioners.cloud_records import FRESH, CloudRecords
 from envboot_provisioners.faults import Fault, raise_faults
-from envboot_provisioners.gcp.options import OPTIONS, PLATFORM, check_role, read_wish
+from envboot_provisioners.gcp.options import OPTIONS, PLATFORM, check_role, read_spec
 from envboot_provisioners.interrupts import defer_interrupts
-from envboot_provisioners.records import FRESH, Records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from envboot.doctor import Check
     from envboot.session import Session
     from envboot.userdata import LaunchPath
-    from envboot_provisioners import Instance, Option, Options, Request
-    from envboot_provisioners.gcp.clients import Clients
-    from envboot_provisioners.gcp.machines import Target
-    from envboot_provisioners.gcp.request import Plan
-    from envboot_provisioners.gcp.starting import Start
+    from envboot_provisioners import Instance, Option, Options, StartRequest
+    from envboot_provisioners.gcp.clients import GcpClients
+    from envboot_provisioners.gcp.machines import GcpHost
+    from envboot_provisioners.gcp.request import GcpPlan
+    from envboot_provisioners.gcp.starting import GcpStart
 
 
 class GcpProvisioner:
@@ -40,9 +40,9 @@ class GcpProvisioner:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._records = Records(session.state / "gcp", "project")
-        self._clients: dict[str | None, Clients] = {}
-        self._plans: dict[object, Plan] = {}
+        self._records = CloudRecords(session.state / "gcp", "project")
+        self._clients: dict[str | None, GcpClients] = {}
+        self._plans: dict[object, GcpPlan] = {}
         self._ended: set[str] = set()
 
     def check(self, options: Options, *, by_role: bool = False) -> str | None:
@@ -53,50 +53,50 @@ class GcpProvisioner:
         """
         return self.find_plan(options, by_role=by_role).platform
 
-    def find_plan(self, options: Options, *, by_role: bool = False) -> Plan:
+    def find_plan(self, options: Options, *, by_role: bool = False) -> GcpPlan:
         """Look up what the options ask for; asks Google once.
 
         Raises:
             ProvisionError: as `check` does.
         """
-        wish, faults = read_wish(options)
+        spec, faults = read_spec(options)
         if by_role:
-            faults += check_role(wish)
-        key = (wish, by_role)
+            faults += check_role(spec)
+        key = (spec, by_role)
         if key not in self._plans or faults:
             from envboot_provisioners.gcp.lookup import look_up
 
             try:
-                clients = self.find_clients(wish.project)
+                clients = self.find_clients(spec.project)
             except ProvisionError as error:
                 if faults:
                     told = Fault(message=": ".join((error.message, *error.causes)), hint=error.hint)
                     raise_faults([*faults, told], PLATFORM)
                 raise
-            self._plans[key] = look_up(clients, wish, known=faults)
+            self._plans[key] = look_up(clients, spec, known=faults)
         return self._plans[key]
 
-    def find_clients(self, project: str | None = None) -> Clients:
+    def find_clients(self, project: str | None = None) -> GcpClients:
         """Return the services of a project, by default the configured one."""
         if project not in self._clients:
-            from envboot_provisioners.gcp.clients import Clients
+            from envboot_provisioners.gcp.clients import GcpClients
 
-            self._clients[project] = Clients(project, self._session.environment)
+            self._clients[project] = GcpClients(project, self._session.environment)
         return self._clients[project]
 
     def render_for(self, options: Options) -> LaunchPath:
         """Return the launch path: by cloud-init where the image has it, else by start-up script."""
         from envboot.userdata import LaunchPath
 
-        wish, _ = read_wish(options)
-        return LaunchPath.GCE if wish.has_cloud_init else LaunchPath.GCE_STARTUP_SCRIPT
+        spec, _ = read_spec(options)
+        return LaunchPath.GCE if spec.has_cloud_init else LaunchPath.GCE_STARTUP_SCRIPT
 
     def is_interruptible(self, options: Options) -> bool:
         """Whether these are Spot instances, which are taken back with 30 seconds' notice."""
-        wish, _ = read_wish(options)
-        return wish.spot
+        spec, _ = read_spec(options)
+        return spec.spot
 
-    def start(self, request: Request) -> list[Instance]:
+    def start(self, request: StartRequest) -> list[Instance]:
         """Start every instance, or none.
 
         Raises:
@@ -104,13 +104,13 @@ class GcpProvisioner:
         """
         from envboot_provisioners.gcp.machines import to_instance
         from envboot_provisioners.gcp.request import find_root_size
-        from envboot_provisioners.gcp.starting import Start
+        from envboot_provisioners.gcp.starting import GcpStart
 
         plan = self.find_plan(request.options)
         find_root_size(plan, request.room)
         # Before the first call: whatever ends this process, what it started can be found.
         self._records.write(request.launch, plan.project)
-        start = Start(self.find_clients(plan.wish.project), plan, request)
+        start = GcpStart(self.find_clients(plan.spec.project), plan, request)
         try:
             start.run()
         except BaseException as error:
@@ -122,7 +122,7 @@ class GcpProvisioner:
             for found in start.started.values()
         ]
 
-    def _undo(self, start: Start, request: Request, why: BaseException) -> None:
+    def _undo(self, start: GcpStart, request: StartRequest, why: BaseException) -> None:
         """End all that a start has started."""
         told: tuple[str, ...] = (f"Ended because of: {why!r}",)
         if isinstance(why, EnvbootError):
@@ -229,7 +229,7 @@ class GcpProvisioner:
             if item.status not in ENDING
         ]
 
-    def _look(self, clients: Clients, launches: Sequence[str]) -> dict[str, list[Any]]:
+    def _look(self, clients: GcpClients, launches: Sequence[str]) -> dict[str, list[Any]]:
         from envboot_provisioners.gcp.errors import FAULTS, explain
         from envboot_provisioners.gcp.machines import find_labelled
 
@@ -275,21 +275,23 @@ class GcpProvisioner:
                 hint="; ".join(error.hint for error in failures if error.hint),
             )
 
-    def _find_targets(self, instances: Sequence[Instance]) -> tuple[list[Target | None], Clients]:
+    def _find_targets(
+        self, instances: Sequence[Instance]
+    ) -> tuple[list[GcpHost | None], GcpClients]:
         """Return how to name each instance of one project; None where it is not there."""
-        from envboot_provisioners.gcp.machines import Target, to_target
+        from envboot_provisioners.gcp.machines import GcpHost, to_host
 
         ((project, _),) = self._by_project(instances).items()
         clients = self.find_clients(project)
         unknown = {item.launch for item in instances if not item.details.keys() >= {"host", "zone"}}
         seen = self._look(clients, sorted(unknown)) if unknown else {}
-        by_id = {str(item.id): to_target(item) for items in seen.values() for item in items}
-        targets: list[Target | None] = []
+        by_id = {str(item.id): to_host(item) for items in seen.values() for item in items}
+        targets: list[GcpHost | None] = []
         for item in instances:
             known = None
             if item.launch not in unknown:
                 host, zone = item.details["host"], item.details["zone"]
-                known = Target(name=item.name, host=host, zone=zone)
+                known = GcpHost(name=item.name, host=host, zone=zone)
             targets.append(known or by_id.get(item.name))
         return targets, clients
 

@@ -18,7 +18,7 @@ from envboot_provisioners.gcp.errors import FAULTS, explain, is_busy
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from envboot_provisioners.gcp.options import Wish
+    from envboot_provisioners.gcp.options import GcpSpec
 
 _Client = TypeVar("_Client")
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
@@ -44,7 +44,7 @@ def read_gcloud(environment: Mapping[str, str]) -> dict[str, str]:
     return {f"{part}/{name}": parser[part][name] for part in parser for name in parser[part]}
 
 
-class Clients:
+class GcpClients:
     """The services of one project, with the credentials that Google's libraries find.
 
     These read `GOOGLE_APPLICATION_CREDENTIALS` and their files from the process itself, which
@@ -75,19 +75,19 @@ class Clients:
             )
         self.project: str = found
 
-    def find_place(self, wish: Wish) -> tuple[str, tuple[str, ...]]:
+    def find_place(self, spec: GcpSpec) -> tuple[str, tuple[str, ...]]:
         """Return the region and the zones that the user wants, none for any of the region.
 
         Raises:
             ProvisionError: neither is set anywhere.
         """
-        if wish.zones:
-            return wish.region or wish.zones[0].rpartition("-")[0], wish.zones
+        if spec.zones:
+            return spec.region or spec.zones[0].rpartition("-")[0], spec.zones
         given, set_up = self._environment, self._gcloud
         zone = given.get("CLOUDSDK_COMPUTE_ZONE") or set_up.get("compute/zone")
         region = given.get("CLOUDSDK_COMPUTE_REGION") or set_up.get("compute/region")
-        if wish.region:
-            return wish.region, ()
+        if spec.region:
+            return spec.region, ()
         if zone:
             return zone.rpartition("-")[0], (zone,)
         if region:

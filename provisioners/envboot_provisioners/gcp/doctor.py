@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from envboot_provisioners import Options
     from envboot_provisioners.gcp import GcpProvisioner
-    from envboot_provisioners.gcp.clients import Clients
-    from envboot_provisioners.gcp.request import Plan
+    from envboot_provisioners.gcp.clients import GcpClients
+    from envboot_provisioners.gcp.request import GcpPlan
 
 NEEDED = (
     "compute.disks.create",
@@ -40,18 +40,18 @@ NEEDED = (
 )
 
 
-def find_needed(plan: Plan) -> list[str]:
+def find_needed(plan: GcpPlan) -> list[str]:
     """Return the permissions in the project that a launch of this plan, and its end, needs.
 
     `iam.serviceAccounts.actAs` is one on the service account; images are mostly another
     project's, and looked up before this is asked.
     """
-    wish, needed = plan.wish, set(NEEDED)
-    if wish.public_ip is not False:
+    spec, needed = plan.spec, set(NEEDED)
+    if spec.public_ip is not False:
         needed.add("compute.subnetworks.useExternalIp")
-    if wish.tags:
+    if spec.tags:
         needed.add("compute.instances.setTags")
-    if wish.service_account:
+    if spec.service_account:
         needed.add("compute.instances.setServiceAccount")
     return sorted(needed)
 
@@ -60,11 +60,11 @@ def check_gcp(
     provisioner: GcpProvisioner, options: Options, *, by_role: bool = False, count: int = 1
 ) -> Iterator[Check]:
     """Check everything that a launch with these options asks of Google, in its order."""
-    from envboot_provisioners.gcp.options import read_wish
+    from envboot_provisioners.gcp.options import read_spec
 
-    wish, _ = read_wish(options)
+    spec, _ = read_spec(options)
     try:
-        clients = provisioner.find_clients(wish.project)
+        clients = provisioner.find_clients(spec.project)
     except ProvisionError as error:
         yield _failed("gcp project", error)
         return
@@ -74,7 +74,7 @@ def check_gcp(
     except ProvisionError as error:
         yield _failed("gcp options", error)
         return
-    kind, zones = plan.wish.machine_type, name_some(list(plan.zones))
+    kind, zones = plan.spec.machine_type, name_some(list(plan.zones))
     detail = f"`{kind}` ({plan.platform}) with `{plan.image.path}` in {zones}"
     yield Check(name="gcp options", status="ok", detail=detail)
     yield _check_permissions(clients, plan)
@@ -86,7 +86,7 @@ def _failed(name: str, error: ProvisionError) -> Check:
     return Check(name=name, status="failed", detail=detail, hint=error.hint)
 
 
-def _check_permissions(clients: Clients, plan: Plan) -> Check:
+def _check_permissions(clients: GcpClients, plan: GcpPlan) -> Check:
     """Ask which permissions this identity has in the project."""
     name, needed = "gcp permissions", find_needed(plan)
     try:
@@ -115,13 +115,13 @@ def _check_permissions(clients: Clients, plan: Plan) -> Check:
     return Check(name=name, status="ok", detail=f"Has all {len(needed)} that a launch needs")
 
 
-def _check_quota(clients: Clients, plan: Plan, count: int) -> Check:
+def _check_quota(clients: GcpClients, plan: GcpPlan, count: int) -> Check:
     """Compare the region's quota of processors with what so many instances take of it.
 
     Newer families have quotas of their own, which this list does not show.
     """
     name = "gcp quota"
-    metric = "PREEMPTIBLE_CPUS" if plan.wish.spot else "CPUS"
+    metric = "PREEMPTIBLE_CPUS" if plan.spec.spot else "CPUS"
     try:
         found = clients.regions.get(
             request={"project": plan.project, "region": plan.region}, retry=RETRY, timeout=TIMEOUT
@@ -130,7 +130,7 @@ def _check_quota(clients: Clients, plan: Plan, count: int) -> Check:
             request={
                 "project": plan.project,
                 "zone": plan.zones[0],
-                "machine_type": plan.wish.machine_type,
+                "machine_type": plan.spec.machine_type,
             },
             retry=RETRY,
             timeout=TIMEOUT,

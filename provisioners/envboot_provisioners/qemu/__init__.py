@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from envboot.errors import ProvisionError
 from envboot.process import spawn
-from envboot_provisioners import Instance, Option, Request, State
+from envboot_provisioners import Instance, Option, StartRequest, State
 from envboot_provisioners.interrupts import defer_interrupts
 from envboot_provisioners.qemu.image import ensure_debian_image, kernel_beside
 from envboot_provisioners.qemu.programs import (
@@ -130,7 +130,7 @@ class QemuProvisioner:
         del options
         return False
 
-    def start(self, request: Request) -> list[Instance]:
+    def start(self, request: StartRequest) -> list[Instance]:
         """Start every instance, or none.
 
         Raises:

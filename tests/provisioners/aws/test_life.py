@@ -12,7 +12,7 @@ from envboot.errors import ProvisionError
 from envboot_provisioners import Instance
 from envboot_provisioners.aws import AwsProvisioner
 from envboot_provisioners.aws.machines import to_state
-from envboot_provisioners.records import FRESH, Records
+from envboot_provisioners.cloud_records import FRESH, CloudRecords
 from tests.provisioners.aws.plans import LAUNCH, make_request
 from tests.sessions import make_session
 
@@ -134,7 +134,7 @@ def test_each_launch_is_looked_for_in_its_own_region(
     assert later.instances() == []
 
 
-def age(records: Records, launch: str, seconds: float) -> None:
+def age(records: CloudRecords, launch: str, seconds: float) -> None:
     file = records._folder / f"{launch}.json"
     os.utime(file, (time.time() - seconds,) * 2)
 
@@ -159,7 +159,7 @@ def test_a_record_goes_when_all_has_ended_and_this_account_can_tell(
 
 
 def test_damaged_records_and_names_that_are_paths_are_none(tmp_path: Path) -> None:
-    records = Records(tmp_path, "region")
+    records = CloudRecords(tmp_path, "region")
     records.write(LAUNCH, "us-east-1")
     for name, text in (("a", "{"), ("b", "[]"), ("c", "{}"), ("d", "null")):
         (tmp_path / f"{name}.json").write_text(text)

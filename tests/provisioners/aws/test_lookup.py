@@ -1,4 +1,4 @@
-"""What a wish becomes in its region, and everything that could never start."""
+"""What a spec becomes in its region, and everything that could never start."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 
 from envboot.errors import ProvisionError
 from envboot.userdata import LaunchPath
-from envboot_provisioners import Request
+from envboot_provisioners import StartRequest
 from tests.gce import PROJECT, ZONES
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ GIB = 1 << 30
 
 def make_request(
     count: int = 1, *, room: int = 0, launch: str = LAUNCH, first: int = 0, **options: Any
-) -> Request:
-    return Request(
+) -> StartRequest:
+    return StartRequest(
         launch=launch,
         count=count,
         user_data=b"IyEvYmluL3No",

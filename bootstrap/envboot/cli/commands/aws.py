@@ -84,7 +84,7 @@ def launch_template(
     user_data = encode_user_data(contents.document.payload, contents.document.encoding)
     launch = contents.launch
     data = compose_template(plan, name=launch, user_data=user_data, room=contents.room)
-    made = put_template(provisioner.find_clients(plan.wish.region), name, data)
+    made = put_template(provisioner.find_clients(plan.spec.region), name, data)
     if not as_json:
         click.echo(f"{made.id}  version {made.version}{'' if made.made else ', unchanged'}")
         return

@@ -14,7 +14,7 @@ from envboot.doctor import check_store
 from envboot.errors import StoreError, name_some
 from envboot.session import open_session
 from envboot_provisioners import load_provisioner, provisioner_names
-from envboot_provisioners.options import add_settings, own_options
+from envboot_provisioners.option_values import add_settings, own_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

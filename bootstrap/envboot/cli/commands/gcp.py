@@ -79,14 +79,14 @@ def instance_template(
 
     metadata = compose_metadata(
         contents.document.payload,
-        cloud_init=plan.wish.has_cloud_init,
+        cloud_init=plan.spec.has_cloud_init,
         encoding=contents.document.encoding,
     )
-    market = "spot" if plan.wish.spot else "standard"
+    market = "spot" if plan.spec.spot else "standard"
     properties = compose_properties(
         plan, contents.launch, metadata=metadata, room=contents.room, market=market
     )
-    made = put_template(provisioner.find_clients(plan.wish.project), name, properties)
+    made = put_template(provisioner.find_clients(plan.spec.project), name, properties)
     if not as_json:
         click.echo(f"{made.path}{'' if made.made else '  unchanged'}")
         return

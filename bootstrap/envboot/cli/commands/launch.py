@@ -12,7 +12,7 @@ from envboot.cli.provisioner_options import takes_own_options
 from envboot.errors import UsageError
 from envboot.session import open_session
 from envboot_provisioners import load_provisioner, provisioner_names
-from envboot_provisioners.options import add_settings, own_options
+from envboot_provisioners.option_values import add_settings, own_options
 
 if TYPE_CHECKING:
     from envboot.fleet.launch import Launched

@@ -133,24 +133,24 @@ class _Order:
 
 
 def _set_up_s3(order: _Order, session: Session) -> Iterator[Step]:
-    from envboot.store.s3.bucket import Wanted, ensure_bucket
-    from envboot.store.s3.connection import Connection
+    from envboot.store.s3.bucket import S3BucketSpec, ensure_bucket
+    from envboot.store.s3.connection import S3Connection
 
     settings = session.settings.s3
-    wanted = Wanted(
+    wanted = S3BucketSpec(
         region=order.region or settings.region,
         kms_key=order.kms_key or settings.kms_key,
         tls_only=order.tls_only,
         base_days=order.base_days,
         layer_days=order.layer_days,
     )
-    connection = Connection(order.url, session.environment, settings)
+    connection = S3Connection(order.url, session.environment, settings)
     return ensure_bucket(connection, wanted, dry_run=order.dry_run)
 
 
 def _set_up_gcs(order: _Order, session: Session) -> Iterator[Step]:
-    from envboot.store.gcs.bucket import Wanted, ensure_bucket
-    from envboot.store.gcs.connection import Connection
+    from envboot.store.gcs.bucket import GcsBucketSpec, ensure_bucket
+    from envboot.store.gcs.connection import GcsConnection
 
     if order.tls_only is not None:
         raise UsageError(
@@ -159,13 +159,13 @@ def _set_up_gcs(order: _Order, session: Session) -> Iterator[Step]:
             hint="Leave it out: whatever asks there by a `https://` URL has TLS",
         )
     settings = session.settings.gcs
-    wanted = Wanted(
+    wanted = GcsBucketSpec(
         location=order.region,
         kms_key=order.kms_key or settings.kms_key,
         base_days=order.base_days,
         layer_days=order.layer_days,
     )
-    connection = Connection(order.url, session.environment, settings)
+    connection = GcsConnection(order.url, session.environment, settings)
     return ensure_bucket(connection, wanted, dry_run=order.dry_run)
 
 

@@ -16,13 +16,13 @@ from envboot.store.steps import Step, name_days
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from envboot.store.gcs.connection import Connection
+    from envboot.store.gcs.connection import GcsConnection
 
 ENFORCED = "enforced"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class GcsBucketSpec:
     """What a bucket should be.
 
     `location` is where a new one is made, None for Google's own choice. `base_days` None keeps
@@ -35,7 +35,9 @@ class Wanted:
     layer_days: int = LAYER_DAYS
 
 
-def ensure_bucket(connection: Connection, wanted: Wanted, *, dry_run: bool) -> Iterator[Step]:
+def ensure_bucket(
+    connection: GcsConnection, wanted: GcsBucketSpec, *, dry_run: bool
+) -> Iterator[Step]:
     """Make the bucket, if there is none, and its settings as wanted; yield every step.
 
     What is right stays untouched, and so do the rules of others and soft delete. A step that
@@ -56,7 +58,7 @@ def ensure_bucket(connection: Connection, wanted: Wanted, *, dry_run: bool) -> I
 
 
 class _Steps:
-    def __init__(self, connection: Connection, wanted: Wanted, *, dry_run: bool) -> None:
+    def __init__(self, connection: GcsConnection, wanted: GcsBucketSpec, *, dry_run: bool) -> None:
         self._connection = connection
         self._bucket = connection.bucket
         self._wanted = wanted

@@ -17,7 +17,7 @@ from google.auth.transport.requests import AuthorizedSession, Request
 from envboot.config import GcsSettings
 from envboot.errors import StoreError, UsageError
 from envboot.google_auth import name_kind
-from envboot.store.gcs.errors import SIGN_IN, SIGNERS, Place, explain
+from envboot.store.gcs.errors import SIGN_IN, SIGNERS, GcsPlace, explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ SCOPES = (
 )
 
 
-class Connection:
+class GcsConnection:
     """A client for `gs://bucket/prefix`; `root` is the prefix with its slash.
 
     The project's settings come before what Google's libraries find by themselves. These read
@@ -89,11 +89,11 @@ class Connection:
         return str(email) if email and email != "default" else None
 
     @property
-    def place(self) -> Place:
+    def place(self) -> GcsPlace:
         """What errors are about."""
         # They are not there yet while their own finding fails.
         has_any = hasattr(self, "credentials")
-        return Place(
+        return GcsPlace(
             bucket=self.name,
             root=self.root,
             kms_key=self.settings.kms_key,

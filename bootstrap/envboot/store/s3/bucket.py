@@ -16,7 +16,7 @@ from envboot.store.steps import Step, name_days
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from envboot.store.s3.connection import Connection
+    from envboot.store.s3.connection import S3Connection
 
 BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 OWNERSHIP: Literal["BucketOwnerEnforced"] = "BucketOwnerEnforced"
@@ -36,7 +36,7 @@ FOREIGN_REGION = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class S3BucketSpec:
     """What a bucket should be.
 
     `tls_only` None is: where the endpoint has TLS. `base_days` None keeps bases for ever.
@@ -49,7 +49,9 @@ class Wanted:
     layer_days: int = lifecycle.LAYER_DAYS
 
 
-def ensure_bucket(connection: Connection, wanted: Wanted, *, dry_run: bool) -> Iterator[Step]:
+def ensure_bucket(
+    connection: S3Connection, wanted: S3BucketSpec, *, dry_run: bool
+) -> Iterator[Step]:
     """Make the bucket, if there is none, and its settings as wanted; yield every step.
 
     What is right stays untouched, and so do the rules and statements of others. A step that fails
@@ -72,7 +74,7 @@ def ensure_bucket(connection: Connection, wanted: Wanted, *, dry_run: bool) -> I
 
 
 class _Steps:
-    def __init__(self, connection: Connection, wanted: Wanted, *, dry_run: bool) -> None:
+    def __init__(self, connection: S3Connection, wanted: S3BucketSpec, *, dry_run: bool) -> None:
         self._connection = connection
         self._wanted = wanted
         self._dry_run = dry_run

@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from envboot.config import S3Settings
 from envboot.errors import UsageError
-from envboot.store.s3.errors import Place, code, explain
+from envboot.store.s3.errors import S3Place, code, explain
 from envboot.store.upload import mark_sending
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ ATTEMPTS = 5
 """A burst of `SlowDown` or 500 is ridden out in up to 15 s; a wrong endpoint fails as late."""
 
 
-class Connection:
+class S3Connection:
     """A session and a client for `s3://bucket/prefix`; `root` is the prefix with its slash.
 
     The project's settings come before what boto3 finds by itself, as arguments in code do. boto3
@@ -98,9 +98,9 @@ class Connection:
         return self.endpoint.startswith("https:")
 
     @property
-    def place(self) -> Place:
+    def place(self) -> S3Place:
         """What errors are about."""
-        return Place(
+        return S3Place(
             bucket=self.bucket,
             root=self.root,
             # The client is not there yet while its own making fails.

@@ -141,7 +141,7 @@ _DENIALS = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class S3Place:
     """The bucket that errors are about; `root` is its prefix, empty or with a final slash."""
 
     bucket: str
@@ -162,7 +162,7 @@ def partition(region: str | None) -> str:
     return next((kind for start, kind in kinds.items() if (region or "").startswith(start)), "aws")
 
 
-def explain(error: Exception, message: str, place: Place) -> StoreError:
+def explain(error: Exception, message: str, place: S3Place) -> StoreError:
     """Return the error to show for one from botocore, or from a local file."""
     if isinstance(error, ClientError):
         cause, hint = _from_service(error, place)
@@ -177,14 +177,14 @@ def code(error: ClientError) -> str:
     return error.response.get("Error", {}).get("Code", "")
 
 
-def needed(operation: str, place: Place) -> str:
+def needed(operation: str, place: S3Place) -> str:
     """Return what a request needs, as in `` `s3:GetObject` on `arn:…` ``; empty if unknown."""
     actions = ACTIONS.get(operation, ())
     names = " and ".join(f"`{action}`" for action in actions)
     return f"{names} on `{place.arn(actions[0])}`" if actions else ""
 
 
-def _from_service(error: ClientError, place: Place) -> tuple[str, str | None]:
+def _from_service(error: ClientError, place: S3Place) -> tuple[str, str | None]:
     told = error.response.get("Error", {})
     name = told.get("Code", "Unknown")
     # `find` and `open` only ask about a bucket by HEAD, whose 404 has no better code.
@@ -211,7 +211,7 @@ def _from_service(error: ClientError, place: Place) -> tuple[str, str | None]:
     return cause, hint
 
 
-def _explain_denial(operation: str, words: str, place: Place) -> str:
+def _explain_denial(operation: str, words: str, place: S3Place) -> str:
     low = words.lower()
     if "kms:" in low or "kms key" in low:
         return _with_key(_KMS, place)
@@ -228,7 +228,7 @@ def _explain_denial(operation: str, words: str, place: Place) -> str:
     return allow
 
 
-def _with_key(hint: str, place: Place) -> str:
+def _with_key(hint: str, place: S3Place) -> str:
     return hint.format(key=f"`{place.kms_key}`" if place.kms_key else "the bucket's KMS key")
 
 

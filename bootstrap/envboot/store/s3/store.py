@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from envboot.errors import StoreError
 from envboot.store import DAY, Expiry, RoleAccess, SignedPost, SignedPut, Stat
 from envboot.store.keys import check_key, is_old
-from envboot.store.s3.connection import Connection
+from envboot.store.s3.connection import S3Connection
 from envboot.store.s3.errors import REFUSED, UNSUPPORTED, code
 from envboot.store.s3.lifecycle import find_expiry
 from envboot.store.upload import Upload
@@ -47,7 +47,7 @@ class S3Store:
     def __init__(
         self, url: str, *, environment: Mapping[str, str], settings: S3Settings | None = None
     ):
-        self.connection = Connection(url, environment, settings)
+        self.connection = S3Connection(url, environment, settings)
         self.url = self.connection.url
         self._bucket = self.connection.bucket
         self._root = self.connection.root

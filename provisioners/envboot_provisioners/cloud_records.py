@@ -22,7 +22,7 @@ FRESH = 600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class CloudRecord:
     """Where a launch's instances are; `account` is known once some have started."""
 
     launch: str
@@ -31,7 +31,7 @@ class Record:
     age: float = 0.0
 
 
-class Records:
+class CloudRecords:
     """The records below a folder; one that cannot be read is as good as none.
 
     `member` is what the cloud calls the place to look in: `region`, `project`.
@@ -52,13 +52,13 @@ class Records:
             os.fsync(stream.fileno())
         new.replace(self._path(launch))
 
-    def find(self, launch: str) -> Record | None:
+    def find(self, launch: str) -> CloudRecord | None:
         """Return the record of a launch."""
         if not re.fullmatch(r"[\w.-]+", launch):
             return None
         return self._read(self._path(launch))
 
-    def all(self) -> list[Record]:
+    def all(self) -> list[CloudRecord]:
         """Return every record, in the order of their launches."""
         found = (self._read(path) for path in sorted(self._folder.glob("[!.]*.json")))
         return [record for record in found if record]
@@ -71,11 +71,11 @@ class Records:
     def _path(self, launch: str) -> Path:
         return self._folder / f"{launch}.json"
 
-    def _read(self, path: Path) -> Record | None:
+    def _read(self, path: Path) -> CloudRecord | None:
         try:
             document = json.loads(path.read_text("utf-8"))
             age = time.time() - path.stat().st_mtime
             place, account = document[self._member], document.get("account")
-            return Record(launch=path.stem, place=place, account=account, age=age)
+            return CloudRecord(launch=path.stem, place=place, account=account, age=age)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
