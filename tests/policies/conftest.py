@@ -38,7 +38,7 @@ def world(
     # The gate stands for Amazon's own endpoints, which have TLS.
     monkeypatch.setattr(S3Connection, "is_aws", property(lambda _: True))
     monkeypatch.setattr(S3Connection, "is_encrypted", property(lambda _: True))
-    monkeypatch.setattr("envboot_provisioners.aws.SETTLE", 2.0)
+    monkeypatch.setattr("envboot_provisioners.aws.settling.SETTLE", 2.0)
     monkeypatch.setattr("envboot_provisioners.aws.starting.PAUSES", (0.0,))
     monkeypatch.setattr("botocore.session.create_loader", lambda *_: LOADER)
     account = gate.account

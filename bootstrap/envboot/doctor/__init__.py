@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
+    from envboot.errors import EnvbootError
     from envboot.session import Session
 
 
@@ -24,6 +25,12 @@ class Check:
     status: Literal["ok", "warning", "failed", "skipped"]
     detail: str
     hint: str | None = None
+
+
+def to_check(name: str, error: EnvbootError) -> Check:
+    """Return the check that an error makes."""
+    detail = "; ".join((error.message, *error.causes))
+    return Check(name=name, status="failed", detail=detail, hint=error.hint)
 
 
 def check_store(url: str, session: Session, now: Callable[[], datetime]) -> Iterator[Check]:

@@ -18,7 +18,7 @@ from envboot.google_auth import is_person
 from envboot.store.gcs.errors import CLOCK, CODES, describe, explain, is_skewed
 from envboot.store.gcs.lifecycle import find_expiry
 from envboot.store.gcs.store import MAX_SECONDS, RETRY, GcsStore
-from envboot.store.s3.lifecycle import SHORT_LIVED
+from envboot.store.lifetimes import SHORT_LIVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

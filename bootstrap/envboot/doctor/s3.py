@@ -12,9 +12,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from envboot.doctor import Check
 from envboot.doctor.objects import check_objects, fail
 from envboot.errors import StoreError
+from envboot.store.lifetimes import SHORT_LIVED
 from envboot.store.s3.bucket import ABSENT, BLOCKS
 from envboot.store.s3.errors import CODES, REFUSED, UNSUPPORTED, code, explain, needed, partition
-from envboot.store.s3.lifecycle import SHORT_LIVED, find_expiry
+from envboot.store.s3.lifecycle import find_expiry
 from envboot.store.s3.policy import is_tls_only
 from envboot.store.s3.store import MAX_SECONDS, S3Store
 

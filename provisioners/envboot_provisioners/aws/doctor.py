@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from envboot.doctor import Check
+from envboot.doctor import Check, to_check
 from envboot.errors import ProvisionError, name_some
 from envboot_provisioners.aws.errors import DENIED, FAULTS, find_action, find_code, tell
 from envboot_provisioners.aws.lookup import find_parameter
@@ -38,10 +38,10 @@ def check_aws(
         clients = provisioner.find_clients(spec.region)
         who = clients.sts.get_caller_identity()["Arn"]
     except ProvisionError as error:
-        yield _failed("aws region", error)
+        yield to_check("aws region", error)
         return
     except FAULTS as error:
-        yield _failed("aws identity", clients.explain(error, "AWS does not know who asks"))
+        yield to_check("aws identity", clients.explain(error, "AWS does not know who asks"))
         return
     yield Check(name="aws region", status="ok", detail=f"`{clients.region}`")
     yield Check(name="aws identity", status="ok", detail=f"`{who}`")
@@ -49,7 +49,7 @@ def check_aws(
     try:
         plan = provisioner.find_plan(options, by_role=by_role)
     except ProvisionError as error:
-        yield _failed("aws options", error)
+        yield to_check("aws options", error)
         return
     kind, image = plan.spec.instance_type, plan.image.id
     detail = f"`{kind}` ({plan.platform}) with `{image}` in {len(plan.places)} subnets"
@@ -58,11 +58,6 @@ def check_aws(
     yield _check_on_nobody(clients, "aws terminate", clients.ec2.terminate_instances)
     yield _check_on_nobody(clients, "aws console", clients.ec2.get_console_output)
     yield _check_quota(clients, plan, count)
-
-
-def _failed(name: str, error: ProvisionError) -> Check:
-    detail = "; ".join((error.message, *error.causes))
-    return Check(name=name, status="failed", detail=detail, hint=error.hint)
 
 
 def _check_lookups(clients: AwsClients, spec: AwsSpec) -> Check:
@@ -129,7 +124,7 @@ def _check_start(clients: AwsClients, plan: AwsPlan) -> Check:
             role = f" with the role of `{plan.spec.profile}`" if plan.spec.profile else ""
             detail = f"May `ec2:RunInstances` {market}, tagged{role}"
             return Check(name=name, status="ok", detail=detail)
-        return _failed(name, clients.explain(error, "EC2 would start none"))
+        return to_check(name, clients.explain(error, "EC2 would start none"))
     return Check(name=name, status="ok", detail="May `ec2:RunInstances`")
 
 
@@ -152,7 +147,7 @@ def _check_on_nobody(clients: AwsClients, name: str, ask: Callable[..., Any]) ->
                 "is about tags, else nothing that is launched can be ended or shown",
                 hint=f"Allow `{action}` to this identity; docs/aws.md has the whole policy",
             )
-        return _failed(name, clients.explain(error, f"`{action}` could not be tried"))
+        return to_check(name, clients.explain(error, f"`{action}` could not be tried"))
     return Check(name=name, status="ok", detail=f"May `{action}`")
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 import sys
-from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from envboot.errors import ProvisionError, name_some
+from envboot.platforms import find_target
 from envboot_provisioners.aws.errors import DENIED, FAULTS, find_code
+from envboot_provisioners.aws.networks import find_network
 from envboot_provisioners.aws.options import PLATFORM
-from envboot_provisioners.aws.request import AwsImage, AwsPlace, AwsPlan
+from envboot_provisioners.aws.request import AwsImage, AwsPlan
+from envboot_provisioners.clouds import find_root_fault
 from envboot_provisioners.faults import Fault, raise_faults
 
 if TYPE_CHECKING:
@@ -27,14 +29,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-PLATFORMS = {"x86_64": "linux-64", "arm64": "linux-aarch64"}
-ARCHITECTURES = {platform: name for name, platform in PLATFORMS.items()}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Network:
-    places: tuple[AwsPlace, ...] = ()
-    groups: tuple[str, ...] = ()
+ARCHITECTURES = {"linux-64": "x86_64", "linux-aarch64": "arm64"}
+"""EC2's names of the processors that machines can have (API Reference, "ProcessorInfo")."""
 
 
 def find_parameter(image: str, platform: str) -> str:
@@ -59,19 +55,14 @@ def look_up(clients: AwsClients, spec: AwsSpec, *, known: Sequence[Fault] = ()) 
     try:
         platform = _find_platform(clients, spec, faults)
         image = _find_image(clients, spec, platform, faults)
-        network = _find_network(clients, spec, faults)
+        network = find_network(clients, spec, faults)
         _check_key(clients, spec, faults)
         together = _find_strategy(clients, spec, faults) == "cluster"
         _check_profile(clients, spec, faults)
     except FAULTS as error:
         raise clients.explain(error, message) from error
-    if image and spec.root_size is not None and spec.root_size < image.size:
-        faults.append(
-            Fault(
-                message=f"Expected `root-size` of at least {image.size} GiB, which the image "
-                f"`{image.id}` needs, found {spec.root_size}"
-            )
-        )
+    if image and (fault := find_root_fault(spec.root_size, image=image.id, least=image.size)):
+        faults.append(fault)
     raise_faults(faults, PLATFORM)
     if not platform or not image:
         raise ProvisionError(message)
@@ -111,7 +102,7 @@ def _find_platform(clients: AwsClients, spec: AwsSpec, faults: list[Fault]) -> s
         faults.append(
             Fault(message=f"Cannot give `{kind}` a disk of EBS", hint="Take a newer type")
         )
-    platform = next((PLATFORMS[name] for name in PLATFORMS if name in names), None)
+    platform = next((find_target(name) for name in ARCHITECTURES.values() if name in names), None)
     if platform is None:
         faults.append(
             Fault(message=f"Expected a type of x86-64 or arm64, found `{kind}` ({names[0]})")
@@ -217,116 +208,6 @@ def _check_image(
         for mapping in image.get("BlockDeviceMappings", ())
     }
     return AwsImage(id=name, root_device=root, size=sizes.get(root, 0))
-
-
-def _find_network(clients: AwsClients, spec: AwsSpec, faults: list[Fault]) -> _Network:
-    """Return the subnets in zones that offer the type, and the groups' ids.
-
-    Subnets are tried in the order that the user gave, those of the default VPC by their zones.
-    """
-    found = None
-    if not spec.malformed & {"subnet", "zone"}:
-        found = _find_subnets(clients, spec, faults)
-    if found is None:
-        return _Network()
-    networks = {subnet["VpcId"] for subnet in found}
-    if len(networks) > 1:
-        faults.append(
-            Fault(message=f"Expected subnets of one VPC, found {name_some(sorted(networks))}")
-        )
-    groups = _find_groups(clients, spec, min(networks, default=None), faults)
-    places = [AwsPlace(subnet=item["SubnetId"], zone=item["AvailabilityZone"]) for item in found]
-    if spec.zones:
-        places = [place for place in places if place.zone in spec.zones]
-        missing = [zone for zone in spec.zones if zone not in {place.zone for place in places}]
-        if missing:
-            where = "of `--subnet`" if spec.subnets else "of the default VPC"
-            faults.append(
-                Fault(
-                    message=f"No subnet {where} is in {name_some(missing)}",
-                    hint="`aws ec2 describe-subnets` lists subnets and their zones",
-                )
-            )
-    offered = _find_zones(clients, spec.instance_type)
-    # An unknown type is offered nowhere, which is said already; some clouds do not tell at all.
-    if places and offered and not any(place.zone in offered for place in places):
-        faults.append(
-            Fault(
-                message=f"Instance type `{spec.instance_type}` is not offered in "
-                + name_some(sorted({place.zone for place in places})),
-                hint=f"It is in {name_some(sorted(offered))}",
-            )
-        )
-    chosen = (place for place in places if not offered or place.zone in offered)
-    return _Network(places=tuple(chosen), groups=groups)
-
-
-def _find_subnets(clients: AwsClients, spec: AwsSpec, faults: list[Fault]) -> list[Any] | None:
-    pages = clients.ec2.get_paginator("describe_subnets")
-    if not spec.subnets:
-        filters = [{"Name": "default-for-az", "Values": ["true"]}]
-        chosen = [
-            item
-            for page in pages.paginate(Filters=filters)  # type: ignore[arg-type]
-            for item in page["Subnets"]
-        ]
-        if chosen:
-            return sorted(chosen, key=lambda item: item["AvailabilityZone"])
-        faults.append(
-            Fault(
-                message=f"Expected a subnet: `{clients.region}` has no default VPC",
-                hint="Name one with `--subnet`; `aws ec2 describe-subnets` lists them",
-            )
-        )
-        return None
-    filters = [{"Name": "subnet-id", "Values": list(spec.subnets)}]
-    by_id = {
-        item["SubnetId"]: item
-        for page in pages.paginate(Filters=filters)  # type: ignore[arg-type]
-        for item in page["Subnets"]
-    }
-    missing = [name for name in spec.subnets if name not in by_id]
-    if missing:
-        faults.append(
-            Fault(
-                message=f"Subnets {name_some(missing)} were not found in `{clients.region}`",
-                hint="`aws ec2 describe-subnets` lists the region's subnets",
-            )
-        )
-    return [by_id[name] for name in spec.subnets if name in by_id] or None
-
-
-def _find_groups(
-    clients: AwsClients, spec: AwsSpec, network: str | None, faults: list[Fault]
-) -> tuple[str, ...]:
-    """Return the ids of groups that were given by id or name, all of one VPC."""
-    if not spec.groups or network is None:
-        return ()
-    pages = clients.ec2.get_paginator("describe_security_groups")
-    filters = [{"Name": "vpc-id", "Values": [network]}]
-    known: dict[str, str] = {}
-    for page in pages.paginate(Filters=filters):  # type: ignore[arg-type]
-        for item in page["SecurityGroups"]:
-            known[item["GroupName"]] = known[item["GroupId"]] = item["GroupId"]
-    missing = [name for name in spec.groups if name not in known]
-    if missing:
-        faults.append(
-            Fault(
-                message=f"Security groups {name_some(missing)} were not found in `{network}`",
-                hint="`aws ec2 describe-security-groups` lists the groups; they belong to one VPC",
-            )
-        )
-    return tuple(dict.fromkeys(known[name] for name in spec.groups if name in known))
-
-
-def _find_zones(clients: AwsClients, kind: str) -> set[str]:
-    pages = clients.ec2.get_paginator("describe_instance_type_offerings")
-    filters = [{"Name": "instance-type", "Values": [kind]}]
-    return {
-        item["Location"]
-        for page in pages.paginate(LocationType="availability-zone", Filters=filters)  # type: ignore[arg-type]
-        for item in page["InstanceTypeOfferings"]
-    }
 
 
 def _check_key(clients: AwsClients, spec: AwsSpec, faults: list[Fault]) -> None:

@@ -7,13 +7,12 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from envboot.errors import ProvisionError
+from envboot_provisioners.clouds import size_root
 
 if TYPE_CHECKING:
     from envboot_provisioners.aws.options import AwsSpec
 
 SMALLEST_ROOT = 8
-GIB = 1 << 30
 TAG = "envboot:launch"
 
 
@@ -68,15 +67,13 @@ def find_root_size(plan: AwsPlan, room: int) -> int:
     Raises:
         ProvisionError: what the user wants is smaller than the image.
     """
-    wanted = plan.spec.root_size
-    if wanted is None:
-        return max(SMALLEST_ROOT, plan.image.size + -(-room // GIB))
-    if wanted < plan.image.size:
-        raise ProvisionError(
-            f"Expected `root-size` of at least {plan.image.size} GiB, which the image "
-            f"`{plan.image.id}` needs, found {wanted}"
-        )
-    return wanted
+    return size_root(
+        plan.spec.root_size,
+        image=plan.image.id,
+        least=plan.image.size,
+        smallest=SMALLEST_ROOT,
+        room=room,
+    )
 
 
 def compose_run(

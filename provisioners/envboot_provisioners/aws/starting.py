@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from envboot_provisioners import StartRequest
     from envboot_provisioners.aws.clients import AwsClients
+    from envboot_provisioners.aws.fresh import FreshInstances
     from envboot_provisioners.aws.request import AwsPlan
 
 BATCH = 100
@@ -41,7 +42,7 @@ class AwsRefusal:
 class AwsStart:
     """One launch while its instances are being started.
 
-    `started` has what EC2 said of each, by id, `since` when that was. `unknown` is how many more
+    `started` has what EC2 said of each, by id; `fresh` is told of them. `unknown` is how many more
     calls may have started whose answer did not arrive.
     """
 
@@ -50,12 +51,12 @@ class AwsStart:
         clients: AwsClients,
         plan: AwsPlan,
         request: StartRequest,
-        since: dict[str, float],
+        fresh: FreshInstances,
     ) -> None:
         self._clients = clients
         self._plan = plan
         self._request = request
-        self._since = since
+        self._fresh = fresh
         self._lost = 0
         self._number = 0
         self.started: dict[str, Any] = {}
@@ -149,7 +150,7 @@ class AwsStart:
             self.unknown = self._lost
             self.account = answer.get("OwnerId")
             self.started.update((item["InstanceId"], item) for item in answer["Instances"])
-            self._since.update(dict.fromkeys(self.started, time.monotonic()))
+            self._fresh.add(item["InstanceId"] for item in answer["Instances"])
         return None
 
     def _explain(self, refusals: list[AwsRefusal]) -> ProvisionError:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from envboot.errors import EnvbootError, ProvisionError
+from envboot.errors import ProvisionError
 from envboot_provisioners import State
 from envboot_provisioners.cloud_records import FRESH, CloudRecords
-from envboot_provisioners.faults import Fault, raise_faults
+from envboot_provisioners.clouds import (
+    end_in_each,
+    find_plan,
+    group_instances,
+    group_records,
+    undo_start,
+)
 from envboot_provisioners.gcp.options import OPTIONS, PLATFORM, check_role, read_spec
-from envboot_provisioners.interrupts import defer_interrupts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
     from envboot.doctor import Check
     from envboot.session import Session
     from envboot.userdata import LaunchPath
     from envboot_provisioners import Instance, Option, Options, StartRequest
+    from envboot_provisioners.faults import Fault
     from envboot_provisioners.gcp.clients import GcpClients
     from envboot_provisioners.gcp.machines import GcpHost
     from envboot_provisioners.gcp.request import GcpPlan
-    from envboot_provisioners.gcp.starting import GcpStart
 
 
 class GcpProvisioner:
@@ -42,7 +47,7 @@ class GcpProvisioner:
         self._session = session
         self._records = CloudRecords(session.state / "gcp", "project")
         self._clients: dict[str | None, GcpClients] = {}
-        self._plans: dict[object, GcpPlan] = {}
+        self._plans: dict[Hashable, GcpPlan] = {}
         self._ended: set[str] = set()
 
     def check(self, options: Options, *, by_role: bool = False) -> str | None:
@@ -62,19 +67,20 @@ class GcpProvisioner:
         spec, faults = read_spec(options)
         if by_role:
             faults += check_role(spec)
-        key = (spec, by_role)
-        if key not in self._plans or faults:
+
+        def look(clients: GcpClients, known: Sequence[Fault]) -> GcpPlan:
             from envboot_provisioners.gcp.lookup import look_up
 
-            try:
-                clients = self.find_clients(spec.project)
-            except ProvisionError as error:
-                if faults:
-                    told = Fault(message=": ".join((error.message, *error.causes)), hint=error.hint)
-                    raise_faults([*faults, told], PLATFORM)
-                raise
-            self._plans[key] = look_up(clients, spec, known=faults)
-        return self._plans[key]
+            return look_up(clients, spec, known=known)
+
+        return find_plan(
+            self._plans,
+            (spec, by_role),
+            faults,
+            connect=lambda: self.find_clients(spec.project),
+            look_up=look,
+            platform=PLATFORM,
+        )
 
     def find_clients(self, project: str | None = None) -> GcpClients:
         """Return the services of a project, by default the configured one."""
@@ -114,26 +120,12 @@ class GcpProvisioner:
         try:
             start.run()
         except BaseException as error:
-            with defer_interrupts():
-                self._undo(start, request, error)
+            undo_start(error, start.undo, request=request, records=self._records)
             raise
         return [
             to_instance(found, launch=request.launch, project=plan.project)
             for found in start.started.values()
         ]
-
-    def _undo(self, start: GcpStart, request: StartRequest, why: BaseException) -> None:
-        """End all that a start has started."""
-        told: tuple[str, ...] = (f"Ended because of: {why!r}",)
-        if isinstance(why, EnvbootError):
-            told = (f"Ended because of: {why.message}", *why.causes)
-        try:
-            start.undo()
-        except ProvisionError as error:
-            causes = (*error.causes, *told)
-            raise ProvisionError(error.message, causes=causes, hint=error.hint) from why
-        if not request.first:
-            self._records.remove(request.launch)
 
     def states(self, instances: Sequence[Instance]) -> dict[str, State]:
         """Return how each instance is, in Compute Engine's own words.
@@ -144,7 +136,7 @@ class GcpProvisioner:
         from envboot_provisioners.gcp.machines import find_preempted, to_state
 
         states = {}
-        for project, ours in self._by_project(instances).items():
+        for project, ours in group_instances(instances, self._records).items():
             clients = self.find_clients(project)
             launches = list(dict.fromkeys(instance.launch for instance in ours))
             found = {
@@ -172,7 +164,7 @@ class GcpProvisioner:
         from envboot_provisioners.gcp.errors import FAULTS, explain
         from envboot_provisioners.gcp.machines import read_console
 
-        (target,), clients = self._find_targets([instance])
+        (target,), clients = self._find_hosts([instance])
         if target is None:
             return f"`{instance.name}` is not there any more, and its console went with it"
         try:
@@ -198,12 +190,10 @@ class GcpProvisioner:
             return self._find_elsewhere(launch)
         from envboot_provisioners.gcp.machines import ENDING, to_instance
 
-        by_project: dict[str, list[str]] = {}
-        for record in records:
-            by_project.setdefault(record.place, []).append(record.launch)
         old = {record.launch for record in records if record.age > FRESH}
         found = []
-        for project, launches in by_project.items():
+        for project, ours in group_records(records).items():
+            launches = [record.launch for record in ours]
             seen = self._look(self.find_clients(project), launches)
             for name in launches:
                 found += [
@@ -251,49 +241,36 @@ class GcpProvisioner:
         Raises:
             ProvisionError: some could not be ended; it names every one of them.
         """
-        from envboot_provisioners.gcp.machines import end, refuse_end
+        from envboot_provisioners.gcp import machines
 
         del keep
-        failures: list[ProvisionError] = []
-        for project, ours in self._by_project(instances).items():
-            try:
-                found, clients = self._find_targets(ours)
-                targets = [target for target in found if target]
-                failed = end(clients, targets)
-                if failed:
-                    raise refuse_end(clients.project, failed, len(targets))
-            except ProvisionError as error:
-                failures.append(error)
-                continue
-            self._drop_ended(project, ours)
-        if len(failures) == 1:
-            raise failures[0]
-        if failures:
-            raise ProvisionError(
-                f"Failed to end instances in {len(failures)} projects",
-                causes=tuple(cause for error in failures for cause in error.causes),
-                hint="; ".join(error.hint for error in failures if error.hint),
-            )
 
-    def _find_targets(
-        self, instances: Sequence[Instance]
-    ) -> tuple[list[GcpHost | None], GcpClients]:
+        def end(project: str | None, ours: Sequence[Instance]) -> None:
+            found, clients = self._find_hosts(ours)
+            hosts = [host for host in found if host]
+            if failed := machines.end(clients, hosts):
+                raise machines.refuse_hosts(clients.project, failed, len(hosts))
+            self._drop_ended(project, ours)
+
+        end_in_each(group_instances(instances, self._records), end, kind="projects")
+
+    def _find_hosts(self, instances: Sequence[Instance]) -> tuple[list[GcpHost | None], GcpClients]:
         """Return how to name each instance of one project; None where it is not there."""
         from envboot_provisioners.gcp.machines import GcpHost, to_host
 
-        ((project, _),) = self._by_project(instances).items()
+        ((project, _),) = group_instances(instances, self._records).items()
         clients = self.find_clients(project)
         unknown = {item.launch for item in instances if not item.details.keys() >= {"host", "zone"}}
         seen = self._look(clients, sorted(unknown)) if unknown else {}
         by_id = {str(item.id): to_host(item) for items in seen.values() for item in items}
-        targets: list[GcpHost | None] = []
+        hosts: list[GcpHost | None] = []
         for item in instances:
             known = None
             if item.launch not in unknown:
                 host, zone = item.details["host"], item.details["zone"]
                 known = GcpHost(name=item.name, host=host, zone=zone)
-            targets.append(known or by_id.get(item.name))
-        return targets, clients
+            hosts.append(known or by_id.get(item.name))
+        return hosts, clients
 
     def _drop_ended(self, project: str | None, ended: Sequence[Instance]) -> None:
         """Remove the records of launches that have no other instances left."""
@@ -312,12 +289,3 @@ class GcpProvisioner:
         from envboot_provisioners.gcp.doctor import check_gcp
 
         return check_gcp(self, options, by_role=by_role, count=count)
-
-    def _by_project(self, instances: Iterable[Instance]) -> dict[str | None, list[Instance]]:
-        found: dict[str | None, list[Instance]] = {}
-        for instance in instances:
-            project = instance.details.get("project")
-            if project is None and (record := self._records.find(instance.launch)):
-                project = record.place
-            found.setdefault(project, []).append(instance)
-        return found

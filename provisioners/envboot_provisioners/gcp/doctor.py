@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from google.auth.exceptions import GoogleAuthError
 
-from envboot.doctor import Check
+from envboot.doctor import Check, to_check
 from envboot.errors import ProvisionError, name_some
 from envboot_provisioners.gcp.clients import RETRY, TIMEOUT
 from envboot_provisioners.gcp.errors import FAULTS, explain, find_status, tell
@@ -66,24 +66,19 @@ def check_gcp(
     try:
         clients = provisioner.find_clients(spec.project)
     except ProvisionError as error:
-        yield _failed("gcp project", error)
+        yield to_check("gcp project", error)
         return
     yield Check(name="gcp project", status="ok", detail=f"`{clients.project}`")
     try:
         plan = provisioner.find_plan(options, by_role=by_role)
     except ProvisionError as error:
-        yield _failed("gcp options", error)
+        yield to_check("gcp options", error)
         return
     kind, zones = plan.spec.machine_type, name_some(list(plan.zones))
     detail = f"`{kind}` ({plan.platform}) with `{plan.image.path}` in {zones}"
     yield Check(name="gcp options", status="ok", detail=detail)
     yield _check_permissions(clients, plan)
     yield _check_quota(clients, plan, count)
-
-
-def _failed(name: str, error: ProvisionError) -> Check:
-    detail = ": ".join((error.message, *error.causes))
-    return Check(name=name, status="failed", detail=detail, hint=error.hint)
 
 
 def _check_permissions(clients: GcpClients, plan: GcpPlan) -> Check:
@@ -94,7 +89,7 @@ def _check_permissions(clients: GcpClients, plan: GcpPlan) -> Check:
     except FAULTS as error:
         told = explain(error, "Nobody tells", clients.credentials)
         if find_status(error) == 401 or isinstance(error, GoogleAuthError):
-            return _failed(name, told)
+            return to_check(name, told)
         hint = told.hint
         if find_status(error) == 403:
             enable = "gcloud services enable cloudresourcemanager.googleapis.com"

@@ -6,6 +6,8 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from envboot.errors import ProvisionError, name_some
+from envboot.platforms import find_target
+from envboot_provisioners.clouds import find_root_fault
 from envboot_provisioners.faults import Fault, raise_faults
 from envboot_provisioners.gcp.clients import RETRY, TIMEOUT
 from envboot_provisioners.gcp.errors import FAULTS, explain, is_missing
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
     from envboot_provisioners.gcp.clients import GcpClients
     from envboot_provisioners.gcp.options import GcpSpec
 
-PLATFORMS = {"X86_64": "linux-64", "ARM64": "linux-aarch64"}
-ARCHITECTURES = {platform: name for name, platform in PLATFORMS.items()}
+ARCHITECTURES = {"linux-64": "X86_64", "linux-aarch64": "ARM64"}
+"""Compute Engine's names of processors (API, "Image.architecture")."""
 ARM = ("a4x", "c4a", "n4a", "t2a")
 """Families of Arm processors, for where the API leaves the architecture out."""
 ASKED: dict[str, Any] = {"retry": RETRY, "timeout": TIMEOUT}
@@ -53,13 +55,8 @@ def look_up(clients: GcpClients, spec: GcpSpec, *, known: Sequence[Fault] = ()) 
         network, subnet = _find_network(clients, spec, region, faults)
     except FAULTS as error:
         raise explain(error, message, clients.credentials) from error
-    if image and spec.root_size is not None and spec.root_size < image.size:
-        faults.append(
-            Fault(
-                message=f"Expected `root-size` of at least {image.size} GiB, which the image "
-                f"`{image.path}` needs, found {spec.root_size}"
-            )
-        )
+    if image and (fault := find_root_fault(spec.root_size, image=image.path, least=image.size)):
+        faults.append(fault)
     raise_faults(faults, PLATFORM)
     if not image or not types:
         raise ProvisionError(message)
@@ -147,7 +144,9 @@ def _find_platform(spec: GcpSpec, types: dict[str, compute_v1.MachineType]) -> s
     """Return the platform of the machine type: as the API says, else by the family's name."""
     told = next((found.architecture for found in types.values() if found.architecture), "")
     family = spec.machine_type.partition("-")[0]
-    return PLATFORMS.get(told, "linux-aarch64" if family in ARM else "linux-64")
+    if told not in ARCHITECTURES.values():
+        told = ARCHITECTURES["linux-aarch64" if family in ARM else "linux-64"]
+    return find_target(told)
 
 
 def _find_image(

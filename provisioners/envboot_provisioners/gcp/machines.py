@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from envboot.errors import ProvisionError
 from envboot_provisioners import Instance, State
+from envboot_provisioners.clouds import refuse_end
 from envboot_provisioners.gcp.clients import RETRY, TIMEOUT
 from envboot_provisioners.gcp.errors import FAULTS, is_missing, raise_failed, tell
 from envboot_provisioners.gcp.options import LABEL, PLATFORM
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from google.cloud import compute_v1
 
+    from envboot.errors import ProvisionError
     from envboot_provisioners.gcp.clients import GcpClients
 
 ALIVE = ("PROVISIONING", "STAGING", "RUNNING", "REPAIRING", "PENDING")
@@ -144,19 +145,19 @@ def to_host(found: compute_v1.Instance) -> GcpHost:
     return GcpHost(name=str(found.id), host=found.name, zone=zone)
 
 
-def refuse_end(project: str, failed: dict[GcpHost, str], many: int) -> ProvisionError:
+def refuse_hosts(project: str, failed: dict[GcpHost, str], many: int) -> ProvisionError:
     """Return the error for instances that could not be ended, of `many`; it names each of them."""
-    reasons: dict[str, list[str]] = {}
     by_zone: dict[str, list[str]] = {}
-    for target, reason in failed.items():
-        reasons.setdefault(reason, []).append(f"`{target.host}` in `{target.zone}`")
-        by_zone.setdefault(target.zone, []).append(target.host)
+    for host in failed:
+        by_zone.setdefault(host.zone, []).append(host.host)
     commands = [
         f"`gcloud compute instances delete {' '.join(hosts)} --zone {zone} --project {project}`"
         for zone, hosts in by_zone.items()
     ]
-    return ProvisionError(
-        f"Failed to end {len(failed)} of {many} instances on {PLATFORM}, which cost on",
-        causes=tuple(f"{', '.join(names)}: {reason}" for reason, names in reasons.items()),
-        hint=f"End them by hand: {'; '.join(commands)}",
+    return refuse_end(
+        failed,
+        many,
+        platform=PLATFORM,
+        name=lambda host: f"`{host.host}` in `{host.zone}`",
+        hint="; ".join(commands),
     )

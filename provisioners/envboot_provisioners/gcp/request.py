@@ -6,14 +6,13 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from envboot.errors import ProvisionError
+from envboot_provisioners.clouds import size_root
 from envboot_provisioners.gcp.options import LABEL, SCOPE
 
 if TYPE_CHECKING:
     from envboot_provisioners.gcp.options import GcpSpec
 
 SMALLEST_ROOT = 10
-GIB = 1 << 30
 LONGEST_NAME = 63
 _SPACE = uuid.UUID("7d1f6a0e-6b7e-4f0e-9a55-2f7f2f4d5c11")
 _HYPERDISK = ("a4", "c4", "c4a", "c4d", "h4d", "m4", "n4", "n4a", "n4d", "x4")
@@ -70,15 +69,13 @@ def find_root_size(plan: GcpPlan, room: int) -> int:
     Raises:
         ProvisionError: what the user wants is smaller than the image.
     """
-    wanted = plan.spec.root_size
-    if wanted is None:
-        return max(SMALLEST_ROOT, plan.image.size + -(-room // GIB))
-    if wanted < plan.image.size:
-        raise ProvisionError(
-            f"Expected `root-size` of at least {plan.image.size} GiB, which the image "
-            f"`{plan.image.path}` needs, found {wanted}"
-        )
-    return wanted
+    return size_root(
+        plan.spec.root_size,
+        image=plan.image.path,
+        least=plan.image.size,
+        smallest=SMALLEST_ROOT,
+        room=room,
+    )
 
 
 def find_disk_type(machine_type: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from envboot.errors import ProvisionError
+from envboot_provisioners.clouds import refuse_unanswered
 from envboot_provisioners.gcp import errors
 from envboot_provisioners.gcp.clients import RETRY, TIMEOUT
 from envboot_provisioners.gcp.machines import (
@@ -14,7 +15,7 @@ from envboot_provisioners.gcp.machines import (
     GcpHost,
     end,
     find_labelled,
-    refuse_end,
+    refuse_hosts,
     to_host,
 )
 from envboot_provisioners.gcp.options import PLATFORM
@@ -233,7 +234,7 @@ class GcpStart:
         left = [item for item in self._find() if item.id not in ours]
         failed = end(self._clients, map(to_host, left))
         if failed:
-            raise refuse_end(self._plan.project, failed, len(left))
+            raise refuse_hosts(self._plan.project, failed, len(left))
 
     def undo(self) -> None:
         """End all that was started, and all that is still being started.
@@ -254,7 +255,7 @@ class GcpStart:
                 break
             time.sleep(LOOK)
         if failed:
-            raise refuse_end(self._plan.project, failed, len(asked))
+            raise refuse_hosts(self._plan.project, failed, len(asked))
         if self._open:
             names = ", ".join(f"`{name}` in `{zone}`" for zone, name in sorted(self._open))
             raise ProvisionError(
@@ -276,9 +277,7 @@ class GcpStart:
         except errors.FAULTS as error:
             launch = self._request.launch
             words = f"Cannot tell what launch `{launch}` has started: {PLATFORM} does not answer"
-            causes = errors.explain(error, words).causes
-            hint = f"End it when it does: `envboot terminate {launch}`"
-            raise ProvisionError(words, causes=causes, hint=hint) from error
+            raise refuse_unanswered(launch, errors.explain(error, words)) from error
 
     def _explain(self, refusals: list[GcpRefusal]) -> ProvisionError:
         """Return one error for all refusals: each zone and market once, with its reason."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from envboot.doctor import Check
+from envboot.doctor import Check, to_check
 from envboot.doctor.state import check_state
 from envboot.errors import ProvisionError
 from envboot_provisioners.qemu.image import check_tools, find_debian_image
@@ -29,17 +29,12 @@ def check_qemu(
     try:
         check_programs(session.environment)
     except ProvisionError as error:
-        yield _failed("qemu programs", error)
+        yield to_check("qemu programs", error)
     else:
         yield Check(name="qemu programs", status="ok", detail="QEMU is installed")
         yield _check_acceleration(session)
         yield _check_image(provisioner, options, session)
     yield check_state("qemu disk", session.state, each=USUAL, count=count)
-
-
-def _failed(name: str, error: ProvisionError) -> Check:
-    detail = "; ".join((error.message, *error.causes))
-    return Check(name=name, status="failed", detail=detail, hint=error.hint)
 
 
 def _check_acceleration(session: Session) -> Check:
@@ -68,5 +63,5 @@ def _check_image(provisioner: QemuProvisioner, options: Options, session: Sessio
             return Check(name=name, status="ok", detail=f"`{made}`, made before")
         check_tools(session.environment)
     except ProvisionError as error:
-        return _failed(name, error)
+        return to_check(name, error)
     return Check(name=name, status="ok", detail="A Debian 12 image can be made")

@@ -51,7 +51,7 @@ def test_one_that_ec2_does_not_show_yet_is_about_to_run(
     ec2: Ec2, aws: AwsProvisioner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aws.start(make_request())
-    monkeypatch.setitem(aws._started, GONE.name, time.monotonic())
+    monkeypatch.setitem(aws._fresh._since, GONE.name, time.monotonic())
     assert aws.states([GONE])[GONE.name].word == "pending"
     assert not AwsProvisioner(make_session()).states([GONE])[GONE.name].alive
 
@@ -165,7 +165,7 @@ def test_damaged_records_and_names_that_are_paths_are_none(tmp_path: Path) -> No
         (tmp_path / f"{name}.json").write_text(text)
     assert [record.launch for record in records.all()] == [LAUNCH]
     assert records.find("../secret") is None
-    assert (tmp_path / f"{LAUNCH}.json").stat().st_mode & 0o077 == 0o044
+    assert (tmp_path / f"{LAUNCH}.json").stat().st_mode & 0o077 == 0
 
 
 def test_every_instance_that_could_not_be_ended_is_named_with_the_command_for_it(

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from google.api_core import exceptions as api
 
-from envboot.store.gcs import lifecycle as lifecycle
+from envboot.store.gcs import lifecycle
 from envboot.store.gcs.errors import explain
 from envboot.store.gcs.store import RETRY
-from envboot.store.s3.lifecycle import BASE_DAYS, LAYER_DAYS, SHORT_LIVED
-from envboot.store.steps import Step, name_days
+from envboot.store.lifetimes import BASE_DAYS, LAYER_DAYS, list_lives, name_lives
+from envboot.store.steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -181,8 +181,7 @@ class _Steps:
     def expire(self) -> Step:
         """Have the bucket delete what nobody needs any more, below the prefix only."""
         root, wanted = self._connection.root, self._wanted
-        lives: dict[str, int | None] = dict.fromkeys(SHORT_LIVED, 1)
-        lives |= {"layers": wanted.layer_days, "base": wanted.base_days}
+        lives = list_lives(base_days=wanted.base_days, layer_days=wanted.layer_days)
         rules = lifecycle.make_rules(root, lives)
 
         def present() -> list[Any]:
@@ -198,5 +197,4 @@ class _Steps:
             self._bucket.lifecycle_rules = lifecycle.merge_rules(present(), rules, root)
             self._patch()
 
-        words = [f"`{folder}/` {name_days(days)}" for folder, days in lives.items()]
-        return self._ensure("lifecycle", ", ".join(words), find, write)
+        return self._ensure("lifecycle", name_lives(lives), find, write)

@@ -10,9 +10,9 @@ import requests
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 
-from envboot.agent import wire
 from envboot.errors import StoreError
 from envboot.google_auth import explain_silence, tell_unreachable
+from envboot.redaction import redact
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -207,12 +207,7 @@ def describe_signing(permission: str) -> str:
     return f"`{permission}` (role `{ROLES[permission]}`) on the service account"
 
 
-def without_queries(text: str) -> str:
-    """Cut the queries of all URLs in a text: they may be signed."""
-    return re.sub(r"\w+://[^\s\"'<>]+", lambda match: wire.without_query(match[0]), text)
-
-
 def _first_line(text: str) -> str:
     """Return what one line says: HTML pages and tokens' whole answers are cut."""
-    line = without_queries(text).strip().partition("\n")[0]
+    line = redact(text).strip().partition("\n")[0]
     return line if len(line) <= 400 else line[:400] + "…"

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from envboot.config import S3Settings
 from envboot.errors import UsageError
 from envboot.store.s3.errors import S3Place, code, explain
-from envboot.store.upload import mark_sending
+from envboot.store.upload import Upload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,7 +46,7 @@ class S3Connection:
         self.located = False
         with self.explained("open"):
             self.session = boto3.session.Session()
-            self.session.events.register("before-send.s3.PutObject", mark_sending)
+            self.session.events.register("before-send.s3.PutObject", _mark_sending)
             # The AWS CLI and all other SDKs read `AWS_REGION`; botocore knows its older name only.
             self.client = self._connect(self.settings.region or environment.get("AWS_REGION"))
 
@@ -155,3 +155,9 @@ class S3Connection:
                 raise
             target = f"{self.url}/{key}" if key else self.url
             raise explain(error, f"Failed to {action} `{target}`", self.place) from error
+
+
+def _mark_sending(request: Any, **_: Any) -> None:
+    """Tell an upload that botocore has hashed it and now sends it."""
+    if isinstance(request.body, Upload):
+        request.body.sending = True

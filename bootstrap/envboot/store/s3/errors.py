@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from botocore import exceptions as botocore
 from botocore.exceptions import ClientError
 
-from envboot.agent import wire
 from envboot.errors import StoreError
+from envboot.redaction import redact
 
 UNSUPPORTED = frozenset(
     ("405", "501", "MethodNotAllowed", "NotImplemented", "NotSupported", "XNotImplemented")
@@ -167,7 +166,7 @@ def explain(error: Exception, message: str, place: S3Place) -> StoreError:
     if isinstance(error, ClientError):
         cause, hint = _from_service(error, place)
     else:
-        cause = _without_queries(str(error))
+        cause = redact(str(error))
         hint = next((hint for kinds, hint in _KINDS if isinstance(error, kinds)), None)
     return StoreError(message, causes=(cause,), hint=hint)
 
@@ -198,7 +197,7 @@ def _from_service(error: ClientError, place: S3Place) -> tuple[str, str | None]:
             ),
         )
     words = told.get("Message", "") or "no reason given"
-    cause = f"{name}: {_without_queries(words)}"
+    cause = f"{name}: {redact(words)}"
     if name in REFUSED:
         return cause, _explain_denial(error.operation_name, words, place)
     hint = CODES.get(name)
@@ -230,8 +229,3 @@ def _explain_denial(operation: str, words: str, place: S3Place) -> str:
 
 def _with_key(hint: str, place: S3Place) -> str:
     return hint.format(key=f"`{place.kms_key}`" if place.kms_key else "the bucket's KMS key")
-
-
-def _without_queries(text: str) -> str:
-    """Cut the queries of all URLs in a text: they may be signed."""
-    return re.sub(r"\w+://[^\s\"'<>]+", lambda match: wire.without_query(match[0]), text)
