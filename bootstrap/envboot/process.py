@@ -14,13 +14,16 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeAlias
 
 from envboot.redaction import hide_values, redact
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Mapping, Sequence
+
+Spawned: TypeAlias = "subprocess.Popen[bytes]"
+"""What `spawn` returns: a process that nobody waits for; it has `pid`, `poll()`, `returncode`."""
 
 GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL for a group that is ended."""
@@ -260,7 +263,7 @@ def spawn(
     folder: Path | None = None,
     stdout: IO[bytes],
     stderr: IO[bytes],
-) -> subprocess.Popen[bytes]:
+) -> Spawned:
     """Start a program that outlives its caller, in a session of its own; it reads nothing.
 
     Its environment is taken as it is: it is an instance's, not a tool's.

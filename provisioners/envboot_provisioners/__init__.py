@@ -1,4 +1,10 @@
-"""Platforms that instances run on, found through the entry-point group `envboot.provisioners`."""
+"""Platforms that instances run on, found through the entry-point group `envboot.provisioners`.
+
+The group is open: a distribution that has an entry point there, naming a class that is made with
+a session and fulfils `Provisioner`, adds a subcommand of `envboot launch`, a table below
+`[tool.envboot]` and a value of `Cluster(provisioner=…)`. The protocol may change from one version
+of envboot to the next while versions begin with 0.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +12,15 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from envboot.errors import UsageError
+from envboot.errors import ProvisionError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from envboot.doctor import Check
     from envboot.session import Session
+    from envboot.userdata import LaunchPath
 
 GROUP = "envboot.provisioners"
 
@@ -77,7 +85,7 @@ class State:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class StartRequest:
     """What to start: the same rendered user-data for every instance.
 
     `encoding` is `base64` where the user-data is such text. `fixed_prefix` says that the
@@ -102,12 +110,18 @@ class Provisioner(Protocol):
     """Makes and ends instances on one platform.
 
     Instances report through the bucket, so a provisioner only starts them, says whether they
-    still run, shows their console and ends them. Errors are `ProvisionError`.
+    still run, shows their console and ends them. Errors are `ProvisionError`. It reads variables
+    and paths from the session that it is made with, never from the process.
     """
 
     name: str
+    is_remote: bool
+    """Whether instances run elsewhere: there every question is a request that counts."""
     guest_loopback: str | None
-    """The name by which an instance reaches the loopback of the machine that launches."""
+    """The name by which an instance reaches the loopback of the machine that launches, if it can.
+
+    None says that no instance can use a `file://` bucket, and goes with `is_remote`.
+    """
     host_python: bool
     """Whether a non-conda environment may use this machine's own interpreter."""
     role: str | None
@@ -122,16 +136,19 @@ class Provisioner(Protocol):
         instances can be, None where the user has the choice.
         """
 
-    def render_for(self, options: Options) -> str:
-        """Return the launch path of such instances (`envboot.userdata`), without asking anyone.
+    def render_for(self, options: Options) -> LaunchPath:
+        """Return how such instances get their user-data, without asking anyone.
 
-        It is what the user-data's limit, encoding and parts obey.
+        The limit, encoding and parts of the user-data obey it. A platform that has no member of
+        its own takes one whose document it can deliver: with cloud-init `NOCLOUD` where no limit
+        matters, else `EC2` (16,384 bytes, raw) or `GCE` (262,144 bytes, text); without cloud-init
+        `GCE_STARTUP_SCRIPT`, or `LOCAL` for a script that is run as `ENVBOOT_ROOT` says.
         """
 
     def is_interruptible(self, options: Options) -> bool:
         """Whether the platform may take such an instance back, and tells it shortly before."""
 
-    def start(self, request: Request) -> list[Instance]:
+    def start(self, request: StartRequest) -> list[Instance]:
         """Start every instance, or none: what was started is ended again before raising."""
 
     def states(self, instances: Sequence[Instance]) -> dict[str, State]:
@@ -156,6 +173,12 @@ class Provisioner(Protocol):
             ProvisionError: some could not be ended; it names every one of them.
         """
 
+    def doctor(self, options: Options, *, by_role: bool = False, count: int = 1) -> Iterator[Check]:
+        """Check, by trying, everything that a launch of `count` such instances needs.
+
+        Starts nothing, and raises nothing: what fails is a check's outcome.
+        """
+
 
 def provisioner_names() -> list[str]:
     """Return the names of the installed provisioners, sorted."""
@@ -167,9 +190,19 @@ def load_provisioner(name: str, session: Session) -> Provisioner:
 
     Raises:
         UsageError: none of that name is installed.
+        ProvisionError: the distribution that has it cannot be imported.
     """
     for point in entry_points(group=GROUP, name=name):
-        made: Provisioner = point.load()(session)
+        try:
+            make = point.load()
+        except (ImportError, AttributeError) as error:
+            owner = point.dist.name if point.dist else point.value
+            raise ProvisionError(
+                f"Failed to load provisioner `{name}` of `{owner}`",
+                causes=(str(error),),
+                hint=f"Install `{owner}` again, or remove it",
+            ) from error
+        made: Provisioner = make(session)
         return made
     names = ", ".join(f"`{known}`" for known in provisioner_names())
     raise UsageError(f"Unknown provisioner `{name}`", hint=f"Installed are {names}")

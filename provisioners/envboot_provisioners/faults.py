@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """One thing that is wrong with a wish, and the way out."""
+    """One thing that is wrong with a spec, and the way out."""
 
     message: str
     hint: str | None = None

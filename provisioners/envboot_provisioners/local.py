@@ -7,7 +7,6 @@ import hashlib
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -17,39 +16,20 @@ from typing import TYPE_CHECKING
 
 from envboot.errors import ProvisionError
 from envboot.platforms import find_target
+from envboot.process import spawn
 from envboot_provisioners import Instance, Option, State
 from envboot_provisioners.interrupts import defer_interrupts
+from envboot_provisioners.namespaces import check_namespace, find_namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from envboot.doctor import Check
+    from envboot.process import Spawned
     from envboot.session import Session
-    from envboot_provisioners import Options, Request
+    from envboot.userdata import LaunchPath
+    from envboot_provisioners import Options, StartRequest
 
-# A conda environment works at its prefix only. In a mount name space of its own each instance
-# has its own /opt/envboot: where the host has none, /opt is shown again with that folder added.
-NAMESPACE = r"""
-set -eu
-mine=$1; shift
-if [ ! -d /opt/envboot ]; then
-  shown=$mine/opt.shown
-  mkdir -p "$shown"
-  mount -t tmpfs -o mode=755 none "$shown"
-  for entry in /opt/* /opt/.[!.]*; do
-    if [ -L "$entry" ]; then cp -P "$entry" "$shown/"
-    elif [ -d "$entry" ]; then
-      mkdir "$shown/${entry##*/}"; mount --rbind "$entry" "$shown/${entry##*/}"
-    elif [ -e "$entry" ]; then
-      : >"$shown/${entry##*/}"; mount --bind "$entry" "$shown/${entry##*/}"
-    fi
-  done
-  mkdir "$shown/envboot"
-  mount --rbind "$shown" /opt
-fi
-mkdir -p "$mine/opt/envboot"
-mount --bind "$mine/opt/envboot" /opt/envboot
-exec "$@"
-"""
 PLATFORM = find_target(machine())
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 GRACE = 10
@@ -58,12 +38,15 @@ UNUSED = 7 * 24 * 3600
 """Seconds after which a copy of an environment that no new instance has taken is removed."""
 FULL = 64 << 10
 """With fewer bytes free a file system is taken for full."""
+USUAL = 10**9
+"""Bytes that an instance with an environment of usual size takes."""
 
 
 class LocalProvisioner:
     """Runs the agent in a folder below the state folder, one an instance."""
 
     name = "local"
+    is_remote = False
     guest_loopback: str | None = "127.0.0.1"
     host_python = True
     role: str | None = None
@@ -71,31 +54,33 @@ class LocalProvisioner:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._children: dict[int | None, subprocess.Popen[bytes]] = {}
+        self._children: dict[int | None, Spawned] = {}
 
     def check(self, options: Options, *, by_role: bool = False) -> str:
         """Refuse nothing, whatever starts here is known to be here; returns our own platform."""
         del options, by_role
         return PLATFORM
 
-    def render_for(self, options: Options) -> str:
-        """Return `local`, whatever is asked for."""
+    def render_for(self, options: Options) -> LaunchPath:
+        """Return `LOCAL`, whatever is asked for."""
+        from envboot.userdata import LaunchPath
+
         del options
-        return "local"
+        return LaunchPath.LOCAL
 
     def is_interruptible(self, options: Options) -> bool:
         """Return False: nobody else has a claim on this machine."""
         del options
         return False
 
-    def start(self, request: Request) -> list[Instance]:
+    def start(self, request: StartRequest) -> list[Instance]:
         """Start one process an instance, in a session of its own.
 
         Raises:
             ProvisionError: the folder cannot be made, or a conda environment's prefix cannot be
                 shown because this machine allows no user name spaces.
         """
-        wrapper = _find_namespace() if request.fixed_prefix else []
+        wrapper = find_namespace(self._session.environment) if request.fixed_prefix else []
         instances: list[Instance] = []
         try:
             with defer_interrupts():
@@ -111,7 +96,9 @@ class LocalProvisioner:
             ) from error
         return instances
 
-    def _start_all(self, request: Request, wrapper: list[str], instances: list[Instance]) -> None:
+    def _start_all(
+        self, request: StartRequest, wrapper: list[str], instances: list[Instance]
+    ) -> None:
         shared = (
             {"ENVBOOT_SHARED": str(_tidy_copies(self._session.state))} if request.shared else {}
         )
@@ -135,14 +122,12 @@ class LocalProvisioner:
             script.write_bytes(request.user_data)
             inside = [*wrapper, str(root)] if wrapper else []
             with (folder / "output").open("wb") as output, (folder / "console").open("wb") as log:
-                process = subprocess.Popen(
+                process = spawn(
                     [*inside, "sh", str(script)],
-                    env=_environment(name, root, self._session) | shared,
-                    stdin=subprocess.DEVNULL,
+                    environment=_environment(name, root, self._session) | shared,
+                    folder=root,
                     stdout=output,
                     stderr=log,
-                    cwd=root,
-                    start_new_session=True,
                 )
             self._children[process.pid] = process
             instances[-1] = replace(instances[-1], pid=process.pid)
@@ -226,6 +211,14 @@ class LocalProvisioner:
                 shutil.rmtree(instance.folder, ignore_errors=True)
                 with contextlib.suppress(OSError):
                     instance.folder.parent.rmdir()
+
+    def doctor(self, options: Options, *, by_role: bool = False, count: int = 1) -> Iterator[Check]:
+        """Check that conda environments can be shown at their prefix, and the state directory."""
+        from envboot.doctor.state import check_state
+
+        del options, by_role
+        yield check_namespace(self._session.environment)
+        yield check_state("local disk", self._session.state, each=USUAL, count=count)
 
 
 def find_address(launch: str, number: int, system: str = sys.platform) -> str:
@@ -330,23 +323,3 @@ def _environment(name: str, root: Path, session: Session) -> dict[str, str]:
     (programs / "python3").symlink_to(getattr(sys, "_base_executable", sys.executable))
     cache = {"UV_CACHE_DIR": str(session.cache / "uv")}
     return cache | kept | own | {"PATH": f"{programs}:{PATH}"}
-
-
-def _find_namespace() -> list[str]:
-    """Return the command that gives an instance its own /opt/envboot."""
-    options = ["--mount"] if os.geteuid() == 0 else ["--map-root-user", "--mount"]
-    command = ["unshare", *options]
-    try:
-        tried = subprocess.run([*command, "true"], capture_output=True, text=True, check=False)
-        seen = tried.stderr.strip() or f"`unshare` ended with {tried.returncode}"
-    except FileNotFoundError:
-        seen = "`unshare` was not found"
-    else:
-        if tried.returncode == 0:
-            return [*command, "sh", "-c", NAMESPACE, "sh"]
-    raise ProvisionError(
-        "Cannot show a conda environment at `/opt/envboot/env` on `local`",
-        causes=(seen,),
-        hint="Allow user name spaces (`sysctl kernel.unprivileged_userns_clone=1`; on Ubuntu "
-        "`kernel.apparmor_restrict_unprivileged_userns=0`), or use `envboot launch qemu`",
-    )

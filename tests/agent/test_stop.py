@@ -94,7 +94,7 @@ def any_store(request: pytest.FixtureRequest, store: LocalStore) -> Iterator[tup
         return
     bucket = request.getfixturevalue("s3_bucket")
     port = int(os.environ["AWS_ENDPOINT_URL_S3"].rpartition(":")[2])
-    with S3Store(f"s3://{bucket}/a") as opened:
+    with S3Store(f"s3://{bucket}/a", environment=os.environ) as opened:
         yield opened, port
 
 

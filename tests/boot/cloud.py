@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import socket
 import subprocess
 import time
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import boto3
 
-from envboot_provisioners.qemu import can_accelerate, compose_command, find_format, make_overlay
+from envboot_provisioners.qemu import compose_command
 from envboot_provisioners.qemu.image import kernel_beside
+from envboot_provisioners.qemu.programs import can_accelerate, find_format, make_overlay
 from tests.boot.machine import BootError, Spec, boot
 from tests.boot.metadata import ADDRESS, MAC, MetadataServer
 from tests.ec2 import REGION
@@ -186,7 +188,7 @@ def boot_in_qemu(image: Path, folder: Path, credentials: Callable[[], dict[str, 
     ) -> None:
         here = folder / instance
         here.mkdir(parents=True)
-        make_overlay(image, find_format(image), here / "disk.qcow2")
+        make_overlay(image, find_format(image, os.environ), here / "disk.qcow2", os.environ)
         service = MetadataServer(
             socket.create_server(("127.0.0.1", 80), backlog=64),
             instance=instance,
@@ -213,7 +215,7 @@ def _qemu(image: Path, folder: Path) -> list[str]:
         memory="2048",
         # One: under emulation it is the processors' waiting for each other that may go wrong.
         cpus="1",
-        accelerate=can_accelerate(),
+        accelerate=can_accelerate(os.environ),
         kernel=kernel_beside(image),
     )
     at = command.index("-smbios")

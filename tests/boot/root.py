@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -46,7 +47,7 @@ def ensure_root(cache: Path) -> Path:
                 command = ["mmdebstrap", "--quiet", "--variant=minbase"]
                 command += [
                     f"--include={','.join(PACKAGES)}",
-                    *apt_options(SUITE),
+                    *apt_options(SUITE, os.environ),
                     SUITE,
                     str(made),
                 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 from contextlib import contextmanager
 from dataclasses import replace
@@ -115,7 +116,7 @@ def showing_machines(folder: Path) -> Iterator[None]:
 # envboot then ends with this error, and the test shows how far the machine came.
 @pytest.mark.flaky(reruns=1, only_rerun=[CRASHED, HUNG])
 def test_a_real_kernel_finds_ec2_by_itself_and_its_role_by_imdsv2(tmp_path: Path) -> None:
-    image = ensure_debian_image(CACHE / "images")
+    image = ensure_debian_image(CACHE / "images", os.environ)
     folder = tmp_path / "account"
 
     def launch() -> None:

@@ -37,7 +37,7 @@ def namespace() -> Iterator[Namespace]:
 def test_a_launch_on_qemu_installs_runs_publishes_and_ends(
     root: Path, tmp_path: Path, namespace: Namespace
 ) -> None:
-    image = ensure_debian_image(CACHE / "images")
+    image = ensure_debian_image(CACHE / "images", os.environ)
     before = image.stat().st_mtime_ns
     own = {f"ENVBOOT_{name}_DIR": str(tmp_path / name.lower()) for name in ("CACHE", "STATE")}
     environ = {**os.environ, **own, "MAMBA_ROOT_PREFIX": str(tmp_path / "mamba")}

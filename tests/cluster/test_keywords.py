@@ -15,7 +15,7 @@ from envboot.cluster.spec import make_spec
 from envboot.package_sync import DEFAULTS as PACKAGE_SYNC
 from envboot_provisioners.aws.options import OPTIONS as AWS
 from envboot_provisioners.gcp.options import OPTIONS as GCP
-from envboot_provisioners.options import CLOUD_OPTIONS
+from envboot_provisioners.option_values import CLOUD_OPTIONS
 from tests.docs.pages import ROOT, read_rows, read_section
 from tests.sessions import make_session
 

@@ -10,12 +10,14 @@ from envboot.errors import GuestError
 from envboot.fleet import watch as fleet
 from envboot.fleet.watch import Fleet, Goal, find_failure, wait
 from envboot.store.local.store import LocalStore
-from envboot_provisioners import Instance, Option, Options, Request, State
+from envboot.userdata import LaunchPath
+from envboot_provisioners import Instance, Option, Options, StartRequest, State
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from envboot.doctor import Check
     from envboot.fleet.outcomes import Outcome
 
 CONSOLE = """\
@@ -29,6 +31,7 @@ class Cloud:
     """A provisioner whose instances run, and print what they are given."""
 
     name = "cloud"
+    is_remote = True
     guest_loopback: str | None = None
     host_python = False
     role: str | None = None
@@ -41,13 +44,13 @@ class Cloud:
     def check(self, options: Options, *, by_role: bool = False) -> None:
         return None
 
-    def render_for(self, options: Options) -> str:
-        return "ec2"
+    def render_for(self, options: Options) -> LaunchPath:
+        return LaunchPath.EC2
 
     def is_interruptible(self, options: Options) -> bool:
         return False
 
-    def start(self, request: Request) -> list[Instance]:
+    def start(self, request: StartRequest) -> list[Instance]:
         return self.instances()
 
     def states(self, instances: Sequence[Instance]) -> dict[str, State]:
@@ -65,6 +68,9 @@ class Cloud:
 
     def terminate(self, instances: Sequence[Instance], *, keep: bool = False) -> None:
         return None
+
+    def doctor(self, options: Options, *, by_role: bool = False, count: int = 1) -> Iterator[Check]:
+        yield from ()
 
 
 class Looker:

@@ -14,7 +14,7 @@ from envboot.errors import ProvisionError, UsageError
 from envboot.folders import state_folder
 from envboot_provisioners import (
     Instance,
-    Request,
+    StartRequest,
     load_provisioner,
     provisioner_names,
 )
@@ -43,8 +43,8 @@ def local() -> Iterator[LocalProvisioner]:
     made.terminate(made.instances())
 
 
-def request(script: str, *, launch: str = "20260101-000000-abcd", count: int = 1) -> Request:
-    return Request(launch=launch, count=count, user_data=script.encode(), fixed_prefix=False)
+def request(script: str, *, launch: str = "20260101-000000-abcd", count: int = 1) -> StartRequest:
+    return StartRequest(launch=launch, count=count, user_data=script.encode(), fixed_prefix=False)
 
 
 def read_pids(instance: Instance, *names: str) -> list[int]:
@@ -251,12 +251,11 @@ def test_nothing_stays_when_a_later_instance_cannot_start(
 
 
 def test_a_state_folder_that_cannot_be_is_an_error_with_a_hint(
-    local: LocalProvisioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("ENVBOOT_STATE_DIR", str(tmp_path / "file"))
     with pytest.raises(ProvisionError) as caught:
-        local.start(request("exit"))
+        LocalProvisioner(make_session(state=tmp_path / "file")).start(request("exit"))
     assert "ENVBOOT_STATE_DIR" in (caught.value.hint or "")
 
 

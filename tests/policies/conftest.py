@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envboot.store.s3.connection import Connection
+from envboot.store.s3.connection import S3Connection
 from tests.agent.conftest import parts as parts
 from tests.policies.account import run_account
 from tests.policies.world import World
@@ -31,9 +31,9 @@ def world(
     """A bucket and a role of one's own; moto and our evaluation must agree about every request."""
     monkeypatch.chdir(tmp_path)
     # The gate stands for Amazon's own endpoints, which have TLS.
-    monkeypatch.setattr(Connection, "is_aws", property(lambda _: True))
-    monkeypatch.setattr(Connection, "is_encrypted", property(lambda _: True))
-    monkeypatch.setattr("envboot_provisioners.aws.SETTLE", 2.0)
+    monkeypatch.setattr(S3Connection, "is_aws", property(lambda _: True))
+    monkeypatch.setattr(S3Connection, "is_encrypted", property(lambda _: True))
+    monkeypatch.setattr("envboot_provisioners.aws.settling.SETTLE", 2.0)
     monkeypatch.setattr("envboot_provisioners.aws.starting.PAUSES", (0.0,))
     account = gate.account
     account.differences.clear()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 
 from envboot.store.s3.store import S3Store
-from envboot_provisioners import Request
+from envboot_provisioners import StartRequest
 from envboot_provisioners.aws import AwsProvisioner
 from tests.policies.documents import (
     VALUES,
@@ -111,16 +111,16 @@ class World:
 
     def open_store(self, settings: S3Settings | None = None) -> S3Store:
         """Open the bucket as whoever is signed in."""
-        return S3Store(self.url, settings=settings)
+        return S3Store(self.url, settings=settings, environment=os.environ)
 
     def make_aws(self) -> AwsProvisioner:
         """Return a provisioner of whoever is signed in, who has launched nothing yet."""
         return AwsProvisioner(make_session(state=self.folder / f"state-{next(_numbers)}"))
 
-    def request(self, **options: Any) -> Request:
+    def request(self, **options: Any) -> StartRequest:
         """Return what a launch asks for: one machine with the role."""
         named = {name.replace("_", "-"): value for name, value in options.items()}
-        return Request(
+        return StartRequest(
             launch=f"launch-{next(_numbers)}",
             count=1,
             user_data=b"#!/bin/sh\n",

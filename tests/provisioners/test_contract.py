@@ -13,7 +13,7 @@ import pytest
 from envboot.errors import ProvisionError
 from envboot.store import RoleAccess
 from envboot.userdata import LaunchPath
-from envboot_provisioners import Instance, Option, Request, load_provisioner, provisioner_names
+from envboot_provisioners import Instance, Option, StartRequest, load_provisioner, provisioner_names
 from tests.ec2 import ec2 as ec2
 from tests.ec2 import ec2_server as ec2_server
 from tests.gce import gce as gce
@@ -38,7 +38,7 @@ class Case:
 
     def start(self, count: int = 2, launch: str = LAUNCH, first: int = 0) -> list[Instance]:
         return self.provisioner.start(
-            Request(
+            StartRequest(
                 launch=launch,
                 count=count,
                 user_data=SLEEPER,
@@ -92,7 +92,7 @@ def test_it_says_what_it_is_without_asking_anyone(case: Case) -> None:
         assert isinstance(option, Option)
         assert re.fullmatch(r"[a-z][a-z-]*", option.name)
         assert option.help.endswith((".", "]"))
-    assert made.render_for({}) in {path.value for path in LaunchPath}
+    assert isinstance(made.render_for({}), LaunchPath)
     assert made.is_interruptible({}) is False
     kinds = get_args(RoleAccess.__dataclass_fields__["kind"].type) or ("aws", "gcp")
     assert made.role is None or made.role in kinds
@@ -175,6 +175,20 @@ def test_each_instance_tells_its_own_address_or_none_has_one(case: Case) -> None
     assert not public & addresses or public == {None}
 
 
+def test_the_doctor_tries_what_a_launch_needs_and_starts_nothing(case: Case) -> None:
+    checks = list(case.provisioner.doctor(case.options))
+    assert checks
+    assert all(check.name.startswith(f"{case.provisioner.name} ") for check in checks)
+    assert {check.status for check in checks} <= {"ok", "warning", "skipped"}, checks
+    assert case.again().instances() == []
+
+
+def test_the_doctor_tells_of_what_is_wrong_and_raises_nothing(case: Case) -> None:
+    if case.wrong is not None:
+        checks = list(case.provisioner.doctor(case.wrong))
+        assert "failed" in {check.status for check in checks}, checks
+
+
 def test_a_state_of_what_nobody_knows_is_an_end(case: Case) -> None:
     stranger = Instance(name="nobody", launch="20261124-140000-ef56")
     if case.provisioner.role is None:
@@ -185,7 +199,10 @@ def test_a_state_of_what_nobody_knows_is_an_end(case: Case) -> None:
 def test_no_module_outside_of_a_clouds_own_asks_which_cloud_it_is() -> None:
     asks = re.compile(r"""\b(if|and|or|not|elif|while)\b.*[=!]= ?["'](aws|gcp)["']""")
     assert asks.search('    if kind == "aws":')
-    own = re.compile(r"provisioners/(aws|gcp)/|bootstrap/cli/(aws|gcp)\.py|bootstrap/agent/")
+    own = re.compile(
+        r"provisioners/envboot_provisioners/(aws|gcp)/|bootstrap/envboot/agent/"
+        r"|bootstrap/envboot/cli/commands/(aws|gcp)\.py"
+    )
     found = []
     for folder in ("bootstrap", "provisioners"):
         for path in sorted((ROOT / folder).rglob("*.py")):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from envboot_provisioners import Request
+from envboot_provisioners import StartRequest
 from envboot_provisioners.interrupts import defer_interrupts
 from envboot_provisioners.local import LocalProvisioner
 from tests.sessions import make_session
@@ -82,7 +82,7 @@ def test_an_interrupt_between_two_starts_leaves_neither_process_nor_folder(
                 signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(subprocess, "Popen", Interrupting)
-    request = Request(
+    request = StartRequest(
         launch="20260101-000000-abcd", count=3, user_data=b"sleep 600\n", fixed_prefix=False
     )
     with pytest.raises(KeyboardInterrupt):

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from envboot.errors import ProvisionError
-from envboot_provisioners import Instance, Request, qemu
-from envboot_provisioners.qemu import QemuProvisioner, compose_command, find_format, make_overlay
+from envboot_provisioners import Instance, StartRequest, qemu
+from envboot_provisioners.qemu import QemuProvisioner, compose_command
+from envboot_provisioners.qemu.programs import QEMU, can_accelerate, find_format, make_overlay
 from envboot_provisioners.qemu.seed import SeedServer
 from tests.sessions import make_session
 
@@ -74,8 +75,8 @@ def image(tmp_path: Path) -> Path:
     return disk
 
 
-def request(**options: str) -> Request:
-    return Request(
+def request(**options: str) -> StartRequest:
+    return StartRequest(
         launch="a1", count=2, user_data=b"#!/bin/sh\n", fixed_prefix=True, options=options
     )
 
@@ -86,7 +87,7 @@ def test_an_overlay_takes_every_write_and_the_image_keeps_its_bytes(
 ) -> None:
     before = hashlib.sha256(image.read_bytes()).hexdigest()
     overlay = tmp_path / "overlay.qcow2"
-    make_overlay(image, "raw", overlay)
+    make_overlay(image, "raw", overlay, os.environ)
     subprocess.run(["qemu-io", "-c", "write -P 1 0 4096", str(overlay)], check=True)
     assert hashlib.sha256(image.read_bytes()).hexdigest() == before
     plain = tmp_path / "plain"
@@ -101,14 +102,14 @@ def test_qcow2_and_bootable_raw_images_are_known_and_others_are_refused(
     qcow2, vdi = tmp_path / "a.qcow2", tmp_path / "a.vdi"
     for kind, path in (("qcow2", qcow2), ("vdi", vdi)):
         subprocess.run(["qemu-img", "create", "-q", "-f", kind, str(path), "1M"], check=True)
-    assert find_format(image) == "raw"
-    assert find_format(qcow2) == "qcow2"
+    assert find_format(image, os.environ) == "raw"
+    assert find_format(qcow2, os.environ) == "qcow2"
     with pytest.raises(ProvisionError, match="as `qcow2` or `raw`, found `vdi`"):
-        find_format(vdi)
+        find_format(vdi, os.environ)
     text = tmp_path / "notes.txt"
     text.write_text("no disk")
     with pytest.raises(ProvisionError, match="found `unknown`"):
-        find_format(text)
+        find_format(text, os.environ)
 
 
 @pytest.mark.subprocess
@@ -186,7 +187,7 @@ def _named(text: str) -> list[str]:
             command = (folder / "cmdline").read_bytes().decode(errors="replace")
         except OSError:
             continue
-        if command.startswith(qemu.QEMU) and text in command:
+        if command.startswith(QEMU) and text in command:
             found.append(folder.name)
     return found
 
@@ -225,7 +226,7 @@ def test_acceleration_is_refused_where_the_device_cannot_be_opened(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert not qemu.can_accelerate()
+    assert not can_accelerate(os.environ)
 
 
 @pytest.mark.subprocess
@@ -233,7 +234,7 @@ def test_acceleration_is_refused_where_a_guest_does_not_run_on_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name, script in (("hangs", "exec sleep 30"), ("aborts", "exit 134"), ("works", "exit 33")):
-        program = tmp_path / name / qemu.QEMU
+        program = tmp_path / name / QEMU
         program.parent.mkdir()
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
@@ -241,14 +242,14 @@ def test_acceleration_is_refused_where_a_guest_does_not_run_on_it(
     found = {}
     for name in ("hangs", "aborts", "works"):
         monkeypatch.setenv("PATH", f"{tmp_path / name}:/usr/bin:/bin")
-        found[name] = qemu.can_accelerate(seconds=1)
+        found[name] = can_accelerate(os.environ, seconds=1)
     assert found == {"hangs": False, "aborts": False, "works": True}
 
 
 def test_a_debian_image_wants_mmdebstrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from envboot_provisioners.qemu.image import ensure_debian_image
 
-    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name, path: None)
     with pytest.raises(ProvisionError) as caught:
-        ensure_debian_image(tmp_path)
+        ensure_debian_image(tmp_path, os.environ)
     assert "`e2fsprogs genext2fs mmdebstrap`" in caught.value.message

@@ -18,7 +18,7 @@ from envboot.config import S3Settings, Settings
 from envboot.doctor import Check, check_store
 from envboot.errors import Exit
 from envboot.store import SignedPut
-from envboot.store.s3.connection import Connection
+from envboot.store.s3.connection import S3Connection
 from envboot.store.s3.store import S3Store
 from envboot_provisioners import Option
 from tests.sessions import make_session
@@ -99,7 +99,7 @@ def test_a_folder_passes(
     capsys: pytest.CaptureFixture[str],
     golden: Callable[[str, str | bytes], None],
 ) -> None:
-    words = ("local", "--store", f"file://{tmp_path}/bucket")
+    words = ("--store", f"file://{tmp_path}/bucket")
     golden("doctor-folder.txt", transcript(capsys, *words, hide={str(tmp_path): ""}))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [
         tmp_path / "bucket/.envboot-key"
@@ -260,13 +260,13 @@ def test_a_service_that_ignores_if_none_match_is_found_out(
     def without_condition(**words: Any) -> None:
         words["params"]["headers"].pop("If-None-Match", None)
 
-    init = Connection.__init__
+    init = S3Connection.__init__
 
-    def make(self: Connection, *arguments: Any) -> None:
+    def make(self: S3Connection, *arguments: Any) -> None:
         init(self, *arguments)
         self.client.meta.events.register("before-call.s3.PutObject", without_condition)
 
-    monkeypatch.setattr(Connection, "__init__", make)
+    monkeypatch.setattr(S3Connection, "__init__", make)
     monkeypatch.setattr(
         S3Store,
         "sign_put",
@@ -345,7 +345,7 @@ def test_settings_of_the_bucket_are_looked_at(
     moto: str, s3_bucket: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto)
-    monkeypatch.setattr(Connection, "is_encrypted", True)
+    monkeypatch.setattr(S3Connection, "is_encrypted", True)
     url = f"s3://{s3_bucket}/team/one"
     names = ("lifecycle", "public access", "TLS only")
     assert (
@@ -379,7 +379,7 @@ def test_a_provisioner_adds_its_own_checks(
             given.append(options)
             yield Check(name="quota", status="failed", detail="No machine is left", hint="Ask")
 
-    monkeypatch.setattr(doctor, "load_provisioner", lambda name: Cloud())
+    monkeypatch.setattr(doctor, "load_provisioner", lambda name, session: Cloud())
     words = ["doctor", "qemu", "--instance-type", "m6i.large", "--spot", "--subnet", "one"]
     words += ["--store", f"file://{tmp_path}/bucket", "--subnet=two", "--root-size", "30"]
     words += ["--auth", "role", "--count", "20"]

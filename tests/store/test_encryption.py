@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -31,7 +32,9 @@ HEADERS = {
 
 @pytest.fixture
 def encrypted(s3_bucket: str) -> Iterator[S3Store]:
-    with S3Store(f"s3://{s3_bucket}/team/one", settings=S3Settings(kms_key=KEY)) as store:
+    with S3Store(
+        f"s3://{s3_bucket}/team/one", settings=S3Settings(kms_key=KEY), environment=os.environ
+    ) as store:
         yield store
 
 
@@ -57,7 +60,7 @@ def test_what_is_created_is_encrypted_and_read_back(
 
 
 def test_without_a_key_nothing_is_asked_of_the_bucket(s3_bucket: str, used: Any) -> None:
-    with S3Store(f"s3://{s3_bucket}/team/one") as store:
+    with S3Store(f"s3://{s3_bucket}/team/one", environment=os.environ) as store:
         store.create("one", b"x")
         assert store.sign_put("two", 60).headers == {"If-None-Match": "*"}
         assert store.role_access().headers == {"If-None-Match": "*"}
@@ -103,7 +106,7 @@ def test_a_renewed_object_is_encrypted_as_it_was(
     encrypted: S3Store, used: Any, s3_bucket: str
 ) -> None:
     encrypted.create("one", b"x")
-    with S3Store(f"s3://{s3_bucket}/team/one") as plain:
+    with S3Store(f"s3://{s3_bucket}/team/one", environment=os.environ) as plain:
         plain.copy_in_place("one")
         assert used("one") == KEY
         plain.create("two", b"y")
@@ -127,7 +130,7 @@ class TestRenew:
         s3_server.client().put_bucket_lifecycle_configuration(
             Bucket=s3_bucket, LifecycleConfiguration=rules
         )
-        with S3Store(f"s3://{s3_bucket}/team/one") as store:
+        with S3Store(f"s3://{s3_bucket}/team/one", environment=os.environ) as store:
             store.create("base/one", b"x")
             store.create("tools/one", b"x")
             yield store

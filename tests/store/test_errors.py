@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from envboot.store.s3.errors import ACTIONS, CODES, Place, explain, needed
+from envboot.store.s3.errors import ACTIONS, CODES, S3Place, explain, needed
 
 if TYPE_CHECKING:
     from envboot.errors import StoreError
 
-PLACE = Place(bucket="team-envs", root="one/", region="eu-west-1")
+PLACE = S3Place(bucket="team-envs", root="one/", region="eu-west-1")
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/0a1b"
 USER = "User: arn:aws:iam::111122223333:user/me is not authorized to perform: "
 
@@ -21,7 +21,7 @@ def refuse(
     code: str,
     message: str = "Access Denied",
     operation: str = "PutObject",
-    place: Place = PLACE,
+    place: S3Place = PLACE,
     headers: dict[str, str] | None = None,
 ) -> StoreError:
     answer: Any = {
@@ -49,7 +49,7 @@ def test_a_denial_names_action_and_resource(code: str, operation: str, wanted: s
 
 @pytest.mark.parametrize("region", ["cn-north-1", "us-gov-west-1"])
 def test_resources_of_other_partitions_are_named_as_there(region: str) -> None:
-    place = Place(bucket="b", region=region)
+    place = S3Place(bucket="b", region=region)
     kind = "aws-cn" if region.startswith("cn") else "aws-us-gov"
     assert needed("HeadBucket", place) == f"`s3:ListBucket` on `arn:{kind}:s3:::b`"
 
@@ -98,7 +98,7 @@ def test_a_denial_of_the_key_is_told_from_one_of_the_bucket() -> None:
     text = f"{USER}kms:GenerateDataKey on resource: {KEY} because no identity-based policy allows"
     hint = str(refuse("AccessDenied", text).hint)
     assert hint.startswith("Allow `kms:GenerateDataKey` and `kms:Decrypt` on the bucket's KMS key")
-    place = Place(bucket="team-envs", root="one/", kms_key=KEY)
+    place = S3Place(bucket="team-envs", root="one/", kms_key=KEY)
     assert f"`kms:Decrypt` on `{KEY}`, in this" in str(
         refuse("AccessDenied", text, place=place).hint
     )
@@ -118,7 +118,7 @@ def test_a_denial_of_the_key_is_told_from_one_of_the_bucket() -> None:
     ],
 )
 def test_a_key_that_cannot_be_used_is_explained(code: str, words: str) -> None:
-    hint = refuse(code, "no", place=Place(bucket="b", kms_key=KEY)).hint
+    hint = refuse(code, "no", place=S3Place(bucket="b", kms_key=KEY)).hint
     assert words in str(hint)
     assert "{" not in str(hint)
 

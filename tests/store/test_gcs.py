@@ -42,7 +42,7 @@ def url(gcs_bucket: str) -> str:
 
 @pytest.fixture
 def gcs(url: str) -> Iterator[GcsStore]:
-    with GcsStore(url) as store:
+    with GcsStore(url, environment=os.environ) as store:
         yield store
 
 
@@ -94,7 +94,7 @@ def test_whom_one_impersonates_signs_for_twelve_hours(
     gcs_server: GcsFront, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     impersonate(gcs_server, tmp_path, monkeypatch)
-    with GcsStore(url) as store:
+    with GcsStore(url, environment=os.environ) as store:
         check_signatures(store, gcs_server, ADMIN)
 
 
@@ -109,7 +109,7 @@ def test_a_machine_of_googles_signs_through_iam(
         # Read when the module is imported.
         monkeypatch.setattr("google.auth.compute_engine._metadata._GCE_METADATA_HOST", host)
         monkeypatch.setattr(google.auth, "default", default)
-        with GcsStore(url) as store:
+        with GcsStore(url, environment=os.environ) as store:
             check_signatures(store, gcs_server, GUEST)
 
 
@@ -118,7 +118,7 @@ def test_who_may_not_sign_for_an_account_is_told_permission_and_role(
 ) -> None:
     impersonate(gcs_server, tmp_path, monkeypatch)
     gcs_server.may = lambda who, permission, name: not permission.endswith("signBlob")
-    with GcsStore(url) as store, pytest.raises(StoreError) as caught:
+    with GcsStore(url, environment=os.environ) as store, pytest.raises(StoreError) as caught:
         store.sign_get("key", 60)
     hint = caught.value.hint or ""
     assert "`iam.serviceAccounts.signBlob` (role `roles/iam.serviceAccountTokenCreator`)" in hint
@@ -128,7 +128,7 @@ def test_a_users_own_credentials_cannot_sign_and_two_ways_out_are_told(
     gcs_server: GcsFront, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     become_user(gcs_server, tmp_path, monkeypatch)
-    with GcsStore(url) as store:
+    with GcsStore(url, environment=os.environ) as store:
         assert store.create("key", b"data")
         with pytest.raises(StoreError, match="Cannot sign URLs for `gs://") as caught:
             store.sign_get("key", 60)
@@ -144,7 +144,7 @@ def test_that_nobody_signs_for_a_user_is_told_before_anybody_is_asked(
     become_user(gcs_server, tmp_path, monkeypatch)
     cut_off(monkeypatch)
     gcs_server.requests.clear()
-    with GcsStore(url) as store:
+    with GcsStore(url, environment=os.environ) as store:
         with pytest.raises(StoreError, match="Cannot sign URLs for `gs://") as caught:
             store.check(signs=True)
         assert "--impersonate-service-account=" in (caught.value.hint or "")
@@ -209,7 +209,7 @@ def test_a_bucket_that_is_not_there_is_told_from_an_object_that_is_not(
     del gcs_server
     file = tmp_path / "file"
     file.write_bytes(b"x")
-    with GcsStore("gs://not-there/x") as store:
+    with GcsStore("gs://not-there/x", environment=os.environ) as store:
         for attempt in (
             lambda: store.read("key"),
             lambda: store.find("key"),
@@ -241,7 +241,9 @@ def test_a_kms_key_goes_with_whatever_is_written(
 ) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"x")
-    with GcsStore(f"gs://{gcs_bucket}", settings=GcsSettings(kms_key=KEY)) as store:
+    with GcsStore(
+        f"gs://{gcs_bucket}", settings=GcsSettings(kms_key=KEY), environment=os.environ
+    ) as store:
         store.create("bytes", b"x")
         store.create("file", file)
         store.rewrite_in_place("bytes")
@@ -263,7 +265,7 @@ def test_only_what_the_bucket_would_delete_is_renewed(
         "condition": {"age": 90, "matchesPrefix": ["one/base/"]},
     }
     gcs_server.settings[gcs_bucket] = {"lifecycle": {"rule": [rule]}}
-    with GcsStore(f"gs://{gcs_bucket}/one") as store:
+    with GcsStore(f"gs://{gcs_bucket}/one", environment=os.environ) as store:
         for key in ("base/old", "environments/old"):
             store.create(key, b"data")
         before = {each.key: each.modified for each in store.list("")}
@@ -279,7 +281,7 @@ def test_only_what_the_bucket_would_delete_is_renewed(
 
 
 def test_roles_are_told_places_and_no_secret(gcs_bucket: str, gcs_server: GcsFront) -> None:
-    with GcsStore(f"gs://{gcs_bucket}/team envs") as store:
+    with GcsStore(f"gs://{gcs_bucket}/team envs", environment=os.environ) as store:
         access = store.role_access()
     assert access.kind == "gcp"
     assert access.url == f"{gcs_server.endpoint}/{gcs_bucket}/team%20envs/"
@@ -291,7 +293,7 @@ def test_googles_own_endpoint_is_asked_where_no_other_is_named(
 ) -> None:
     del gcs_server
     monkeypatch.delenv("STORAGE_EMULATOR_HOST")
-    with GcsStore("gs://bucket") as store:
+    with GcsStore("gs://bucket", environment=os.environ) as store:
         assert store.role_access().url == "https://storage.googleapis.com/bucket/"
         assert store.sign_get("key", 60).startswith("https://storage.googleapis.com/bucket/key?")
 

@@ -12,7 +12,7 @@ import pytest
 
 from envboot.cli import cli, run
 from envboot.errors import Exit
-from envboot.store.s3.connection import Connection
+from envboot.store.s3.connection import S3Connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,7 +200,7 @@ def test_without_tls_nothing_is_denied_and_that_is_said(
 def test_where_there_is_tls_it_is_demanded_unless_told_not_to(
     bucket: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Connection, "is_encrypted", True)
+    monkeypatch.setattr(S3Connection, "is_encrypted", True)
     url = f"s3://{bucket}"
     assert outcomes(capsys, url, "--no-tls-only")["TLS only"] == "skipped"
     assert outcomes(capsys, url)["TLS only"] == "changed"
@@ -243,7 +243,7 @@ def test_a_bucket_in_another_region_cannot_be_moved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     client.create_bucket(Bucket=bucket)
-    monkeypatch.setattr(Connection, "is_aws", True)
+    monkeypatch.setattr(S3Connection, "is_aws", True)
     assert init(f"s3://{bucket}", "--region", "eu-west-1") == Exit.STORE
     assert f"Expected `{bucket}` in `eu-west-1`, found it in `us-east-1`" in capsys.readouterr().err
 

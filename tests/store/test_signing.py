@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envboot.store.local.server import parse_form, parse_range
-from envboot.store.local.signing import Policy, RefusedError, Signer
+from envboot.store.local.signing import Policy, RefusedError, UrlSigner
 
-SIGNER = Signer(b"secret")
+SIGNER = UrlSigner(b"secret")
 HEADERS = {"if-none-match": "*"}
 
 
@@ -42,7 +42,7 @@ def test_any_key_survives_its_url(key: str) -> None:
 def test_a_signature_covers(method: str, key: str, secret: bytes, headers: dict[str, str]) -> None:
     query = urlsplit(SIGNER.sign("PUT", "key", 1000, HEADERS)).query
     with pytest.raises(RefusedError) as caught:
-        Signer(secret).check(method, key, query, headers, 0)
+        UrlSigner(secret).check(method, key, query, headers, 0)
     assert caught.value.code == "SignatureDoesNotMatch"
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from envboot.store.lifetimes import SHORT_LIVED
 from envboot.store.s3 import lifecycle, policy
 from tests.servers import S3Server, s3_server
 from tests.terraform.cloud import Workplace, make_client, open_workplace, run_api
@@ -314,7 +315,7 @@ def test_nothing_is_left_after_destroy(story: Story) -> None:
 def test_the_bucket_is_what_store_init_makes(stories: dict[str, Future[Story]]) -> None:
     story = stories["aws"].result()
     bucket = story.seen["bucket"]
-    lives = {**dict.fromkeys(lifecycle.SHORT_LIVED, 1), "base": 30}
+    lives = {**dict.fromkeys(SHORT_LIVED, 1), "base": 30}
     rules = lifecycle.make_rules("envboot/", lives)
     assert lifecycle.find_differences(bucket["rules"], rules, "envboot/") == []
     assert policy.is_tls_only(bucket["policy"], "envs-of-aws", "aws")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ def test_a_booted_machine_asks_as_its_role_and_reports_while_it_works(
     gate = Gate(s3_server.endpoint, s3_server.admin)
     with (
         open_bench(tmp_path / "bench") as bench,
-        S3Store(f"s3://{s3_bucket}/team") as store,
+        S3Store(f"s3://{s3_bucket}/team", environment=os.environ) as store,
         running(gate),
     ):
         manifest = bench.manifest(tiny=1)

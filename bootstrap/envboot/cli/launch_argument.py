@@ -43,16 +43,19 @@ def find_instances(session: Session) -> list[tuple[Provisioner, list[Instance]]]
 
     A provisioner without any is left out: the SDK of a cloud takes seconds to import.
     """
-    found = []
-    for name in provisioner_names():
+    asked = (_find_own(name, session) for name in provisioner_names())
+    return [found for found in asked if found]
+
+
+def _find_own(name: str, session: Session) -> tuple[Provisioner, list[Instance]] | None:
+    try:
         provisioner = load_provisioner(name, session)
-        try:
-            if instances := provisioner.instances():
-                found.append((provisioner, instances))
-        except (MissingExtraError, ProvisionError) as error:
-            way = f" ({error.hint})" if error.hint else ""
-            console.print_warning(f"`{name}` is left out: {error.message}{way}")
-    return found
+        instances = provisioner.instances()
+    except (MissingExtraError, ProvisionError) as error:
+        way = f" ({error.hint})" if error.hint else ""
+        console.print_warning(f"`{name}` is left out: {error.message}{way}")
+        return None
+    return (provisioner, instances) if instances else None
 
 
 def find_only_running(session: Session) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +12,7 @@ from envboot.cli import console
 from envboot.cli.options import parse_variable, read_part, selects_environment
 from envboot.cli.provisioner_options import takes_own_options
 from envboot.errors import UsageError
-from envboot_provisioners.options import add_settings, own_options
+from envboot_provisioners.option_values import add_settings, own_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,26 +20,48 @@ if TYPE_CHECKING:
     from envboot.manifest import Manifest
     from envboot.selection import Selection
     from envboot.session import Session
-    from envboot.userdata import Document
+    from envboot.userdata import Document, LaunchPath
     from envboot.userdata.parts import Part
     from envboot_provisioners import Option, Options, Provisioner
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
-    """What the user wants in a template; `parts` and `environment` are read already."""
+class TemplateArguments:
+    """What the command line of a template says, as click reads it."""
+
+    name: str
+    words: tuple[str, ...]
+    store: str | None
+    auth: str
+    selection: Selection
+    variables: tuple[str, ...]
+    parts: tuple[str, ...]
+    on_interruption: str | None
+    fresh: bool
+    options: Options
+    as_json: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TemplateOrder:
+    """What the user wants in a template, beneath it what the project sets.
+
+    `parts` and `environment` are read already; `options` are the provisioner's own.
+    """
 
     name: str
     store: str
+    selection: Selection
     command: tuple[str, ...]
     environment: dict[str, str]
     parts: tuple[Part, ...]
+    options: Options
     hook: str | None
     fresh: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Contents:
+class TemplateContents:
     """The user-data, the bytes of disk that the environment may need, and the reports' name."""
 
     launch: str
@@ -51,7 +73,7 @@ class Contents:
 def takes_template_options(
     options: Sequence[Option], *, store: str, notices: str
 ) -> Callable[[Any], Any]:
-    """Give a command what all templates take, and the provisioner's own as one `options`.
+    """Give a command what all templates take, and the provisioner's own, as `TemplateArguments`.
 
     `store` is an example of a bucket's URL, `notices` what its cloud tells machines of.
     """
@@ -83,62 +105,67 @@ def takes_template_options(
         click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document."),
     )
 
-    def decorate(function: Any) -> Any:
+    def decorate(function: Callable[[TemplateArguments], None]) -> Any:
+        def wrapped(**given: Any) -> None:
+            function(TemplateArguments(**given))
+
+        wrapped.__doc__ = function.__doc__
+        made: Any = wrapped
         for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
+            made = decorator(made)
+        return made
 
     return decorate
 
 
 def read_order(
-    name: str,
-    store: str | None,
-    words: Sequence[str],
-    *,
-    variables: Sequence[str],
-    parts: Sequence[str],
-    hook: str | None,
-    fresh: bool,
-) -> Order:
-    """Read what the command line says.
+    given: TemplateArguments, provisioner: Provisioner, session: Session, *, kind: str, role: str
+) -> TemplateOrder:
+    """Read what the command line says, and beneath it what the project sets.
+
+    `kind` is what the template is called, `role` the option that gives machines one. A template
+    is by role, whatever the project says of launches.
 
     Raises:
-        UsageError: no bucket that machines reach, or what is given cannot be read.
+        UsageError: it is to hold signed URLs, there is no bucket that machines reach, or what is
+            given cannot be read.
     """
+    if given.auth == "urls":
+        raise UsageError(
+            f"Cannot write signed URLs into {kind}: they end within seven days",
+            hint=f"Let machines ask as their role: `--auth role {role}`",
+        )
+    known = own_options(provisioner)
+    own = dict(add_settings(provisioner.name, known, given.options, session.settings))
+    own.pop("auth", None)
+    set_hook = own.pop("on-interruption", None)
+    store = given.store or session.settings.store
     if not store or store.startswith("file:"):
         raise UsageError(
             f"Expected a bucket that machines can reach, found {f'`{store}`' if store else 'none'}",
             hint="Give one, as in `--store s3://bucket/prefix` or `--store gs://bucket/prefix`",
         )
-    return Order(
-        name=name,
+    return TemplateOrder(
+        name=given.name,
         store=store,
-        command=tuple(words),
-        environment=dict(parse_variable(text) for text in variables),
-        parts=tuple(read_part(spec) for spec in parts),
-        hook=hook,
-        fresh=fresh,
+        selection=given.selection,
+        command=given.words,
+        environment=dict(parse_variable(text) for text in given.variables),
+        parts=tuple(read_part(spec) for spec in given.parts),
+        options=own,
+        hook=given.on_interruption or (str(set_hook) if set_hook else None),
+        fresh=given.fresh,
     )
 
 
-def read_own(
-    provisioner: Provisioner, given: Options, hook: str | None, session: Session
-) -> tuple[Options, str | None]:
-    """Return the provisioner's options and the hook, beneath both what the project sets.
-
-    A template is by role, whatever the project says of launches.
-    """
-    own = dict(add_settings(provisioner.name, own_options(provisioner), given, session.settings))
-    own.pop("auth", None)
-    set_hook = own.pop("on-interruption", None)
-    return own, hook or (str(set_hook) if set_hook else None)
-
-
 def compose(
-    order: Order, selection: Selection, *, provisioner: str, path: str, session: Session
-) -> Contents:
-    """Lock, publish and render the environment for a launch path of the provisioner's."""
+    order: TemplateOrder, *, provisioner: str, platform: str, path: LaunchPath, session: Session
+) -> TemplateContents:
+    """Lock, publish and render the environment for machines of a platform and launch path.
+
+    Raises:
+        EnvbootError: it cannot be read, locked, built, published, or rendered for that path.
+    """
     from envboot.fleet.disk import find_disk
     from envboot.fleet.start import Delivery, deliver
     from envboot.prepare import prepare_source
@@ -146,12 +173,12 @@ def compose(
     from envboot.publish.launch_record import Origin
     from envboot.selection.required import starts_dask
     from envboot.store import open_store
-    from envboot.userdata import Job, LaunchPath
+    from envboot.userdata import Job
 
     with open_store(order.store, session) as bucket:
         bucket.check(signs=False)
         prepared = prepare_source(
-            selection,
+            order.selection.placed(platform),
             session,
             bucket,
             host_python=False,
@@ -164,7 +191,7 @@ def compose(
         launch = name_launch(order.name, manifest)
         delivery = Delivery(
             terms=Terms(launch=launch, auth=Auth.ROLE),
-            path=LaunchPath(path),
+            path=path,
             job=Job(
                 command=prepared.command,
                 environment=order.environment,
@@ -179,7 +206,7 @@ def compose(
                 manifest, prepared.layer_path, bucket, session, delivery, progress=progress
             )
         room = find_disk(bucket, manifest)
-    return Contents(
+    return TemplateContents(
         launch=launch,
         document=delivered.document,
         room=room,
@@ -191,3 +218,11 @@ def name_launch(name: str, manifest: Manifest) -> str:
     """Return what reports and tags of a template's machines have: the same for the same content."""
     digest = manifest.environment_digest.removeprefix("sha256:")
     return f"{re.sub(r'[^A-Za-z0-9._-]', '-', name)}-{digest[:8]}"
+
+
+def print_template(made: Any, line: str, told: dict[str, str], *, as_json: bool) -> None:
+    """Print what was made: one line, or its record together with what else is told of it."""
+    if as_json:
+        console.print_json({**asdict(made), **told})
+    else:
+        click.echo(line)

@@ -9,7 +9,7 @@ from envboot.package_sync import DEFAULTS as PACKAGE_SYNC
 from envboot.package_sync import PackageSyncOptions
 from envboot_provisioners.aws.options import OPTIONS as AWS
 from envboot_provisioners.gcp.options import OPTIONS as GCP
-from envboot_provisioners.options import CLOUD_OPTIONS
+from envboot_provisioners.option_values import CLOUD_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

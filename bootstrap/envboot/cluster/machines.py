@@ -23,7 +23,7 @@ from envboot.fleet.watch import Fleet
 from envboot.publish.grants import Auth, Terms
 from envboot.publish.launch_record import Origin, write_end
 from envboot.store import open_store
-from envboot.userdata import Job, LaunchPath
+from envboot.userdata import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -60,7 +60,7 @@ class Machines:
     @property
     def is_remote(self) -> bool:
         """Whether they are elsewhere: there every question is a request that counts."""
-        return self._spec.provisioner.guest_loopback is None
+        return self._spec.provisioner.is_remote
 
     @property
     def is_closed(self) -> bool:
@@ -206,7 +206,7 @@ class Machines:
                 seats=first,
                 wanted=self._wanted,
             ),
-            path=LaunchPath(provisioner.render_for(options)),
+            path=provisioner.render_for(options),
             job=Job(
                 command=spec.scheduler if role == "scheduler" else spec.worker,
                 environment=spec.environ,

@@ -13,7 +13,7 @@ from envboot.errors import UsageError
 from envboot.package_sync import PackageSyncOptions, read_demands, selection_from
 from envboot.publish.grants import Auth
 from envboot_provisioners import load_provisioner
-from envboot_provisioners.options import add_settings, own_options, read_keywords
+from envboot_provisioners.option_values import add_settings, own_options, read_keywords
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,7 +87,7 @@ def make_spec(given: Mapping[str, Any], session: Session) -> ClusterSpec:
     keywords = read_keywords(known, rest, owner, ("n_workers", *DEFAULTS))
     own = dict(add_settings(provisioner, known, keywords, session.settings))
     auth, hook = Auth(str(own.pop("auth", "urls"))), own.pop("on-interruption", None)
-    if maker.guest_loopback is None and store.startswith("file:"):
+    if maker.is_remote and store.startswith("file:"):
         raise UsageError(
             f"Cannot make a cluster on `{provisioner}` with the bucket `{store}`",
             causes=("Its machines cannot reach a folder of this one",),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
+    from envboot.errors import EnvbootError
     from envboot.session import Session
 
 
@@ -28,6 +29,12 @@ class Check:
     hint: str | None = None
 
 
+def to_check(name: str, error: EnvbootError) -> Check:
+    """Return the check that an error makes."""
+    detail = "; ".join((error.message, *error.causes))
+    return Check(name=name, status="failed", detail=detail, hint=error.hint)
+
+
 def check_store(url: str, session: Session, now: Callable[[], datetime]) -> Iterator[Check]:
     """Probe a bucket with the identity that launches use; what the probes write is removed.
 
@@ -40,13 +47,13 @@ def check_store(url: str, session: Session, now: Callable[[], datetime]) -> Iter
         require("aws", f"Bucket `{url}`")
         from envboot.doctor.s3 import check_s3
 
-        yield from check_s3(url, session.settings.s3, now)
+        yield from check_s3(url, session, now)
         return
     if url.startswith("gs:"):
         require("gcp", f"Bucket `{url}`")
         from envboot.doctor.gcs import check_gcs
 
-        yield from check_gcs(url, session.settings.gcs, now)
+        yield from check_gcs(url, session, now)
         return
     from envboot.doctor.objects import check_objects
     from envboot.store import open_store

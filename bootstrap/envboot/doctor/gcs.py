@@ -18,22 +18,22 @@ from envboot.google_auth import is_person
 from envboot.store.gcs.errors import CLOCK, CODES, describe, explain, is_skewed
 from envboot.store.gcs.lifecycle import find_expiry
 from envboot.store.gcs.store import MAX_SECONDS, RETRY, GcsStore
-from envboot.store.s3.lifecycle import SHORT_LIVED
+from envboot.store.lifetimes import SHORT_LIVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from envboot.config import GcsSettings
+    from envboot.session import Session
 
 SKEW_SECONDS = 300
 """From here on signatures and tokens are refused soon."""
 
 
-def check_gcs(url: str, settings: GcsSettings, now: Callable[[], datetime]) -> Iterator[Check]:
+def check_gcs(url: str, session: Session, now: Callable[[], datetime]) -> Iterator[Check]:
     """Check everything about one bucket; what cannot be tried after a failure is skipped."""
     try:
-        store = GcsStore(url, settings=settings)
+        store = GcsStore(url, settings=session.settings.gcs, environment=session.environment)
     except StoreError as error:
         yield fail("credentials", error)
         return

@@ -12,9 +12,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from envboot.doctor import Check
 from envboot.doctor.objects import check_objects, fail
 from envboot.errors import StoreError
+from envboot.store.lifetimes import SHORT_LIVED
 from envboot.store.s3.bucket import ABSENT, BLOCKS
 from envboot.store.s3.errors import CODES, REFUSED, UNSUPPORTED, code, explain, needed, partition
-from envboot.store.s3.lifecycle import SHORT_LIVED, find_expiry
+from envboot.store.s3.lifecycle import find_expiry
 from envboot.store.s3.policy import is_tls_only
 from envboot.store.s3.store import MAX_SECONDS, S3Store
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from envboot.config import S3Settings
+    from envboot.session import Session
 
 SKEW_SECONDS = 300
 """From here on a launch is refused soon: S3 takes 900, other services less."""
@@ -30,10 +31,10 @@ SKEW_SECONDS = 300
 SHORT_HOURS = 1
 
 
-def check_s3(url: str, settings: S3Settings, now: Callable[[], datetime]) -> Iterator[Check]:
+def check_s3(url: str, session: Session, now: Callable[[], datetime]) -> Iterator[Check]:
     """Check everything about one bucket; what cannot be tried after a failure is skipped."""
     try:
-        store = S3Store(url, settings=settings)
+        store = S3Store(url, settings=session.settings.s3, environment=session.environment)
     except StoreError as error:
         yield fail("credentials", error)
         return

@@ -15,7 +15,7 @@ from envboot.prepare import Prepared, prepare_source
 from envboot.publish.grants import Auth, Terms
 from envboot.publish.launch_record import Origin, write_end
 from envboot.selection import Selection
-from envboot.userdata import Job, LaunchPath
+from envboot.userdata import Job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -183,7 +183,7 @@ def _compose(order: Order, fleet: Fleet, prepared: Prepared, chosen: Mapping[str
             seats=0 if order.command else None,
             wanted=1,
         ),
-        path=LaunchPath(provisioner.render_for(order.options)),
+        path=provisioner.render_for(order.options),
         job=Job(
             command=prepared.command,
             environment=order.environment,
@@ -222,7 +222,7 @@ def check_place(provisioner: Provisioner, store: Store, options: Options, auth: 
             f"`{provisioner.name}`",
             hint="Take a bucket of the same cloud, or signed URLs: `--auth urls`",
         )
-    if provisioner.guest_loopback is None:
+    if provisioner.is_remote:
         # A bucket that is not there, or that nobody signs for, is no use to scan anything for.
         store.check(signs=auth is Auth.URLS)
     return provisioner.check(options, by_role=auth is Auth.ROLE)

@@ -125,13 +125,13 @@ def start(
         StoreError: the bucket refuses what tells them who they are. They run then, and are in
             the fleet, for the caller to end.
     """
-    from envboot_provisioners import Request
+    from envboot_provisioners import StartRequest
 
     provisioner, delivery = fleet.provisioner, delivered.delivery
     terms, count, first = delivery.terms, delivery.origin.count, delivery.terms.seats or 0
     assert provisioner, "a provisioner starts them"
     assert count, "a call starts at least one"
-    request = Request(
+    request = StartRequest(
         launch=terms.launch,
         first=first,
         count=count,

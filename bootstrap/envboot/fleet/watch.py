@@ -88,7 +88,7 @@ class Fleet:
     @property
     def is_remote(self) -> bool:
         """Whether its platform is not this machine."""
-        return self.provisioner is None or self.provisioner.guest_loopback is None
+        return self.provisioner is None or self.provisioner.is_remote
 
     def look(self) -> list[Outcome]:
         """Return every instance that is known, with what it reported until now.

@@ -187,12 +187,12 @@ def open_store(
         require("aws", f"Bucket `{url}`")
         from envboot.store.s3.store import S3Store
 
-        return S3Store(url, settings=session.settings.s3)
+        return S3Store(url, settings=session.settings.s3, environment=session.environment)
     if scheme == "gs":
         require("gcp", f"Bucket `{url}`")
         from envboot.store.gcs.store import GcsStore
 
-        return GcsStore(url, settings=session.settings.gcs)
+        return GcsStore(url, settings=session.settings.gcs, environment=session.environment)
     raise UsageError(
         "Expected a store URL such as `file:///folder`, `s3://bucket/prefix` or "
         f"`gs://bucket/prefix`, found `{url}`"

@@ -14,10 +14,3 @@ class Step:
     outcome: Literal["right", "changed", "would change", "not supported", "skipped", "failed"]
     detail: str
     hint: str | None = None
-
-
-def name_days(days: int | None) -> str:
-    """Say how long objects stay; None is for ever."""
-    if days is None:
-        return "for ever"
-    return f"{days} day{'' if days == 1 else 's'}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,7 +14,7 @@ CHUNK = 1 << 20
 
 
 class Upload(io.FileIO):
-    """A file on its way. botocore reads it twice, to hash it and to send it: only that counts."""
+    """A file on its way, whose reading counts while it is `sending`: some clients hash it first."""
 
     def __init__(self, path: Path, progress: Callable[[int], None] | None):
         super().__init__(path)
@@ -30,9 +30,3 @@ class Upload(io.FileIO):
             self._told = at
             self._progress(at)
         return data
-
-
-def mark_sending(request: Any, **_: Any) -> None:
-    """Tell an upload that botocore has hashed it and now sends it (event `before-send`)."""
-    if isinstance(request.body, Upload):
-        request.body.sending = True

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-from envboot.errors import EnvbootError, ProvisionError
+from envboot.errors import ProvisionError
 from envboot.extras import require
 from envboot_provisioners import State
-from envboot_provisioners.aws.options import OPTIONS, PLATFORM, read_wish
-from envboot_provisioners.faults import Fault, raise_faults
-from envboot_provisioners.interrupts import defer_interrupts
-from envboot_provisioners.records import FRESH, Records
+from envboot_provisioners.aws.fresh import FreshInstances
+from envboot_provisioners.aws.options import OPTIONS, PLATFORM, read_spec
+from envboot_provisioners.cloud_records import FRESH, CloudRecords
+from envboot_provisioners.clouds import (
+    end_in_each,
+    find_plan,
+    group_instances,
+    group_records,
+    undo_start,
+)
+from envboot_provisioners.faults import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
 
     from envboot.doctor import Check
     from envboot.session import Session
-    from envboot_provisioners import Instance, Option, Options, Request
-    from envboot_provisioners.aws.clients import Clients
-    from envboot_provisioners.aws.request import Plan
-    from envboot_provisioners.aws.starting import Start
-    from envboot_provisioners.records import Record
+    from envboot.userdata import LaunchPath
+    from envboot_provisioners import Instance, Option, Options, StartRequest
+    from envboot_provisioners.aws.clients import AwsClients
+    from envboot_provisioners.aws.request import AwsPlan
+    from envboot_provisioners.aws.starting import AwsStart
+    from envboot_provisioners.cloud_records import CloudRecord
 
-SETTLE = 12.0
-"""Seconds within which EC2 shows what it has started, and knows its id ("Eventual consistency")."""
-NEW = 120.0
-"""Seconds for which an instance that EC2 does not show counts as one about to run."""
 UNANSWERED = 86_400.0
 """Seconds for which the record of a launch is kept whose account is not known."""
 
@@ -40,17 +43,19 @@ class AwsProvisioner:
     """
 
     name = "aws"
+    is_remote = True
     guest_loopback: str | None = None
     host_python = False
     role: str | None = "aws"
     options: tuple[Option, ...] = OPTIONS
 
     def __init__(self, session: Session) -> None:
-        self._records = Records(session.state / "aws", "region")
-        self._clients: dict[str | None, Clients] = {}
-        self._plans: dict[object, Plan] = {}
-        self._starts: dict[str, list[Start]] = {}
-        self._started: dict[str, float] = {}
+        self._session = session
+        self._records = CloudRecords(session.state / "aws", "region")
+        self._clients: dict[str | None, AwsClients] = {}
+        self._plans: dict[Hashable, AwsPlan] = {}
+        self._starts: dict[str, list[AwsStart]] = {}
+        self._fresh = FreshInstances()
 
     def check(self, options: Options, *, by_role: bool = False) -> str | None:
         """Refuse what could never start; returns the platform of the instance type.
@@ -60,14 +65,14 @@ class AwsProvisioner:
         """
         return self.find_plan(options, by_role=by_role).platform
 
-    def find_plan(self, options: Options, *, by_role: bool = False) -> Plan:
+    def find_plan(self, options: Options, *, by_role: bool = False) -> AwsPlan:
         """Look up what the options ask for; asks AWS once.
 
         Raises:
             ProvisionError: as `check` does.
         """
-        wish, faults = read_wish(options)
-        if by_role and not wish.profile:
+        spec, faults = read_spec(options)
+        if by_role and not spec.profile:
             faults.append(
                 Fault(
                     message="Expected an instance profile, whose role the machines sign with, "
@@ -75,41 +80,43 @@ class AwsProvisioner:
                     hint="Name one with `--instance-profile`",
                 )
             )
-        key = (wish, by_role)
-        if key not in self._plans or faults:
-            require("aws", "Provisioner `aws`")
+
+        def look(clients: AwsClients, known: Sequence[Fault]) -> AwsPlan:
             from envboot_provisioners.aws.lookup import look_up
 
-            try:
-                clients = self.find_clients(wish.region)
-            except ProvisionError as error:
-                if faults:
-                    told = Fault(message=error.message, hint=error.hint)
-                    raise_faults([*faults, told], PLATFORM)
-                raise
-            self._plans[key] = look_up(clients, wish, known=faults)
-        return self._plans[key]
+            return look_up(clients, spec, known=known)
 
-    def find_clients(self, region: str | None = None) -> Clients:
+        return find_plan(
+            self._plans,
+            (spec, by_role),
+            faults,
+            connect=lambda: self.find_clients(spec.region),
+            look_up=look,
+            platform=PLATFORM,
+        )
+
+    def find_clients(self, region: str | None = None) -> AwsClients:
         """Return the services of a region, by default the configured one."""
         if region not in self._clients:
             require("aws", "Provisioner `aws`")
-            from envboot_provisioners.aws.clients import Clients
+            from envboot_provisioners.aws.clients import AwsClients
 
-            self._clients[region] = Clients(region)
+            self._clients[region] = AwsClients(region, self._session.environment)
         return self._clients[region]
 
-    def render_for(self, options: Options) -> str:
+    def render_for(self, options: Options) -> LaunchPath:
         """Return EC2's launch path: every image has cloud-init."""
+        from envboot.userdata import LaunchPath
+
         del options
-        return "ec2"
+        return LaunchPath.EC2
 
     def is_interruptible(self, options: Options) -> bool:
         """Whether these are spot instances, which EC2 takes back with two minutes' notice."""
-        wish, _ = read_wish(options)
-        return wish.spot
+        spec, _ = read_spec(options)
+        return spec.spot
 
-    def start(self, request: Request) -> list[Instance]:
+    def start(self, request: StartRequest) -> list[Instance]:
         """Start every instance, or none.
 
         Raises:
@@ -117,80 +124,44 @@ class AwsProvisioner:
         """
         from envboot_provisioners.aws.machines import to_instance
         from envboot_provisioners.aws.request import find_root_size
-        from envboot_provisioners.aws.starting import Start
+        from envboot_provisioners.aws.settling import await_unknown, end_settled
+        from envboot_provisioners.aws.starting import AwsStart
 
         plan = self.find_plan(request.options)
         find_root_size(plan, request.room)
-        clients = self.find_clients(plan.wish.region)
+        clients = self.find_clients(plan.spec.region)
         # Before the first call: whatever ends this process, what it started can be found.
         self._records.write(request.launch, plan.region)
         # Of earlier calls for the same launch: not ours to end, whatever becomes of this one.
         others = self._find_names(clients, request.launch) if request.first else set()
-        start = Start(clients, plan, request, self._started)
+        start = AwsStart(clients, plan, request, self._fresh)
         self._starts.setdefault(request.launch, []).append(start)
+
+        def end_unknown() -> None:
+            if start.unknown:
+                found = await_unknown(clients, start, request.launch, others, self._fresh)
+                end_settled(clients, found, self._fresh)
+
+        def undo() -> None:
+            end_settled(clients, start.started, self._fresh)
+            end_unknown()
+            start.started.clear()
+
         try:
             start.run()
-            if start.unknown:
-                self._end(clients, self._await_unknown(start, clients, request.launch, others))
+            end_unknown()
             self._records.write(request.launch, plan.region, start.account)
         except BaseException as error:
-            with defer_interrupts():
-                self._undo(start, clients, request, others, error)
+            undo_start(error, undo, request=request, records=self._records)
             raise
         return [
             to_instance(found, launch=request.launch, region=plan.region)
             for found in start.started.values()
         ]
 
-    def _undo(
-        self,
-        start: Start,
-        clients: Clients,
-        request: Request,
-        others: set[str],
-        why: BaseException,
-    ) -> None:
-        """End all that a call has started, and what it may have started unanswered."""
-        told: tuple[str, ...] = (f"Ended because of: {why!r}",)
-        if isinstance(why, EnvbootError):
-            told = (f"Ended because of: {why.message}", *why.causes)
-        try:
-            self._end(clients, start.started)
-            if start.unknown:
-                self._end(clients, self._await_unknown(start, clients, request.launch, others))
-        except ProvisionError as error:
-            causes = (*error.causes, *told)
-            raise ProvisionError(error.message, causes=causes, hint=error.hint) from why
-        start.started.clear()
-        if not request.first:
-            self._records.remove(request.launch)
-
-    def _find_names(self, clients: Clients, launch: str) -> set[str]:
+    def _find_names(self, clients: AwsClients, launch: str) -> set[str]:
         """Return the ids of a launch's instances."""
         return {instance.name for instance in self._look(clients, [launch])[launch]}
-
-    def _await_unknown(
-        self, start: Start, clients: Clients, launch: str, others: set[str]
-    ) -> set[str]:
-        """Return the ids of what a call has started whose answer did not arrive."""
-        from envboot_provisioners.aws.errors import FAULTS
-        from envboot_provisioners.aws.machines import find_tagged
-
-        end = time.monotonic() + SETTLE
-        while True:
-            try:
-                found = find_tagged(clients.ec2, [launch]).get(launch, [])
-            except FAULTS as error:
-                told = clients.explain(
-                    error, f"Cannot tell what launch `{launch}` has started: EC2 does not answer"
-                )
-                hint = f"End it when it does: `envboot terminate {launch}`"
-                raise ProvisionError(told.message, causes=told.causes, hint=hint) from error
-            new = {item["InstanceId"] for item in found} - start.started.keys() - others
-            if len(new) >= start.unknown or time.monotonic() > end:
-                self._started.update(dict.fromkeys(new, time.monotonic()))
-                return new
-            time.sleep(1)
 
     def states(self, instances: Sequence[Instance]) -> dict[str, State]:
         """Return how each instance is, in EC2's own words.
@@ -202,7 +173,8 @@ class AwsProvisioner:
         from envboot_provisioners.aws.machines import find_by_id, to_state
 
         states = {}
-        for region, names in self._by_region(instances).items():
+        for region, ours in group_instances(instances, self._records).items():
+            names = [instance.name for instance in ours]
             clients = self.find_clients(region)
             try:
                 found = find_by_id(clients.ec2, names)
@@ -212,7 +184,7 @@ class AwsProvisioner:
             for name in names:
                 if name in found:
                     states[name] = to_state(found[name])
-                elif self._is_new(name):
+                elif self._fresh.has(name):
                     states[name] = State(alive=True, word="pending")
                 else:
                     states[name] = State(alive=False, word="terminated")
@@ -246,11 +218,8 @@ class AwsProvisioner:
             records = [record]
         else:
             return self._find_elsewhere(launch)
-        by_region: dict[str, list[Record]] = {}
-        for record in records:
-            by_region.setdefault(record.place, []).append(record)
         found = []
-        for region, launches in by_region.items():
+        for region, launches in group_records(records).items():
             clients = self.find_clients(region)
             names = [record.launch for record in launches]
             seen = self._look(clients, names)
@@ -258,7 +227,7 @@ class AwsProvisioner:
             self._forget(clients, [record for record in launches if not seen[record.launch]])
         return found
 
-    def _look(self, clients: Clients, launches: Sequence[str]) -> dict[str, list[Instance]]:
+    def _look(self, clients: AwsClients, launches: Sequence[str]) -> dict[str, list[Instance]]:
         """Return what EC2 shows of launches, and what it does not show yet."""
         from envboot_provisioners.aws.errors import FAULTS
         from envboot_provisioners.aws.machines import find_tagged, to_instance
@@ -273,7 +242,7 @@ class AwsProvisioner:
             known = {item["InstanceId"]: item for item in found.get(launch, ())}
             starts = self._starts.get(launch, ())
             fresh = {name: item for start in starts for name, item in start.started.items()}
-            shown = {name: item for name, item in fresh.items() if self._is_new(name)} | known
+            shown = {name: item for name, item in fresh.items() if self._fresh.has(name)} | known
             seen[launch] = [
                 to_instance(item, launch=launch, region=clients.region) for item in shown.values()
             ]
@@ -290,7 +259,7 @@ class AwsProvisioner:
                 return []
             raise
 
-    def _forget(self, clients: Clients, records: Iterable[Record]) -> None:
+    def _forget(self, clients: AwsClients, records: Iterable[CloudRecord]) -> None:
         """Remove the records of launches that have ended, as far as this account can tell."""
         from envboot_provisioners.aws.errors import FAULTS
 
@@ -317,66 +286,18 @@ class AwsProvisioner:
         Raises:
             ProvisionError: some could not be ended; it names every one of them.
         """
+        from envboot_provisioners.aws.settling import end_settled
+
         del keep
-        failures: list[ProvisionError] = []
-        for region, names in self._by_region(instances).items():
-            clients = self.find_clients(region)
-            try:
-                self._end(clients, names)
-            except ProvisionError as error:
-                failures.append(error)
-                continue
-            launches = {item.launch for item in instances if item.name in set(names)}
-            self._drop_ended(clients, launches, set(names))
-        if len(failures) == 1:
-            raise failures[0]
-        if failures:
-            raise ProvisionError(
-                f"Failed to end instances in {len(failures)} regions",
-                causes=tuple(cause for error in failures for cause in error.causes),
-                hint="; ".join(error.hint for error in failures if error.hint),
-            )
 
-    def _end(self, clients: Clients, names: Iterable[str]) -> None:
-        """End instances of one region.
+        def end(region: str | None, ours: Sequence[Instance]) -> None:
+            clients, names = self.find_clients(region), {instance.name for instance in ours}
+            end_settled(clients, [instance.name for instance in ours], self._fresh)
+            self._drop_ended(clients, {instance.launch for instance in ours}, names)
 
-        Raises:
-            ProvisionError: some could not be; it names them, and the command to do it by hand.
-        """
-        from envboot_provisioners.aws.errors import DENIED
-        from envboot_provisioners.aws.machines import end
+        end_in_each(group_instances(instances, self._records), end, kind="regions")
 
-        wanted = list(dict.fromkeys(names))
-        done = end(clients.ec2, wanted)
-        deadline = time.monotonic() + SETTLE
-        # EC2 may not know yet what it has just started.
-        while (late := sorted(filter(self._is_new, done.unknown))) and (
-            time.monotonic() < deadline
-        ):
-            time.sleep(1)
-            again = end(clients.ec2, late)
-            done.failed |= again.failed
-            done.unknown = again.unknown
-        failed = done.failed | dict.fromkeys(late, "EC2 does not know it yet")
-        for name in wanted:
-            if name not in failed:
-                self._started.pop(name, None)
-        if not failed:
-            return
-        reasons: dict[str, list[str]] = {}
-        for name, reason in failed.items():
-            reasons.setdefault(reason, []).append(f"`{name}`")
-        region, ids = clients.region, " ".join(failed)
-        denied = any(reason.partition(":")[0] in DENIED for reason in reasons)
-        allow = "; allow this identity `ec2:TerminateInstances`" if denied else ""
-        raise ProvisionError(
-            f"Failed to end {len(failed)} of {len(wanted)} instances on EC2, which cost on",
-            causes=tuple(f"{', '.join(ids)}: {reason}" for reason, ids in reasons.items()),
-            hint="End them by hand: "
-            f"`aws ec2 terminate-instances --region {region} --instance-ids {ids}`{allow}",
-        )
-
-    def _drop_ended(self, clients: Clients, launches: set[str], ended: set[str]) -> None:
+    def _drop_ended(self, clients: AwsClients, launches: set[str], ended: set[str]) -> None:
         """Remove the records of launches that have no other instances left."""
         for launch in launches:
             for start in self._starts.get(launch, ()):
@@ -395,17 +316,3 @@ class AwsProvisioner:
         from envboot_provisioners.aws.doctor import check_aws
 
         return check_aws(self, options, by_role=by_role, count=count)
-
-    def _by_region(self, instances: Sequence[Instance]) -> dict[str | None, list[str]]:
-        found: dict[str | None, list[str]] = {}
-        for instance in instances:
-            region = instance.details.get("region")
-            if region is None and (record := self._records.find(instance.launch)):
-                region = record.place
-            found.setdefault(region, []).append(instance.name)
-        return found
-
-    def _is_new(self, name: str) -> bool:
-        """Whether an instance was started a moment ago, so that EC2 may not show it yet."""
-        started = self._started.get(name)
-        return started is not None and time.monotonic() - started < NEW

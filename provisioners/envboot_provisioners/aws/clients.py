@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,8 @@ from envboot.errors import ProvisionError
 from envboot_provisioners.aws.errors import explain
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_iam import IAMClient
     from mypy_boto3_ssm import SSMClient
@@ -23,14 +24,18 @@ if TYPE_CHECKING:
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d")
 
 
-class Clients:
-    """The services of one region, with the credentials that boto3 finds."""
+class AwsClients:
+    """The services of one region, with the credentials that boto3 finds.
 
-    def __init__(self, region: str | None = None) -> None:
+    boto3 reads `AWS_…` variables and its files from the process itself, which nothing can change;
+    what it does not know by itself comes from `environment`.
+    """
+
+    def __init__(self, region: str | None, environment: Mapping[str, str]) -> None:
         try:
             self._session = boto3.Session()
             # The AWS CLI and all other SDKs read `AWS_REGION`; botocore knows its older name only.
-            found = region or os.environ.get("AWS_REGION") or self._session.region_name
+            found = region or environment.get("AWS_REGION") or self._session.region_name
         except BotoCoreError as error:
             raise explain(error, "Failed to read the configuration of AWS") from error
         if not found:

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from envboot.doctor import Check
+from envboot.doctor import Check, to_check
 from envboot.errors import ProvisionError, name_some
 from envboot_provisioners.aws.errors import DENIED, FAULTS, find_action, find_code, tell
 from envboot_provisioners.aws.lookup import find_parameter
-from envboot_provisioners.aws.options import IMAGES, read_wish
+from envboot_provisioners.aws.options import IMAGES, read_spec
 from envboot_provisioners.aws.quotas import find_quota
-from envboot_provisioners.aws.request import Attempt, compose_run
+from envboot_provisioners.aws.request import AwsAttempt, compose_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from envboot_provisioners import Options
     from envboot_provisioners.aws import AwsProvisioner
-    from envboot_provisioners.aws.clients import Clients
-    from envboot_provisioners.aws.options import Wish
-    from envboot_provisioners.aws.request import Plan
+    from envboot_provisioners.aws.clients import AwsClients
+    from envboot_provisioners.aws.options import AwsSpec
+    from envboot_provisioners.aws.request import AwsPlan
 
 NOBODY = "i-00000000000000000"
 """An instance that is nobody's: what may be done to it is told before whether it is there."""
@@ -33,25 +33,25 @@ def check_aws(
     provisioner: AwsProvisioner, options: Options, *, by_role: bool = False, count: int = 1
 ) -> Iterator[Check]:
     """Check everything that a launch with these options asks of AWS, in its order."""
-    wish, _ = read_wish(options)
+    spec, _ = read_spec(options)
     try:
-        clients = provisioner.find_clients(wish.region)
+        clients = provisioner.find_clients(spec.region)
         who = clients.sts.get_caller_identity()["Arn"]
     except ProvisionError as error:
-        yield _failed("aws region", error)
+        yield to_check("aws region", error)
         return
     except FAULTS as error:
-        yield _failed("aws identity", clients.explain(error, "AWS does not know who asks"))
+        yield to_check("aws identity", clients.explain(error, "AWS does not know who asks"))
         return
     yield Check(name="aws region", status="ok", detail=f"`{clients.region}`")
     yield Check(name="aws identity", status="ok", detail=f"`{who}`")
-    yield _check_lookups(clients, wish)
+    yield _check_lookups(clients, spec)
     try:
         plan = provisioner.find_plan(options, by_role=by_role)
     except ProvisionError as error:
-        yield _failed("aws options", error)
+        yield to_check("aws options", error)
         return
-    kind, image = plan.wish.instance_type, plan.image.id
+    kind, image = plan.spec.instance_type, plan.image.id
     detail = f"`{kind}` ({plan.platform}) with `{image}` in {len(plan.places)} subnets"
     yield Check(name="aws options", status="ok", detail=detail)
     yield _check_start(clients, plan)
@@ -60,15 +60,10 @@ def check_aws(
     yield _check_quota(clients, plan, count)
 
 
-def _failed(name: str, error: ProvisionError) -> Check:
-    detail = "; ".join((error.message, *error.causes))
-    return Check(name=name, status="failed", detail=detail, hint=error.hint)
-
-
-def _check_lookups(clients: Clients, wish: Wish) -> Check:
+def _check_lookups(clients: AwsClients, spec: AwsSpec) -> Check:
     """Try each question that comes before a start."""
     name, denied, others = "aws look-ups", [], []
-    questions = _questions(clients, wish)
+    questions = _questions(clients, spec)
     for action, ask in questions.items():
         error = _try(ask)
         if error and find_code(error) in DENIED:
@@ -95,8 +90,8 @@ def _try(ask: Callable[[], Any]) -> Exception | None:
     return None
 
 
-def _questions(clients: Clients, wish: Wish) -> dict[str, Callable[[], Any]]:
-    ec2, kind = clients.ec2, wish.instance_type
+def _questions(clients: AwsClients, spec: AwsSpec) -> dict[str, Callable[[], Any]]:
+    ec2, kind = clients.ec2, spec.instance_type
     types: Callable[..., Any] = ec2.describe_instance_types
     offerings: Callable[..., Any] = ec2.describe_instance_type_offerings
     only = [{"Name": "instance-type", "Values": [kind]}]
@@ -107,18 +102,18 @@ def _questions(clients: Clients, wish: Wish) -> dict[str, Callable[[], Any]]:
         "ec2:DescribeSubnets": lambda: ec2.describe_subnets(MaxResults=5),
         "ec2:DescribeInstances": lambda: ec2.describe_instances(MaxResults=5),
     }
-    if wish.image in IMAGES or wish.image.startswith("/"):
-        found = find_parameter(wish.image, "linux-64") if wish.image in IMAGES else wish.image
+    if spec.image in IMAGES or spec.image.startswith("/"):
+        found = find_parameter(spec.image, "linux-64") if spec.image in IMAGES else spec.image
         asked["ssm:GetParameter"] = lambda: clients.ssm.get_parameter(Name=found)
-    if wish.groups:
+    if spec.groups:
         asked["ec2:DescribeSecurityGroups"] = lambda: ec2.describe_security_groups(MaxResults=5)
     return asked
 
 
-def _check_start(clients: Clients, plan: Plan) -> Check:
+def _check_start(clients: AwsClients, plan: AwsPlan) -> Check:
     """Ask for one instance without having it started; `iam:PassRole` is tried along."""
-    market = "spot" if plan.wish.spot else "on-demand"
-    attempt = Attempt(place=plan.places[0], market=market, least=1, most=1, number=1)
+    market = "spot" if plan.spec.spot else "on-demand"
+    attempt = AwsAttempt(place=plan.places[0], market=market, least=1, most=1, number=1)
     launch = f"doctor-{secrets.token_hex(4)}"
     arguments = compose_run(plan, attempt, launch=launch, user_data=b"#!/bin/sh\n", room=0)
     name = "aws start"
@@ -126,14 +121,14 @@ def _check_start(clients: Clients, plan: Plan) -> Check:
         clients.ec2.run_instances(**arguments, DryRun=True)
     except FAULTS as error:
         if find_code(error) == "DryRunOperation":
-            role = f" with the role of `{plan.wish.profile}`" if plan.wish.profile else ""
+            role = f" with the role of `{plan.spec.profile}`" if plan.spec.profile else ""
             detail = f"May `ec2:RunInstances` {market}, tagged{role}"
             return Check(name=name, status="ok", detail=detail)
-        return _failed(name, clients.explain(error, "EC2 would start none"))
+        return to_check(name, clients.explain(error, "EC2 would start none"))
     return Check(name=name, status="ok", detail="May `ec2:RunInstances`")
 
 
-def _check_on_nobody(clients: Clients, name: str, ask: Callable[..., Any]) -> Check:
+def _check_on_nobody(clients: AwsClients, name: str, ask: Callable[..., Any]) -> Check:
     single = name == "aws console"
     action = "ec2:GetConsoleOutput" if single else "ec2:TerminateInstances"
     target = {"InstanceId": NOBODY} if single else {"InstanceIds": [NOBODY]}
@@ -152,21 +147,21 @@ def _check_on_nobody(clients: Clients, name: str, ask: Callable[..., Any]) -> Ch
                 "is about tags, else nothing that is launched can be ended or shown",
                 hint=f"Allow `{action}` to this identity; docs/aws.md has the whole policy",
             )
-        return _failed(name, clients.explain(error, f"`{action}` could not be tried"))
+        return to_check(name, clients.explain(error, f"`{action}` could not be tried"))
     return Check(name=name, status="ok", detail=f"May `{action}`")
 
 
-def _check_quota(clients: Clients, plan: Plan, count: int) -> Check:
+def _check_quota(clients: AwsClients, plan: AwsPlan, count: int) -> Check:
     """Compare the account's quota with what so many instances take of it."""
-    market = "spot" if plan.wish.spot else "on-demand"
-    quota, name = find_quota(plan.wish.instance_type, market), "aws quota"
+    market = "spot" if plan.spec.spot else "on-demand"
+    quota, name = find_quota(plan.spec.instance_type, market), "aws quota"
     if quota.code is None:
         return Check(name=name, status="skipped", detail=f"`{quota.name}` has no code")
     try:
         found = clients.quotas.get_service_quota(ServiceCode="ec2", QuotaCode=quota.code)
         value = int(found["Quota"]["Value"])
         kinds: Any = clients.ec2.describe_instance_types
-        types = kinds(InstanceTypes=[plan.wish.instance_type])["InstanceTypes"]
+        types = kinds(InstanceTypes=[plan.spec.instance_type])["InstanceTypes"]
     except FAULTS as error:
         told = clients.explain(error, "x").causes[0]
         return Check(name=name, status="skipped", detail=f"`{quota.name}` is not told: {told}")

@@ -10,8 +10,8 @@ from botocore import exceptions as botocore
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from envboot.agent import wire
 from envboot.errors import ProvisionError
+from envboot.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,16 +156,16 @@ def explain(
         causes, hint = _from_service(error, decode)
         return ProvisionError(message, causes=causes, hint=hint)
     hint = next((hint for kinds, hint in _KINDS if isinstance(error, kinds)), None)
-    return ProvisionError(message, causes=(_without_queries(str(error)),), hint=hint)
+    return ProvisionError(message, causes=(redact(str(error)),), hint=hint)
 
 
 def tell(error: Exception) -> str:
     """Return an error in one line, its code first."""
     if not isinstance(error, ClientError):
-        return _without_queries(str(error))
+        return redact(str(error))
     told = error.response.get("Error", {})
     text = _ENCODED.sub("", told.get("Message", "")).strip()
-    return f"{find_code(error)}: {_without_queries(text) or 'no reason given'}"
+    return f"{find_code(error)}: {redact(text) or 'no reason given'}"
 
 
 def find_hint(code: str) -> str | None:
@@ -214,8 +214,3 @@ def _read_decoded(encoded: str, decode: Callable[[str], str]) -> dict[str, Any] 
         }
     except (BotoCoreError, ClientError, ValueError, KeyError, TypeError):
         return None
-
-
-def _without_queries(text: str) -> str:
-    """Cut the queries of all URLs in a text: they may be signed."""
-    return re.sub(r"\w+://[^\s\"'<>]+", lambda match: wire.without_query(match[0]), text)

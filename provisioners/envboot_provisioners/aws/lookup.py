@@ -1,40 +1,36 @@
-"""A wish looked up in its region: machines, image, places, groups; all that is wrong, at once."""
+"""A spec looked up in its region: machines, image, places, groups; all that is wrong, at once."""
 
 from __future__ import annotations
 
 import difflib
 import sys
-from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from envboot.errors import ProvisionError, name_some
+from envboot.platforms import find_target
 from envboot_provisioners.aws.errors import DENIED, FAULTS, find_code
+from envboot_provisioners.aws.networks import find_network
 from envboot_provisioners.aws.options import PLATFORM
-from envboot_provisioners.aws.request import Image, Place, Plan
+from envboot_provisioners.aws.request import AwsImage, AwsPlan
+from envboot_provisioners.clouds import find_root_fault
 from envboot_provisioners.faults import Fault, raise_faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from envboot_provisioners.aws.clients import Clients
-    from envboot_provisioners.aws.options import Wish
+    from envboot_provisioners.aws.clients import AwsClients
+    from envboot_provisioners.aws.options import AwsSpec
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-PLATFORMS = {"x86_64": "linux-64", "arm64": "linux-aarch64"}
-ARCHITECTURES = {platform: name for name, platform in PLATFORMS.items()}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Network:
-    places: tuple[Place, ...] = ()
-    groups: tuple[str, ...] = ()
+ARCHITECTURES = {"linux-64": "x86_64", "linux-aarch64": "arm64"}
+"""EC2's names of the processors that machines can have (API Reference, "ProcessorInfo")."""
 
 
 def find_parameter(image: str, platform: str) -> str:
@@ -48,8 +44,8 @@ def find_parameter(image: str, platform: str) -> str:
     return name
 
 
-def look_up(clients: Clients, wish: Wish, *, known: Sequence[Fault] = ()) -> Plan:
-    """Return the plan for a wish; `known` are faults that were found before.
+def look_up(clients: AwsClients, spec: AwsSpec, *, known: Sequence[Fault] = ()) -> AwsPlan:
+    """Return the plan for a spec; `known` are faults that were found before.
 
     Raises:
         ProvisionError: everything that could never start, at once; or AWS refuses to tell.
@@ -57,26 +53,21 @@ def look_up(clients: Clients, wish: Wish, *, known: Sequence[Fault] = ()) -> Pla
     faults = list(known)
     message = f"Failed to look up what EC2 has in `{clients.region}`"
     try:
-        platform = _find_platform(clients, wish, faults)
-        image = _find_image(clients, wish, platform, faults)
-        network = _find_network(clients, wish, faults)
-        _check_key(clients, wish, faults)
-        together = _find_strategy(clients, wish, faults) == "cluster"
-        _check_profile(clients, wish, faults)
+        platform = _find_platform(clients, spec, faults)
+        image = _find_image(clients, spec, platform, faults)
+        network = find_network(clients, spec, faults)
+        _check_key(clients, spec, faults)
+        together = _find_strategy(clients, spec, faults) == "cluster"
+        _check_profile(clients, spec, faults)
     except FAULTS as error:
         raise clients.explain(error, message) from error
-    if image and wish.root_size is not None and wish.root_size < image.size:
-        faults.append(
-            Fault(
-                message=f"Expected `root-size` of at least {image.size} GiB, which the image "
-                f"`{image.id}` needs, found {wish.root_size}"
-            )
-        )
+    if image and (fault := find_root_fault(spec.root_size, image=image.id, least=image.size)):
+        faults.append(fault)
     raise_faults(faults, PLATFORM)
     if not platform or not image:
         raise ProvisionError(message)
-    return Plan(
-        wish=wish,
+    return AwsPlan(
+        spec=spec,
         region=clients.region,
         platform=platform,
         image=image,
@@ -86,10 +77,10 @@ def look_up(clients: Clients, wish: Wish, *, known: Sequence[Fault] = ()) -> Pla
     )
 
 
-def _find_platform(clients: Clients, wish: Wish, faults: list[Fault]) -> str | None:
+def _find_platform(clients: AwsClients, spec: AwsSpec, faults: list[Fault]) -> str | None:
     """Return the platform of an instance type, None where that is a fault."""
-    kind = wish.instance_type
-    if "instance-type" in wish.malformed:
+    kind = spec.instance_type
+    if "instance-type" in spec.malformed:
         return None
     try:
         found = clients.ec2.describe_instance_types(InstanceTypes=[kind])  # type: ignore[list-item]
@@ -103,7 +94,7 @@ def _find_platform(clients: Clients, wish: Wish, faults: list[Fault]) -> str | N
         faults.append(_unknown_type(clients, kind))
         return None
     names = described[0]["ProcessorInfo"]["SupportedArchitectures"]
-    if wish.spot and "spot" not in described[0].get("SupportedUsageClasses", ["spot"]):
+    if spec.spot and "spot" not in described[0].get("SupportedUsageClasses", ["spot"]):
         faults.append(
             Fault(message=f"Cannot have `{kind}` as spot instances", hint="Leave `--spot`")
         )
@@ -111,7 +102,7 @@ def _find_platform(clients: Clients, wish: Wish, faults: list[Fault]) -> str | N
         faults.append(
             Fault(message=f"Cannot give `{kind}` a disk of EBS", hint="Take a newer type")
         )
-    platform = next((PLATFORMS[name] for name in PLATFORMS if name in names), None)
+    platform = next((find_target(name) for name in ARCHITECTURES.values() if name in names), None)
     if platform is None:
         faults.append(
             Fault(message=f"Expected a type of x86-64 or arm64, found `{kind}` ({names[0]})")
@@ -119,7 +110,7 @@ def _find_platform(clients: Clients, wish: Wish, faults: list[Fault]) -> str | N
     return platform
 
 
-def _unknown_type(clients: Clients, kind: str) -> Fault:
+def _unknown_type(clients: AwsClients, kind: str) -> Fault:
     pages = clients.ec2.get_paginator("describe_instance_type_offerings")
     offered = [
         item["InstanceType"]
@@ -137,10 +128,10 @@ def _unknown_type(clients: Clients, kind: str) -> Fault:
 
 
 def _find_image(
-    clients: Clients, wish: Wish, platform: str | None, faults: list[Fault]
-) -> Image | None:
+    clients: AwsClients, spec: AwsSpec, platform: str | None, faults: list[Fault]
+) -> AwsImage | None:
     """Return the image for a platform, None where that is a fault or depends on one."""
-    name = wish.image
+    name = spec.image
     if not name.startswith(("ami-", "/")):
         if platform is None:
             return None
@@ -167,10 +158,10 @@ def _find_image(
             )
         )
         return None
-    return _check_image(dict(found[0]), wish.instance_type, platform, faults)
+    return _check_image(dict(found[0]), spec.instance_type, platform, faults)
 
 
-def _read_parameter(clients: Clients, name: str, faults: list[Fault]) -> str | None:
+def _read_parameter(clients: AwsClients, name: str, faults: list[Fault]) -> str | None:
     try:
         value = clients.ssm.get_parameter(Name=name)["Parameter"]["Value"]
     except ClientError as error:
@@ -191,7 +182,7 @@ def _read_parameter(clients: Clients, name: str, faults: list[Fault]) -> str | N
 
 def _check_image(
     image: dict[str, Any], kind: str, platform: str | None, faults: list[Fault]
-) -> Image:
+) -> AwsImage:
     """Check that the image can be the root of such instances.
 
     Source: EC2 API Reference, "Image": `Platform` is `windows` or absent.
@@ -216,124 +207,14 @@ def _check_image(
         mapping.get("DeviceName"): mapping.get("Ebs", {}).get("VolumeSize", 0)
         for mapping in image.get("BlockDeviceMappings", ())
     }
-    return Image(id=name, root_device=root, size=sizes.get(root, 0))
+    return AwsImage(id=name, root_device=root, size=sizes.get(root, 0))
 
 
-def _find_network(clients: Clients, wish: Wish, faults: list[Fault]) -> _Network:
-    """Return the subnets in zones that offer the type, and the groups' ids.
-
-    Subnets are tried in the order that the user gave, those of the default VPC by their zones.
-    """
-    found = None
-    if not wish.malformed & {"subnet", "zone"}:
-        found = _find_subnets(clients, wish, faults)
-    if found is None:
-        return _Network()
-    networks = {subnet["VpcId"] for subnet in found}
-    if len(networks) > 1:
-        faults.append(
-            Fault(message=f"Expected subnets of one VPC, found {name_some(sorted(networks))}")
-        )
-    groups = _find_groups(clients, wish, min(networks, default=None), faults)
-    places = [Place(subnet=item["SubnetId"], zone=item["AvailabilityZone"]) for item in found]
-    if wish.zones:
-        places = [place for place in places if place.zone in wish.zones]
-        missing = [zone for zone in wish.zones if zone not in {place.zone for place in places}]
-        if missing:
-            where = "of `--subnet`" if wish.subnets else "of the default VPC"
-            faults.append(
-                Fault(
-                    message=f"No subnet {where} is in {name_some(missing)}",
-                    hint="`aws ec2 describe-subnets` lists subnets and their zones",
-                )
-            )
-    offered = _find_zones(clients, wish.instance_type)
-    # An unknown type is offered nowhere, which is said already; some clouds do not tell at all.
-    if places and offered and not any(place.zone in offered for place in places):
-        faults.append(
-            Fault(
-                message=f"Instance type `{wish.instance_type}` is not offered in "
-                + name_some(sorted({place.zone for place in places})),
-                hint=f"It is in {name_some(sorted(offered))}",
-            )
-        )
-    chosen = (place for place in places if not offered or place.zone in offered)
-    return _Network(places=tuple(chosen), groups=groups)
-
-
-def _find_subnets(clients: Clients, wish: Wish, faults: list[Fault]) -> list[Any] | None:
-    pages = clients.ec2.get_paginator("describe_subnets")
-    if not wish.subnets:
-        filters = [{"Name": "default-for-az", "Values": ["true"]}]
-        chosen = [
-            item
-            for page in pages.paginate(Filters=filters)  # type: ignore[arg-type]
-            for item in page["Subnets"]
-        ]
-        if chosen:
-            return sorted(chosen, key=lambda item: item["AvailabilityZone"])
-        faults.append(
-            Fault(
-                message=f"Expected a subnet: `{clients.region}` has no default VPC",
-                hint="Name one with `--subnet`; `aws ec2 describe-subnets` lists them",
-            )
-        )
-        return None
-    filters = [{"Name": "subnet-id", "Values": list(wish.subnets)}]
-    by_id = {
-        item["SubnetId"]: item
-        for page in pages.paginate(Filters=filters)  # type: ignore[arg-type]
-        for item in page["Subnets"]
-    }
-    missing = [name for name in wish.subnets if name not in by_id]
-    if missing:
-        faults.append(
-            Fault(
-                message=f"Subnets {name_some(missing)} were not found in `{clients.region}`",
-                hint="`aws ec2 describe-subnets` lists the region's subnets",
-            )
-        )
-    return [by_id[name] for name in wish.subnets if name in by_id] or None
-
-
-def _find_groups(
-    clients: Clients, wish: Wish, network: str | None, faults: list[Fault]
-) -> tuple[str, ...]:
-    """Return the ids of groups that were given by id or name, all of one VPC."""
-    if not wish.groups or network is None:
-        return ()
-    pages = clients.ec2.get_paginator("describe_security_groups")
-    filters = [{"Name": "vpc-id", "Values": [network]}]
-    known: dict[str, str] = {}
-    for page in pages.paginate(Filters=filters):  # type: ignore[arg-type]
-        for item in page["SecurityGroups"]:
-            known[item["GroupName"]] = known[item["GroupId"]] = item["GroupId"]
-    missing = [name for name in wish.groups if name not in known]
-    if missing:
-        faults.append(
-            Fault(
-                message=f"Security groups {name_some(missing)} were not found in `{network}`",
-                hint="`aws ec2 describe-security-groups` lists the groups; they belong to one VPC",
-            )
-        )
-    return tuple(dict.fromkeys(known[name] for name in wish.groups if name in known))
-
-
-def _find_zones(clients: Clients, kind: str) -> set[str]:
-    pages = clients.ec2.get_paginator("describe_instance_type_offerings")
-    filters = [{"Name": "instance-type", "Values": [kind]}]
-    return {
-        item["Location"]
-        for page in pages.paginate(LocationType="availability-zone", Filters=filters)  # type: ignore[arg-type]
-        for item in page["InstanceTypeOfferings"]
-    }
-
-
-def _check_key(clients: Clients, wish: Wish, faults: list[Fault]) -> None:
-    if not wish.key:
+def _check_key(clients: AwsClients, spec: AwsSpec, faults: list[Fault]) -> None:
+    if not spec.key:
         return
     try:
-        found = clients.ec2.describe_key_pairs(KeyNames=[wish.key])["KeyPairs"]
+        found = clients.ec2.describe_key_pairs(KeyNames=[spec.key])["KeyPairs"]
     except ClientError as error:
         if not find_code(error).startswith("InvalidKeyPair"):
             raise
@@ -341,17 +222,17 @@ def _check_key(clients: Clients, wish: Wish, faults: list[Fault]) -> None:
     if not found:
         faults.append(
             Fault(
-                message=f"Key pair `{wish.key}` was not found in `{clients.region}`",
+                message=f"Key pair `{spec.key}` was not found in `{clients.region}`",
                 hint="`aws ec2 describe-key-pairs` lists the region's keys; envboot needs none",
             )
         )
 
 
-def _find_strategy(clients: Clients, wish: Wish, faults: list[Fault]) -> str | None:
-    if not wish.placement:
+def _find_strategy(clients: AwsClients, spec: AwsSpec, faults: list[Fault]) -> str | None:
+    if not spec.placement:
         return None
     try:
-        found = clients.ec2.describe_placement_groups(GroupNames=[wish.placement])
+        found = clients.ec2.describe_placement_groups(GroupNames=[spec.placement])
         groups = found["PlacementGroups"]
     except ClientError as error:
         if not find_code(error).startswith("InvalidPlacementGroup"):
@@ -361,18 +242,18 @@ def _find_strategy(clients: Clients, wish: Wish, faults: list[Fault]) -> str | N
         return groups[0].get("Strategy")
     faults.append(
         Fault(
-            message=f"Placement group `{wish.placement}` was not found in `{clients.region}`",
+            message=f"Placement group `{spec.placement}` was not found in `{clients.region}`",
             hint="`aws ec2 describe-placement-groups` lists the groups",
         )
     )
     return None
 
 
-def _check_profile(clients: Clients, wish: Wish, faults: list[Fault]) -> None:
+def _check_profile(clients: AwsClients, spec: AwsSpec, faults: list[Fault]) -> None:
     """Check the instance profile, where this identity may look; else RunInstances does."""
-    if not wish.profile or "instance-profile" in wish.malformed:
+    if not spec.profile or "instance-profile" in spec.malformed:
         return
-    name = wish.profile.rpartition("/")[2]
+    name = spec.profile.rpartition("/")[2]
     look: Callable[..., Any] = clients.iam.get_instance_profile
     try:
         roles = look(InstanceProfileName=name)["InstanceProfile"]["Roles"]
@@ -383,7 +264,7 @@ def _check_profile(clients: Clients, wish: Wish, faults: list[Fault]) -> None:
             raise
         faults.append(
             Fault(
-                message=f"Instance profile `{wish.profile}` was not found",
+                message=f"Instance profile `{spec.profile}` was not found",
                 hint="`aws iam list-instance-profiles` lists them; a role needs one around it",
             )
         )
@@ -391,7 +272,7 @@ def _check_profile(clients: Clients, wish: Wish, faults: list[Fault]) -> None:
     if not roles:
         faults.append(
             Fault(
-                message=f"Instance profile `{wish.profile}` holds no role",
+                message=f"Instance profile `{spec.profile}` holds no role",
                 hint=f"`aws iam add-role-to-instance-profile --instance-profile-name {name} "
                 "--role-name ROLE` adds one",
             )

@@ -128,25 +128,25 @@ def read_console(client: EC2Client, name: str) -> str:
 
 
 @dataclass(kw_only=True, slots=True)
-class End:
+class Ending:
     """What came of ending instances: why some could not be, and which EC2 does not know."""
 
     failed: dict[str, str] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
 
 
-def end(client: EC2Client, names: Iterable[str]) -> End:
+def end(client: EC2Client, names: Iterable[str]) -> Ending:
     """End instances; each that is in neither member of the answer is shutting down.
 
     EC2 ends none of a call that it refuses for one of them, so those are asked for alone.
     """
-    done = End()
+    done = Ending()
     for chunk in _chunks(names):
         _end_chunk(client, chunk, done)
     return done
 
 
-def _end_chunk(client: EC2Client, chunk: list[str], done: End) -> None:
+def _end_chunk(client: EC2Client, chunk: list[str], done: Ending) -> None:
     try:
         answer = client.terminate_instances(InstanceIds=chunk)
     except ClientError as error:

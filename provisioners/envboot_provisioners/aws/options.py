@@ -101,7 +101,7 @@ _PROFILE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:instance-profile/\S+|[\w+=,.@
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wish:
+class AwsSpec:
     """What the user wants of EC2, as read from the options.
 
     `malformed` names the options that there is no use in looking up.
@@ -125,12 +125,12 @@ class Wish:
     malformed: frozenset[str] = frozenset()
 
 
-def read_wish(options: Options) -> tuple[Wish, list[Fault]]:
+def read_spec(options: Options) -> tuple[AwsSpec, list[Fault]]:
     """Read the options; faults are all that is wrong with them."""
     faults: list[Fault] = []
     spot_only = find_text(options, "spot-only") == "true"
     spot = find_text(options, "spot") == "true"
-    wish = Wish(
+    spec = AwsSpec(
         instance_type=find_text(options, "instance-type") or INSTANCE_TYPE,
         image=find_text(options, "image") or IMAGES[0],
         region=find_text(options, "region"),
@@ -147,51 +147,51 @@ def read_wish(options: Options) -> tuple[Wish, list[Fault]]:
         placement=find_text(options, "placement"),
         tags=_read_tags(find_list(options, "tag"), faults),
     )
-    malformed = frozenset(_check_words(wish, faults))
-    return replace(wish, malformed=malformed), faults
+    malformed = frozenset(_check_words(spec, faults))
+    return replace(spec, malformed=malformed), faults
 
 
-def _check_words(wish: Wish, faults: list[Fault]) -> Iterator[str]:
+def _check_words(spec: AwsSpec, faults: list[Fault]) -> Iterator[str]:
     """Add what is wrong with single words; yields the options that cannot be looked up."""
-    if not _TYPE.fullmatch(wish.instance_type):
+    if not _TYPE.fullmatch(spec.instance_type):
         yield "instance-type"
         faults.append(
             Fault(
                 message=f"Expected an instance type, such as `m6i.large`, found "
-                f"`{wish.instance_type}`"
+                f"`{spec.instance_type}`"
             )
         )
-    if wish.image not in IMAGES and not wish.image.startswith(("ami-", "/")):
+    if spec.image not in IMAGES and not spec.image.startswith(("ami-", "/")):
         known = ", ".join(f"`{name}`" for name in IMAGES)
         faults.append(
             Fault(
-                message=f"Unknown image `{wish.image}`",
+                message=f"Unknown image `{spec.image}`",
                 hint=f"Images are {known}, an `ami-…`, or a parameter `/…` that holds one",
             )
         )
-    for name, values in (("subnet", wish.subnets), ("zone", wish.zones)):
+    for name, values in (("subnet", spec.subnets), ("zone", spec.zones)):
         pattern, example = _IDS[name]
         for value in values:
             if not pattern.fullmatch(value):
                 yield name
                 text = f"Expected a {name}, such as `{example}`, found `{value}`"
                 faults.append(Fault(message=text))
-    if wish.profile and not _PROFILE.fullmatch(wish.profile):
+    if spec.profile and not _PROFILE.fullmatch(spec.profile):
         yield "instance-profile"
         faults.append(
             Fault(
-                message=f"Expected an instance profile's name or ARN, found `{wish.profile}`",
+                message=f"Expected an instance profile's name or ARN, found `{spec.profile}`",
                 hint="`aws iam list-instance-profiles` lists them; a role's ARN is another thing",
             )
         )
-    if wish.max_price and not (_PRICE.fullmatch(wish.max_price) and float(wish.max_price) > 0):
+    if spec.max_price and not (_PRICE.fullmatch(spec.max_price) and float(spec.max_price) > 0):
         faults.append(
             Fault(
                 message=f"Expected `max-price` in USD an hour, such as `0.25`, found "
-                f"`{wish.max_price}`"
+                f"`{spec.max_price}`"
             )
         )
-    if wish.max_price and not wish.spot:
+    if spec.max_price and not spec.spot:
         faults.append(Fault(message="Cannot take `max-price` without `spot`", hint="Add `--spot`"))
 
 

@@ -7,18 +7,17 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from envboot.errors import ProvisionError
+from envboot_provisioners.clouds import size_root
 
 if TYPE_CHECKING:
-    from envboot_provisioners.aws.options import Wish
+    from envboot_provisioners.aws.options import AwsSpec
 
 SMALLEST_ROOT = 8
-GIB = 1 << 30
 TAG = "envboot:launch"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Image:
+class AwsImage:
     """An image: its id, its root device's name and the GiB that its snapshot needs."""
 
     id: str
@@ -27,7 +26,7 @@ class Image:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class AwsPlace:
     """Where instances may be: a subnet, and the zone that it is in."""
 
     subnet: str
@@ -35,52 +34,50 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
-    """A wish, looked up in its region.
+class AwsPlan:
+    """A spec, looked up in its region.
 
     `platform` is the machines'; `places` are where their type is offered, the preferred first;
     `groups` are ids. With `together` a placement group wants all instances in one zone.
     """
 
-    wish: Wish
+    spec: AwsSpec
     region: str
     platform: str
-    image: Image
-    places: tuple[Place, ...]
+    image: AwsImage
+    places: tuple[AwsPlace, ...]
     groups: tuple[str, ...] = ()
     together: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Attempt:
+class AwsAttempt:
     """One call of RunInstances, which starts from `least` to `most` instances or none."""
 
-    place: Place
+    place: AwsPlace
     market: str
     least: int
     most: int
     number: int
 
 
-def find_root_size(plan: Plan, room: int) -> int:
+def find_root_size(plan: AwsPlan, room: int) -> int:
     """Return the GiB of the root volume for an environment that may need `room` bytes.
 
     Raises:
         ProvisionError: what the user wants is smaller than the image.
     """
-    wanted = plan.wish.root_size
-    if wanted is None:
-        return max(SMALLEST_ROOT, plan.image.size + -(-room // GIB))
-    if wanted < plan.image.size:
-        raise ProvisionError(
-            f"Expected `root-size` of at least {plan.image.size} GiB, which the image "
-            f"`{plan.image.id}` needs, found {wanted}"
-        )
-    return wanted
+    return size_root(
+        plan.spec.root_size,
+        image=plan.image.id,
+        least=plan.image.size,
+        smallest=SMALLEST_ROOT,
+        room=room,
+    )
 
 
 def compose_run(
-    plan: Plan, attempt: Attempt, *, launch: str, user_data: bytes, room: int, first: int = 0
+    plan: AwsPlan, attempt: AwsAttempt, *, launch: str, user_data: bytes, room: int, first: int = 0
 ) -> dict[str, Any]:
     """Return the arguments of one RunInstances.
 
@@ -99,22 +96,22 @@ def compose_run(
     }
 
 
-def compose_template(plan: Plan, *, name: str, user_data: str, room: int) -> dict[str, Any]:
+def compose_template(plan: AwsPlan, *, name: str, user_data: str, room: int) -> dict[str, Any]:
     """Return a launch template's data; `user_data` is base64 already.
 
     Whoever launches from it chooses among several subnets or zones: a template has one or none.
     """
-    wish = plan.wish
-    only = plan.places[0].subnet if len(plan.places) == 1 and wish.subnets else None
-    market = "spot" if wish.spot else "on-demand"
+    spec = plan.spec
+    only = plan.places[0].subnet if len(plan.places) == 1 and spec.subnets else None
+    market = "spot" if spec.spot else "on-demand"
     data = _compose(plan, name, room=room, market=market, subnet=only)
     # A template has no member for the subnet but that of its interface.
     if only and "NetworkInterfaces" not in data:
         del data["SubnetId"]
         groups = {"Groups": data.pop("SecurityGroupIds")} if plan.groups else {}
         data["NetworkInterfaces"] = [_interface(only, groups)]
-    if not wish.subnets and len(wish.zones) == 1:
-        data.setdefault("Placement", {})["AvailabilityZone"] = wish.zones[0]
+    if not spec.subnets and len(spec.zones) == 1:
+        data.setdefault("Placement", {})["AvailabilityZone"] = spec.zones[0]
     return {**data, "UserData": user_data}
 
 
@@ -124,10 +121,10 @@ def encode_user_data(payload: bytes, encoding: str | None) -> str:
 
 
 def _compose(
-    plan: Plan, launch: str, *, room: int, market: str, subnet: str | None
+    plan: AwsPlan, launch: str, *, room: int, market: str, subnet: str | None
 ) -> dict[str, Any]:
     """Return what instances and templates have in common."""
-    wish = plan.wish
+    spec = plan.spec
     disk = {
         "VolumeSize": find_root_size(plan, room),
         "VolumeType": "gp3",
@@ -136,7 +133,7 @@ def _compose(
     }
     data: dict[str, Any] = {
         "ImageId": plan.image.id,
-        "InstanceType": wish.instance_type,
+        "InstanceType": spec.instance_type,
         "BlockDeviceMappings": [{"DeviceName": plan.image.root_device, "Ebs": disk}],
         # With one hop the answer cannot reach containers; version 1 would answer any request
         # that a process can be made to send.
@@ -148,17 +145,17 @@ def _compose(
         },
         # `shutdown` inside a machine ends its costs too.
         "InstanceInitiatedShutdownBehavior": "terminate",
-        "TagSpecifications": _tags(wish, launch, market),
+        "TagSpecifications": _tags(spec, launch, market),
     }
-    if wish.profile:
-        member = "Arn" if wish.profile.startswith("arn:") else "Name"
-        data["IamInstanceProfile"] = {member: wish.profile}
-    if wish.key:
-        data["KeyName"] = wish.key
-    if wish.placement:
-        data["Placement"] = {"GroupName": wish.placement}
+    if spec.profile:
+        member = "Arn" if spec.profile.startswith("arn:") else "Name"
+        data["IamInstanceProfile"] = {member: spec.profile}
+    if spec.key:
+        data["KeyName"] = spec.key
+    if spec.placement:
+        data["Placement"] = {"GroupName": spec.placement}
     if market == "spot":
-        price = {"MaxPrice": wish.max_price} if wish.max_price else {}
+        price = {"MaxPrice": spec.max_price} if spec.max_price else {}
         data["InstanceMarketOptions"] = {
             "MarketType": "spot",
             "SpotOptions": {
@@ -167,9 +164,9 @@ def _compose(
                 **price,
             },
         }
-    if wish.public_ip is not None:
+    if spec.public_ip is not None:
         groups = {"Groups": list(plan.groups)} if plan.groups else {}
-        public = {"AssociatePublicIpAddress": wish.public_ip}
+        public = {"AssociatePublicIpAddress": spec.public_ip}
         data["NetworkInterfaces"] = [_interface(subnet, {**groups, **public})]
         return data
     if plan.groups:
@@ -184,8 +181,8 @@ def _interface(subnet: str | None, rest: dict[str, Any]) -> dict[str, Any]:
     return {"DeviceIndex": 0, "DeleteOnTermination": True, **place, **rest}
 
 
-def _tags(wish: Wish, launch: str, market: str) -> list[dict[str, Any]]:
-    tags = {"Name": f"envboot-{launch}", **dict(wish.tags), TAG: launch}
+def _tags(spec: AwsSpec, launch: str, market: str) -> list[dict[str, Any]]:
+    tags = {"Name": f"envboot-{launch}", **dict(spec.tags), TAG: launch}
     pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
     kinds = ["instance", "volume", "network-interface"]
     kinds += ["spot-instances-request"] if market == "spot" else []

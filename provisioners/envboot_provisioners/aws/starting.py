@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 from envboot.errors import ProvisionError
 from envboot_provisioners.aws import errors
 from envboot_provisioners.aws.quotas import find_quota
-from envboot_provisioners.aws.request import Attempt, compose_run
+from envboot_provisioners.aws.request import AwsAttempt, compose_run
 from envboot_provisioners.interrupts import defer_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from envboot_provisioners import Request
-    from envboot_provisioners.aws.clients import Clients
-    from envboot_provisioners.aws.request import Plan
+    from envboot_provisioners import StartRequest
+    from envboot_provisioners.aws.clients import AwsClients
+    from envboot_provisioners.aws.fresh import FreshInstances
+    from envboot_provisioners.aws.request import AwsPlan
 
 BATCH = 100
 """Instances of one call: EC2 asks for several smaller ones (API Reference, RunInstances)."""
@@ -26,10 +27,10 @@ PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Refusal:
+class AwsRefusal:
     """Why an attempt started nothing."""
 
-    attempt: Attempt
+    attempt: AwsAttempt
     error: Exception
 
     @property
@@ -38,24 +39,24 @@ class Refusal:
         return errors.find_code(self.error)
 
 
-class Start:
+class AwsStart:
     """One launch while its instances are being started.
 
-    `started` has what EC2 said of each, by id, `since` when that was. `unknown` is how many more
+    `started` has what EC2 said of each, by id; `fresh` is told of them. `unknown` is how many more
     calls may have started whose answer did not arrive.
     """
 
     def __init__(
         self,
-        clients: Clients,
-        plan: Plan,
-        request: Request,
-        since: dict[str, float],
+        clients: AwsClients,
+        plan: AwsPlan,
+        request: StartRequest,
+        fresh: FreshInstances,
     ) -> None:
         self._clients = clients
         self._plan = plan
         self._request = request
-        self._since = since
+        self._fresh = fresh
         self._lost = 0
         self._number = 0
         self.started: dict[str, Any] = {}
@@ -71,13 +72,13 @@ class Start:
         Raises:
             ProvisionError: not all could be started; those that could run.
         """
-        refusals: list[Refusal] = []
+        refusals: list[AwsRefusal] = []
         for market in self._markets():
             for least, place in self._tries():
                 while self._missing:
                     most = self._missing if self._plan.together else min(self._missing, BATCH)
                     self._number += 1
-                    attempt = Attempt(
+                    attempt = AwsAttempt(
                         place=place,
                         market=market,
                         least=least or most,
@@ -99,9 +100,9 @@ class Start:
         return self._request.count - len(self.started)
 
     def _markets(self) -> Iterator[str]:
-        if self._plan.wish.spot:
+        if self._plan.spec.spot:
             yield "spot"
-        if self._plan.wish.on_demand:
+        if self._plan.spec.on_demand:
             yield "on-demand"
 
     def _tries(self) -> Iterator[tuple[int, Any]]:
@@ -112,7 +113,7 @@ class Start:
             for place in self._plan.places:
                 yield 1, place
 
-    def _ask(self, attempt: Attempt) -> Refusal | None:
+    def _ask(self, attempt: AwsAttempt) -> AwsRefusal | None:
         """Make one call until it is answered; returns why another place should be asked."""
         arguments = compose_run(
             self._plan,
@@ -129,14 +130,14 @@ class Start:
             code = errors.find_code(error)
             if code in errors.CAPACITY | errors.EXHAUSTED:
                 self._lost = self.unknown
-                return Refusal(attempt=attempt, error=error)
+                return AwsRefusal(attempt=attempt, error=error)
             again = errors.is_busy(error) or errors.has_unknown_profile(error)
             if pause is None or not again:
-                raise self._explain([Refusal(attempt=attempt, error=error)]) from error
+                raise self._explain([AwsRefusal(attempt=attempt, error=error)]) from error
             time.sleep(pause)
         raise AssertionError
 
-    def _call(self, arguments: dict[str, Any], attempt: Attempt) -> Exception | None:
+    def _call(self, arguments: dict[str, Any], attempt: AwsAttempt) -> Exception | None:
         with defer_interrupts():
             # Until it is answered, and what an earlier call of the same token did, if that is open.
             before, self.unknown = self.unknown, self._lost + attempt.most
@@ -149,13 +150,13 @@ class Start:
             self.unknown = self._lost
             self.account = answer.get("OwnerId")
             self.started.update((item["InstanceId"], item) for item in answer["Instances"])
-            self._since.update(dict.fromkeys(self.started, time.monotonic()))
+            self._fresh.add(item["InstanceId"] for item in answer["Instances"])
         return None
 
-    def _explain(self, refusals: list[Refusal]) -> ProvisionError:
+    def _explain(self, refusals: list[AwsRefusal]) -> ProvisionError:
         """Return one error for all refusals: each place and market once, with its reason."""
         many = self._request.count
-        message = f"Failed to start {many} `{self._plan.wish.instance_type}` on EC2"
+        message = f"Failed to start {many} `{self._plan.spec.instance_type}` on EC2"
         if self.started:
             message += f": only {len(self.started)} could be had"
         last = refusals[-1]
@@ -167,7 +168,7 @@ class Start:
         causes = [*reasons, *told.causes[1:]]
         hint = told.hint
         if last.code in ("VcpuLimitExceeded", "MaxSpotInstanceCountExceeded"):
-            quota = find_quota(self._plan.wish.instance_type, last.attempt.market)
+            quota = find_quota(self._plan.spec.instance_type, last.attempt.market)
             code = f" ({quota.code})" if quota.code else ""
             causes.append(f"The quota is `{quota.name}`{code} in `{self._plan.region}`, in vCPUs")
         return ProvisionError(message, causes=tuple(causes), hint=hint)

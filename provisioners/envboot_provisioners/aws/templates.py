@@ -14,13 +14,13 @@ from envboot.errors import ProvisionError
 from envboot_provisioners.aws.errors import FAULTS, find_code
 
 if TYPE_CHECKING:
-    from envboot_provisioners.aws.clients import Clients
+    from envboot_provisioners.aws.clients import AwsClients
 
 _NAME = re.compile(r"[a-zA-Z0-9().\-/_]{3,128}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Template:
+class LaunchTemplate:
     """A launch template: its id, its default version, and whether that was made just now."""
 
     id: str
@@ -42,7 +42,7 @@ def check_name(name: str) -> None:
         )
 
 
-def put_template(clients: Clients, name: str, data: dict[str, Any]) -> Template:
+def put_template(clients: AwsClients, name: str, data: dict[str, Any]) -> LaunchTemplate:
     """Have a template whose default version has this data.
 
     A version says in its description what it was made of, and is made once.
@@ -61,7 +61,7 @@ def put_template(clients: Clients, name: str, data: dict[str, Any]) -> Template:
                 LaunchTemplateData=data,  # type: ignore[arg-type]
                 ClientToken=hashlib.sha256(f"{name}/{digest}".encode()).hexdigest(),
             )["LaunchTemplate"]
-            return Template(id=made["LaunchTemplateId"], name=name, version=1, made=True)
+            return LaunchTemplate(id=made["LaunchTemplateId"], name=name, version=1, made=True)
         known, newest = found["LaunchTemplateId"], found["LatestVersionNumber"]
         changed = _describe(clients, known, newest) != description
         if changed:
@@ -73,12 +73,12 @@ def put_template(clients: Clients, name: str, data: dict[str, Any]) -> Template:
             )["LaunchTemplateVersion"]["VersionNumber"]
         if found["DefaultVersionNumber"] != newest:
             clients.ec2.modify_launch_template(LaunchTemplateId=known, DefaultVersion=str(newest))
-        return Template(id=known, name=name, version=newest, made=changed)
+        return LaunchTemplate(id=known, name=name, version=newest, made=changed)
     except FAULTS as error:
         raise clients.explain(error, f"Failed to write launch template `{name}`") from error
 
 
-def _find(clients: Clients, name: str) -> dict[str, Any] | None:
+def _find(clients: AwsClients, name: str) -> dict[str, Any] | None:
     try:
         found = clients.ec2.describe_launch_templates(LaunchTemplateNames=[name])
     except ClientError as error:
@@ -89,7 +89,7 @@ def _find(clients: Clients, name: str) -> dict[str, Any] | None:
     return dict(templates[0]) if templates else None
 
 
-def _describe(clients: Clients, known: str, version: int) -> str:
+def _describe(clients: AwsClients, known: str, version: int) -> str:
     found = clients.ec2.describe_launch_template_versions(
         LaunchTemplateId=known, Versions=[str(version)]
     )["LaunchTemplateVersions"]

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from envboot.errors import EnvbootError, ProvisionError
+from envboot.errors import ProvisionError
 from envboot.extras import require
 from envboot_provisioners import State
-from envboot_provisioners.faults import Fault, raise_faults
-from envboot_provisioners.gcp.options import OPTIONS, PLATFORM, check_role, read_wish
-from envboot_provisioners.interrupts import defer_interrupts
-from envboot_provisioners.records import FRESH, Records
+from envboot_provisioners.cloud_records import FRESH, CloudRecords
+from envboot_provisioners.clouds import (
+    end_in_each,
+    find_plan,
+    group_instances,
+    group_records,
+    undo_start,
+)
+from envboot_provisioners.gcp.options import OPTIONS, PLATFORM, check_role, read_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
     from envboot.doctor import Check
     from envboot.session import Session
-    from envboot_provisioners import Instance, Option, Options, Request
-    from envboot_provisioners.gcp.clients import Clients
-    from envboot_provisioners.gcp.machines import Target
-    from envboot_provisioners.gcp.request import Plan
-    from envboot_provisioners.gcp.starting import Start
+    from envboot.userdata import LaunchPath
+    from envboot_provisioners import Instance, Option, Options, StartRequest
+    from envboot_provisioners.faults import Fault
+    from envboot_provisioners.gcp.clients import GcpClients
+    from envboot_provisioners.gcp.machines import GcpHost
+    from envboot_provisioners.gcp.request import GcpPlan
 
 
 class GcpProvisioner:
@@ -32,15 +38,17 @@ class GcpProvisioner:
     """
 
     name = "gcp"
+    is_remote = True
     guest_loopback: str | None = None
     host_python = False
     role: str | None = "gcp"
     options: tuple[Option, ...] = OPTIONS
 
     def __init__(self, session: Session) -> None:
-        self._records = Records(session.state / "gcp", "project")
-        self._clients: dict[str | None, Clients] = {}
-        self._plans: dict[object, Plan] = {}
+        self._session = session
+        self._records = CloudRecords(session.state / "gcp", "project")
+        self._clients: dict[str | None, GcpClients] = {}
+        self._plans: dict[Hashable, GcpPlan] = {}
         self._ended: set[str] = set()
 
     def check(self, options: Options, *, by_role: bool = False) -> str | None:
@@ -51,50 +59,52 @@ class GcpProvisioner:
         """
         return self.find_plan(options, by_role=by_role).platform
 
-    def find_plan(self, options: Options, *, by_role: bool = False) -> Plan:
+    def find_plan(self, options: Options, *, by_role: bool = False) -> GcpPlan:
         """Look up what the options ask for; asks Google once.
 
         Raises:
             ProvisionError: as `check` does.
         """
-        wish, faults = read_wish(options)
+        spec, faults = read_spec(options)
         if by_role:
-            faults += check_role(wish)
-        key = (wish, by_role)
-        if key not in self._plans or faults:
-            require("gcp", "Provisioner `gcp`")
+            faults += check_role(spec)
+
+        def look(clients: GcpClients, known: Sequence[Fault]) -> GcpPlan:
             from envboot_provisioners.gcp.lookup import look_up
 
-            try:
-                clients = self.find_clients(wish.project)
-            except ProvisionError as error:
-                if faults:
-                    told = Fault(message=": ".join((error.message, *error.causes)), hint=error.hint)
-                    raise_faults([*faults, told], PLATFORM)
-                raise
-            self._plans[key] = look_up(clients, wish, known=faults)
-        return self._plans[key]
+            return look_up(clients, spec, known=known)
 
-    def find_clients(self, project: str | None = None) -> Clients:
+        return find_plan(
+            self._plans,
+            (spec, by_role),
+            faults,
+            connect=lambda: self.find_clients(spec.project),
+            look_up=look,
+            platform=PLATFORM,
+        )
+
+    def find_clients(self, project: str | None = None) -> GcpClients:
         """Return the services of a project, by default the configured one."""
         if project not in self._clients:
             require("gcp", "Provisioner `gcp`")
-            from envboot_provisioners.gcp.clients import Clients
+            from envboot_provisioners.gcp.clients import GcpClients
 
-            self._clients[project] = Clients(project)
+            self._clients[project] = GcpClients(project, self._session.environment)
         return self._clients[project]
 
-    def render_for(self, options: Options) -> str:
+    def render_for(self, options: Options) -> LaunchPath:
         """Return the launch path: by cloud-init where the image has it, else by start-up script."""
-        wish, _ = read_wish(options)
-        return "gce" if wish.has_cloud_init else "gce-startup-script"
+        from envboot.userdata import LaunchPath
+
+        spec, _ = read_spec(options)
+        return LaunchPath.GCE if spec.has_cloud_init else LaunchPath.GCE_STARTUP_SCRIPT
 
     def is_interruptible(self, options: Options) -> bool:
         """Whether these are Spot instances, which are taken back with 30 seconds' notice."""
-        wish, _ = read_wish(options)
-        return wish.spot
+        spec, _ = read_spec(options)
+        return spec.spot
 
-    def start(self, request: Request) -> list[Instance]:
+    def start(self, request: StartRequest) -> list[Instance]:
         """Start every instance, or none.
 
         Raises:
@@ -102,36 +112,22 @@ class GcpProvisioner:
         """
         from envboot_provisioners.gcp.machines import to_instance
         from envboot_provisioners.gcp.request import find_root_size
-        from envboot_provisioners.gcp.starting import Start
+        from envboot_provisioners.gcp.starting import GcpStart
 
         plan = self.find_plan(request.options)
         find_root_size(plan, request.room)
         # Before the first call: whatever ends this process, what it started can be found.
         self._records.write(request.launch, plan.project)
-        start = Start(self.find_clients(plan.wish.project), plan, request)
+        start = GcpStart(self.find_clients(plan.spec.project), plan, request)
         try:
             start.run()
         except BaseException as error:
-            with defer_interrupts():
-                self._undo(start, request, error)
+            undo_start(error, start.undo, request=request, records=self._records)
             raise
         return [
             to_instance(found, launch=request.launch, project=plan.project)
             for found in start.started.values()
         ]
-
-    def _undo(self, start: Start, request: Request, why: BaseException) -> None:
-        """End all that a start has started."""
-        told: tuple[str, ...] = (f"Ended because of: {why!r}",)
-        if isinstance(why, EnvbootError):
-            told = (f"Ended because of: {why.message}", *why.causes)
-        try:
-            start.undo()
-        except ProvisionError as error:
-            causes = (*error.causes, *told)
-            raise ProvisionError(error.message, causes=causes, hint=error.hint) from why
-        if not request.first:
-            self._records.remove(request.launch)
 
     def states(self, instances: Sequence[Instance]) -> dict[str, State]:
         """Return how each instance is, in Compute Engine's own words.
@@ -142,7 +138,7 @@ class GcpProvisioner:
         from envboot_provisioners.gcp.machines import find_preempted, to_state
 
         states = {}
-        for project, ours in self._by_project(instances).items():
+        for project, ours in group_instances(instances, self._records).items():
             clients = self.find_clients(project)
             launches = list(dict.fromkeys(instance.launch for instance in ours))
             found = {
@@ -170,7 +166,7 @@ class GcpProvisioner:
         from envboot_provisioners.gcp.errors import FAULTS, explain
         from envboot_provisioners.gcp.machines import read_console
 
-        (target,), clients = self._find_targets([instance])
+        (target,), clients = self._find_hosts([instance])
         if target is None:
             return f"`{instance.name}` is not there any more, and its console went with it"
         try:
@@ -197,12 +193,10 @@ class GcpProvisioner:
         require("gcp", "Provisioner `gcp`")
         from envboot_provisioners.gcp.machines import ENDING, to_instance
 
-        by_project: dict[str, list[str]] = {}
-        for record in records:
-            by_project.setdefault(record.place, []).append(record.launch)
         old = {record.launch for record in records if record.age > FRESH}
         found = []
-        for project, launches in by_project.items():
+        for project, ours in group_records(records).items():
+            launches = [record.launch for record in ours]
             seen = self._look(self.find_clients(project), launches)
             for name in launches:
                 found += [
@@ -229,7 +223,7 @@ class GcpProvisioner:
             if item.status not in ENDING
         ]
 
-    def _look(self, clients: Clients, launches: Sequence[str]) -> dict[str, list[Any]]:
+    def _look(self, clients: GcpClients, launches: Sequence[str]) -> dict[str, list[Any]]:
         from envboot_provisioners.gcp.errors import FAULTS, explain
         from envboot_provisioners.gcp.machines import find_labelled
 
@@ -251,47 +245,36 @@ class GcpProvisioner:
         Raises:
             ProvisionError: some could not be ended; it names every one of them.
         """
-        from envboot_provisioners.gcp.machines import end, refuse_end
+        from envboot_provisioners.gcp import machines
 
         del keep
-        failures: list[ProvisionError] = []
-        for project, ours in self._by_project(instances).items():
-            try:
-                found, clients = self._find_targets(ours)
-                targets = [target for target in found if target]
-                failed = end(clients, targets)
-                if failed:
-                    raise refuse_end(clients.project, failed, len(targets))
-            except ProvisionError as error:
-                failures.append(error)
-                continue
+
+        def end(project: str | None, ours: Sequence[Instance]) -> None:
+            found, clients = self._find_hosts(ours)
+            hosts = [host for host in found if host]
+            if failed := machines.end(clients, hosts):
+                raise machines.refuse_hosts(clients.project, failed, len(hosts))
             self._drop_ended(project, ours)
-        if len(failures) == 1:
-            raise failures[0]
-        if failures:
-            raise ProvisionError(
-                f"Failed to end instances in {len(failures)} projects",
-                causes=tuple(cause for error in failures for cause in error.causes),
-                hint="; ".join(error.hint for error in failures if error.hint),
-            )
 
-    def _find_targets(self, instances: Sequence[Instance]) -> tuple[list[Target | None], Clients]:
+        end_in_each(group_instances(instances, self._records), end, kind="projects")
+
+    def _find_hosts(self, instances: Sequence[Instance]) -> tuple[list[GcpHost | None], GcpClients]:
         """Return how to name each instance of one project; None where it is not there."""
-        from envboot_provisioners.gcp.machines import Target, to_target
+        from envboot_provisioners.gcp.machines import GcpHost, to_host
 
-        ((project, _),) = self._by_project(instances).items()
+        ((project, _),) = group_instances(instances, self._records).items()
         clients = self.find_clients(project)
         unknown = {item.launch for item in instances if not item.details.keys() >= {"host", "zone"}}
         seen = self._look(clients, sorted(unknown)) if unknown else {}
-        by_id = {str(item.id): to_target(item) for items in seen.values() for item in items}
-        targets: list[Target | None] = []
+        by_id = {str(item.id): to_host(item) for items in seen.values() for item in items}
+        hosts: list[GcpHost | None] = []
         for item in instances:
             known = None
             if item.launch not in unknown:
                 host, zone = item.details["host"], item.details["zone"]
-                known = Target(name=item.name, host=host, zone=zone)
-            targets.append(known or by_id.get(item.name))
-        return targets, clients
+                known = GcpHost(name=item.name, host=host, zone=zone)
+            hosts.append(known or by_id.get(item.name))
+        return hosts, clients
 
     def _drop_ended(self, project: str | None, ended: Sequence[Instance]) -> None:
         """Remove the records of launches that have no other instances left."""
@@ -311,12 +294,3 @@ class GcpProvisioner:
         from envboot_provisioners.gcp.doctor import check_gcp
 
         return check_gcp(self, options, by_role=by_role, count=count)
-
-    def _by_project(self, instances: Iterable[Instance]) -> dict[str | None, list[Instance]]:
-        found: dict[str | None, list[Instance]] = {}
-        for instance in instances:
-            project = instance.details.get("project")
-            if project is None and (record := self._records.find(instance.launch)):
-                project = record.place
-            found.setdefault(project, []).append(instance)
-        return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import os
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +18,7 @@ from envboot_provisioners.gcp.errors import FAULTS, explain, is_busy
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from envboot_provisioners.gcp.options import Wish
+    from envboot_provisioners.gcp.options import GcpSpec
 
 _Client = TypeVar("_Client")
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
@@ -33,7 +32,8 @@ def read_gcloud(environment: Mapping[str, str]) -> dict[str, str]:
 
     Source: `gcloud topic configurations`.
     """
-    folder = Path(environment.get("CLOUDSDK_CONFIG") or Path.home() / ".config" / "gcloud")
+    home = Path(environment.get("HOME") or Path.home())
+    folder = Path(environment.get("CLOUDSDK_CONFIG") or home / ".config" / "gcloud")
     active = environment.get("CLOUDSDK_ACTIVE_CONFIG_NAME")
     parser = configparser.ConfigParser(interpolation=None)
     try:
@@ -44,12 +44,17 @@ def read_gcloud(environment: Mapping[str, str]) -> dict[str, str]:
     return {f"{part}/{name}": parser[part][name] for part in parser for name in parser[part]}
 
 
-class Clients:
-    """The services of one project, with the credentials that Google's libraries find."""
+class GcpClients:
+    """The services of one project, with the credentials that Google's libraries find.
 
-    def __init__(self, project: str | None = None) -> None:
-        self._gcloud = read_gcloud(os.environ)
-        self._endpoint = _find_endpoint("CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE")
+    These read `GOOGLE_APPLICATION_CREDENTIALS` and their files from the process itself, which
+    nothing can change; all else comes from `environment`.
+    """
+
+    def __init__(self, project: str | None, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._gcloud = read_gcloud(environment)
+        self._endpoint = self._find_endpoint("CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE")
         try:
             credentials, told = google.auth.default(scopes=_SCOPES)
         except FAULTS as error:
@@ -57,8 +62,8 @@ class Clients:
         self.credentials: Any = credentials
         found = (
             project
-            or os.environ.get("CLOUDSDK_CORE_PROJECT")
-            or os.environ.get("GOOGLE_CLOUD_PROJECT")
+            or environment.get("CLOUDSDK_CORE_PROJECT")
+            or environment.get("GOOGLE_CLOUD_PROJECT")
             or self._gcloud.get("core/project")
             or told
         )
@@ -70,18 +75,19 @@ class Clients:
             )
         self.project: str = found
 
-    def find_place(self, wish: Wish) -> tuple[str, tuple[str, ...]]:
+    def find_place(self, spec: GcpSpec) -> tuple[str, tuple[str, ...]]:
         """Return the region and the zones that the user wants, none for any of the region.
 
         Raises:
             ProvisionError: neither is set anywhere.
         """
-        if wish.zones:
-            return wish.region or wish.zones[0].rpartition("-")[0], wish.zones
-        zone = os.environ.get("CLOUDSDK_COMPUTE_ZONE") or self._gcloud.get("compute/zone")
-        region = os.environ.get("CLOUDSDK_COMPUTE_REGION") or self._gcloud.get("compute/region")
-        if wish.region:
-            return wish.region, ()
+        if spec.zones:
+            return spec.region or spec.zones[0].rpartition("-")[0], spec.zones
+        given, set_up = self._environment, self._gcloud
+        zone = given.get("CLOUDSDK_COMPUTE_ZONE") or set_up.get("compute/zone")
+        region = given.get("CLOUDSDK_COMPUTE_REGION") or set_up.get("compute/region")
+        if spec.region:
+            return spec.region, ()
         if zone:
             return zone.rpartition("-")[0], (zone,)
         if region:
@@ -150,7 +156,7 @@ class Clients:
         from google.api_core import exceptions
         from google.auth.transport import requests
 
-        start = _find_endpoint("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDRESOURCEMANAGER")
+        start = self._find_endpoint("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDRESOURCEMANAGER")
         url = f"{start or 'https://cloudresourcemanager.googleapis.com'}/v1/projects"
         make, refuse = requests.AuthorizedSession, exceptions.from_http_response
         answer = make(self.credentials).post(  # type: ignore[no-untyped-call]
@@ -169,8 +175,7 @@ class Clients:
         client: _Client = made(credentials=self.credentials, client_options=options)
         return client
 
-
-def _find_endpoint(variable: str) -> str | None:
-    """Return scheme and host of an endpoint as gcloud is given it, with its path or without."""
-    parts = urlsplit(os.environ.get(variable, ""))
-    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else None
+    def _find_endpoint(self, variable: str) -> str | None:
+        """Return scheme and host of an endpoint as gcloud is given it, with its path or without."""
+        parts = urlsplit(self._environment.get(variable, ""))
+        return f"{parts.scheme}://{parts.netloc}" if parts.netloc else None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from google.auth.exceptions import GoogleAuthError
 
-from envboot.doctor import Check
+from envboot.doctor import Check, to_check
 from envboot.errors import ProvisionError, name_some
 from envboot_provisioners.gcp.clients import RETRY, TIMEOUT
 from envboot_provisioners.gcp.errors import FAULTS, explain, find_status, tell
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from envboot_provisioners import Options
     from envboot_provisioners.gcp import GcpProvisioner
-    from envboot_provisioners.gcp.clients import Clients
-    from envboot_provisioners.gcp.request import Plan
+    from envboot_provisioners.gcp.clients import GcpClients
+    from envboot_provisioners.gcp.request import GcpPlan
 
 NEEDED = (
     "compute.disks.create",
@@ -40,18 +40,18 @@ NEEDED = (
 )
 
 
-def find_needed(plan: Plan) -> list[str]:
+def find_needed(plan: GcpPlan) -> list[str]:
     """Return the permissions in the project that a launch of this plan, and its end, needs.
 
     `iam.serviceAccounts.actAs` is one on the service account; images are mostly another
     project's, and looked up before this is asked.
     """
-    wish, needed = plan.wish, set(NEEDED)
-    if wish.public_ip is not False:
+    spec, needed = plan.spec, set(NEEDED)
+    if spec.public_ip is not False:
         needed.add("compute.subnetworks.useExternalIp")
-    if wish.tags:
+    if spec.tags:
         needed.add("compute.instances.setTags")
-    if wish.service_account:
+    if spec.service_account:
         needed.add("compute.instances.setServiceAccount")
     return sorted(needed)
 
@@ -60,33 +60,28 @@ def check_gcp(
     provisioner: GcpProvisioner, options: Options, *, by_role: bool = False, count: int = 1
 ) -> Iterator[Check]:
     """Check everything that a launch with these options asks of Google, in its order."""
-    from envboot_provisioners.gcp.options import read_wish
+    from envboot_provisioners.gcp.options import read_spec
 
-    wish, _ = read_wish(options)
+    spec, _ = read_spec(options)
     try:
-        clients = provisioner.find_clients(wish.project)
+        clients = provisioner.find_clients(spec.project)
     except ProvisionError as error:
-        yield _failed("gcp project", error)
+        yield to_check("gcp project", error)
         return
     yield Check(name="gcp project", status="ok", detail=f"`{clients.project}`")
     try:
         plan = provisioner.find_plan(options, by_role=by_role)
     except ProvisionError as error:
-        yield _failed("gcp options", error)
+        yield to_check("gcp options", error)
         return
-    kind, zones = plan.wish.machine_type, name_some(list(plan.zones))
+    kind, zones = plan.spec.machine_type, name_some(list(plan.zones))
     detail = f"`{kind}` ({plan.platform}) with `{plan.image.path}` in {zones}"
     yield Check(name="gcp options", status="ok", detail=detail)
     yield _check_permissions(clients, plan)
     yield _check_quota(clients, plan, count)
 
 
-def _failed(name: str, error: ProvisionError) -> Check:
-    detail = ": ".join((error.message, *error.causes))
-    return Check(name=name, status="failed", detail=detail, hint=error.hint)
-
-
-def _check_permissions(clients: Clients, plan: Plan) -> Check:
+def _check_permissions(clients: GcpClients, plan: GcpPlan) -> Check:
     """Ask which permissions this identity has in the project."""
     name, needed = "gcp permissions", find_needed(plan)
     try:
@@ -94,7 +89,7 @@ def _check_permissions(clients: Clients, plan: Plan) -> Check:
     except FAULTS as error:
         told = explain(error, "Nobody tells", clients.credentials)
         if find_status(error) == 401 or isinstance(error, GoogleAuthError):
-            return _failed(name, told)
+            return to_check(name, told)
         hint = told.hint
         if find_status(error) == 403:
             enable = "gcloud services enable cloudresourcemanager.googleapis.com"
@@ -115,13 +110,13 @@ def _check_permissions(clients: Clients, plan: Plan) -> Check:
     return Check(name=name, status="ok", detail=f"Has all {len(needed)} that a launch needs")
 
 
-def _check_quota(clients: Clients, plan: Plan, count: int) -> Check:
+def _check_quota(clients: GcpClients, plan: GcpPlan, count: int) -> Check:
     """Compare the region's quota of processors with what so many instances take of it.
 
     Newer families have quotas of their own, which this list does not show.
     """
     name = "gcp quota"
-    metric = "PREEMPTIBLE_CPUS" if plan.wish.spot else "CPUS"
+    metric = "PREEMPTIBLE_CPUS" if plan.spec.spot else "CPUS"
     try:
         found = clients.regions.get(
             request={"project": plan.project, "region": plan.region}, retry=RETRY, timeout=TIMEOUT
@@ -130,7 +125,7 @@ def _check_quota(clients: Clients, plan: Plan, count: int) -> Check:
             request={
                 "project": plan.project,
                 "zone": plan.zones[0],
-                "machine_type": plan.wish.machine_type,
+                "machine_type": plan.spec.machine_type,
             },
             retry=RETRY,
             timeout=TIMEOUT,

@@ -10,9 +10,9 @@ from google.api_core.exceptions import GoogleAPICallError, RetryError
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
 from google.protobuf.json_format import ParseError
 
-from envboot.agent import wire
 from envboot.errors import ProvisionError
 from envboot.google_auth import explain_silence, tell_unreachable
+from envboot.redaction import redact
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -132,7 +132,7 @@ def tell(error: Exception) -> str:
     text = tell_unreachable(error) or text
     # The client puts the method and the whole URL in front.
     text = re.sub(r"^(GET|POST|PUT|PATCH|DELETE) \S+: ", "", str(text or ""))
-    text = re.sub(r"\w+://[^\s\"'<>]+", lambda match: wire.without_query(match[0]), text)
+    text = redact(text)
     code = find_code(error)
     return f"{code}: {text or 'no reason given'}" if code else text or repr(error)
 

@@ -1,4 +1,4 @@
-"""A wish looked up in its project: machines, image, zones, network; all that is wrong, at once."""
+"""A spec looked up in its project: machines, image, zones, network; all that is wrong, at once."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from envboot.errors import ProvisionError, name_some
+from envboot.platforms import find_target
+from envboot_provisioners.clouds import find_root_fault
 from envboot_provisioners.faults import Fault, raise_faults
 from envboot_provisioners.gcp.clients import RETRY, TIMEOUT
 from envboot_provisioners.gcp.errors import FAULTS, explain, is_missing
 from envboot_provisioners.gcp.options import IMAGES, PLATFORM, find_image
-from envboot_provisioners.gcp.request import Image, Plan
+from envboot_provisioners.gcp.request import GcpImage, GcpPlan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from google.cloud import compute_v1
 
-    from envboot_provisioners.gcp.clients import Clients
-    from envboot_provisioners.gcp.options import Wish
+    from envboot_provisioners.gcp.clients import GcpClients
+    from envboot_provisioners.gcp.options import GcpSpec
 
-PLATFORMS = {"X86_64": "linux-64", "ARM64": "linux-aarch64"}
-ARCHITECTURES = {platform: name for name, platform in PLATFORMS.items()}
+ARCHITECTURES = {"linux-64": "X86_64", "linux-aarch64": "ARM64"}
+"""Compute Engine's names of processors (API, "Image.architecture")."""
 ARM = ("a4x", "c4a", "n4a", "t2a")
 """Families of Arm processors, for where the API leaves the architecture out."""
 ASKED: dict[str, Any] = {"retry": RETRY, "timeout": TIMEOUT}
 
 
-def look_up(clients: Clients, wish: Wish, *, known: Sequence[Fault] = ()) -> Plan:
-    """Return the plan for a wish; `known` are faults that were found before.
+def look_up(clients: GcpClients, spec: GcpSpec, *, known: Sequence[Fault] = ()) -> GcpPlan:
+    """Return the plan for a spec; `known` are faults that were found before.
 
     Raises:
         ProvisionError: everything that could never start, at once; or Google refuses to tell.
@@ -40,31 +42,26 @@ def look_up(clients: Clients, wish: Wish, *, known: Sequence[Fault] = ()) -> Pla
     zones: tuple[str, ...] = ()
     types: dict[str, compute_v1.MachineType] = {}
     try:
-        region, only = clients.find_place(wish)
+        region, only = clients.find_place(spec)
     except ProvisionError as error:
         faults.append(Fault(message=error.message, hint=error.hint))
     try:
-        if region and not wish.malformed & {"project", "region", "zone"}:
+        if region and not spec.malformed & {"project", "region", "zone"}:
             zones = _find_zones(clients, region, only, faults)
-            if "machine-type" not in wish.malformed:
-                types = _find_types(clients, wish, zones, region, faults)
-        platform = _find_platform(wish, types)
-        image = _find_image(clients, wish, platform, faults)
-        network, subnet = _find_network(clients, wish, region, faults)
+            if "machine-type" not in spec.malformed:
+                types = _find_types(clients, spec, zones, region, faults)
+        platform = _find_platform(spec, types)
+        image = _find_image(clients, spec, platform, faults)
+        network, subnet = _find_network(clients, spec, region, faults)
     except FAULTS as error:
         raise explain(error, message, clients.credentials) from error
-    if image and wish.root_size is not None and wish.root_size < image.size:
-        faults.append(
-            Fault(
-                message=f"Expected `root-size` of at least {image.size} GiB, which the image "
-                f"`{image.path}` needs, found {wish.root_size}"
-            )
-        )
+    if image and (fault := find_root_fault(spec.root_size, image=image.path, least=image.size)):
+        faults.append(fault)
     raise_faults(faults, PLATFORM)
     if not image or not types:
         raise ProvisionError(message)
-    return Plan(
-        wish=wish,
+    return GcpPlan(
+        spec=spec,
         project=clients.project,
         region=region,
         platform=platform,
@@ -77,7 +74,7 @@ def look_up(clients: Clients, wish: Wish, *, known: Sequence[Fault] = ()) -> Pla
 
 
 def _find_zones(
-    clients: Clients, region: str, only: tuple[str, ...], faults: list[Fault]
+    clients: GcpClients, region: str, only: tuple[str, ...], faults: list[Fault]
 ) -> tuple[str, ...]:
     """Return the zones that may be used, in the user's order."""
     found = [
@@ -102,8 +99,8 @@ def _find_zones(
 
 
 def _find_types(
-    clients: Clients,
-    wish: Wish,
+    clients: GcpClients,
+    spec: GcpSpec,
     zones: tuple[str, ...],
     region: str,
     faults: list[Fault],
@@ -111,7 +108,7 @@ def _find_types(
     """Return what is told of the machine type, by those of the zones that offer it."""
     if not zones:
         return {}
-    kind = wish.machine_type
+    kind = spec.machine_type
     request = {"project": clients.project, "filter": f'name = "{kind}"'}
     offered = {
         scope.removeprefix("zones/"): listed.machine_types[0]
@@ -122,7 +119,7 @@ def _find_types(
     if found:
         return found
     if offered:
-        where = ", ".join(f"`{zone}`" for zone in zones) if wish.zones else f"`{region}`"
+        where = ", ".join(f"`{zone}`" for zone in zones) if spec.zones else f"`{region}`"
         message = f"Machine type `{kind}` is not offered in {where}"
         hint = f"It is in {name_some(sorted(offered))}"
     else:
@@ -143,16 +140,20 @@ def _find_types(
     return {}
 
 
-def _find_platform(wish: Wish, types: dict[str, compute_v1.MachineType]) -> str:
+def _find_platform(spec: GcpSpec, types: dict[str, compute_v1.MachineType]) -> str:
     """Return the platform of the machine type: as the API says, else by the family's name."""
     told = next((found.architecture for found in types.values() if found.architecture), "")
-    family = wish.machine_type.partition("-")[0]
-    return PLATFORMS.get(told, "linux-aarch64" if family in ARM else "linux-64")
+    family = spec.machine_type.partition("-")[0]
+    if told not in ARCHITECTURES.values():
+        told = ARCHITECTURES["linux-aarch64" if family in ARM else "linux-64"]
+    return find_target(told)
 
 
-def _find_image(clients: Clients, wish: Wish, platform: str, faults: list[Fault]) -> Image | None:
+def _find_image(
+    clients: GcpClients, spec: GcpSpec, platform: str, faults: list[Fault]
+) -> GcpImage | None:
     """Return the image for a platform, None where that is a fault."""
-    path = find_image(wish, platform) if "image" not in wish.malformed else None
+    path = find_image(spec, platform) if "image" not in spec.malformed else None
     if path is None:
         return None
     try:
@@ -167,32 +168,32 @@ def _find_image(clients: Clients, wish: Wish, platform: str, faults: list[Fault]
             raise
         faults.append(
             Fault(
-                message=f"Image `{wish.image}` was not found in the project `{path.project}`",
+                message=f"Image `{spec.image}` was not found in the project `{path.project}`",
                 hint="`gcloud compute images list` lists public ones; of another project this "
                 "identity needs `roles/compute.imageUser`",
             )
         )
         return None
     architecture = found.architecture or ARCHITECTURES[platform]
-    if architecture != ARCHITECTURES[platform] and wish.image not in IMAGES:
+    if architecture != ARCHITECTURES[platform] and spec.image not in IMAGES:
         faults.append(
             Fault(
                 message=f"Expected an image of `{ARCHITECTURES[platform]}`, which "
-                f"`{wish.machine_type}` is, found `{wish.image}` of `{architecture}`",
+                f"`{spec.machine_type}` is, found `{spec.image}` of `{architecture}`",
                 hint="Take another `--image`, or a `--machine-type` of that architecture",
             )
         )
     features = {feature.type_ for feature in found.guest_os_features}
     if "WINDOWS" in features:
-        faults.append(Fault(message=f"Expected an image of Linux, found `{wish.image}` of Windows"))
-    if wish.shielded and "UEFI_COMPATIBLE" not in features:
+        faults.append(Fault(message=f"Expected an image of Linux, found `{spec.image}` of Windows"))
+    if spec.shielded and "UEFI_COMPATIBLE" not in features:
         faults.append(
             Fault(
-                message=f"Image `{wish.image}` cannot be a Shielded VM: it does not boot by UEFI",
+                message=f"Image `{spec.image}` cannot be a Shielded VM: it does not boot by UEFI",
                 hint="Take another `--image`, or leave `--shielded` out",
             )
         )
-    return Image(
+    return GcpImage(
         path=f"projects/{path.project}/global/images/{found.name}",
         size=found.disk_size_gb,
         is_shieldable="UEFI_COMPATIBLE" in features,
@@ -200,20 +201,20 @@ def _find_image(clients: Clients, wish: Wish, platform: str, faults: list[Fault]
 
 
 def _find_network(
-    clients: Clients, wish: Wish, region: str, faults: list[Fault]
+    clients: GcpClients, spec: GcpSpec, region: str, faults: list[Fault]
 ) -> tuple[str | None, str | None]:
     """Return the paths of the network and of the subnet, as far as they must be named.
 
     A subnet belongs to one network. One of a shared VPC is another project's: its path says so.
     """
-    if wish.malformed & {"network", "subnet"}:
+    if spec.malformed & {"network", "subnet"}:
         return None, None
-    network = _expand(wish.network or "default", f"projects/{clients.project}/global/networks/")
-    if wish.subnet is None:
+    network = _expand(spec.network or "default", f"projects/{clients.project}/global/networks/")
+    if spec.subnet is None:
         if not _is_there(clients.networks, network, "network"):
             faults.append(
                 Fault(
-                    message=f"Network `{wish.network or 'default'}` was not found in "
+                    message=f"Network `{spec.network or 'default'}` was not found in "
                     f"`{clients.project}`",
                     hint="Name one with `--network` or `--subnet`; `gcloud compute networks list` "
                     "lists them",
@@ -221,17 +222,17 @@ def _find_network(
             )
         return network, None
     start = f"projects/{clients.project}/regions/{region}/subnetworks/"
-    subnet = _expand(wish.subnet, start)
+    subnet = _expand(spec.subnet, start)
     if region and f"/regions/{region}/" not in subnet:
-        faults.append(Fault(message=f"Expected a subnet in `{region}`, found `{wish.subnet}`"))
+        faults.append(Fault(message=f"Expected a subnet in `{region}`, found `{spec.subnet}`"))
     elif region and not _is_there(clients.subnetworks, subnet, "subnetwork"):
         faults.append(
             Fault(
-                message=f"Subnet `{wish.subnet}` was not found in `{region}`",
+                message=f"Subnet `{spec.subnet}` was not found in `{region}`",
                 hint="`gcloud compute networks subnets list` lists subnets and their regions",
             )
         )
-    return (network if wish.network else None), subnet
+    return (network if spec.network else None), subnet
 
 
 def _expand(name: str, start: str) -> str:

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from envboot.errors import ProvisionError
 from envboot_provisioners import Instance, State
+from envboot_provisioners.clouds import refuse_end
 from envboot_provisioners.gcp.clients import RETRY, TIMEOUT
 from envboot_provisioners.gcp.errors import FAULTS, is_missing, raise_failed, tell
 from envboot_provisioners.gcp.options import LABEL, PLATFORM
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from google.cloud import compute_v1
 
-    from envboot_provisioners.gcp.clients import Clients
+    from envboot.errors import ProvisionError
+    from envboot_provisioners.gcp.clients import GcpClients
 
 ALIVE = ("PROVISIONING", "STAGING", "RUNNING", "REPAIRING", "PENDING")
 ENDING = ("STOPPING", "DEPROVISIONING")
@@ -28,7 +29,7 @@ AT_ONCE = 16
 """Calls that are made at the same time where each is about one instance."""
 
 
-def find_labelled(clients: Clients, launches: Sequence[str]) -> dict[str, list[Any]]:
+def find_labelled(clients: GcpClients, launches: Sequence[str]) -> dict[str, list[Any]]:
     """Return what Compute Engine says of the instances of launches, by launch.
 
     Those that are about to vanish are among them.
@@ -86,7 +87,7 @@ def to_state(found: compute_v1.Instance) -> State:
     )
 
 
-def find_preempted(clients: Clients, zone: str, name: str) -> bool:
+def find_preempted(clients: GcpClients, zone: str, name: str) -> bool:
     """Whether Compute Engine took an instance back; it says so in an operation, for some days."""
     filtered = f'(targetId = "{name}") AND (operationType = "compute.instances.preempted")'
     request = {"project": clients.project, "zone": zone, "filter": filtered}
@@ -96,7 +97,7 @@ def find_preempted(clients: Clients, zone: str, name: str) -> bool:
         return False
 
 
-def read_console(clients: Clients, zone: str, host: str) -> str:
+def read_console(clients: GcpClients, zone: str, host: str) -> str:
     """Return what an instance wrote on its first serial port: at most the last megabyte."""
     request = {"project": clients.project, "zone": zone, "instance": host, "port": 1}
     answer = clients.instances.get_serial_port_output(request=request, retry=RETRY, timeout=TIMEOUT)
@@ -104,7 +105,7 @@ def read_console(clients: Clients, zone: str, host: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
+class GcpHost:
     """An instance to end: its host's name in a zone, and its id."""
 
     name: str
@@ -112,7 +113,7 @@ class Target:
     zone: str
 
 
-def end(clients: Clients, targets: Iterable[Target]) -> dict[Target, str]:
+def end(clients: GcpClients, targets: Iterable[GcpHost]) -> dict[GcpHost, str]:
     """End instances, their disks with them; returns why some could not be.
 
     One that is not there any more has ended. Compute Engine takes some time and goes on by itself.
@@ -123,7 +124,7 @@ def end(clients: Clients, targets: Iterable[Target]) -> dict[Target, str]:
     return {target: why for target, why in zip(wanted, told, strict=True) if why}
 
 
-def _end(clients: Clients, target: Target) -> str | None:
+def _end(clients: GcpClients, target: GcpHost) -> str | None:
     request = {
         "project": clients.project,
         "zone": target.zone,
@@ -138,25 +139,25 @@ def _end(clients: Clients, target: Target) -> str | None:
     return None
 
 
-def to_target(found: compute_v1.Instance) -> Target:
+def to_host(found: compute_v1.Instance) -> GcpHost:
     """Return how an instance is ended."""
     zone = found.zone.rpartition("/")[2]
-    return Target(name=str(found.id), host=found.name, zone=zone)
+    return GcpHost(name=str(found.id), host=found.name, zone=zone)
 
 
-def refuse_end(project: str, failed: dict[Target, str], many: int) -> ProvisionError:
+def refuse_hosts(project: str, failed: dict[GcpHost, str], many: int) -> ProvisionError:
     """Return the error for instances that could not be ended, of `many`; it names each of them."""
-    reasons: dict[str, list[str]] = {}
     by_zone: dict[str, list[str]] = {}
-    for target, reason in failed.items():
-        reasons.setdefault(reason, []).append(f"`{target.host}` in `{target.zone}`")
-        by_zone.setdefault(target.zone, []).append(target.host)
+    for host in failed:
+        by_zone.setdefault(host.zone, []).append(host.host)
     commands = [
         f"`gcloud compute instances delete {' '.join(hosts)} --zone {zone} --project {project}`"
         for zone, hosts in by_zone.items()
     ]
-    return ProvisionError(
-        f"Failed to end {len(failed)} of {many} instances on {PLATFORM}, which cost on",
-        causes=tuple(f"{', '.join(names)}: {reason}" for reason, names in reasons.items()),
-        hint=f"End them by hand: {'; '.join(commands)}",
+    return refuse_end(
+        failed,
+        many,
+        platform=PLATFORM,
+        name=lambda host: f"`{host.host}` in `{host.zone}`",
+        hint="; ".join(commands),
     )

@@ -170,7 +170,7 @@ class ImagePath:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wish:
+class GcpSpec:
     """What the user wants of Compute Engine, as read from the options.
 
     `malformed` names the options that there is no use in looking up.
@@ -224,19 +224,19 @@ def parse_image(text: str) -> ImagePath | None:
     return ImagePath(project=found["project"], name=found["name"], is_family=family)
 
 
-def find_image(wish: Wish, platform: str) -> ImagePath | None:
-    """Return where the image for a platform is; None where the wish names none."""
-    if wish.image not in IMAGES:
-        return parse_image(wish.image)
-    row = read_images()[wish.image]
+def find_image(spec: GcpSpec, platform: str) -> ImagePath | None:
+    """Return where the image for a platform is; None where the spec names none."""
+    if spec.image not in IMAGES:
+        return parse_image(spec.image)
+    row = read_images()[spec.image]
     return ImagePath(project=row["project"], name=row["families"][platform], is_family=True)
 
 
-def read_wish(options: Options) -> tuple[Wish, list[Fault]]:
+def read_spec(options: Options) -> tuple[GcpSpec, list[Fault]]:
     """Read the options; faults are all that is wrong with them."""
     faults: list[Fault] = []
     spot_only = find_text(options, "spot-only") == "true"
-    wish = Wish(
+    spec = GcpSpec(
         machine_type=find_text(options, "machine-type") or MACHINE_TYPE,
         image=find_text(options, "image") or IMAGES[0],
         cloud_init=read_yes_no(options, "cloud-init", faults),
@@ -257,30 +257,30 @@ def read_wish(options: Options) -> tuple[Wish, list[Fault]]:
         labels=_read_labels(find_list(options, "label"), faults),
     )
     malformed = set(_check_words(options, faults))
-    malformed |= set(_check_image(wish, faults))
-    if wish.scopes and not wish.service_account:
+    malformed |= set(_check_image(spec, faults))
+    if spec.scopes and not spec.service_account:
         faults.append(
             Fault(
                 message="Cannot take `scope` without `service-account`",
                 hint="Name whose token it is with `--service-account`",
             )
         )
-    return replace(wish, malformed=frozenset(malformed)), faults
+    return replace(spec, malformed=frozenset(malformed)), faults
 
 
 def _to_scope(text: str) -> str:
     return text if "/" in text else _SCOPES + _GCLOUD_SCOPES.get(text, text)
 
 
-def check_role(wish: Wish) -> Iterator[Fault]:
+def check_role(spec: GcpSpec) -> Iterator[Fault]:
     """Yield why machines could not ask a bucket as their service account: none, or too little."""
-    if not wish.service_account:
+    if not spec.service_account:
         yield Fault(
             message="Expected a service account, whose token the machines ask with, found none",
             hint="Name one with `--service-account`",
         )
-    if wish.scopes and not set(wish.scopes) & set(WRITING):
-        given = ", ".join(f"`{scope.removeprefix(_SCOPES)}`" for scope in wish.scopes)
+    if spec.scopes and not set(spec.scopes) & set(WRITING):
+        given = ", ".join(f"`{scope.removeprefix(_SCOPES)}`" for scope in spec.scopes)
         yield Fault(
             message=f"Expected a scope that writes into the bucket, found {given}: machines could "
             "not even report",
@@ -302,25 +302,25 @@ def _check_words(options: Options, faults: list[Fault]) -> Iterator[str]:
                 faults.append(Fault(message=text, hint=lists))
 
 
-def _check_image(wish: Wish, faults: list[Fault]) -> Iterator[str]:
+def _check_image(spec: GcpSpec, faults: list[Fault]) -> Iterator[str]:
     """Add what is wrong with the image as it is named.
 
     Source: "Container-Optimized OS overview", "Limitations".
     """
-    path = parse_image(wish.image)
-    name = path.name if path else wish.image
+    path = parse_image(spec.image)
+    name = path.name if path else spec.image
     if name == "cos" or name.startswith("cos-") or (path and path.project == "cos-cloud"):
         yield "image"
         faults.append(
             Fault(
-                message=f"Cannot use `{wish.image}`: Container-Optimized OS has no Python and no "
+                message=f"Cannot use `{spec.image}`: Container-Optimized OS has no Python and no "
                 "package manager, its root is read-only, and `/var` and `/home` run no programs",
                 hint="Take another `--image`, such as `ubuntu` or `debian`",
             )
         )
-    elif wish.image not in IMAGES and path is None:
+    elif spec.image not in IMAGES and path is None:
         yield "image"
-        faults.append(Fault(message=f"Unknown image `{wish.image}`", hint=_suggest(wish.image)))
+        faults.append(Fault(message=f"Unknown image `{spec.image}`", hint=_suggest(spec.image)))
 
 
 def _suggest(image: str) -> str:

@@ -6,14 +6,13 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from envboot.errors import ProvisionError
+from envboot_provisioners.clouds import size_root
 from envboot_provisioners.gcp.options import LABEL, SCOPE
 
 if TYPE_CHECKING:
-    from envboot_provisioners.gcp.options import Wish
+    from envboot_provisioners.gcp.options import GcpSpec
 
 SMALLEST_ROOT = 10
-GIB = 1 << 30
 LONGEST_NAME = 63
 _SPACE = uuid.UUID("7d1f6a0e-6b7e-4f0e-9a55-2f7f2f4d5c11")
 _HYPERDISK = ("a4", "c4", "c4a", "c4d", "h4d", "m4", "n4", "n4a", "n4d", "x4")
@@ -21,7 +20,7 @@ _HYPERDISK = ("a4", "c4", "c4a", "c4d", "h4d", "m4", "n4", "n4a", "n4d", "x4")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Image:
+class GcpImage:
     """An image: its path, the GiB that it needs, and whether it can be a Shielded VM's."""
 
     path: str
@@ -30,18 +29,18 @@ class Image:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
-    """A wish, looked up in its project.
+class GcpPlan:
+    """A spec, looked up in its project.
 
     `zones` are where the machine type is offered, the preferred first; `network` and `subnet`
     are paths. With `is_fixed` such machines cannot be moved to another host while they run.
     """
 
-    wish: Wish
+    spec: GcpSpec
     project: str
     region: str
     platform: str
-    image: Image
+    image: GcpImage
     zones: tuple[str, ...]
     network: str | None = None
     subnet: str | None = None
@@ -49,7 +48,7 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Attempt:
+class GcpAttempt:
     """One call of bulkInsert, which starts `least` instances or none, and the `names` at most."""
 
     zone: str
@@ -64,21 +63,19 @@ def name_instance(launch: str, number: int) -> str:
     return f"envboot-{launch.lower()}-{number}"
 
 
-def find_root_size(plan: Plan, room: int) -> int:
+def find_root_size(plan: GcpPlan, room: int) -> int:
     """Return the GiB of the disk for an environment that may need `room` bytes.
 
     Raises:
         ProvisionError: what the user wants is smaller than the image.
     """
-    wanted = plan.wish.root_size
-    if wanted is None:
-        return max(SMALLEST_ROOT, plan.image.size + -(-room // GIB))
-    if wanted < plan.image.size:
-        raise ProvisionError(
-            f"Expected `root-size` of at least {plan.image.size} GiB, which the image "
-            f"`{plan.image.path}` needs, found {wanted}"
-        )
-    return wanted
+    return size_root(
+        plan.spec.root_size,
+        image=plan.image.path,
+        least=plan.image.size,
+        smallest=SMALLEST_ROOT,
+        room=room,
+    )
 
 
 def find_disk_type(machine_type: str) -> str:
@@ -104,7 +101,7 @@ def compose_metadata(user_data: bytes, *, cloud_init: bool, encoding: str | None
 
 
 def compose_bulk(
-    plan: Plan, attempt: Attempt, *, launch: str, metadata: dict[str, str], room: int
+    plan: GcpPlan, attempt: GcpAttempt, *, launch: str, metadata: dict[str, str], room: int
 ) -> dict[str, Any]:
     """Return a `BulkInsertInstanceResource`."""
     return {
@@ -118,32 +115,32 @@ def compose_bulk(
 
 
 def compose_properties(
-    plan: Plan, launch: str, *, metadata: dict[str, str], room: int, market: str
+    plan: GcpPlan, launch: str, *, metadata: dict[str, str], room: int, market: str
 ) -> dict[str, Any]:
     """Return the `InstanceProperties` that launches and templates have in common."""
-    wish = plan.wish
-    labels = {**dict(wish.labels), LABEL: launch}
+    spec = plan.spec
+    labels = {**dict(spec.labels), LABEL: launch}
     disk = {
         "source_image": plan.image.path,
         "disk_size_gb": find_root_size(plan, room),
-        "disk_type": wish.disk_type or find_disk_type(wish.machine_type),
+        "disk_type": spec.disk_type or find_disk_type(spec.machine_type),
         "labels": labels,
     }
     properties: dict[str, Any] = {
-        "machine_type": wish.machine_type,
+        "machine_type": spec.machine_type,
         "disks": [{"boot": True, "auto_delete": True, "initialize_params": disk}],
         "labels": labels,
         "metadata": {"items": [{"key": key, "value": text} for key, text in metadata.items()]},
         "network_interfaces": [_interface(plan)],
         "scheduling": _schedule(plan, market),
     }
-    if wish.tags:
-        properties["tags"] = {"items": list(wish.tags)}
-    if wish.service_account:
-        account = {"email": wish.service_account, "scopes": list(wish.scopes or (SCOPE,))}
+    if spec.tags:
+        properties["tags"] = {"items": list(spec.tags)}
+    if spec.service_account:
+        account = {"email": spec.service_account, "scopes": list(spec.scopes or (SCOPE,))}
         properties["service_accounts"] = [account]
     if plan.image.is_shieldable:
-        wanted = wish.shielded is not False
+        wanted = spec.shielded is not False
         properties["shielded_instance_config"] = {
             "enable_secure_boot": wanted,
             "enable_vtpm": wanted,
@@ -152,18 +149,18 @@ def compose_properties(
     return properties
 
 
-def _interface(plan: Plan) -> dict[str, Any]:
+def _interface(plan: GcpPlan) -> dict[str, Any]:
     interface: dict[str, Any] = {}
     if plan.network:
         interface["network"] = plan.network
     if plan.subnet:
         interface["subnetwork"] = plan.subnet
-    if plan.wish.public_ip is not False:
+    if plan.spec.public_ip is not False:
         interface["access_configs"] = [{"name": "External NAT", "type_": "ONE_TO_ONE_NAT"}]
     return interface
 
 
-def _schedule(plan: Plan, market: str) -> dict[str, Any]:
+def _schedule(plan: GcpPlan, market: str) -> dict[str, Any]:
     """Return when the platform may move, restart or end instances.
 
     A Spot instance can be neither moved nor restarted ("Create and use Spot VMs").

@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from envboot.errors import ProvisionError
+from envboot_provisioners.clouds import refuse_unanswered
 from envboot_provisioners.gcp import errors
 from envboot_provisioners.gcp.clients import RETRY, TIMEOUT
 from envboot_provisioners.gcp.machines import (
     ENDING,
-    Target,
+    GcpHost,
     end,
     find_labelled,
-    refuse_end,
-    to_target,
+    refuse_hosts,
+    to_host,
 )
 from envboot_provisioners.gcp.options import PLATFORM
 from envboot_provisioners.gcp.request import (
-    Attempt,
+    GcpAttempt,
     compose_bulk,
     compose_metadata,
     make_request_id,
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 
     from google.cloud import compute_v1
 
-    from envboot_provisioners import Request
-    from envboot_provisioners.gcp.clients import Clients
-    from envboot_provisioners.gcp.request import Plan
+    from envboot_provisioners import StartRequest
+    from envboot_provisioners.gcp.clients import GcpClients
+    from envboot_provisioners.gcp.request import GcpPlan
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds between two tries of one call."""
@@ -49,21 +50,21 @@ ENDED = 180.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Refusal:
+class GcpRefusal:
     """Why an attempt did not start all that it was to start."""
 
-    attempt: Attempt
+    attempt: GcpAttempt
     error: Exception
 
 
-class Start:
+class GcpStart:
     """The instances of one launch while they are being started.
 
     `started` has what Compute Engine says of each, by its host's name. `_open` are operations
     that may still be starting some; with `_unanswered` there may be one that nobody named.
     """
 
-    def __init__(self, clients: Clients, plan: Plan, request: Request) -> None:
+    def __init__(self, clients: GcpClients, plan: GcpPlan, request: StartRequest) -> None:
         self._clients = clients
         self._plan = plan
         self._request = request
@@ -71,7 +72,7 @@ class Start:
         self._hosts = [name_instance(request.launch, number) for number in numbers]
         self._metadata = compose_metadata(
             request.user_data,
-            cloud_init=plan.wish.has_cloud_init,
+            cloud_init=plan.spec.has_cloud_init,
             encoding=request.encoding,
         )
         self._number = 0
@@ -88,12 +89,12 @@ class Start:
         Raises:
             ProvisionError: not all could be started; those that could may run.
         """
-        refusals: list[Refusal] = []
+        refusals: list[GcpRefusal] = []
         for market in self._markets():
             for least, zone in self._tries():
                 while missing := self._missing():
                     self._number += 1
-                    attempt = Attempt(
+                    attempt = GcpAttempt(
                         zone=zone,
                         market=market,
                         least=least or len(missing),
@@ -102,7 +103,7 @@ class Start:
                     )
                     error = self._ask(attempt)
                     if error:
-                        refusals.append(Refusal(attempt=attempt, error=error))
+                        refusals.append(GcpRefusal(attempt=attempt, error=error))
                         break
                 if refusals and errors.find_code(refusals[-1].error) in errors.EXHAUSTED:
                     break
@@ -121,8 +122,8 @@ class Start:
         return [host for host in self._hosts if host not in self.started]
 
     def _markets(self) -> list[str]:
-        wish = self._plan.wish
-        return [*(["spot"] if wish.spot else []), *(["standard"] if wish.standard else [])]
+        spec = self._plan.spec
+        return [*(["spot"] if spec.spot else []), *(["standard"] if spec.standard else [])]
 
     def _tries(self) -> Iterator[tuple[int | None, str]]:
         """Yield how many must be had at least (None for all) and where."""
@@ -132,7 +133,7 @@ class Start:
             for zone in self._plan.zones:
                 yield 1, zone
 
-    def _ask(self, attempt: Attempt) -> Exception | None:
+    def _ask(self, attempt: GcpAttempt) -> Exception | None:
         """Make one call and see it through; returns why another place should be asked.
 
         Raises:
@@ -156,7 +157,7 @@ class Start:
         except errors.FAULTS as error:
             if errors.find_code(error) in errors.CAPACITY | errors.EXHAUSTED:
                 return error
-            raise self._explain([Refusal(attempt=attempt, error=error)]) from error
+            raise self._explain([GcpRefusal(attempt=attempt, error=error)]) from error
         before = len(self.started)
         self._collect(attempt)
         if len(self.started) == before:
@@ -221,7 +222,7 @@ class Start:
         ours = set(self._hosts)
         return [item for item in found if item.name in ours and item.status not in ENDING]
 
-    def _collect(self, attempt: Attempt) -> None:
+    def _collect(self, attempt: GcpAttempt) -> None:
         """Take up what an attempt has started."""
         for item in self._find():
             if item.name in attempt.names and item.zone.rpartition("/")[2] == attempt.zone:
@@ -231,9 +232,9 @@ class Start:
         """End what refused attempts have left, so that each host is there once."""
         ours = {item.id for item in self.started.values()}
         left = [item for item in self._find() if item.id not in ours]
-        failed = end(self._clients, map(to_target, left))
+        failed = end(self._clients, map(to_host, left))
         if failed:
-            raise refuse_end(self._plan.project, failed, len(left))
+            raise refuse_hosts(self._plan.project, failed, len(left))
 
     def undo(self) -> None:
         """End all that was started, and all that is still being started.
@@ -243,9 +244,9 @@ class Start:
         """
         start = time.monotonic()
         asked: set[int] = set()
-        failed: dict[Target, str] = {}
+        failed: dict[GcpHost, str] = {}
         while True:
-            new = {item.id: to_target(item) for item in self._find_left() if item.id not in asked}
+            new = {item.id: to_host(item) for item in self._find_left() if item.id not in asked}
             asked |= new.keys()
             failed |= end(self._clients, new.values())
             waited = time.monotonic() - start
@@ -254,7 +255,7 @@ class Start:
                 break
             time.sleep(LOOK)
         if failed:
-            raise refuse_end(self._plan.project, failed, len(asked))
+            raise refuse_hosts(self._plan.project, failed, len(asked))
         if self._open:
             names = ", ".join(f"`{name}` in `{zone}`" for zone, name in sorted(self._open))
             raise ProvisionError(
@@ -276,13 +277,11 @@ class Start:
         except errors.FAULTS as error:
             launch = self._request.launch
             words = f"Cannot tell what launch `{launch}` has started: {PLATFORM} does not answer"
-            causes = errors.explain(error, words).causes
-            hint = f"End it when it does: `envboot terminate {launch}`"
-            raise ProvisionError(words, causes=causes, hint=hint) from error
+            raise refuse_unanswered(launch, errors.explain(error, words)) from error
 
-    def _explain(self, refusals: list[Refusal]) -> ProvisionError:
+    def _explain(self, refusals: list[GcpRefusal]) -> ProvisionError:
         """Return one error for all refusals: each zone and market once, with its reason."""
-        many, kind = self._request.count, self._plan.wish.machine_type
+        many, kind = self._request.count, self._plan.spec.machine_type
         message = f"Failed to start {many} `{kind}` on {PLATFORM}"
         if self.started:
             message += f": only {len(self.started)} could be had"

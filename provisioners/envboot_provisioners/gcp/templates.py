@@ -21,7 +21,7 @@ from envboot_provisioners.gcp.errors import (
 from envboot_provisioners.gcp.request import make_request_id
 
 if TYPE_CHECKING:
-    from envboot_provisioners.gcp.clients import Clients
+    from envboot_provisioners.gcp.clients import GcpClients
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,52}[a-z0-9])?")
 LONGEST = 120.0
@@ -29,7 +29,7 @@ LONGEST = 120.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Template:
+class InstanceTemplate:
     """An instance template: its id, its path, and whether it was made just now."""
 
     id: str
@@ -51,7 +51,7 @@ def check_name(name: str) -> None:
         )
 
 
-def put_template(clients: Clients, name: str, properties: dict[str, Any]) -> Template:
+def put_template(clients: GcpClients, name: str, properties: dict[str, Any]) -> InstanceTemplate:
     """Have a template with these properties; its name ends with their digest.
 
     Raises:
@@ -68,10 +68,10 @@ def put_template(clients: Clients, name: str, properties: dict[str, Any]) -> Tem
     except FAULTS as error:
         message = f"Failed to write instance template `{full}`"
         raise explain(error, message, clients.credentials) from error
-    return Template(id=found or "", name=full, path=path, made=known is None)
+    return InstanceTemplate(id=found or "", name=full, path=path, made=known is None)
 
 
-def _find(clients: Clients, name: str) -> str | None:
+def _find(clients: GcpClients, name: str) -> str | None:
     """Return a template's id."""
     request = {"project": clients.project, "instance_template": name}
     try:
@@ -82,7 +82,7 @@ def _find(clients: Clients, name: str) -> str | None:
         raise
 
 
-def _make(clients: Clients, name: str, digest: str, properties: dict[str, Any]) -> None:
+def _make(clients: GcpClients, name: str, digest: str, properties: dict[str, Any]) -> None:
     body = {"name": name, "description": f"envboot {digest}", "properties": properties}
     request = {
         "project": clients.project,

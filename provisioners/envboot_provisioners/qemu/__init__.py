@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
 import signal
-import subprocess
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envboot.errors import ProvisionError
-from envboot_provisioners import Instance, Option, Request, State
+from envboot.process import spawn
+from envboot_provisioners import Instance, Option, StartRequest, State
 from envboot_provisioners.interrupts import defer_interrupts
 from envboot_provisioners.qemu.image import ensure_debian_image, kernel_beside
+from envboot_provisioners.qemu.programs import (
+    QEMU,
+    can_accelerate,
+    check_programs,
+    find_format,
+    make_overlay,
+)
 from envboot_provisioners.qemu.seed import SeedServer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from envboot.doctor import Check
+    from envboot.process import Spawned
     from envboot.session import Session
+    from envboot.userdata import LaunchPath
     from envboot_provisioners import Options
 
-QEMU = "qemu-system-x86_64"
 HOST = "10.0.2.2"
 """What QEMU's user networking calls this machine's loopback."""
-FORMATS = ("qcow2", "raw")
 MEMORY, CPUS = "2048", "2"
 
 
@@ -76,6 +82,7 @@ class QemuProvisioner:
     """
 
     name = "qemu"
+    is_remote = False
     guest_loopback: str | None = HOST
     host_python = False
     role: str | None = None
@@ -92,9 +99,10 @@ class QemuProvisioner:
     )
 
     def __init__(self, session: Session) -> None:
+        self._session = session
         self._state = session.state
         self._seeds: dict[str, tuple[SeedServer, list[Instance]]] = {}
-        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._children: dict[int, Spawned] = {}
 
     def check(self, options: Options, *, by_role: bool = False) -> str:
         """Refuse, before anything is built, what could never start; makes no image.
@@ -102,36 +110,39 @@ class QemuProvisioner:
         Raises:
             ProvisionError: QEMU or the image is missing, or an option is wrong.
         """
-        _check_programs()
+        check_programs(self._session.environment)
         _number(options, "memory", MEMORY)
         _number(options, "cpus", CPUS)
         if options.get("make-image") != "true":
-            find_format(self._find_image(options))
+            find_format(self.find_image(options), self._session.environment)
         del by_role
         return "linux-64"
 
-    def render_for(self, options: Options) -> str:
-        """Return `nocloud`, whatever is asked for."""
+    def render_for(self, options: Options) -> LaunchPath:
+        """Return `NOCLOUD`, whatever is asked for."""
+        from envboot.userdata import LaunchPath
+
         del options
-        return "nocloud"
+        return LaunchPath.NOCLOUD
 
     def is_interruptible(self, options: Options) -> bool:
         """Return False: nobody else has a claim on this machine."""
         del options
         return False
 
-    def start(self, request: Request) -> list[Instance]:
+    def start(self, request: StartRequest) -> list[Instance]:
         """Start every instance, or none.
 
         Raises:
             ProvisionError: QEMU or the image is missing, an option is wrong, or QEMU refuses.
         """
-        _check_programs()
+        environment = self._session.environment
+        check_programs(environment)
         memory = _number(request.options, "memory", MEMORY)
         cpus = _number(request.options, "cpus", CPUS)
-        image = self._find_image(request.options)
-        kind = find_format(image)
-        accelerate = can_accelerate()
+        image = self._ensure_image(request.options)
+        kind = find_format(image, environment)
+        accelerate = can_accelerate(environment)
         launch = self._state / "qemu" / request.launch
         names = [f"{request.launch}-{request.first + number}" for number in range(request.count)]
         secret = secrets.token_urlsafe(24)
@@ -150,7 +161,7 @@ class QemuProvisioner:
                     folder = launch / name
                     folder.mkdir(parents=True, mode=0o700)
                     instances.append(Instance(name=name, launch=request.launch, folder=folder))
-                    make_overlay(image, kind, folder / "disk.qcow2")
+                    make_overlay(image, kind, folder / "disk.qcow2", environment)
                     command = compose_command(
                         folder,
                         seed=f"http://{HOST}:{seeds.port}/{secret}/{name}/",
@@ -168,13 +179,21 @@ class QemuProvisioner:
             self._close_seeds()
         return instances
 
-    def _find_image(self, options: Options) -> Path:
+    def _ensure_image(self, options: Options) -> Path:
         if options.get("make-image") == "true":
-            return ensure_debian_image(self._state / "images")
+            return ensure_debian_image(self._state / "images", self._session.environment)
+        return self.find_image(options)
+
+    def find_image(self, options: Options) -> Path:
+        """Return the image that the options name.
+
+        Raises:
+            ProvisionError: they name none, or it is not there.
+        """
         hint = "Name a cloud image with `--image`, or have a Debian one made with `--make-image`"
         if not options.get("image"):
             raise ProvisionError("Expected a disk image for QEMU, found none", hint=hint)
-        image = Path(str(options["image"])).expanduser().resolve()
+        image = _find_path(str(options["image"]), self._session)
         if not image.is_file():
             raise ProvisionError(f"Image `{image}` was not found", hint=hint)
         return image
@@ -182,12 +201,11 @@ class QemuProvisioner:
     def _launch(self, command: list[str], folder: Path) -> int:
         pidfile, log = folder / "qemu.pid", folder / "qemu.log"
         with log.open("wb") as output:
-            child = subprocess.Popen(
+            child = spawn(
                 command,
-                stdin=subprocess.DEVNULL,
+                environment=self._session.environment,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,
             )
         self._children[child.pid] = child
         # QEMU writes the file when every device stands: a wrong option ends it before that.
@@ -256,6 +274,13 @@ class QemuProvisioner:
                 launch.rmdir()
         self._close_seeds()
 
+    def doctor(self, options: Options, *, by_role: bool = False, count: int = 1) -> Iterator[Check]:
+        """Check QEMU, its acceleration, the options, the image and the state directory."""
+        from envboot_provisioners.qemu.doctor import check_qemu
+
+        del by_role
+        return check_qemu(self, options, self._session, count=count)
+
     def _close_seeds(self) -> None:
         for key, (seeds, instances) in list(self._seeds.items()):
             if not any(map(self.is_running, instances)):
@@ -271,70 +296,9 @@ def _number(options: Options, name: str, default: str) -> str:
     return value
 
 
-def _check_programs() -> None:
-    wanted = {QEMU: "qemu-system-x86", "qemu-img": "qemu-utils"}
-    missing = [package for program, package in wanted.items() if not shutil.which(program)]
-    if missing:
-        raise ProvisionError(
-            "Cannot start a virtual machine: QEMU is not installed",
-            causes=tuple(f"`{name}` was not found" for name in wanted if not shutil.which(name)),
-            hint=f"Install it with `apt install {' '.join(missing)}`",
-        )
-
-
-def find_format(image: Path) -> str:
-    """Return `qcow2` or `raw`.
-
-    Raises:
-        ProvisionError: it is neither; QEMU takes any file for raw, so a raw one must have a
-            boot sector, or a kernel beside it.
-    """
-    command = ["qemu-img", "info", "--output=json", str(image)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        causes = tuple(done.stderr.strip().splitlines()[-1:])
-        raise ProvisionError(f"Failed to read image `{image}`", causes=causes)
-    found = str(json.loads(done.stdout)["format"])
-    if found == "raw" and not kernel_beside(image):
-        with image.open("rb") as file:
-            found = "raw" if file.read(512)[510:] == b"\x55\xaa" else "unknown"
-    if found not in FORMATS:
-        wanted = " or ".join(f"`{name}`" for name in FORMATS)
-        raise ProvisionError(
-            f"Expected image `{image}` as {wanted}, found `{found}`",
-            hint="Turn it into one with `qemu-img convert -O qcow2`",
-        )
-    return found
-
-
-def make_overlay(image: Path, kind: str, overlay: Path) -> None:
-    """Make a disk that starts as `image` and keeps every change to itself."""
-    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", kind, "-b", str(image)]
-    done = subprocess.run([*command, str(overlay)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ProvisionError(
-            f"Failed to make a disk over image `{image}`",
-            causes=tuple(done.stderr.strip().splitlines()[-1:]),
-        )
-
-
-def can_accelerate(seconds: float = 5) -> bool:
-    """Whether guests really run on KVM: one is run, whose boot sector ends QEMU with 33.
-
-    A device that exists proves little: nested or restricted KVM makes one that aborts or hangs.
-    """
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return False
-    # mov al, 0x10; out 0xf4, al; hlt: the exit device ends QEMU with 0x10 * 2 + 1.
-    sector = bytes([0xB0, 0x10, 0xE6, 0xF4, 0xF4]).ljust(510, b"\0") + b"\x55\xaa"
-    with tempfile.TemporaryDirectory() as folder:
-        disk = Path(folder) / "probe.raw"
-        disk.write_bytes(sector)
-        command = [QEMU, "-nodefaults", "-display", "none", "-no-reboot", "-m", "32"]
-        command += ["-accel", "kvm", "-cpu", "host", "-drive", f"file={disk},format=raw,if=ide"]
-        command += ["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
-        try:
-            done = subprocess.run(command, timeout=seconds, capture_output=True, check=False)
-        except subprocess.TimeoutExpired:
-            return False
-    return done.returncode == 33
+def _find_path(text: str, session: Session) -> Path:
+    """Return the file that a path names in a session; `~` is the user's own directory."""
+    home, _, rest = text.partition("/")
+    if home == "~":
+        text = os.path.join(session.environment.get("HOME") or Path.home(), rest)  # noqa: PTH118
+    return (session.folder / text).resolve()

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from envboot.errors import ProvisionError
+from envboot.process import run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SUITE = "bookworm"
 SIZE = "8G"
@@ -38,7 +42,19 @@ def kernel_beside(image: Path) -> tuple[Path, Path] | None:
     return (kernel, initrd) if kernel.is_file() and initrd.is_file() else None
 
 
-def ensure_debian_image(folder: Path) -> Path:
+def find_debian_image(folder: Path) -> Path | None:
+    """Return the Debian disk image below `folder` that this recipe has made, None without one."""
+    disk = find_place(folder) / "disk.raw"
+    return disk if disk.is_file() else None
+
+
+def find_place(folder: Path) -> Path:
+    """Return where this recipe's image is below `folder`, or would be."""
+    recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+    return folder / f"debian-12-{recipe}"
+
+
+def ensure_debian_image(folder: Path, environment: Mapping[str, str]) -> Path:
     """Make a Debian disk image below `folder`, or find the one the same recipe made before.
 
     The disk has one ext4 file system and no boot loader: kernel and initrd lie beside it.
@@ -48,20 +64,27 @@ def ensure_debian_image(folder: Path) -> Path:
     Raises:
         ProvisionError: a program is missing, or mmdebstrap fails.
     """
-    recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
-    made = folder / f"debian-12-{recipe}"
+    made = find_place(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "image.lock"):
         if not made.is_dir():
-            _check_programs()
+            check_tools(environment)
             with tempfile.TemporaryDirectory(dir=folder) as work:
-                _make(Path(work) / "image")
+                _make(Path(work) / "image", environment)
                 (Path(work) / "image").rename(made)
     return made / "disk.raw"
 
 
-def _check_programs() -> None:
-    missing = sorted({package for name, package in _NEEDED.items() if not shutil.which(name)})
+def check_tools(environment: Mapping[str, str]) -> None:
+    """Refuse where a program that makes the image is missing.
+
+    Raises:
+        ProvisionError: with the packages that have them.
+    """
+    path = environment.get("PATH")
+    missing = sorted(
+        {package for name, package in _NEEDED.items() if not shutil.which(name, path=path)}
+    )
     if missing:
         names = " ".join(missing)
         raise ProvisionError(
@@ -70,11 +93,11 @@ def _check_programs() -> None:
         )
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, environment: Mapping[str, str]) -> None:
     folder.mkdir()
     disk = folder / "disk.raw"
     command = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=ext2"]
-    command += [f"--include={','.join(PACKAGES)}", *apt_options(SUITE)]
+    command += [f"--include={','.join(PACKAGES)}", *apt_options(SUITE, environment)]
     with tempfile.TemporaryDirectory() as work:
         for target, text in (
             ("/etc/cloud/cloud.cfg.d/90-envboot.cfg", CLOUD_CONFIG),
@@ -89,21 +112,23 @@ def _make(folder: Path) -> None:
         for name in ("vmlinuz", "initrd.img"):
             beside = f"{disk}.{name.removesuffix('.img')}"
             command.append(f"--customize-hook=download /{name} {beside}")
-        _run([*command, SUITE, str(disk), *apt_sources(SUITE)])
+        _run([*command, SUITE, str(disk), *apt_sources(SUITE)], environment)
     # What mmdebstrap makes is ext2, and just large enough.
     with disk.open("r+b") as file:
         file.truncate(int(SIZE.removesuffix("G")) << 30)
-    _run(["tune2fs", "-O", "has_journal,extents,dir_index,uninit_bg", str(disk)])
-    _run(["e2fsck", "-fpD", str(disk)], allowed=(0, 1))
-    _run(["resize2fs", str(disk)])
+    _run(["tune2fs", "-O", "has_journal,extents,dir_index,uninit_bg", str(disk)], environment)
+    _run(["e2fsck", "-fpD", str(disk)], environment, allowed=(0, 1))
+    _run(["resize2fs", str(disk)], environment)
 
 
-def _run(command: list[str], allowed: tuple[int, ...] = (0,)) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode not in allowed:
+def _run(
+    command: list[str], environment: Mapping[str, str], allowed: tuple[int, ...] = (0,)
+) -> None:
+    done = run(command, environment=environment)
+    if done.code not in allowed:
         raise ProvisionError(
-            f"Failed to make a Debian image: `{command[0]}` ended with {done.returncode}",
-            causes=tuple(done.stderr.strip().splitlines()[-3:]),
+            f"Failed to make a Debian image: `{command[0]}` ended with {done.code}",
+            causes=done.last_errors(3),
         )
 
 
@@ -116,10 +141,10 @@ def apt_sources(suite: str) -> list[str]:
     return [str(path) for path in files if pattern.search(path.read_text())]
 
 
-def apt_options(suite: str) -> list[str]:
+def apt_options(suite: str, environment: Mapping[str, str]) -> list[str]:
     """Return this machine's own apt proxy and date checks as mmdebstrap's options."""
     if not apt_sources(suite):
         return []
-    dump = subprocess.run(["apt-config", "dump"], check=True, capture_output=True, text=True)
+    dump = run(["apt-config", "dump"], environment=environment).text
     wanted = re.compile(r'(?im)^Acquire::(Check-\S+|Retries|https?::\S*proxy\S*) ".+";$')
-    return [f"--aptopt={match.group()}" for match in wanted.finditer(dump.stdout)]
+    return [f"--aptopt={match.group()}" for match in wanted.finditer(dump)]

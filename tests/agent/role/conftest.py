@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +26,7 @@ def cloud(s3_bucket: str, s3_server: S3Server) -> Iterator[Cloud]:  # noqa: F811
     """An empty bucket, and a role that may do everything in it for an hour."""
     gate = Gate(s3_server.endpoint, s3_server.admin)
     with (
-        S3Store(f"s3://{s3_bucket}/team envs") as store,
+        S3Store(f"s3://{s3_bucket}/team envs", environment=os.environ) as store,
         running(gate),
         serve_metadata() as (metadata, endpoint),
     ):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 @pytest.fixture
 def cloud(gcs_bucket: str, gcs_server: GcsFront) -> Iterator[Cloud]:  # noqa: F811
     """An empty bucket, and a machine whose account may do everything in it for an hour."""
-    with GcsStore(f"gs://{gcs_bucket}/team envs") as store, serve_gce_metadata() as (server, host):
+    with (
+        GcsStore(f"gs://{gcs_bucket}/team envs", environment=os.environ) as store,
+        serve_gce_metadata() as (server, host),
+    ):
         found = Cloud(store=store, front=gcs_server, metadata=server, host=host)
         found.give_token()
         yield found

@@ -12,7 +12,7 @@ from envboot.errors import ProvisionError
 from envboot_provisioners import Instance
 from envboot_provisioners.aws import AwsProvisioner
 from envboot_provisioners.aws.machines import to_state
-from envboot_provisioners.records import FRESH, Records
+from envboot_provisioners.cloud_records import FRESH, CloudRecords
 from tests.provisioners.aws.plans import LAUNCH, make_request
 from tests.sessions import make_session
 
@@ -51,7 +51,7 @@ def test_one_that_ec2_does_not_show_yet_is_about_to_run(
     ec2: Ec2, aws: AwsProvisioner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aws.start(make_request())
-    monkeypatch.setitem(aws._started, GONE.name, time.monotonic())
+    monkeypatch.setitem(aws._fresh._since, GONE.name, time.monotonic())
     assert aws.states([GONE])[GONE.name].word == "pending"
     assert not AwsProvisioner(make_session()).states([GONE])[GONE.name].alive
 
@@ -134,7 +134,7 @@ def test_each_launch_is_looked_for_in_its_own_region(
     assert later.instances() == []
 
 
-def age(records: Records, launch: str, seconds: float) -> None:
+def age(records: CloudRecords, launch: str, seconds: float) -> None:
     file = records._folder / f"{launch}.json"
     os.utime(file, (time.time() - seconds,) * 2)
 
@@ -159,13 +159,13 @@ def test_a_record_goes_when_all_has_ended_and_this_account_can_tell(
 
 
 def test_damaged_records_and_names_that_are_paths_are_none(tmp_path: Path) -> None:
-    records = Records(tmp_path, "region")
+    records = CloudRecords(tmp_path, "region")
     records.write(LAUNCH, "us-east-1")
     for name, text in (("a", "{"), ("b", "[]"), ("c", "{}"), ("d", "null")):
         (tmp_path / f"{name}.json").write_text(text)
     assert [record.launch for record in records.all()] == [LAUNCH]
     assert records.find("../secret") is None
-    assert (tmp_path / f"{LAUNCH}.json").stat().st_mode & 0o077 == 0o044
+    assert (tmp_path / f"{LAUNCH}.json").stat().st_mode & 0o077 == 0
 
 
 def test_every_instance_that_could_not_be_ended_is_named_with_the_command_for_it(

@@ -1,4 +1,4 @@
-"""What a wish becomes in its region, and everything that could never start."""
+"""What a spec becomes in its region, and everything that could never start."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def test_the_region_comes_from_the_option_the_environment_or_the_profile(
 ) -> None:
     monkeypatch.delenv("AWS_REGION")
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    error = refuse(aws, tag=("x",))
+    error = refuse(AwsProvisioner(make_session()), tag=("x",))
     assert any(cause.startswith("Expected a region of AWS, found none") for cause in error.causes)
     profile = tmp_path / "config"
     profile.write_text("[default]\nregion = eu-west-1\n")
@@ -210,6 +210,10 @@ def test_the_region_comes_from_the_option_the_environment_or_the_profile(
     monkeypatch.setenv(name, "eu-west-2")
     assert AwsProvisioner(make_session()).find_clients().region == "eu-west-2"
     assert AwsProvisioner(make_session()).find_clients("eu-west-3").region == "eu-west-3"
+    # The session's, whatever the process has by now.
+    chosen = {"AWS_REGION": "eu-north-1"}
+    other = AwsProvisioner(make_session(environment=chosen))
+    assert other.find_clients().region == "eu-north-1"
     assert "such as `eu-west-1`, found `here`" in refuse(aws, region="here").message
 
 

@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 
 from envboot.errors import ProvisionError
-from envboot_provisioners.aws.options import OPTIONS, read_wish
+from envboot_provisioners.aws.options import OPTIONS, read_spec
 from envboot_provisioners.faults import raise_faults
 
 
 def fault(**options: Any) -> str:
-    _, faults = read_wish({name.replace("_", "-"): value for name, value in options.items()})
+    _, faults = read_spec({name.replace("_", "-"): value for name, value in options.items()})
     assert len(faults) == 1, faults
     return faults[0].message
 
 
 def test_without_options_the_machines_are_ordinary_ones_on_demand() -> None:
-    wish, faults = read_wish({})
+    spec, faults = read_spec({})
     assert not faults
-    assert (wish.instance_type, wish.image, wish.spot, wish.on_demand) == (
+    assert (spec.instance_type, spec.image, spec.spot, spec.on_demand) == (
         "m6i.large",
         "ubuntu",
         False,
@@ -49,15 +49,15 @@ def test_every_option_is_read() -> None:
         "tag": ("team=trading", "cost=a=b"),
     }
     assert set(options) == {option.name for option in OPTIONS}
-    wish, faults = read_wish(options)
+    spec, faults = read_spec(options)
     assert not faults
-    assert wish.subnets == ("subnet-00000001",)
-    assert wish.groups == ("sg-1", "web")
-    assert wish.public_ip is False
-    assert wish.tags == (("team", "trading"), ("cost", "a=b"))
-    assert (wish.spot, wish.on_demand, wish.max_price) == (True, False, "0.25")
-    assert (wish.zones, wish.key, wish.root_size) == (("eu-west-1a",), "mine", 40)
-    assert (wish.profile, wish.placement) == ("machines", "close")
+    assert spec.subnets == ("subnet-00000001",)
+    assert spec.groups == ("sg-1", "web")
+    assert spec.public_ip is False
+    assert spec.tags == (("team", "trading"), ("cost", "a=b"))
+    assert (spec.spot, spec.on_demand, spec.max_price) == (True, False, "0.25")
+    assert (spec.zones, spec.key, spec.root_size) == (("eu-west-1a",), "mine", 40)
+    assert (spec.profile, spec.placement) == ("machines", "close")
 
 
 @pytest.mark.parametrize(
@@ -88,13 +88,13 @@ def test_what_is_wrong_is_named(options: dict[str, Any], message: str) -> None:
 
 
 def test_a_tag_may_give_the_machines_a_name_of_their_own() -> None:
-    wish, faults = read_wish({"tag": ("Name=mine", *(f"k{i}=v" for i in range(48)))})
+    spec, faults = read_spec({"tag": ("Name=mine", *(f"k{i}=v" for i in range(48)))})
     assert not faults
-    assert wish.tags[0] == ("Name", "mine")
+    assert spec.tags[0] == ("Name", "mine")
 
 
 def test_many_faults_are_one_error_and_one_keeps_its_words() -> None:
-    _, faults = read_wish({"image": "x", "root-size": "x", "tag": ("x",)})
+    _, faults = read_spec({"image": "x", "root-size": "x", "tag": ("x",)})
     with pytest.raises(ProvisionError, match="Cannot launch on EC2, for 3 reasons") as caught:
         raise_faults(faults, "EC2")
     assert len(caught.value.causes) == 3

@@ -13,12 +13,12 @@ from botocore.validate import ParamValidator
 
 from envboot.errors import ProvisionError
 from envboot_provisioners.aws.request import (
-    GIB,
     compose_run,
     compose_template,
     encode_user_data,
     find_root_size,
 )
+from envboot_provisioners.clouds import GIB
 from tests.provisioners.aws.plans import LAUNCH, PLACES, USER_DATA, make_attempt, make_plan
 
 EVERYTHING: dict[str, Any] = {

@@ -352,7 +352,7 @@ class TestAnswers:
 def test_the_record_is_there_before_anything_is_started(
     ec2: Ec2, aws: AwsProvisioner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("envboot_provisioners.aws.SETTLE", 0)
+    monkeypatch.setattr("envboot_provisioners.aws.settling.SETTLE", 0)
     seen = []
     clients = aws.find_clients()
 

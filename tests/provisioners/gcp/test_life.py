@@ -10,8 +10,8 @@ import pytest
 
 from envboot.errors import ProvisionError
 from envboot_provisioners import Instance
+from envboot_provisioners.cloud_records import FRESH
 from envboot_provisioners.gcp import GcpProvisioner
-from envboot_provisioners.records import FRESH
 from tests.gce import PROJECT, ZONES
 from tests.provisioners.gcp.test_starting import LAUNCH, make_request
 from tests.sessions import make_session

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from envboot.errors import ProvisionError
-from envboot_provisioners.gcp.options import OPTIONS, find_image, read_images, read_wish
+from envboot_provisioners.gcp.options import OPTIONS, find_image, read_images, read_spec
 from envboot_provisioners.gcp.request import compose_metadata, find_disk_type
 from tests.sessions import make_session
 
@@ -38,16 +38,16 @@ def test_every_option_is_read() -> None:
         "label": ("team=x", "empty="),
     }
     assert given.keys() == {option.name for option in OPTIONS}
-    wish, faults = read_wish(given)
+    spec, faults = read_spec(given)
     assert faults == []
-    assert wish.zones == ("europe-west4-b",)
-    assert wish.scopes == (
+    assert spec.zones == ("europe-west4-b",)
+    assert spec.scopes == (
         "https://www.googleapis.com/auth/devstorage.read_write",
         "https://www.googleapis.com/auth/logging.write",
     )
-    assert (wish.spot, wish.standard, wish.public_ip, wish.shielded) == (True, False, False, False)
-    assert wish.labels == (("team", "x"), ("empty", ""))
-    assert wish.has_cloud_init
+    assert (spec.spot, spec.standard, spec.public_ip, spec.shielded) == (True, False, False, False)
+    assert spec.labels == (("team", "x"), ("empty", ""))
+    assert spec.has_cloud_init
 
 
 @pytest.mark.parametrize(
@@ -77,22 +77,22 @@ def test_every_option_is_read() -> None:
     ],
 )
 def test_a_word_that_is_wrong_is_told_without_asking(options: Any, words: str) -> None:
-    _, faults = read_wish(options)
+    _, faults = read_spec(options)
     (fault,) = faults
     assert words in fault.message
 
 
 def test_only_images_of_ubuntu_are_known_to_have_cloud_init() -> None:
-    known = {name: read_wish({"image": name})[0].has_cloud_init for name in read_images()}
+    known = {name: read_spec({"image": name})[0].has_cloud_init for name in read_images()}
     assert known == {"ubuntu": True, "ubuntu-22.04": True, "debian": False, "rocky": False}
     for path, wanted in (
         ("projects/ubuntu-os-cloud/global/images/family/ubuntu-2404-lts-amd64", True),
         ("projects/mine/global/images/golden", False),
     ):
-        assert read_wish({"image": path})[0].has_cloud_init == wanted
-    wish, _ = read_wish({"image": "projects/mine/global/images/golden", "cloud-init": "yes"})
-    assert wish.has_cloud_init
-    found = find_image(wish, "linux-64")
+        assert read_spec({"image": path})[0].has_cloud_init == wanted
+    spec, _ = read_spec({"image": "projects/mine/global/images/golden", "cloud-init": "yes"})
+    assert spec.has_cloud_init
+    found = find_image(spec, "linux-64")
     assert found
     assert (found.project, found.name, found.is_family) == ("mine", "golden", False)
 
@@ -219,7 +219,7 @@ def test_machines_whose_scopes_are_too_small_to_report_are_refused(
     ],
 )
 def test_a_wrong_word_has_a_way_out(options: Any, hint: str) -> None:
-    _, (fault,) = read_wish(options)
+    _, (fault,) = read_spec(options)
     assert hint in str(fault.hint)
 
 
@@ -236,9 +236,10 @@ def test_a_permission_that_lacks_is_named(gce: Gce, gcp: GcpProvisioner) -> None
 def test_without_project_or_region_the_ways_to_set_them_are_told(
     gce: Gce, gcp: GcpProvisioner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert gcp.find_plan({}).region
     monkeypatch.delenv("CLOUDSDK_COMPUTE_REGION")
     with pytest.raises(ProvisionError, match="Expected a region of Google Cloud, found none"):
-        gcp.check({})
+        type(gcp)(make_session()).check({})
     # As `gcloud config set compute/zone` leaves it.
     folder = gce.key.parent
     (folder / "active_config").write_text("team")

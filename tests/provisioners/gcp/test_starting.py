@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from envboot.errors import ProvisionError
-from envboot_provisioners import Request
+from envboot.userdata import LaunchPath
+from envboot_provisioners import StartRequest
 from tests.gce import PROJECT, ZONES
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ GIB = 1 << 30
 
 def make_request(
     count: int = 1, *, room: int = 0, launch: str = LAUNCH, first: int = 0, **options: Any
-) -> Request:
-    return Request(
+) -> StartRequest:
+    return StartRequest(
         launch=launch,
         count=count,
         user_data=b"IyEvYmluL3No",
@@ -91,8 +92,8 @@ def test_what_is_asked_for_is_all_that_a_machine_needs(gce: Gce, gcp: GcpProvisi
 
 def test_an_image_without_cloud_init_gets_a_start_up_script(gce: Gce, gcp: GcpProvisioner) -> None:
     options: dict[str, Any] = {"image": "debian"}
-    assert gcp.render_for(options) == "gce-startup-script"
-    assert gcp.render_for({}) == "gce"
+    assert gcp.render_for(options) is LaunchPath.GCE_STARTUP_SCRIPT
+    assert gcp.render_for({}) is LaunchPath.GCE
     gcp.start(make_request(**options))
     (body,) = gce.actions("instances.bulkInsert")
     (item,) = body["instanceProperties"]["metadata"]["items"]

@@ -10,15 +10,16 @@ import click
 
 from envboot.cli import console
 from envboot.cli.provisioner_options import read_own_options
-from envboot.doctor import Check, check_store
+from envboot.doctor import check_store
 from envboot.errors import StoreError, name_some
 from envboot.session import open_session
 from envboot_provisioners import load_provisioner, provisioner_names
-from envboot_provisioners.options import add_settings, own_options
+from envboot_provisioners.option_values import add_settings, own_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from envboot.doctor import Check
     from envboot.session import Session
     from envboot_provisioners import Options, Provisioner
 
@@ -94,13 +95,9 @@ def _check(
 ) -> Iterator[Check]:
     yield from check_store(url, session, lambda: datetime.now(timezone.utc))
     if provisioner:
-        doctor = getattr(provisioner, "doctor", None)
-        if doctor:
-            own = {k: v for k, v in options.items() if k not in ("auth", "on-interruption")}
-            yield from doctor(own, by_role=options.get("auth") == "role", count=count)
-        else:
-            words = "It has nothing to check"
-            yield Check(name=provisioner.name, status="skipped", detail=words)
+        own = {k: v for k, v in options.items() if k not in ("auth", "on-interruption")}
+        by_role = options.get("auth") == "role"
+        yield from provisioner.doctor(own, by_role=by_role, count=count)
 
 
 def _print(check: Check) -> None:

@@ -13,7 +13,7 @@ from envboot.cli.provisioner_options import takes_own_options
 from envboot.errors import UsageError
 from envboot.session import open_session
 from envboot_provisioners import load_provisioner, provisioner_names
-from envboot_provisioners.options import add_settings, own_options
+from envboot_provisioners.option_values import add_settings, own_options
 
 if TYPE_CHECKING:
     from envboot.fleet.launch import Launched, Order
@@ -184,7 +184,7 @@ def _read_order(provisioner: Provisioner, given: Arguments, session: Session, ur
     auth, hook = own.pop("auth", "urls"), own.pop("on-interruption", None)
     if given.parts and not LaunchPath(provisioner.render_for(own)).rules.mime:
         raise UsageError(f"Provisioner `{provisioner.name}` takes no `--part`")
-    if provisioner.guest_loopback is None and url.startswith("file:"):
+    if provisioner.is_remote and url.startswith("file:"):
         raise UsageError(
             f"Cannot launch on `{provisioner.name}` with the bucket `{url}`",
             causes=("Its instances cannot reach a folder of this machine",),

@@ -17,7 +17,7 @@ from envboot.store import open_store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from envboot.config import Settings
+    from envboot.session import Session
     from envboot.store import Stat
     from envboot.store.steps import Step
 
@@ -103,7 +103,7 @@ def init(
     )
     steps = []
     set_up = _set_up_gcs if url.startswith("gs:") else _set_up_s3
-    for step in set_up(order, session.settings):
+    for step in set_up(order, session):
         steps.append(step)
         if not as_json:
             click.echo(f"{step.name:<13}  {step.outcome:<13}  {step.detail}")
@@ -135,25 +135,27 @@ class _Order:
     dry_run: bool
 
 
-def _set_up_s3(order: _Order, settings: Settings) -> Iterator[Step]:
+def _set_up_s3(order: _Order, session: Session) -> Iterator[Step]:
     require("aws", f"Bucket `{order.url}`")
-    from envboot.store.s3.bucket import Wanted, ensure_bucket
-    from envboot.store.s3.connection import Connection
+    from envboot.store.s3.bucket import S3BucketSpec, ensure_bucket
+    from envboot.store.s3.connection import S3Connection
 
-    wanted = Wanted(
-        region=order.region or settings.s3.region,
-        kms_key=order.kms_key or settings.s3.kms_key,
+    settings = session.settings.s3
+    wanted = S3BucketSpec(
+        region=order.region or settings.region,
+        kms_key=order.kms_key or settings.kms_key,
         tls_only=order.tls_only,
         base_days=order.base_days,
         layer_days=order.layer_days,
     )
-    return ensure_bucket(Connection(order.url, settings.s3), wanted, dry_run=order.dry_run)
+    connection = S3Connection(order.url, session.environment, settings)
+    return ensure_bucket(connection, wanted, dry_run=order.dry_run)
 
 
-def _set_up_gcs(order: _Order, settings: Settings) -> Iterator[Step]:
+def _set_up_gcs(order: _Order, session: Session) -> Iterator[Step]:
     require("gcp", f"Bucket `{order.url}`")
-    from envboot.store.gcs.bucket import Wanted, ensure_bucket
-    from envboot.store.gcs.connection import Connection
+    from envboot.store.gcs.bucket import GcsBucketSpec, ensure_bucket
+    from envboot.store.gcs.connection import GcsConnection
 
     if order.tls_only is not None:
         raise UsageError(
@@ -161,13 +163,15 @@ def _set_up_gcs(order: _Order, settings: Settings) -> Iterator[Step]:
             causes=("It has no such setting",),
             hint="Leave it out: whatever asks there by a `https://` URL has TLS",
         )
-    wanted = Wanted(
+    settings = session.settings.gcs
+    wanted = GcsBucketSpec(
         location=order.region,
-        kms_key=order.kms_key or settings.gcs.kms_key,
+        kms_key=order.kms_key or settings.kms_key,
         base_days=order.base_days,
         layer_days=order.layer_days,
     )
-    return ensure_bucket(Connection(order.url, settings.gcs), wanted, dry_run=order.dry_run)
+    connection = GcsConnection(order.url, session.environment, settings)
+    return ensure_bucket(connection, wanted, dry_run=order.dry_run)
 
 
 @command.command()

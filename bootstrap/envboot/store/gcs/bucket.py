@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from google.api_core import exceptions as api
 
-from envboot.store.gcs import lifecycle as lifecycle
+from envboot.store.gcs import lifecycle
 from envboot.store.gcs.errors import explain
 from envboot.store.gcs.store import RETRY
-from envboot.store.s3.lifecycle import BASE_DAYS, LAYER_DAYS, SHORT_LIVED
-from envboot.store.steps import Step, name_days
+from envboot.store.lifetimes import BASE_DAYS, LAYER_DAYS, list_lives, name_lives
+from envboot.store.steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from envboot.store.gcs.connection import Connection
+    from envboot.store.gcs.connection import GcsConnection
 
 ENFORCED = "enforced"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class GcsBucketSpec:
     """What a bucket should be.
 
     `location` is where a new one is made, None for Google's own choice. `base_days` None keeps
@@ -35,7 +35,9 @@ class Wanted:
     layer_days: int = LAYER_DAYS
 
 
-def ensure_bucket(connection: Connection, wanted: Wanted, *, dry_run: bool) -> Iterator[Step]:
+def ensure_bucket(
+    connection: GcsConnection, wanted: GcsBucketSpec, *, dry_run: bool
+) -> Iterator[Step]:
     """Make the bucket, if there is none, and its settings as wanted; yield every step.
 
     What is right stays untouched, and so do the rules of others and soft delete. A step that
@@ -56,7 +58,7 @@ def ensure_bucket(connection: Connection, wanted: Wanted, *, dry_run: bool) -> I
 
 
 class _Steps:
-    def __init__(self, connection: Connection, wanted: Wanted, *, dry_run: bool) -> None:
+    def __init__(self, connection: GcsConnection, wanted: GcsBucketSpec, *, dry_run: bool) -> None:
         self._connection = connection
         self._bucket = connection.bucket
         self._wanted = wanted
@@ -179,8 +181,7 @@ class _Steps:
     def expire(self) -> Step:
         """Have the bucket delete what nobody needs any more, below the prefix only."""
         root, wanted = self._connection.root, self._wanted
-        lives: dict[str, int | None] = dict.fromkeys(SHORT_LIVED, 1)
-        lives |= {"layers": wanted.layer_days, "base": wanted.base_days}
+        lives = list_lives(base_days=wanted.base_days, layer_days=wanted.layer_days)
         rules = lifecycle.make_rules(root, lives)
 
         def present() -> list[Any]:
@@ -196,5 +197,4 @@ class _Steps:
             self._bucket.lifecycle_rules = lifecycle.merge_rules(present(), rules, root)
             self._patch()
 
-        words = [f"`{folder}/` {name_days(days)}" for folder, days in lives.items()]
-        return self._ensure("lifecycle", ", ".join(words), find, write)
+        return self._ensure("lifecycle", name_lives(lives), find, write)

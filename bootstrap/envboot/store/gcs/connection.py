@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -18,10 +17,10 @@ from google.auth.transport.requests import AuthorizedSession, Request
 from envboot.config import GcsSettings
 from envboot.errors import StoreError, UsageError
 from envboot.google_auth import name_kind
-from envboot.store.gcs.errors import SIGN_IN, SIGNERS, Place, explain
+from envboot.store.gcs.errors import SIGN_IN, SIGNERS, GcsPlace, explain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 ENDPOINT = "https://storage.googleapis.com"
 SCOPES = (
@@ -30,14 +29,18 @@ SCOPES = (
 )
 
 
-class Connection:
+class GcsConnection:
     """A client for `gs://bucket/prefix`; `root` is the prefix with its slash.
 
-    The project's settings come before what Google's libraries find by themselves. Where an
-    endpoint of one's own is asked, credentials are used if there are any: emulators take none.
+    The project's settings come before what Google's libraries find by themselves. These read
+    `GOOGLE_APPLICATION_CREDENTIALS` and their files from the process, which nothing can change;
+    all else comes from `environment`. Where an endpoint of one's own is asked, credentials are
+    used if there are any: emulators take none.
     """
 
-    def __init__(self, url: str, settings: GcsSettings | None = None):
+    def __init__(
+        self, url: str, environment: Mapping[str, str], settings: GcsSettings | None = None
+    ):
         parts = urlsplit(url)
         if parts.scheme != "gs" or not parts.netloc or parts.query or parts.fragment:
             raise UsageError(f"Expected a bucket such as `gs://bucket/prefix`, found `{url}`")
@@ -45,11 +48,12 @@ class Connection:
         self.settings = settings or GcsSettings()
         self.name = parts.netloc
         self.root = parts.path.strip("/") + "/" if parts.path.strip("/") else ""
-        chosen = self.settings.endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST") or ENDPOINT
+        chosen = self.settings.endpoint_url or environment.get("STORAGE_EMULATOR_HOST") or ENDPOINT
         self.endpoint = (chosen if "://" in chosen else f"http://{chosen}").rstrip("/")
         with self.explained("open"):
             self.credentials, project = self._find_credentials()
-            self.project = self.settings.project or project
+            named = self.settings.project or environment.get("GOOGLE_CLOUD_PROJECT")
+            self.project = named or project
             self.session = AuthorizedSession(self.credentials)
             # As many at once as a launch has uploads.
             self.session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=32))
@@ -85,11 +89,11 @@ class Connection:
         return str(email) if email and email != "default" else None
 
     @property
-    def place(self) -> Place:
+    def place(self) -> GcsPlace:
         """What errors are about."""
         # They are not there yet while their own finding fails.
         has_any = hasattr(self, "credentials")
-        return Place(
+        return GcsPlace(
             bucket=self.name,
             root=self.root,
             kms_key=self.settings.kms_key,

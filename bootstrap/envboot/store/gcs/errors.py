@@ -10,9 +10,9 @@ import requests
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 
-from envboot.agent import wire
 from envboot.errors import StoreError
 from envboot.google_auth import explain_silence, tell_unreachable
+from envboot.redaction import redact
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -79,7 +79,7 @@ _PERMISSION = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class GcsPlace:
     """The bucket that errors are about, its KMS key, and who asks, where that is known.
 
     `root` is its prefix, empty or with a final slash.
@@ -97,7 +97,7 @@ class Place:
         return f"gs://{self.bucket}/{self.root}".rstrip("/")
 
 
-def explain(error: Exception, message: str, place: Place) -> StoreError:
+def explain(error: Exception, message: str, place: GcsPlace) -> StoreError:
     """Return the error to show for one from Google's libraries, or from a local file."""
     hint: str | None
     if isinstance(error, api.GoogleAPICallError):
@@ -115,7 +115,7 @@ def is_missing_bucket(error: Exception) -> bool:
     return isinstance(error, api.NotFound) and "bucket does not exist" in str(error.message)
 
 
-def describe(permission: str, place: Place) -> str:
+def describe(permission: str, place: GcsPlace) -> str:
     """Return what a permission is, and which role has it, on this bucket."""
     role = f" (role `{ROLES[permission]}`)" if permission in ROLES else ""
     return f"`{permission}`{role} on bucket `{place.bucket}`"
@@ -126,7 +126,7 @@ def is_skewed(error: BaseException | None) -> bool:
     return "short-lived token" in str(error)
 
 
-def _from_service(error: api.GoogleAPICallError, place: Place) -> tuple[str, str | None]:
+def _from_service(error: api.GoogleAPICallError, place: GcsPlace) -> tuple[str, str | None]:
     words = _find_words(error)
     if is_missing_bucket(error):
         return (
@@ -156,7 +156,7 @@ def _find_words(error: api.GoogleAPICallError) -> str:
     return _first_line(re.sub(r"^[A-Z]+ https?://\S+: ", "", words))
 
 
-def _explain_denial(words: str, place: Place) -> str:
+def _explain_denial(words: str, place: GcsPlace) -> str:
     low = words.lower()
     if "insufficient" in low and "scope" in low:
         return _SCOPES
@@ -207,12 +207,7 @@ def describe_signing(permission: str) -> str:
     return f"`{permission}` (role `{ROLES[permission]}`) on the service account"
 
 
-def without_queries(text: str) -> str:
-    """Cut the queries of all URLs in a text: they may be signed."""
-    return re.sub(r"\w+://[^\s\"'<>]+", lambda match: wire.without_query(match[0]), text)
-
-
 def _first_line(text: str) -> str:
     """Return what one line says: HTML pages and tokens' whole answers are cut."""
-    line = without_queries(text).strip().partition("\n")[0]
+    line = redact(text).strip().partition("\n")[0]
     return line if len(line) <= 400 else line[:400] + "…"

@@ -11,15 +11,15 @@ from google.api_core import exceptions as api
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from envboot.store import DAY, Expiry, RoleAccess, SignedPost, SignedPut, Stat
-from envboot.store.gcs.connection import Connection
+from envboot.store.gcs.connection import GcsConnection
 from envboot.store.gcs.errors import is_missing_bucket
 from envboot.store.gcs.lifecycle import find_expiry
+from envboot.store.gcs.resumable import send_file
 from envboot.store.gcs.signing import sign_form
-from envboot.store.gcs.upload import send_file
 from envboot.store.keys import check_key, is_old
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -43,8 +43,10 @@ RETRY = DEFAULT_RETRY.with_timeout(30)
 class GcsStore:
     """`gs://bucket/prefix`, with the credentials that Google's libraries find."""
 
-    def __init__(self, url: str, *, settings: GcsSettings | None = None):
-        self.connection = Connection(url, settings)
+    def __init__(
+        self, url: str, *, environment: Mapping[str, str], settings: GcsSettings | None = None
+    ):
+        self.connection = GcsConnection(url, environment, settings)
         self.url = self.connection.url
         self._root = self.connection.root
         self._explained = self.connection.explained

@@ -25,7 +25,7 @@ class OutsideError(OSError):
     """A key that names no file below the folder, as through a symbolic link."""
 
 
-class Folder:
+class ObjectFolder:
     """The files below one folder, by key. Errors are `OSError`."""
 
     def __init__(self, root: Path):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from envboot.store.local.folder import CHUNK, Folder, OutsideError
+from envboot.store.local.folder import CHUNK, ObjectFolder, OutsideError
 from envboot.store.local.signing import RefusedError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, BinaryIO
 
-    from envboot.store.local.signing import Signer
+    from envboot.store.local.signing import UrlSigner
 
 MAX_FORM = 16 << 20
 """Bytes of a whole form upload, which is read into memory before its policy can be checked."""
@@ -36,7 +36,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, folder: Folder, signer: Signer, port: int = 0):
+    def __init__(self, folder: ObjectFolder, signer: UrlSigner, port: int = 0):
         self.folder = folder
         self.signer = signer
         self._open: set[socket.socket] = set()

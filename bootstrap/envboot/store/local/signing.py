@@ -45,7 +45,7 @@ class Policy:
     expires: int
 
 
-class Signer:
+class UrlSigner:
     """Signs with one secret, and checks what was signed with it."""
 
     def __init__(self, secret: bytes):

@@ -14,9 +14,9 @@ from urllib.parse import unquote
 from envboot.errors import StoreError, UsageError
 from envboot.store import DAY, Expiry, SignedPost, SignedPut
 from envboot.store.keys import check_key, is_old
-from envboot.store.local.folder import CHUNK, Folder
+from envboot.store.local.folder import CHUNK, ObjectFolder
 from envboot.store.local.server import MAX_FORM, Server
-from envboot.store.local.signing import Policy, Signer
+from envboot.store.local.signing import Policy, UrlSigner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ class LocalStore:
         if not url.startswith("file:///") or not path.strip("/") or "\0" in path:
             raise UsageError(f"Expected a folder such as `file:///srv/envboot`, found `{url}`")
         self.url = url.rstrip("/")
-        self._folder = Folder(Path(path))
+        self._folder = ObjectFolder(Path(path))
         self._loopback = guest_loopback
         self._port = port
         self._server: Server | None = None
@@ -178,7 +178,7 @@ class LocalStore:
         with self._lock:
             if self._server is None:
                 with self._explained("serve"):
-                    signer = Signer(self._folder.secret())
+                    signer = UrlSigner(self._folder.secret())
                     self._server = Server(self._folder, signer, self._port)
             return self._server
 

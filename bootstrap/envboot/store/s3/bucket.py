@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.exceptions import ClientError
 
+from envboot.store.lifetimes import BASE_DAYS, LAYER_DAYS, list_lives, name_lives
 from envboot.store.s3 import lifecycle, policy
 from envboot.store.s3.errors import UNSUPPORTED, code, explain, partition
-from envboot.store.steps import Step, name_days
+from envboot.store.steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from envboot.store.s3.connection import Connection
+    from envboot.store.s3.connection import S3Connection
 
 BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 OWNERSHIP: Literal["BucketOwnerEnforced"] = "BucketOwnerEnforced"
@@ -36,7 +37,7 @@ FOREIGN_REGION = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class S3BucketSpec:
     """What a bucket should be.
 
     `tls_only` None is: where the endpoint has TLS. `base_days` None keeps bases for ever.
@@ -45,11 +46,13 @@ class Wanted:
     region: str | None = None
     kms_key: str | None = None
     tls_only: bool | None = None
-    base_days: int | None = lifecycle.BASE_DAYS
-    layer_days: int = lifecycle.LAYER_DAYS
+    base_days: int | None = BASE_DAYS
+    layer_days: int = LAYER_DAYS
 
 
-def ensure_bucket(connection: Connection, wanted: Wanted, *, dry_run: bool) -> Iterator[Step]:
+def ensure_bucket(
+    connection: S3Connection, wanted: S3BucketSpec, *, dry_run: bool
+) -> Iterator[Step]:
     """Make the bucket, if there is none, and its settings as wanted; yield every step.
 
     What is right stays untouched, and so do the rules and statements of others. A step that fails
@@ -72,7 +75,7 @@ def ensure_bucket(connection: Connection, wanted: Wanted, *, dry_run: bool) -> I
 
 
 class _Steps:
-    def __init__(self, connection: Connection, wanted: Wanted, *, dry_run: bool) -> None:
+    def __init__(self, connection: S3Connection, wanted: S3BucketSpec, *, dry_run: bool) -> None:
         self._connection = connection
         self._wanted = wanted
         self._dry_run = dry_run
@@ -249,8 +252,7 @@ class _Steps:
     def expire(self) -> Step:
         """Have the bucket remove what nobody needs any more, below the prefix only."""
         connection, wanted = self._connection, self._wanted
-        lives: dict[str, int | None] = dict.fromkeys(lifecycle.SHORT_LIVED, 1)
-        lives |= {"layers": wanted.layer_days, "base": wanted.base_days}
+        lives = list_lives(base_days=wanted.base_days, layer_days=wanted.layer_days)
         rules = lifecycle.make_rules(connection.root, lives)
         before: dict[str, Any] = {}
 
@@ -270,8 +272,7 @@ class _Steps:
                 Bucket=connection.bucket, LifecycleConfiguration={"Rules": merged}, **extra
             )
 
-        words = [f"`{folder}/` {name_days(days)}" for folder, days in lives.items()]
-        return self._ensure("lifecycle", ", ".join(words), find, write)
+        return self._ensure("lifecycle", name_lives(lives), find, write)
 
     def demand_tls(self) -> Step:
         """Deny whatever comes without TLS, beside what the policy says already."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -13,11 +12,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from envboot.config import S3Settings
 from envboot.errors import UsageError
-from envboot.store.s3.errors import Place, code, explain
-from envboot.store.upload import mark_sending
+from envboot.store.s3.errors import S3Place, code, explain
+from envboot.store.upload import Upload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from mypy_boto3_s3 import S3Client
@@ -26,13 +25,17 @@ ATTEMPTS = 5
 """A burst of `SlowDown` or 500 is ridden out in up to 15 s; a wrong endpoint fails as late."""
 
 
-class Connection:
+class S3Connection:
     """A session and a client for `s3://bucket/prefix`; `root` is the prefix with its slash.
 
-    The project's settings come before what boto3 finds by itself, as arguments in code do.
+    The project's settings come before what boto3 finds by itself, as arguments in code do. boto3
+    reads `AWS_…` variables and its files from the process, which nothing can change; what it does
+    not know by itself comes from `environment`.
     """
 
-    def __init__(self, url: str, settings: S3Settings | None = None):
+    def __init__(
+        self, url: str, environment: Mapping[str, str], settings: S3Settings | None = None
+    ):
         parts = urlsplit(url)
         if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment:
             raise UsageError(f"Expected a bucket such as `s3://bucket/prefix`, found `{url}`")
@@ -43,9 +46,9 @@ class Connection:
         self.located = False
         with self.explained("open"):
             self.session = boto3.session.Session()
-            self.session.events.register("before-send.s3.PutObject", mark_sending)
+            self.session.events.register("before-send.s3.PutObject", _mark_sending)
             # The AWS CLI and all other SDKs read `AWS_REGION`; botocore knows its older name only.
-            self.client = self._connect(self.settings.region or os.environ.get("AWS_REGION"))
+            self.client = self._connect(self.settings.region or environment.get("AWS_REGION"))
 
     def _connect(self, region: str | None, attempts: int = ATTEMPTS) -> S3Client:
         # Checksums in trailers are unknown to many services that speak S3, and would become
@@ -95,9 +98,9 @@ class Connection:
         return self.endpoint.startswith("https:")
 
     @property
-    def place(self) -> Place:
+    def place(self) -> S3Place:
         """What errors are about."""
-        return Place(
+        return S3Place(
             bucket=self.bucket,
             root=self.root,
             # The client is not there yet while its own making fails.
@@ -152,3 +155,9 @@ class Connection:
                 raise
             target = f"{self.url}/{key}" if key else self.url
             raise explain(error, f"Failed to {action} `{target}`", self.place) from error
+
+
+def _mark_sending(request: Any, **_: Any) -> None:
+    """Tell an upload that botocore has hashed it and now sends it."""
+    if isinstance(request.body, Upload):
+        request.body.sending = True

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from botocore import exceptions as botocore
 from botocore.exceptions import ClientError
 
-from envboot.agent import wire
 from envboot.errors import StoreError
+from envboot.redaction import redact
 
 UNSUPPORTED = frozenset(
     ("405", "501", "MethodNotAllowed", "NotImplemented", "NotSupported", "XNotImplemented")
@@ -141,7 +140,7 @@ _DENIALS = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class S3Place:
     """The bucket that errors are about; `root` is its prefix, empty or with a final slash."""
 
     bucket: str
@@ -162,12 +161,12 @@ def partition(region: str | None) -> str:
     return next((kind for start, kind in kinds.items() if (region or "").startswith(start)), "aws")
 
 
-def explain(error: Exception, message: str, place: Place) -> StoreError:
+def explain(error: Exception, message: str, place: S3Place) -> StoreError:
     """Return the error to show for one from botocore, or from a local file."""
     if isinstance(error, ClientError):
         cause, hint = _from_service(error, place)
     else:
-        cause = _without_queries(str(error))
+        cause = redact(str(error))
         hint = next((hint for kinds, hint in _KINDS if isinstance(error, kinds)), None)
     return StoreError(message, causes=(cause,), hint=hint)
 
@@ -177,14 +176,14 @@ def code(error: ClientError) -> str:
     return error.response.get("Error", {}).get("Code", "")
 
 
-def needed(operation: str, place: Place) -> str:
+def needed(operation: str, place: S3Place) -> str:
     """Return what a request needs, as in `` `s3:GetObject` on `arn:…` ``; empty if unknown."""
     actions = ACTIONS.get(operation, ())
     names = " and ".join(f"`{action}`" for action in actions)
     return f"{names} on `{place.arn(actions[0])}`" if actions else ""
 
 
-def _from_service(error: ClientError, place: Place) -> tuple[str, str | None]:
+def _from_service(error: ClientError, place: S3Place) -> tuple[str, str | None]:
     told = error.response.get("Error", {})
     name = told.get("Code", "Unknown")
     # `find` and `open` only ask about a bucket by HEAD, whose 404 has no better code.
@@ -198,7 +197,7 @@ def _from_service(error: ClientError, place: Place) -> tuple[str, str | None]:
             ),
         )
     words = told.get("Message", "") or "no reason given"
-    cause = f"{name}: {_without_queries(words)}"
+    cause = f"{name}: {redact(words)}"
     if name in REFUSED:
         return cause, _explain_denial(error.operation_name, words, place)
     hint = CODES.get(name)
@@ -211,7 +210,7 @@ def _from_service(error: ClientError, place: Place) -> tuple[str, str | None]:
     return cause, hint
 
 
-def _explain_denial(operation: str, words: str, place: Place) -> str:
+def _explain_denial(operation: str, words: str, place: S3Place) -> str:
     low = words.lower()
     if "kms:" in low or "kms key" in low:
         return _with_key(_KMS, place)
@@ -228,10 +227,5 @@ def _explain_denial(operation: str, words: str, place: Place) -> str:
     return allow
 
 
-def _with_key(hint: str, place: Place) -> str:
+def _with_key(hint: str, place: S3Place) -> str:
     return hint.format(key=f"`{place.kms_key}`" if place.kms_key else "the bucket's KMS key")
-
-
-def _without_queries(text: str) -> str:
-    """Cut the queries of all URLs in a text: they may be signed."""
-    return re.sub(r"\w+://[^\s\"'<>]+", lambda match: wire.without_query(match[0]), text)

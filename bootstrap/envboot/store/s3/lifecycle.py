@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from envboot.store.lifetimes import SHORT_LIVED
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SHORT_LIVED = ("launches", "layers", "locks", "reports")
-BASE_DAYS = 90
-LAYER_DAYS = 1
 OURS = "envboot-"
 """What the IDs of our rules begin with; the prefix and a name follow."""
 

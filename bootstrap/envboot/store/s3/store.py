@@ -11,13 +11,13 @@ from botocore.exceptions import ClientError
 from envboot.errors import StoreError
 from envboot.store import DAY, Expiry, RoleAccess, SignedPost, SignedPut, Stat
 from envboot.store.keys import check_key, is_old
-from envboot.store.s3.connection import Connection
+from envboot.store.s3.connection import S3Connection
 from envboot.store.s3.errors import REFUSED, UNSUPPORTED, code
 from envboot.store.s3.lifecycle import find_expiry
 from envboot.store.upload import Upload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -44,8 +44,10 @@ _ENCRYPTION = {
 class S3Store:
     """`s3://bucket/prefix`, with the credentials, region and endpoint that boto3 finds."""
 
-    def __init__(self, url: str, *, settings: S3Settings | None = None):
-        self.connection = Connection(url, settings)
+    def __init__(
+        self, url: str, *, environment: Mapping[str, str], settings: S3Settings | None = None
+    ):
+        self.connection = S3Connection(url, environment, settings)
         self.url = self.connection.url
         self._bucket = self.connection.bucket
         self._root = self.connection.root

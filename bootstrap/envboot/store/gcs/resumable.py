@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from envboot.store.gcs.connection import Connection
+    from envboot.store.gcs.connection import GcsConnection
 
 TRIES = 6
 TIMEOUT = (10, 120)
@@ -26,7 +26,7 @@ _INCOMPLETE = 308
 
 
 def send_file(
-    connection: Connection, name: str, path: Path, progress: Callable[[int], None] | None
+    connection: GcsConnection, name: str, path: Path, progress: Callable[[int], None] | None
 ) -> None:
     """Create an object from a file, in one request as long as nothing goes wrong.
 
@@ -68,7 +68,7 @@ def send_file(
         raise api.from_http_response(answer)
 
 
-def _begin(connection: Connection, name: str, size: int) -> str:
+def _begin(connection: GcsConnection, name: str, size: int) -> str:
     """Return the URL that the bytes go to; a precondition that fails is told here already."""
     key = connection.settings.kms_key
     query = f"uploadType=resumable&name={quote(name, safe='')}&ifGenerationMatch=0"
@@ -91,11 +91,13 @@ def _begin(connection: Connection, name: str, size: int) -> str:
     return str(answer.headers["Location"])
 
 
-def _put(connection: Connection, url: str, body: Any, headers: dict[str, str]) -> requests.Response:
+def _put(
+    connection: GcsConnection, url: str, body: Any, headers: dict[str, str]
+) -> requests.Response:
     return connection.session.put(url, data=body, headers=headers, timeout=TIMEOUT)
 
 
-def _ask_how_far(connection: Connection, url: str, size: int) -> requests.Response | None:
+def _ask_how_far(connection: GcsConnection, url: str, size: int) -> requests.Response | None:
     """Return what became of an upload, None where that too cannot be asked."""
     headers = {"Content-Length": "0", "Content-Range": f"bytes */{size}"}
     try:

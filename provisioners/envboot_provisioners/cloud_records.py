@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from envboot.documents import Node, parse_json
+from envboot.errors import DocumentError
+from envboot.files import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,43 +25,57 @@ FRESH = 600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
-    """Where a launch's instances are; `account` is known once some have started."""
+class CloudRecord:
+    """Where a launch's instances are; `account` is known once some have started.
+
+    `age` is how many seconds ago it was written.
+    """
 
     launch: str
     place: str
     account: str | None = None
     age: float = 0.0
 
+    def to_dict(self, member: str) -> dict[str, str]:
+        """Return the document, in which `member` names the place: `region`, `project`."""
+        return {member: self.place, **({"account": self.account} if self.account else {})}
 
-class Records:
+    @classmethod
+    def from_dict(cls, document: Any, member: str, *, launch: str, age: float) -> CloudRecord:
+        """Read the document of a launch.
+
+        Raises:
+            DocumentError: it is none of ours, with the path of what is wrong in it.
+        """
+        node = Node(document, "")
+        place, account = node.take(member, str), node.find("account")
+        node.end()
+        return cls(launch=launch, place=place, account=account, age=age)
+
+
+class CloudRecords:
     """The records below a folder; one that cannot be read is as good as none.
 
     `member` is what the cloud calls the place to look in: `region`, `project`.
     """
 
     def __init__(self, folder: Path, member: str) -> None:
+        self.member = member
         self._folder = folder
-        self._member = member
 
     def write(self, launch: str, place: str, account: str | None = None) -> None:
         """Write a record anew, whole."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        text = json.dumps({self._member: place, **({"account": account} if account else {})})
-        new = self._folder / f".{launch}.{os.getpid()}"
-        with new.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        new.replace(self._path(launch))
+        record = CloudRecord(launch=launch, place=place, account=account)
+        write_whole(self._path(launch), json.dumps(record.to_dict(self.member)).encode())
 
-    def find(self, launch: str) -> Record | None:
+    def find(self, launch: str) -> CloudRecord | None:
         """Return the record of a launch."""
         if not re.fullmatch(r"[\w.-]+", launch):
             return None
         return self._read(self._path(launch))
 
-    def all(self) -> list[Record]:
+    def all(self) -> list[CloudRecord]:
         """Return every record, in the order of their launches."""
         found = (self._read(path) for path in sorted(self._folder.glob("[!.]*.json")))
         return [record for record in found if record]
@@ -71,11 +88,10 @@ class Records:
     def _path(self, launch: str) -> Path:
         return self._folder / f"{launch}.json"
 
-    def _read(self, path: Path) -> Record | None:
+    def _read(self, path: Path) -> CloudRecord | None:
         try:
-            document = json.loads(path.read_text("utf-8"))
+            document = parse_json(path.read_bytes(), "record of a launch")
             age = time.time() - path.stat().st_mtime
-            place, account = document[self._member], document.get("account")
-            return Record(launch=path.stem, place=place, account=account, age=age)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return CloudRecord.from_dict(document, self.member, launch=path.stem, age=age)
+        except (OSError, DocumentError):
             return None

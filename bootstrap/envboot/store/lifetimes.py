@@ -1,0 +1,26 @@
+"""For how long a bucket of any kind keeps what is in its directories. Pure."""
+
+from __future__ import annotations
+
+SHORT_LIVED = ("launches", "layers", "locks", "reports")
+"""Directories whose objects expire after a day, unless a bucket is set up otherwise."""
+BASE_DAYS = 90
+LAYER_DAYS = 1
+
+
+def list_lives(*, base_days: int | None, layer_days: int) -> dict[str, int | None]:
+    """Return the days for each directory below the root; None is forever."""
+    lives: dict[str, int | None] = dict.fromkeys(SHORT_LIVED, 1)
+    return lives | {"layers": layer_days, "base": base_days}
+
+
+def name_days(days: int | None) -> str:
+    """Say how long objects stay; None is for ever."""
+    if days is None:
+        return "for ever"
+    return f"{days} day{'' if days == 1 else 's'}"
+
+
+def name_lives(lives: dict[str, int | None]) -> str:
+    """Say how long the objects of each directory stay."""
+    return ", ".join(f"`{folder}/` {name_days(days)}" for folder, days in lives.items())
