@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -34,6 +34,21 @@ def pytest_configure() -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the one switch that rewrites golden files."""
     parser.addoption("--update-golden", action="store_true", help="write golden files anew")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the console and the journal of the machines of a test that fails."""
+    report = yield
+    machines = sys.modules.get("tests.boot.machine")
+    if machines:
+        if report.failed:
+            report.sections += machines.describe_machines()
+        if report.when == "teardown":
+            machines.BOOTED.clear()
+    return report
 
 
 @pytest.fixture(autouse=True)
