@@ -84,7 +84,12 @@ def test_the_first_machine_installs_and_publishes_and_the_next_fetches(
             environment={"GREETING": "hello"},
             parts=[parse_part("foreign.yaml", FOREIGN)],
         )
-        spec = Spec(user_data=document.payload, ports=bench.ports(grants), files=bench.mirror)
+        spec = Spec(
+            user_data=document.payload,
+            ports=bench.ports(grants),
+            files=bench.mirror,
+            commands={"schema": "cloud-init schema --system"},
+        )
         with boot(f"boot-{source}", spec, root=root, folder=tmp_path / source) as machine:
             report = machine.wait(120)
         assert_ready(report, source)
@@ -93,7 +98,7 @@ def test_the_first_machine_installs_and_publishes_and_the_next_fetches(
         assert f"{PREFIX} {NUMPY} hello {home}" in lines
         assert report.text("/root/foreign-runcmd") == "ran\n"
         assert report.text("/root/foreign-file") == "written"
-        assert "Valid cloud-config" in report.output("cloud-init-schema")
+        assert "Valid cloud-config" in report.output("schema")
         assert "Subject:" in report.output("explanation")
         assert "Main PID" in report.output("status")
         records = report.journal(f"ENVBOOT_DIGEST={manifest.environment_digest}")
