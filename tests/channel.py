@@ -228,14 +228,19 @@ def native_members() -> list[Member]:
 
 
 def wheel_members(wheel: Path, folder: str) -> list[Member]:
-    """Return a wheel's files as a conda package would hold them."""
+    """Return a wheel's files as a conda package would hold them, but for their own tests.
+
+    Those are a fifth of the code that every machine would compile.
+    """
     members = []
     with zipfile.ZipFile(wheel) as archive:
         for info in archive.infolist():
-            if info.is_dir() or ".data/" in info.filename:
+            if info.is_dir() or ".data/" in info.filename or "/tests/" in info.filename:
                 continue
             mode = 0o755 if info.filename.endswith(".so") else 0o644
             data = archive.read(info)
+            if info.filename.endswith(".dist-info/RECORD"):
+                data = b"".join(line for line in data.splitlines(True) if b"/tests/" not in line)
             members.append(Member(path=f"{folder}/{info.filename}", data=data, mode=mode))
             if info.filename.endswith(".dist-info/WHEEL"):
                 installer = info.filename.replace("WHEEL", "INSTALLER")

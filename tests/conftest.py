@@ -14,12 +14,26 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 GOLDEN = Path(__file__).parent / "golden"
 # How long an example takes says how busy the machine is.
 settings.register_profile("envboot", deadline=None)
 settings.load_profile("envboot")
+LONGEST = (
+    "tests/agent/test_kill.py",
+    "tests/boot/test_boot.py",
+    "tests/terraform/test_examples.py",
+    "tests/boot/",
+    "tests/conformance/",
+    "tests/cluster/",
+    "tests/userdata/test_role_boot.py",
+    "tests/launch/test_conda.py",
+    "tests/agent/",
+    "tests/launch/",
+    "tests/docs/",
+)
+"""What takes minutes, the longest first: what comes last must be short, or workers idle."""
 
 
 def pytest_configure() -> None:
@@ -38,6 +52,31 @@ def pytest_configure() -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the one switch that rewrites golden files."""
     parser.addoption("--update-golden", action="store_true", help="write golden files anew")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest; files, and what is in them, stay in their order."""
+
+    def rank(item: pytest.Item) -> int:
+        found = (at for at, start in enumerate(LONGEST) if item.nodeid.startswith(start))
+        return next(found, len(LONGEST))
+
+    items.sort(key=rank)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the console and the journal of the machines of a test that fails."""
+    report = yield
+    machines = sys.modules.get("tests.boot.machine")
+    if machines:
+        if report.failed:
+            report.sections += machines.describe_machines()
+        if report.when == "teardown":
+            machines.BOOTED.clear()
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ import boto3
 from envboot_provisioners.qemu import compose_command
 from envboot_provisioners.qemu.image import kernel_beside
 from envboot_provisioners.qemu.programs import can_accelerate, find_format, make_overlay
-from tests.boot.machine import BootError, Spec, boot
+from tests.boot.machine import BOOTED, BootError, Spec, boot
 from tests.boot.metadata import ADDRESS, MAC, MetadataServer
 from tests.ec2 import REGION
 
@@ -186,7 +186,7 @@ def boot_in_qemu(image: Path, folder: Path, credentials: Callable[[], dict[str, 
     def run(
         instance: str, user_data: bytes, *, role: str | None, address: str, ended: Event
     ) -> None:
-        here = folder / instance
+        here = BOOTED[instance] = folder / instance
         here.mkdir(parents=True)
         make_overlay(image, find_format(image, os.environ), here / "disk.qcow2", os.environ)
         service = MetadataServer(

@@ -35,7 +35,6 @@ keep journal journalctl --no-pager -u envboot
 keep explanation journalctl --no-pager -x -u envboot
 keep run-journal journalctl --no-pager -o cat -u envboot-run
 keep cloud-init-status cloud-init status --long
-keep cloud-init-schema cloud-init schema --system
 keep failed systemctl --no-pager --no-legend --failed
 for command in "$here"/commands/*; do
     if [ -f "$command" ]; then keep "$(basename "$command")" sh "$command"; fi

@@ -45,8 +45,27 @@ datasource:
 """
 
 
+BOOTED: dict[str, Path] = {}
+"""The machines of the test that runs, and their folders: where it fails, it shows them."""
+_TAIL = 12_000
+
+
 class BootError(AssertionError):
     """The machine did not end as it should; the message carries the end of its console."""
+
+
+def describe_machines() -> Iterator[tuple[str, str]]:
+    """Yield what there is to read of every machine of the test: a title, and the end of a text."""
+    for name, folder in BOOTED.items():
+        for file in (folder / "console.txt", folder / "qemu.log"):
+            if file.is_file():
+                yield f"{file.stem} of {name}", file.read_text(errors="replace")[-_TAIL:]
+        journal = folder / "upper/var/log/journal"
+        if journal.is_dir():
+            command = ["journalctl", "-D", str(journal), "-o", "short-monotonic", "--no-pager"]
+            done = subprocess.run([*command, "--all"], capture_output=True, check=False)
+            text = (done.stdout + done.stderr).decode(errors="replace")
+            yield f"journal of {name}", text[-_TAIL:]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,6 +191,7 @@ def boot(name: str, spec: Spec, *, root: Path, folder: Path) -> Iterator[Machine
     so at its end, or at the end of this process, nothing of it is left but `folder`. It is
     killed with the thread that calls this. A folder that is there already is booted once more.
     """
+    BOOTED[name] = folder
     if not folder.exists():
         folder.mkdir(parents=True)
         _write_files(name, spec, root, folder / "upper")
@@ -222,7 +242,7 @@ def _command(name: str, root: Path, folder: Path, network: str) -> list[str]:
     nspawn = [
         "systemd-nspawn", "--quiet", "--keep-unit", "--register=no", "--boot",
         f"--directory={folder}/merged", f"--machine={name}", "--resolv-conf=off",
-        "--timezone=off", "--link-journal=no", "--console=pipe",
+        "--timezone=off", "--link-journal=no", "--console=read-only",
         "--network-namespace-path=/proc/self/ns/net",
     ]  # fmt: skip
     commands = [

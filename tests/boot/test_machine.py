@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -59,6 +62,41 @@ def test_a_machine_that_hangs_meets_its_deadline_and_leaves_nothing(
     while (left := _running("machine-hangs")) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert left == []
+
+
+FAILING = """\
+import pytest
+from tests.boot.conftest import root
+from tests.boot.machine import Spec, boot
+
+HOOK = b"#cloud-boothook\\n#!/bin/sh\\necho on-the-console >/dev/console; logger in-the-journal\\n"
+
+@pytest.mark.boot
+def test_that_fails(root, tmp_path):
+    with boot("machine-shown", Spec(user_data=HOOK), root=root, folder=tmp_path / "m") as machine:
+        machine.wait(60)
+    assert "what is wrong" == "elsewhere"
+
+"""
+
+
+def test_a_test_that_fails_shows_console_and_journal_of_its_machines(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    (tmp_path / "test_failing.py").write_text(FAILING)
+    words = ["-p", "tests.conftest", "-p", "no:cacheprovider", "-c", "pyproject.toml"]
+    words += ["--rootdir=.", f"--basetemp={tmp_path}/inner", str(tmp_path / "test_failing.py")]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words],
+        cwd=pytestconfig.rootpath,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    _, console, journal = re.split("-+ (?:console|journal) of machine-shown -+", done.stdout)
+    assert "on-the-console" in console
+    assert "in-the-journal" in journal
 
 
 def _running(name: str) -> list[Path]:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.boot, pytest.mark.subprocess, pytest.mark.sockets]
 PROGRAM = """
-import getpass, numpy, time
-print(getpass.getuser(), numpy.__version__, flush=True)
+import getpass, markupsafe, time
+print(getpass.getuser(), markupsafe.__version__, flush=True)
 time.sleep(4)
 print("done")
 """
@@ -49,7 +49,7 @@ def test_a_booted_machine_asks_as_its_role_and_reports_while_it_works(
         S3Store(f"s3://{s3_bucket}/team", environment=os.environ) as store,
         running(gate),
     ):
-        manifest = bench.manifest(tiny=1)
+        manifest = bench.manifest(conda=("python",))
         grants = publish(
             manifest,
             None,

@@ -31,8 +31,9 @@ def test_a_booted_machine_makes_a_change_and_starts_its_command_anew(
     tmp_path: Path,
 ) -> None:
     with open_bench(tmp_path / "bench", tiny=1) as bench:
-        first, packed = make_layer(bench.manifest(tiny=1), tmp_path / "1", {"mine.txt": b"one\n"})
-        second, other = make_layer(bench.manifest(tiny=1), tmp_path / "2", {"mine.txt": b"two\n"})
+        base = bench.manifest(conda=("python",))
+        first, packed = make_layer(base, tmp_path / "1", {"mine.txt": b"one\n"})
+        second, other = make_layer(base, tmp_path / "2", {"mine.txt": b"two\n"})
         grants = publish(
             first,
             packed,

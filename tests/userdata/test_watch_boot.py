@@ -28,7 +28,7 @@ def test_a_booted_machine_runs_the_hook_as_its_user_and_stops_publishing(
     tmp_path: Path,
 ) -> None:
     with open_bench(tmp_path / "bench", tiny=1) as bench:
-        manifest = bench.manifest(tiny=1)
+        manifest = bench.manifest(conda=("python",))
         grants = bench.publish(manifest, "watch")
         document = render(
             manifest,
