@@ -9,6 +9,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+def home_folder(environment: Mapping[str, str]) -> Path:
+    """Return the user's own directory, by `HOME`, else as the operating system knows it."""
+    return Path(environment.get("HOME") or Path.home())
+
+
+def config_folder(environment: Mapping[str, str]) -> Path:
+    """Return where other tools' settings of this user are (XDG Base Directory Specification)."""
+    return Path(environment.get("XDG_CONFIG_HOME") or home_folder(environment) / ".config")
+
+
 def cache_folder(environment: Mapping[str, str]) -> Path:
     """Return the cache directory: `ENVBOOT_CACHE_DIR`, else the platform's own for `envboot`."""
     chosen = environment.get("ENVBOOT_CACHE_DIR")

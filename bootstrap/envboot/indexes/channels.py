@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import string
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus, urlsplit
 
 from envboot.documents import find_table
+from envboot.folders import config_folder, home_folder
 from envboot.indexes.logins import Login, find_netrc, join_login, split_login
 from envboot.redaction import strip_channel
 
@@ -102,8 +102,7 @@ class Channels:
 
 def find_condarc_files(environment: Mapping[str, str]) -> list[Path]:
     """Return the files that conda and mamba read, in conda's order: the last one wins."""
-    home = Path(environment.get("HOME") or Path.home())
-    own = Path(environment.get("XDG_CONFIG_HOME") or home / ".config")
+    home, own = home_folder(environment), config_folder(environment)
     places = [Path(folder, name) for folder in _FOLDERS for name in _NAMES]
     for variable in ("CONDA_ROOT", "MAMBA_ROOT_PREFIX"):
         if environment.get(variable):
@@ -183,7 +182,7 @@ def _with_token(url: str, token: str) -> str:
 
 def _read_tokens(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield URL and token of anaconda-client and conda-token, which name files by their URL."""
-    home = Path(environment.get("HOME") or Path.home())
+    home = home_folder(environment)
     own = Path(environment.get("XDG_DATA_HOME") or home / ".local" / "share")
     for folder in (home / ".continuum" / "anaconda-client" / "tokens", own / "binstar"):
         for file in sorted(folder.glob("*.token")):
@@ -195,8 +194,8 @@ def _read_tokens(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _read_hosts(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    home = environment.get("HOME") or os.fspath(Path.home())
-    file = Path(environment.get("RATTLER_AUTH_FILE") or f"{home}/.rattler/credentials.json")
+    own = home_folder(environment) / ".rattler" / "credentials.json"
+    file = Path(environment.get("RATTLER_AUTH_FILE") or own)
     try:
         document = json.loads(file.read_bytes())
     except (OSError, ValueError):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 from envboot import process
+from envboot.folders import home_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +53,7 @@ def find_netrc(url: str, environment: Mapping[str, str]) -> Login | None:
 
     The file's `default` entry does not count: it would make every host a private one.
     """
-    home = Path(environment.get("HOME") or Path.home())
+    home = home_folder(environment)
     chosen = environment.get("NETRC")
     for file in [Path(chosen)] if chosen else [home / ".netrc", home / "_netrc"]:
         try:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envboot.folders import config_folder, home_folder
 from envboot.indexes.configuration import Configuration, Index, absolute, read_index
 
 if TYPE_CHECKING:
@@ -28,15 +29,14 @@ def find_pip_files(environment: Mapping[str, str], prefix: Path) -> list[Path]:
     chosen = environment.get("PIP_CONFIG_FILE")
     if chosen == os.devnull:
         return []
-    home = Path(environment.get("HOME") or Path.home())
+    home = home_folder(environment)
     system = (environment.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)
-    own = Path(environment.get("XDG_CONFIG_HOME") or home / ".config")
     files = [
         *(Path(folder, "pip", "pip.conf") for folder in reversed(system)),
         Path("/etc/pip.conf"),
         home / ".pip" / "pip.conf",
         home / "Library" / "Application Support" / "pip" / "pip.conf",
-        own / "pip" / "pip.conf",
+        config_folder(environment) / "pip" / "pip.conf",
         prefix / "pip.conf",
         *([Path(chosen)] if chosen else []),
     ]

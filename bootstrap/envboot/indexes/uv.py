@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envboot.documents import find_table
+from envboot.folders import config_folder
 from envboot.indexes.configuration import Configuration, Index, absolute, merge, read_index
 from envboot.indexes.logins import Login
 from envboot.toml import tomllib
@@ -25,11 +26,9 @@ def find_uv_files(environment: Mapping[str, str], folder: Path) -> list[Path]:
         return []
     if environment.get("UV_CONFIG_FILE"):
         return [folder / environment["UV_CONFIG_FILE"]]
-    home = Path(environment.get("HOME") or Path.home())
-    own = Path(environment.get("XDG_CONFIG_HOME") or home / ".config")
     system = (environment.get("XDG_CONFIG_DIRS") or "/etc").partition(":")[0]
     project = next(filter(None, (_find_project(at) for at in (folder, *folder.parents))), None)
-    files = [project, own / "uv" / "uv.toml", Path(system, "uv", "uv.toml")]
+    files = [project, config_folder(environment) / "uv" / "uv.toml", Path(system, "uv", "uv.toml")]
     return [file for file in files if file and file.is_file()]
 
 
