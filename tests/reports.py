@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 _KEY = re.compile(r"reports/[^/]+/([^/]+)/\d{13}-(\w+)\.json")
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from envboot.errors import UsageError, name_some
 from envboot.layer import build_layer, find_archive
 from envboot.layer.command_files import add_named, find_named, place_words
-from envboot.lock import Locked, Target, lock
+from envboot.lock import Locked, lock
+from envboot.lock.target import Target
 from envboot.manifest import Manifest
 from envboot.platforms import TARGETS
 from envboot.scan import scan, scan_running
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from envboot.scan.schema import Problem, Scan
     from envboot.selection import Selection
     from envboot.session import Session
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

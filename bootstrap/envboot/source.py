@@ -14,7 +14,7 @@ from envboot.selection import Selection
 
 if TYPE_CHECKING:
     from envboot.session import Session
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 # What is named so is meant as a file, which then is missing.
 _FILE = re.compile(r"\.(lock|toml|ya?ml|txt|json)$")

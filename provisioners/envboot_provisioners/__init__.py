@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from envboot.doctor import Check
+    from envboot.doctor.check import Check
     from envboot.session import Session
     from envboot.userdata import LaunchPath
 

@@ -6,7 +6,7 @@ import os
 import tempfile
 from typing import TYPE_CHECKING
 
-from envboot.doctor import Check
+from envboot.doctor.check import Check
 from envboot.errors import ProvisionError
 from envboot.process import run
 

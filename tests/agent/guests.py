@@ -31,7 +31,7 @@ from tests.sessions import make_session
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 SITE = f"lib/python{MINOR}/site-packages"

@@ -23,8 +23,8 @@ from tests.servers import s3_bucket, s3_server  # noqa: F401 - fixtures
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from envboot.store import Store
     from envboot.store.local.store import LocalStore
+    from envboot.store.protocol import Store
 
     NewGuest = Callable[[str, Launch], Guest]
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from envboot.manifest import Manifest
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 PACKAGES = {
     "small": ["dask", "distributed", "numpy", "pandas"],

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 CONDA = ("python", "numpy", "native-tool", "tabulate")
 

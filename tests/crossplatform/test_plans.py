@@ -11,9 +11,10 @@ import pytest
 
 from envboot.config import Settings
 from envboot.errors import LockError
-from envboot.lock import Locked, Target, lock
+from envboot.lock import Locked, lock
 from envboot.lock.comparison import render_plan
 from envboot.lock.conda_solve import find_channels
+from envboot.lock.target import Target
 from envboot.manifest import Manifest
 from envboot.scan.schema import parse_scan
 from envboot.selection import Selection

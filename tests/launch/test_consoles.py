@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from envboot.doctor import Check
+    from envboot.doctor.check import Check
     from envboot.fleet.outcomes import Outcome
 
 CONSOLE = """\

@@ -18,8 +18,8 @@ from envboot.manifest import Base, Manifest, Python, Tool, Wheel
 from envboot.publish import ORPHANED, publish, try_url
 from envboot.publish.grants import MAX_REPORT, Auth, Terms
 from envboot.publish.layout import Keys
-from envboot.store import DAY
 from envboot.store.local.store import LocalStore
+from envboot.store.protocol import DAY
 from tests.index import serve_folder
 from tests.sessions import make_session
 

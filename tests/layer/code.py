@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from envboot.config import Settings
 from envboot.layer import build_layer, loose_files
-from envboot.lock import Target
+from envboot.lock.target import Target
 from envboot.scan.schema import Loose
 from tests.layer.projects import HOST, VERSION, Opened, unpack
 from tests.sessions import make_session

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from envboot.layer import BuiltLayer, build_layer
-from envboot.lock import Target
+from envboot.lock.target import Target
 from envboot.scan.schema import Source
 from tests.sessions import make_session
 

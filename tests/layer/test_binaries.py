@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from envboot.errors import LayerError
-from envboot.lock import Target
+from envboot.lock.target import Target
 from envboot.scan.schema import Source
 from tests.index import make_wheel
 from tests.layer import code

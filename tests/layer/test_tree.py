@@ -16,7 +16,7 @@ import pytest
 
 from envboot.agent.pack import LAYER_LIST
 from envboot.layer import build_layer
-from envboot.lock import Target
+from envboot.lock.target import Target
 from envboot.manifest import PREFIX, Base, Layer, Manifest, Python
 from envboot.scan.schema import Source
 from tests.index import make_wheel

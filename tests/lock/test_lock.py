@@ -12,8 +12,9 @@ import pytest
 
 from envboot.config import Settings
 from envboot.errors import LockError
-from envboot.lock import Locked, Target, lock
+from envboot.lock import Locked, lock
 from envboot.lock.cache import DAY
+from envboot.lock.target import Target
 from envboot.manifest import Manifest
 from tests.index import make_wheel, serve_folder, write_simple
 from tests.lock.documents import VERSION, make_distribution, make_record, make_scan, names

@@ -10,8 +10,9 @@ import pytest
 
 from envboot.config import Settings
 from envboot.errors import LockError
-from envboot.lock import LockRequest, Target
 from envboot.lock.index_lookup import open_lookup
+from envboot.lock.request import LockRequest
+from envboot.lock.target import Target
 from envboot.lock.wheels import Wheels, lock_wheels
 from tests.index import make_sdist, make_wheel, serve_folder, write_simple
 from tests.lock.documents import VERSION, make_distribution, make_scan

@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envboot.lock import Locked, Target
+from envboot.lock.target import Target
 from envboot.lockfiles import read_lock_file
 from envboot.lockfiles.content import LockFileRequest
 from tests.lock.documents import make_scan
 from tests.sessions import make_session
 
 if TYPE_CHECKING:
+    from envboot.lock import Locked
     from envboot.scan.schema import Interpreter
 
 DATA = Path(__file__).parent / "data"

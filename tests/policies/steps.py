@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from envboot.config import S3Settings, Settings
-from envboot.doctor import Check, check_store
+from envboot.doctor import check_store
 from envboot.errors import StoreError
 from envboot.fleet.peers import Seat, clear_secrets, write_seats
 from envboot.publish.grants import Auth, Terms
@@ -27,6 +27,7 @@ from tests.reports import read_documents
 from tests.sessions import make_session
 
 if TYPE_CHECKING:
+    from envboot.doctor.check import Check
     from tests.agent.guests import Launch
     from tests.policies.account import Identity
     from tests.policies.world import World

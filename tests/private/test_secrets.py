@@ -113,7 +113,8 @@ def test_a_wrong_password_is_refused_by_the_name_of_its_index(private: Private) 
 def test_no_command_line_of_a_lookup_has_a_secret(
     private: Private, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from envboot.lock import Target, lock
+    from envboot.lock import lock
+    from envboot.lock.target import Target
     from envboot.scan import scan
 
     for name in list(os.environ):

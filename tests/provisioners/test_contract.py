@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import pytest
 
 from envboot.errors import ProvisionError
-from envboot.store import RoleAccess
+from envboot.store.protocol import RoleAccess
 from envboot.userdata import LaunchPath
 from envboot_provisioners import Instance, Option, StartRequest, load_provisioner, provisioner_names
 from tests.ec2 import ec2 as ec2

@@ -17,7 +17,7 @@ from envboot_provisioners.qemu import QemuProvisioner
 from tests.sessions import make_session
 
 if TYPE_CHECKING:
-    from envboot.doctor import Check
+    from envboot.doctor.check import Check
     from envboot_provisioners import Options
 
 pytestmark = pytest.mark.subprocess

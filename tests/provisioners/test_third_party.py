@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
 SOURCE = '''\
 """Runs the user-data script in a directory, by nothing but the protocol."""
 import os, shutil, signal, subprocess, time
-from envboot.doctor import Check
+from envboot.doctor.check import Check
 from envboot.errors import ProvisionError
 from envboot.userdata import LaunchPath
 from envboot_provisioners import Instance, Option, State

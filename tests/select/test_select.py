@@ -8,8 +8,9 @@ import pytest
 
 from envboot.config import Settings
 from envboot.errors import EnvbootError, LockError, UsageError
-from envboot.lock import Locked, Target
+from envboot.lock import Locked
 from envboot.lock.comparison import Row
+from envboot.lock.target import Target
 from envboot.manifest import Base, CondaPackage, Python, Wheel
 from envboot.scan.schema import Loose, Problem, Scan
 from envboot.selection import Selection

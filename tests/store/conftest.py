@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envboot.store import Store, open_store
+from envboot.store import open_store
 from tests.agent.proxy import Proxy, run_proxy
 from tests.servers import gcs_bucket, gcs_server, gcs_session, s3_bucket, s3_server
 from tests.sessions import make_session
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from envboot.store.protocol import Store
     from tests.servers import S3Server
 
 __all__ = ["gcs_bucket", "gcs_server", "gcs_session", "s3_bucket", "s3_server"]

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from envboot.store import SignedPost
+    from envboot.store.protocol import SignedPost
 
 BOUNDARY = "b0undary"
 

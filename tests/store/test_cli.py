@@ -16,8 +16,8 @@ import pytest
 from envboot.cli import cli, run
 from envboot.cli.commands.store import render_listing
 from envboot.errors import Exit
-from envboot.store import Stat
 from envboot.store.local.store import LocalStore
+from envboot.store.protocol import Stat
 from tests.store.guest import ask
 
 if TYPE_CHECKING:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envboot.errors import StoreError
-from envboot.store import Store, open_store
+from envboot.store import open_store
 from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from envboot.store.protocol import Store
 
 ODD_KEYS = ["plain", "a/b/c.json", "with space/ü ñ 環境.txt", "a+b/%41&c=d?e#f;g'h", "~x/-_.!*()"]
 

@@ -15,9 +15,10 @@ from botocore.compat import get_current_datetime
 from envboot.cli import cli, run
 from envboot.cli.commands import doctor
 from envboot.config import S3Settings, Settings
-from envboot.doctor import Check, check_store
+from envboot.doctor import check_store
+from envboot.doctor.check import Check
 from envboot.errors import Exit
-from envboot.store import SignedPut
+from envboot.store.protocol import SignedPut
 from envboot.store.s3.connection import S3Connection
 from envboot.store.s3.store import S3Store
 from envboot_provisioners import Option

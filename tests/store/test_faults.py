@@ -14,7 +14,7 @@ from botocore import auth
 from botocore.compat import get_current_datetime
 
 from envboot.errors import StoreError
-from envboot.store import Store, open_store
+from envboot.store import open_store
 from tests.servers import ROLE
 from tests.sessions import make_session
 from tests.store.guest import ask
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from envboot.store.protocol import Store
     from tests.agent.proxy import Proxy
     from tests.servers import S3Server, Session
 

@@ -10,7 +10,7 @@ import pytest
 
 from envboot.cli import cli, run
 from envboot.config import GcsSettings, Settings
-from envboot.doctor import Check, check_store
+from envboot.doctor import check_store
 from envboot.errors import Exit
 from tests.gcs import ADMIN
 from tests.sessions import make_session
@@ -18,6 +18,7 @@ from tests.sessions import make_session
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from envboot.doctor.check import Check
     from tests.gcs import GcsFront
 
 pytestmark = [pytest.mark.sockets, pytest.mark.subprocess]

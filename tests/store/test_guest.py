@@ -13,7 +13,7 @@ import pytest
 from tests.store.guest import Guest, ask, hang_up_during_put, post
 
 if TYPE_CHECKING:
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 DATA = os.urandom(100_000)
 

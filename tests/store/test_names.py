@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 LAYER = Layer(digest=f"sha256:{'1' * 64}", projects=(Project(name="mine", version="1.0"),))

@@ -15,7 +15,8 @@ import pytest
 from envboot.cli import cli, run
 from envboot.config import S3Settings, Settings
 from envboot.errors import StoreError, UsageError
-from envboot.store import Store, open_store
+from envboot.store import open_store
+from envboot.store.protocol import Store
 from envboot.store.s3.store import MAX_SINGLE_PUT
 from tests.sessions import make_session
 from tests.store.guest import ask

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from envboot.fleet.outcomes import Outcome
     from envboot.fleet.sync import Synced
     from envboot.prepare import Prepared
-    from envboot.store import Store
+    from envboot.store.protocol import Store
     from envboot_provisioners import Instance, Options
 
 _UNITS = {"scheduler": "envboot-dask-scheduler", "worker": "envboot-dask-worker"}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from envboot.extras import require
 
@@ -11,28 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from envboot.errors import EnvbootError
+    from envboot.doctor.check import Check
     from envboot.session import Session
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
-    """What one probe found, in words; `hint` is what to do about it.
-
-    A `warning` is what launches go on with, `failed` what they do not; `skipped` could not be
-    tried, and `detail` says why.
-    """
-
-    name: str
-    status: Literal["ok", "warning", "failed", "skipped"]
-    detail: str
-    hint: str | None = None
-
-
-def to_check(name: str, error: EnvbootError) -> Check:
-    """Return the check that an error makes."""
-    detail = "; ".join((error.message, *error.causes))
-    return Check(name=name, status="failed", detail=detail, hint=error.hint)
 
 
 def check_store(url: str, session: Session, now: Callable[[], datetime]) -> Iterator[Check]:

@@ -11,7 +11,7 @@ from google.api_core import exceptions as api
 from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import Request
 
-from envboot.doctor import Check
+from envboot.doctor.check import Check
 from envboot.doctor.objects import check_objects, fail
 from envboot.errors import StoreError
 from envboot.google_auth import is_person

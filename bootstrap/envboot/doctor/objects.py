@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from envboot.agent import fetch
 from envboot.agent.wire import AgentError
-from envboot.doctor import Check
+from envboot.doctor.check import Check
 from envboot.errors import StoreError, name_some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 DATA = b"A probe of `envboot doctor`\n"
 SECONDS = 300

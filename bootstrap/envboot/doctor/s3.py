@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from envboot.doctor import Check
+from envboot.doctor.check import Check
 from envboot.doctor.objects import check_objects, fail
 from envboot.errors import StoreError
 from envboot.store.lifetimes import SHORT_LIVED

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING
 
-from envboot.doctor import Check
+from envboot.doctor.check import Check
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from envboot.manifest import parse_manifest
 
 if TYPE_CHECKING:
     from envboot.manifest import Base, Manifest
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 
 def explain_base(store: Store, environment: str, manifest: Manifest) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from envboot.manifest import Manifest
     from envboot.publish.archive_index import ArchiveIndex
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 MB = 10**6
 PACKED = 0.5

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from envboot.fleet.outcomes import Outcome
     from envboot.scan.schema import Problem
     from envboot.session import Session
-    from envboot.store import Expiry, Store
+    from envboot.store.protocol import Expiry, Store
     from envboot.userdata.parts import Part
     from envboot_provisioners import Instance, Options, Provisioner
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from envboot.publish.launch_record import LaunchEnd, LaunchRecord
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 _T = TypeVar("_T")
 

@@ -19,7 +19,7 @@ from envboot.publish.layout import key_seats, key_secret
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from envboot.store import Store
+    from envboot.store.protocol import Store
     from envboot_provisioners import Instance
 
 

@@ -17,7 +17,7 @@ from envboot.errors import DocumentError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 _KEY = re.compile(r"reports/[^/]+/(?P<instance>[^/]+)/\d{13}-(?P<event>\w+)\.json")
 

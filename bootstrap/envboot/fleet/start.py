@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from envboot.fleet.watch import Fleet
     from envboot.manifest import Manifest
     from envboot.session import Session
-    from envboot.store import Expiry, Store
+    from envboot.store.protocol import Expiry, Store
     from envboot.userdata import Document
     from envboot.userdata.parts import Part
     from envboot_provisioners import Instance, Options

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from envboot.prepare import Prepared
     from envboot.publish.launch_record import LaunchRecord
     from envboot.session import Session
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 TIMEOUT = 60.0
 _NUMBER = re.compile(r".*/wanted-(\d+)\.json")

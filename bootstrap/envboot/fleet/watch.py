@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from envboot.publish.launch_record import LaunchEnd, LaunchRecord
-    from envboot.store import Store
+    from envboot.store.protocol import Store
     from envboot_provisioners import Instance, Provisioner, State
 
 POLL, LONGEST = 0.05, 2.0

@@ -25,7 +25,7 @@ from envboot.scan.schema import Problem
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from envboot.lock import Target
+    from envboot.lock.target import Target
     from envboot.scan.schema import Loose, Source
     from envboot.session import Session
 

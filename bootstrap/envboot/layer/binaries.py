@@ -11,7 +11,7 @@ from envboot.platforms import ELF_MACHINES, MACHINES
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from envboot.lock import Target
+    from envboot.lock.target import Target
 
 _MAGIC = b"\x7fELF"
 _NATIVE = re.compile(r"\.(?:so(?:\.\d+)*|pyd|dylib)$")

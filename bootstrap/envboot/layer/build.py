@@ -26,7 +26,7 @@ from envboot.redaction import hide_values, redact, strip_url
 from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
-    from envboot.lock import Target
+    from envboot.lock.target import Target
     from envboot.scan.schema import Source
     from envboot.session import Session
 

@@ -18,7 +18,7 @@ from envboot.scan.schema import Loose, Problem
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from envboot.lock import Target
+    from envboot.lock.target import Target
     from envboot.session import Session
 
 PATH = "lib/envboot/path"

@@ -7,32 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envboot.errors import LISTED, LockError, name_some
-from envboot.manifest import PREFIX, Base, CondaPackage, Manifest, Python, parse_manifest
+from envboot.lock.request import LockRequest
+from envboot.manifest import Base, Manifest, parse_manifest
 from envboot.platforms import TARGETS
-from envboot.scan.schema import Distribution, Problem, Scan, Source
+from envboot.scan.schema import Problem, Scan, Source
 from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from envboot.lock.answer import Answer
     from envboot.lock.comparison import Row
-    from envboot.lock.wheels import Wheels
+    from envboot.lock.target import Target
     from envboot.session import Session
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
-    """What is locked for: `linux-64` or `linux-aarch64`, and the oldest glibc it may have.
-
-    `cuda` is the version that its driver runs (`12.4`), None without a GPU.
-    With `host_python` an environment that is not conda's takes this machine's own interpreter.
-    """
-
-    platform: str
-    glibc: str
-    cuda: str | None = None
-    host_python: bool
-    prefix: str = PREFIX
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,49 +30,6 @@ class Locked:
     sources: tuple[Source, ...] = ()
     notes: tuple[Problem, ...] = ()
     rows: tuple[Row, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LockRequest:
-    """What is to be locked; `sources` are the projects that the layer brings."""
-
-    scan: Scan
-    sources: tuple[Source, ...]
-    target: Target
-    session: Session
-    fresh: bool
-    add: tuple[str, ...]
-    exact: frozenset[str]
-    ignored: frozenset[str] = frozenset()
-
-    @property
-    def asked(self) -> set[str]:
-        """The names in `add`, normalised."""
-        from packaging.requirements import Requirement
-        from packaging.utils import canonicalize_name
-
-        return {canonicalize_name(Requirement(text).name) for text in self.add}
-
-    @property
-    def from_indexes(self) -> tuple[Distribution, ...]:
-        """What pip or uv installed from an index, each name once (the first on the path)."""
-        ours = {source.name for source in self.sources}
-        found: dict[str, Distribution] = {}
-        for item in self.scan.distributions:
-            if item.conda is None and item.name not in ours:
-                found.setdefault(item.name, item)
-        return tuple(found.values())
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
-    """The packages of the base, and what became of each."""
-
-    python: Python
-    conda: tuple[CondaPackage, ...]
-    found: Wheels
-    rows: tuple[Row, ...]
-    notes: tuple[Problem, ...] = ()
 
 
 def lock(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from envboot.lock import Answer, LockRequest
+from envboot.lock.answer import Answer
 from envboot.lock.comparison import compare_added, compare_all
 from envboot.lock.conda_solve import solve_records
 from envboot.lock.index_lookup import open_lookup
@@ -16,6 +16,8 @@ from envboot.manifest import Python
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from envboot.lock.request import LockRequest
 
 
 def lock_across(request: LockRequest) -> Answer:

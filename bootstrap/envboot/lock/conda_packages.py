@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rattler import Gateway, GenericVirtualPackage, RepoDataRecord
 
-    from envboot.lock import Target
+    from envboot.lock.target import Target
     from envboot.scan.schema import CondaRecord
     from envboot.session import Session
 

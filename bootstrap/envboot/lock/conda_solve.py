@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rattler import RepoDataRecord
 
-    from envboot.lock import LockRequest
+    from envboot.lock.request import LockRequest
     from envboot.scan.schema import CondaRecord
 
 

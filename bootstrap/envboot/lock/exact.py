@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from envboot.lock import Answer, LockRequest
+from envboot.lock.answer import Answer
 from envboot.lock.cache import keep_for_a_day
 from envboot.lock.comparison import compare_added, compare_all
 from envboot.lock.conda_packages import lock_records, solve_python
@@ -19,7 +19,8 @@ from envboot.scan.schema import Problem
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from envboot.lock import Target
+    from envboot.lock.request import LockRequest
+    from envboot.lock.target import Target
     from envboot.scan.schema import Distribution, Scan
     from envboot.session import Session
 

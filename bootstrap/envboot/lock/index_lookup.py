@@ -24,7 +24,8 @@ from envboot.toml import tomllib
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from envboot.lock import LockRequest, Target
+    from envboot.lock.request import LockRequest
+    from envboot.lock.target import Target
 
 Packages = dict[str, dict[str, Any]]
 """PEP 751's packages by name."""

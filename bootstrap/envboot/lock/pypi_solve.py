@@ -21,8 +21,8 @@ from envboot.text import count
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from envboot.lock import LockRequest
     from envboot.lock.index_lookup import Lookup, Packages
+    from envboot.lock.request import LockRequest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

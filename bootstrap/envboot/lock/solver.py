@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rattler import Gateway, RepoDataRecord
 
-    from envboot.lock import Target
+    from envboot.lock.target import Target
     from envboot.session import Session
 
 T = TypeVar("T")

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from envboot.indexes import PrivateWheel
-    from envboot.lock import Target
     from envboot.lock.index_lookup import Lookup, Packages
+    from envboot.lock.target import Target
 
 PYPI_FILES = "files.pythonhosted.org"
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from envboot.lock import Locked, Target
+    from envboot.lock import Locked
+    from envboot.lock.target import Target
     from envboot.lockfiles.content import Content, LockFileRequest
     from envboot.scan.schema import Interpreter
     from envboot.session import Session
@@ -86,7 +87,8 @@ def _find_reader(kind: Format) -> Callable[[LockFileRequest], Content]:
 
 def _lock(content: Content, request: LockFileRequest) -> Locked:
     """Choose the files, and bring an interpreter where the file has none."""
-    from envboot.lock import Answer, assemble
+    from envboot.lock import assemble
+    from envboot.lock.answer import Answer
     from envboot.lock.comparison import compare_all
     from envboot.lock.exact import solve_interpreter
     from envboot.lockfiles.choose import choose_files

@@ -18,7 +18,7 @@ from envboot.lock.tags import name_platform
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from envboot.lock import Target
+    from envboot.lock.target import Target
     from envboot.process import Completed
     from envboot.session import Session
 

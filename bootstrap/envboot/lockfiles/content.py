@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from packaging.pylock import Package
 
-    from envboot.lock import Target
+    from envboot.lock.target import Target
     from envboot.manifest import CondaPackage, Python
     from envboot.scan.schema import Interpreter, Problem
     from envboot.session import Session

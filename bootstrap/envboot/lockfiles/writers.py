@@ -92,7 +92,7 @@ def find_urls(base: Base, session: Session, *, fresh: bool = False) -> dict[str,
     Raises:
         LockError: naming every wheel that no index has any more.
     """
-    from envboot.lock import Target
+    from envboot.lock.target import Target
     from envboot.lockfiles.compile import Requirements, compile_kept
 
     wanted = [wheel for wheel in base.wheels if not wheel.url]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from envboot.manifest import Manifest
     from envboot.session import Session
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 ORPHANED = timedelta(hours=1)
 """After this long an archive without an index has lost its publisher."""

@@ -13,7 +13,7 @@ from envboot.publish.layout import Keys
 
 if TYPE_CHECKING:
     from envboot.manifest import Manifest
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 _VERSION = re.compile(str(wire.INDEX_VERSION))
 _COLUMNS = ("offset", "size", "raw", "sha256", "owner", "path", "start", "length", "mode")

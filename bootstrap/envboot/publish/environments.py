@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from envboot.manifest import Manifest
     from envboot.session import Session
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 FOLDER = "names"
 MEMBERS = (

@@ -12,13 +12,13 @@ from urllib.parse import quote, urlsplit
 from envboot.documents import Node, plain
 from envboot.errors import UsageError
 from envboot.publish.layout import Keys, key_seats, key_wanted
-from envboot.store import DAY, RoleAccess, SignedPut
+from envboot.store.protocol import DAY, RoleAccess, SignedPut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from envboot.manifest import Manifest
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 GRANTS_VERSION = 1
 MAX_REPORT = 2 << 20

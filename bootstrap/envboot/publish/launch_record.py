@@ -14,7 +14,7 @@ from envboot.errors import DocumentError, StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 _T = TypeVar("_T")
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from envboot.manifest import Tool
     from envboot.session import Session
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 
 def ensure_packages(

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from envboot.config import Settings
-    from envboot.lock import Locked, Target
+    from envboot.lock import Locked
+    from envboot.lock.target import Target
     from envboot.scan.schema import Scan
     from envboot.selection import Selection
 

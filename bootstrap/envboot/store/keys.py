@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from envboot.errors import StoreError
 
 if TYPE_CHECKING:
-    from envboot.store import Stat
+    from envboot.store.protocol import Stat
 
 RESERVED = ".envboot-"
 """Names that begin so are the local store's own: its signing key and unfinished files."""

@@ -22,7 +22,7 @@ from envboot_provisioners.faults import Fault
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
 
-    from envboot.doctor import Check
+    from envboot.doctor.check import Check
     from envboot.session import Session
     from envboot.userdata import LaunchPath
     from envboot_provisioners import Instance, Option, Options, StartRequest

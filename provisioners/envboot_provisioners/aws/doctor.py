@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore.exceptions import ClientError
 
-from envboot.doctor import Check, to_check
+from envboot.doctor.check import Check, to_check
 from envboot.errors import ProvisionError, name_some
 from envboot_provisioners.aws.errors import DENIED, FAULTS, find_action, find_code, tell
 from envboot_provisioners.aws.lookup import find_parameter
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from envboot_provisioners import Options
-    from envboot_provisioners.aws import AwsProvisioner
     from envboot_provisioners.aws.clients import AwsClients
     from envboot_provisioners.aws.options import AwsSpec
     from envboot_provisioners.aws.request import AwsPlan
@@ -29,8 +28,18 @@ NOBODY = "i-00000000000000000"
 ALLOWED = ("DryRunOperation", "InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed")
 
 
+class Lookup(Protocol):
+    """What finds the services, and what a launch asks of them."""
+
+    def find_clients(self, place: str | None = None, /) -> AwsClients:
+        """Return the services of a place, by default the configured one."""
+
+    def find_plan(self, options: Options, *, by_role: bool = False) -> AwsPlan:
+        """Look up what the options ask for."""
+
+
 def check_aws(
-    provisioner: AwsProvisioner, options: Options, *, by_role: bool = False, count: int = 1
+    provisioner: Lookup, options: Options, *, by_role: bool = False, count: int = 1
 ) -> Iterator[Check]:
     """Check everything that a launch with these options asks of AWS, in its order."""
     spec, _ = read_spec(options)

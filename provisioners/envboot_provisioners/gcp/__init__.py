@@ -20,7 +20,7 @@ from envboot_provisioners.gcp.options import OPTIONS, PLATFORM, check_role, read
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
 
-    from envboot.doctor import Check
+    from envboot.doctor.check import Check
     from envboot.session import Session
     from envboot.userdata import LaunchPath
     from envboot_provisioners import Instance, Option, Options, StartRequest

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from google.auth.exceptions import GoogleAuthError
 
-from envboot.doctor import Check, to_check
+from envboot.doctor.check import Check, to_check
 from envboot.errors import ProvisionError, name_some
 from envboot_provisioners.gcp.clients import RETRY, TIMEOUT
 from envboot_provisioners.gcp.errors import FAULTS, explain, find_status, tell
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from envboot_provisioners import Options
-    from envboot_provisioners.gcp import GcpProvisioner
     from envboot_provisioners.gcp.clients import GcpClients
     from envboot_provisioners.gcp.request import GcpPlan
 
@@ -40,6 +39,16 @@ NEEDED = (
 )
 
 
+class Lookup(Protocol):
+    """What finds the services, and what a launch asks of them."""
+
+    def find_clients(self, place: str | None = None, /) -> GcpClients:
+        """Return the services of a place, by default the configured one."""
+
+    def find_plan(self, options: Options, *, by_role: bool = False) -> GcpPlan:
+        """Look up what the options ask for."""
+
+
 def find_needed(plan: GcpPlan) -> list[str]:
     """Return the permissions in the project that a launch of this plan, and its end, needs.
 
@@ -57,7 +66,7 @@ def find_needed(plan: GcpPlan) -> list[str]:
 
 
 def check_gcp(
-    provisioner: GcpProvisioner, options: Options, *, by_role: bool = False, count: int = 1
+    provisioner: Lookup, options: Options, *, by_role: bool = False, count: int = 1
 ) -> Iterator[Check]:
     """Check everything that a launch with these options asks of Google, in its order."""
     from envboot_provisioners.gcp.options import read_spec

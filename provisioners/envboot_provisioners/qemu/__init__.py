@@ -28,7 +28,7 @@ from envboot_provisioners.qemu.seed import SeedServer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from envboot.doctor import Check
+    from envboot.doctor.check import Check
     from envboot.process import Spawned
     from envboot.session import Session
     from envboot.userdata import LaunchPath

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from envboot.doctor import Check, to_check
+from envboot.doctor.check import Check, to_check
 from envboot.doctor.state import check_state
 from envboot.errors import ProvisionError
 from envboot_provisioners.qemu.image import check_tools, find_debian_image
@@ -13,17 +13,27 @@ from envboot_provisioners.qemu.programs import can_accelerate, check_programs, f
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from envboot.session import Session
     from envboot_provisioners import Options
-    from envboot_provisioners.qemu import QemuProvisioner
 
 USUAL = 3 * 10**9
 """Bytes that an instance with an environment of usual size writes over its image."""
 
 
+class Images(Protocol):
+    """What finds the image of a launch."""
+
+    def check(self, options: Options, *, by_role: bool = False) -> str:
+        """Refuse what could never start."""
+
+    def find_image(self, options: Options) -> Path:
+        """Return the image that the options name."""
+
+
 def check_qemu(
-    provisioner: QemuProvisioner, options: Options, session: Session, *, count: int = 1
+    provisioner: Images, options: Options, session: Session, *, count: int = 1
 ) -> Iterator[Check]:
     """Check everything that a launch with these options needs of this machine, in its order."""
     try:
@@ -51,7 +61,7 @@ def _check_acceleration(session: Session) -> Check:
     return Check(name=name, status="warning", detail=detail, hint=hint)
 
 
-def _check_image(provisioner: QemuProvisioner, options: Options, session: Session) -> Check:
+def _check_image(provisioner: Images, options: Options, session: Session) -> Check:
     name = "qemu image"
     try:
         if options.get("make-image") != "true":

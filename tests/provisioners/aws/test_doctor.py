@@ -10,7 +10,7 @@ from envboot_provisioners.aws import AwsProvisioner
 from tests.sessions import make_session
 
 if TYPE_CHECKING:
-    from envboot.doctor import Check
+    from envboot.doctor.check import Check
     from tests.ec2 import Ec2
 
 pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]

@@ -19,7 +19,7 @@ from envboot_provisioners.option_values import add_settings, own_options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from envboot.doctor import Check
+    from envboot.doctor.check import Check
     from envboot.session import Session
     from envboot_provisioners import Options, Provisioner
 

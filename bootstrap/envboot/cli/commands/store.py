@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from envboot.session import Session
-    from envboot.store import Stat
+    from envboot.store.protocol import Stat
     from envboot.store.steps import Step
 
 

@@ -25,7 +25,7 @@ from envboot.userdata import Job, LaunchPath
 if TYPE_CHECKING:
     from envboot.manifest import Manifest
     from envboot.session import Session
-    from envboot.store import Store
+    from envboot.store.protocol import Store
 
 KEYS = ("store", "manifest", "environment", "command", "env", "parts", "on_interruption")
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")

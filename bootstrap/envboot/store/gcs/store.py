@@ -10,13 +10,13 @@ from urllib.parse import quote
 from google.api_core import exceptions as api
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-from envboot.store import DAY, Expiry, RoleAccess, SignedPost, SignedPut, Stat
 from envboot.store.gcs.connection import GcsConnection
 from envboot.store.gcs.errors import is_missing_bucket
 from envboot.store.gcs.lifecycle import find_expiry
 from envboot.store.gcs.resumable import send_file
 from envboot.store.gcs.signing import sign_form
 from envboot.store.keys import check_key, is_old
+from envboot.store.protocol import DAY, Expiry, RoleAccess, SignedPost, SignedPut, Stat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -10,8 +10,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envboot.store import Stat
 from envboot.store.keys import RESERVED, find_fault
+from envboot.store.protocol import Stat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

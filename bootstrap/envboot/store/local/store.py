@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from envboot.errors import StoreError, UsageError
-from envboot.store import DAY, Expiry, SignedPost, SignedPut
 from envboot.store.keys import check_key, is_old
 from envboot.store.local.folder import CHUNK, ObjectFolder
 from envboot.store.local.server import MAX_FORM, Server
 from envboot.store.local.signing import Policy, UrlSigner
+from envboot.store.protocol import DAY, Expiry, SignedPost, SignedPut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from envboot.store import Stat
+    from envboot.store.protocol import Stat
 
 CREATE_ONLY = {"If-None-Match": "*"}
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from envboot.errors import StoreError
-from envboot.store import DAY, Expiry, RoleAccess, SignedPost, SignedPut, Stat
 from envboot.store.keys import check_key, is_old
+from envboot.store.protocol import DAY, Expiry, RoleAccess, SignedPost, SignedPut, Stat
 from envboot.store.s3.connection import S3Connection
 from envboot.store.s3.errors import REFUSED, UNSUPPORTED, code
 from envboot.store.s3.lifecycle import find_expiry
