@@ -146,44 +146,32 @@ _ENVIRONMENT = (
 )
 
 
+_CHOICES = ("python", "lock_file", "ignore", "only", "add", "no_loose", "platform", "cuda")
+"""The parameters that these options set."""
+
+
+def _select(*, lock_file: Path | None, no_loose: bool, **chosen: Any) -> Selection:
+    """Return what the options mean together; raises UsageError."""
+    useless = [f"--{name}" for name in ("ignore", "only", "add") if chosen[name]]
+    if lock_file and useless:
+        raise UsageError(
+            f"Cannot take `--from` together with {name_some(useless)}",
+            hint="It is taken as it is: make it with what the machines need",
+        )
+    if chosen["add"]:
+        from envboot.scan.dependencies import parse_added
+
+        parse_added(chosen["add"])
+    return Selection(lock_file=lock_file, loose=not no_loose, **chosen)
+
+
 def selects_environment(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command every option that says which environment, as one `selection`."""
 
     @wraps(function)
-    def wrapped(
-        *,
-        python: str | None,
-        lock_file: Path | None,
-        ignore: tuple[str, ...],
-        only: tuple[str, ...],
-        add: tuple[str, ...],
-        no_loose: bool,
-        platform: str | None,
-        cuda: str | None,
-        **rest: Any,
-    ) -> None:
-        given = {"ignore": ignore, "only": only, "add": add}
-        useless = [f"--{name}" for name, value in given.items() if value]
-        if lock_file and useless:
-            raise UsageError(
-                f"Cannot take `--from` together with {name_some(useless)}",
-                hint="It is taken as it is: make it with what the machines need",
-            )
-        if add:
-            from envboot.scan.dependencies import parse_added
-
-            parse_added(add)
-        selection = Selection(
-            python=python,
-            lock_file=lock_file,
-            ignore=ignore,
-            only=only,
-            add=add,
-            platform=platform,
-            cuda=cuda,
-            loose=not no_loose,
-        )
-        function(selection=selection, **rest)
+    def wrapped(**given: Any) -> None:
+        chosen = {option: given.pop(option) for option in _CHOICES}
+        function(selection=_select(**chosen), **given)
 
     for option in reversed(_ENVIRONMENT):
         wrapped = option(wrapped)
