@@ -264,7 +264,7 @@ def test_a_spot_worker_that_is_taken_back_hands_on_what_it_holds(project: Projec
         HEAD
         + """
 import pathlib, subprocess
-from envboot.cluster.commands import RETIRE
+from envboot.cluster.dask_commands import RETIRE
 with Cluster(n_workers=2, worker_options={"nthreads": 1}, quiet=True) as cluster:
     client = Client(cluster)
     client.wait_for_workers(2, timeout=60)

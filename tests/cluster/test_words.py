@@ -13,7 +13,7 @@ import cloudpickle  # type: ignore[import-untyped]
 import pytest
 
 from envboot.cluster.batch import Batch
-from envboot.cluster.commands import SCHEDULER, WORKER, compose, place_scheduler, place_worker
+from envboot.cluster.dask_commands import SCHEDULER, WORKER, compose, place_scheduler, place_worker
 from envboot.cluster.reload import forget_layer
 from envboot.cluster.tls import compose_secret, make_security
 from envboot.errors import UsageError

@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from envboot.cluster import commands
+from envboot.cluster import dask_commands
 from envboot.cluster.tls import compose_secret, make_security
 from envboot.errors import EnvbootError, UsageError
 from envboot.fleet.history import make_name
@@ -134,7 +134,7 @@ class Machines:
         def seat(instance: Instance) -> Seat:
             address = _address(instance)
             secret = compose_secret(self.security)
-            return Seat(rank=0, words=commands.place_scheduler(address), secret=secret)
+            return Seat(rank=0, words=dask_commands.place_scheduler(address), secret=secret)
 
         (self.scheduler,) = self._start("scheduler", self._spec.steady, [seat])
         return self.scheduler
@@ -143,7 +143,7 @@ class Machines:
     def contact(self) -> str:
         """Where workers reach the scheduler."""
         assert self.scheduler, "`start_scheduler` comes first"
-        return f"tls://{_address(self.scheduler)}:{commands.PORT}"
+        return f"tls://{_address(self.scheduler)}:{dask_commands.PORT}"
 
     def start_workers(self, names: Sequence[Hashable]) -> dict[Hashable, Instance]:
         """Start a machine for each worker, all in one call."""
@@ -153,7 +153,7 @@ class Machines:
             secret = compose_secret(self.security, scheduler=contact, name=name)
             return lambda instance: Seat(
                 rank=0,
-                words=commands.place_worker(contact, name, _address(instance)),
+                words=dask_commands.place_worker(contact, name, _address(instance)),
                 secret=secret,
             )
 
@@ -197,7 +197,7 @@ class Machines:
         """Return how the environment reaches the next machines, and what they run."""
         spec, provisioner = self._spec, self._spec.provisioner
         spot = provisioner.is_interruptible(options)
-        hook = "; ".join(filter(None, [commands.RETIRE if spot else "", spec.hook or ""]))
+        hook = "; ".join(filter(None, [dask_commands.RETIRE if spot else "", spec.hook or ""]))
         return Delivery(
             terms=Terms(
                 launch=self.launch,

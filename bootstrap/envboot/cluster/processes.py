@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from distributed.core import Status, rpc
 from distributed.deploy.spec import ProcessInterface
 
-from envboot.cluster.commands import PORT
+from envboot.cluster.dask_commands import PORT
 from envboot.errors import EnvbootError, GuestError
 from envboot.fleet.outcomes import describe_end, find_reason
 

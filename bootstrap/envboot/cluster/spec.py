@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from envboot.cluster.arguments import DEFAULTS, split_options
-from envboot.cluster.commands import SCHEDULER, WORKER, compose
+from envboot.cluster.dask_commands import SCHEDULER, WORKER, compose
 from envboot.errors import UsageError
 from envboot.package_sync import PackageSyncOptions, read_demands, selection_from
 from envboot.publish.grants import Auth

@@ -21,7 +21,7 @@ _KINDS = (int, int, int, str, str, str, int, int, int)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Piece:
+class FilePiece:
     """A part of one large file: its path, where the part begins, its length, the file's mode."""
 
     path: str
@@ -42,7 +42,7 @@ class Frame:
     raw: int
     sha256: str
     owner: str
-    piece: Piece | None = None
+    piece: FilePiece | None = None
 
     def to_row(self) -> list[Any]:
         """Return the row of the document."""
@@ -65,7 +65,9 @@ class Frame:
                 raise DocumentError(
                     f"Expected `{path}.{name}` a {kind.__name__}, found `{value!r:.60}`"
                 )
-        piece = Piece(path=row[5], start=row[6], length=row[7], mode=row[8]) if row[5:] else None
+        piece = (
+            FilePiece(path=row[5], start=row[6], length=row[7], mode=row[8]) if row[5:] else None
+        )
         return cls(offset=row[0], size=row[1], raw=row[2], sha256=row[3], owner=row[4], piece=piece)
 
 

@@ -28,7 +28,7 @@ NOBODY = "i-00000000000000000"
 ALLOWED = ("DryRunOperation", "InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed")
 
 
-class Lookup(Protocol):
+class AwsPlanner(Protocol):
     """What finds the services, and what a launch asks of them."""
 
     def find_clients(self, place: str | None = None, /) -> AwsClients:
@@ -39,7 +39,7 @@ class Lookup(Protocol):
 
 
 def check_aws(
-    provisioner: Lookup, options: Options, *, by_role: bool = False, count: int = 1
+    provisioner: AwsPlanner, options: Options, *, by_role: bool = False, count: int = 1
 ) -> Iterator[Check]:
     """Check everything that a launch with these options asks of AWS, in its order."""
     spec, _ = read_spec(options)

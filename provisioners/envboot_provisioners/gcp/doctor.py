@@ -39,7 +39,7 @@ NEEDED = (
 )
 
 
-class Lookup(Protocol):
+class GcpPlanner(Protocol):
     """What finds the services, and what a launch asks of them."""
 
     def find_clients(self, place: str | None = None, /) -> GcpClients:
@@ -66,7 +66,7 @@ def find_needed(plan: GcpPlan) -> list[str]:
 
 
 def check_gcp(
-    provisioner: Lookup, options: Options, *, by_role: bool = False, count: int = 1
+    provisioner: GcpPlanner, options: Options, *, by_role: bool = False, count: int = 1
 ) -> Iterator[Check]:
     """Check everything that a launch with these options asks of Google, in its order."""
     from envboot_provisioners.gcp.options import read_spec
