@@ -57,6 +57,18 @@ def test_the_output_of_a_launch_that_is_over_is_in_the_bucket(warm: Workspace) -
     assert show(warm, "terminate", launch).stderr == f"nothing of {launch} is left\n"
 
 
+def test_a_report_that_no_agent_wrote_is_named_and_changes_nothing(warm: Workspace) -> None:
+    launch = warm.launch_json("--", "true")["launch"]
+    before = show(warm, "status", launch).stdout
+    (folder,) = (warm.state / "store/reports" / launch).glob(f"{launch}-0")
+    (folder / "9999999999999-result.json").write_text("{}")
+    for command in ("status", "why", "logs", "wait"):
+        assert (
+            "warning: Left out 1 report that no agent wrote" in show(warm, command, launch).stderr
+        )
+    assert show(warm, "status", launch).stdout == before
+
+
 def test_a_failed_command_is_told_by_its_code_and_its_meaning(warm: Workspace) -> None:
     warm.launch("--", "no-such-program")
     done = show(warm, "wait", code=17)

@@ -54,6 +54,13 @@ def print_notes(notes: Iterable[Problem]) -> None:
         print_warning(f"{name_some([note.subject for note in group])}: {message}")
 
 
+def print_malformed(keys: Sequence[str]) -> None:
+    """Warn of reports in the bucket that no agent has written."""
+    if keys:
+        names = name_some(list(keys), most=3)
+        print_warning(f"Left out {count(len(keys), 'report')} that no agent wrote: {names}")
+
+
 def age(seconds: float) -> str:
     """Return `5 m`, `2 h` or `3 d` for what is that old."""
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):

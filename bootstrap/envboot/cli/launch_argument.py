@@ -134,3 +134,4 @@ def open_fleet(launch: str | None, store: str | None, session: Session) -> Itera
                 console.print_warning(f"{error.message}{way}; only the bucket is asked")
                 fleet.provisioner = None
         yield fleet
+        console.print_malformed(fleet.malformed)
