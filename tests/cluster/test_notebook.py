@@ -1,8 +1,9 @@
-"""The notebook of the documentation, executed as a person would from top to bottom."""
+"""The notebook and the examples of the documentation, run from top to bottom as a person would."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from envboot import EnvbootError
 from tests.cluster.project import REPOSITORY, Project
+from tests.docs.pages import find_blocks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.subprocess, pytest.mark.sockets, pytest.mark.network]
 
 NOTEBOOK = REPOSITORY / "docs/examples/cluster.ipynb"
+API = REPOSITORY / "docs/api.md"
 
 
 def execute(project: Project, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -65,3 +69,43 @@ def test_the_notebook_runs_and_shows_what_it_says(
 def test_the_notebook_comes_without_outputs() -> None:
     document = json.loads(NOTEBOOK.read_text("utf-8"))
     assert not [cell for cell in document["cells"] if cell.get("outputs")]
+
+
+def test_the_examples_of_the_api_run_and_show_what_the_page_says(project: Project) -> None:
+    blocks = find_blocks(API.read_text("utf-8"), "python")
+    done = project.run("\n".join(blocks), timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    scan, *rest = done.stdout.splitlines()
+    assert re.fullmatch(r"venv 3\.\d+\.\d+ \d+", scan)
+    assert [line for line in rest if re.fullmatch(r"forecast@1 sha256:[0-9a-f]{64}", line)]
+    assert "6" in rest
+    (refused,) = [line for line in rest if "no-such-environment" in line]
+    assert "envboot env publish" in refused
+    codes = {line.partition(" ")[2]: line.partition(" ")[0] for line in rest[-10:]}
+    kinds = {kind.__name__: kind for kind in find_kinds(EnvbootError)}
+    assert codes == {name: str(int(kinds[name].exit_code)) for name in codes}
+    assert codes["MissingExtraError"] == "2"
+    assert project.machines() == []
+
+
+def find_kinds(kind: type[EnvbootError]) -> list[type[EnvbootError]]:
+    """Return a class of errors and all below it."""
+    return [kind, *(found for below in kind.__subclasses__() for found in find_kinds(below))]
+
+
+def test_the_same_environment_gets_no_second_version_and_a_slip_is_told(project: Project) -> None:
+    first, second, told = project.ask(
+        """
+import json
+from envboot import UsageError, publish_here
+names = [publish_here("twice", host_python=True) for _ in range(2)]
+try:
+    publish_here("twice", package_sync_ignored=["numpy"])
+except UsageError as error:
+    print(json.dumps([*names, str(error)]))
+"""
+    )
+    assert (first, second) == ("twice@1", "twice@1")
+    assert told == (
+        "Unknown argument `package_sync_ignored`\n\nhint: Did you mean `package_sync_ignore`?"
+    )
