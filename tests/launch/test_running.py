@@ -24,11 +24,11 @@ from envboot.config import Settings
 from envboot.errors import UsageError
 from envboot.prepare import prepare
 from envboot.selection import Selection
+from envboot.session import open_session
 
 def run(selection):
     return prepare(
-        selection, host_python=True, settings=Settings(), environment=os.environ,
-        cache=Path(os.environ["ENVBOOT_CACHE_DIR"]), path=path,
+        selection, open_session(Settings()), host_python=True, path=path,
     )
 
 found, bare = run(Selection()), run(Selection(loose=False, only=("tiny-one",)))
