@@ -31,6 +31,7 @@ from envboot.cluster.supervision import KeptCluster
 from envboot.errors import EnvbootError, UsageError, name_some
 from envboot.session import open_session
 from envboot.signatures import lists_keywords
+from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -170,7 +171,7 @@ class Cluster(KeptCluster):
             self.status = Status.closed
             await asyncio.to_thread(self._machines.close, "failed")
             raise
-        many = f"{len(self.worker_spec)} worker{'' if len(self.worker_spec) == 1 else 's'}"
+        many = count(len(self.worker_spec), "worker")
         where = self._provisioner.name
         self._log(f"launch {self.launch}: starting a scheduler and {many} on `{where}`")
         starting.set_result(scheduler)
@@ -266,7 +267,7 @@ class Cluster(KeptCluster):
             if late := [address for address, word in ended.items() if word != "OK"]:
                 self._log(f"warning: {name_some(late)} did not start again within {RESTART} s")
         await self._replace([name for name, w in self.workers.items() if w.instance in old])
-        many = f"{len(synced.instances)} machine{'' if len(synced.instances) == 1 else 's'}"
+        many = count(len(synced.instances), "machine")
         self._log(f"{many} synced in {time.monotonic() - start:.1f} s")
 
     async def _close(self) -> None:

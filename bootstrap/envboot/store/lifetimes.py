@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from envboot.text import count
+
 SHORT_LIVED = ("launches", "layers", "locks", "reports")
 """Directories whose objects expire after a day, unless a bucket is set up otherwise."""
 BASE_DAYS = 90
@@ -18,7 +20,7 @@ def name_days(days: int | None) -> str:
     """Say how long objects stay; None is for ever."""
     if days is None:
         return "for ever"
-    return f"{days} day{'' if days == 1 else 's'}"
+    return count(days, "day")
 
 
 def name_lives(lives: dict[str, int | None]) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import sys
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from envboot.errors import ProvisionError, name_some
 from envboot.platforms import find_target
+from envboot.toml import read_data
 from envboot_provisioners.aws.errors import DENIED, FAULTS, find_code
 from envboot_provisioners.aws.networks import find_network
 from envboot_provisioners.aws.options import PLATFORM
@@ -24,11 +23,6 @@ if TYPE_CHECKING:
     from envboot_provisioners.aws.clients import AwsClients
     from envboot_provisioners.aws.options import AwsSpec
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 ARCHITECTURES = {"linux-64": "x86_64", "linux-aarch64": "arm64"}
 """EC2's names of the processors that machines can have (API Reference, "ProcessorInfo")."""
 
@@ -38,8 +32,7 @@ def find_parameter(image: str, platform: str) -> str:
 
     The sources are in `templates/aws-images.toml`.
     """
-    text = resources.files("envboot.templates").joinpath("aws-images.toml").read_text("utf-8")
-    table = tomllib.loads(text)[image]
+    table = read_data("aws-images.toml")[image]
     name: str = table["parameter"].format(table["names"][platform])
     return name
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from envboot.toml import read_data
 from envboot_provisioners import Option
 from envboot_provisioners.faults import Fault, find_list, find_text, read_size, read_yes_no
 
@@ -16,11 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from envboot_provisioners import Options
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 PLATFORM = "Compute Engine"
 MACHINE_TYPE = "e2-standard-4"
@@ -211,8 +205,7 @@ class GcpSpec:
 @cache
 def read_images() -> dict[str, Any]:
     """Return the table of images, whose sources are in `templates/gcp-images.toml`."""
-    text = resources.files("envboot.templates").joinpath("gcp-images.toml").read_text("utf-8")
-    return tomllib.loads(text)
+    return read_data("gcp-images.toml")
 
 
 def parse_image(text: str) -> ImagePath | None:

@@ -260,7 +260,7 @@ def render_table(document: Document, auth: str | None = None) -> str:
         size = "-" if attempt.size is None else f"{attempt.size:,}"
         name = attempt.rung.value.replace("signed URL", "role" if auth == "role" else "signed URL")
         rungs.append((name, size, note))
-    lines = [*_columns(rows, right=(1, 2)), "", *_columns(rungs, right=(1,)), ""]
+    lines = [*console.columns(rows, right=(1, 2)), "", *console.columns(rungs, right=(1,)), ""]
     return "\n".join([*lines, *([f"auth   {auth}"] if auth else []), f"limit  {limit}"])
 
 
@@ -283,18 +283,6 @@ def to_json(document: Document, path: str, auth: str | None, manifest: Manifest)
         ],
         "document": base64.b64encode(document.payload).decode(),
     }
-
-
-def _columns(rows: list[tuple[str, str, str]], *, right: tuple[int, ...]) -> list[str]:
-    """Align rows in columns two spaces apart, those of `right` to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(widths[i]) if i in right else cell.ljust(widths[i])
-            for i, cell in enumerate(row)
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def find_manifest(path: str, session: Session) -> tuple[Manifest, Path | None]:
