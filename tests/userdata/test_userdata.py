@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envboot.errors import RenderError
@@ -299,6 +299,7 @@ words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 
 @given(command=st.lists(words), environment=st.dictionaries(words, words))
+@settings(deadline=None)
 def test_the_same_arguments_give_the_same_ascii_bytes(
     command: list[str], environment: dict[str, str]
 ) -> None:
