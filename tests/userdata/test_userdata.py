@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envboot.errors import RenderError
@@ -303,6 +303,7 @@ words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 
 @given(command=st.lists(words), environment=st.dictionaries(words, words))
+@settings(deadline=None)
 def test_the_same_arguments_give_the_same_ascii_bytes(
     command: list[str], environment: dict[str, str]
 ) -> None:
