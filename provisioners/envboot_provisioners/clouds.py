@@ -103,9 +103,11 @@ def end_in_each(
     groups: Mapping[str | None, Sequence[Instance]],
     end: Callable[[str | None, Sequence[Instance]], None],
     *,
-    kind: str,
+    message: Callable[[int], str],
 ) -> None:
-    """End the instances of every place, whatever becomes of the others; `kind` names places.
+    """End the instances of every place, whatever becomes of the others.
+
+    `message` says of several places that some instances there could not be ended.
 
     Raises:
         ProvisionError: some could not be ended; it names every one of them.
@@ -120,7 +122,7 @@ def end_in_each(
         raise failures[0]
     if failures:
         raise ProvisionError(
-            f"Failed to end instances in {len(failures)} {kind}",
+            message(len(failures)),
             causes=tuple(cause for error in failures for cause in error.causes),
             hint="; ".join(error.hint for error in failures if error.hint),
         )

@@ -295,7 +295,11 @@ class AwsProvisioner:
             end_settled(clients, [instance.name for instance in ours], self._fresh)
             self._drop_ended(clients, {instance.launch for instance in ours}, names)
 
-        end_in_each(group_instances(instances, self._records), end, kind="regions")
+        end_in_each(
+            group_instances(instances, self._records),
+            end,
+            message=lambda many: f"Failed to end instances in {many} regions",
+        )
 
     def _drop_ended(self, clients: AwsClients, launches: set[str], ended: set[str]) -> None:
         """Remove the records of launches that have no other instances left."""

@@ -256,7 +256,11 @@ class GcpProvisioner:
                 raise machines.refuse_hosts(clients.project, failed, len(hosts))
             self._drop_ended(project, ours)
 
-        end_in_each(group_instances(instances, self._records), end, kind="projects")
+        end_in_each(
+            group_instances(instances, self._records),
+            end,
+            message=lambda many: f"Failed to end instances in {many} projects",
+        )
 
     def _find_hosts(self, instances: Sequence[Instance]) -> tuple[list[GcpHost | None], GcpClients]:
         """Return how to name each instance of one project; None where it is not there."""

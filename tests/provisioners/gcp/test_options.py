@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from envboot.errors import ProvisionError
+from envboot_provisioners.gcp import GcpProvisioner
 from envboot_provisioners.gcp.options import OPTIONS, find_image, read_images, read_spec
 from envboot_provisioners.gcp.request import compose_metadata, find_disk_type
 from tests.sessions import make_session
 
 if TYPE_CHECKING:
-    from envboot_provisioners.gcp import GcpProvisioner
     from tests.gce import Gce
 
 
@@ -260,3 +261,17 @@ def test_without_credentials_the_way_to_sign_in_is_told(
     with pytest.raises(ProvisionError, match="Failed to find credentials") as caught:
         gcp.check({"label": ()})
     assert "gcloud auth application-default login" in str(caught.value.hint)
+
+
+@pytest.mark.sockets
+def test_region_and_project_are_the_sessions_whatever_the_process_has(gce: Gce) -> None:
+    chosen = {
+        **os.environ,
+        "CLOUDSDK_CORE_PROJECT": "other-project-7",
+        "CLOUDSDK_COMPUTE_REGION": "europe-north1",
+    }
+    made = GcpProvisioner(make_session(environment=chosen))
+    clients = made.find_clients()
+    assert clients.project == "other-project-7"
+    spec, _ = read_spec({})
+    assert clients.find_place(spec) == ("europe-north1", ())
