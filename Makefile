@@ -104,4 +104,4 @@ apt:
 	fi
 
 clean:
-	rm -rf $(VENV) $(OLDEST) .cache build dist *.egg-info
+	rm -rf $(VENV) $(OLDEST) .cache build dist *.egg-info bootstrap/*.egg-info
