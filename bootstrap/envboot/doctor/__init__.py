@@ -29,7 +29,8 @@ class Check:
 
 def to_check(name: str, error: EnvbootError) -> Check:
     """Return the check that an error makes."""
-    detail = "; ".join((error.message, *error.causes))
+    causes = "; ".join(error.causes)
+    detail = f"{error.message}: {causes}" if causes else error.message
     return Check(name=name, status="failed", detail=detail, hint=error.hint)
 
 

@@ -228,7 +228,7 @@ def test_an_interrupt_leaves_nothing_though_the_operation_goes_on(
     def interrupt(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("envboot_provisioners.gcp.starting.Start._await", interrupt)
+    monkeypatch.setattr("envboot_provisioners.gcp.starting.GcpStart._await", interrupt)
     with pytest.raises(KeyboardInterrupt):
         gcp.start(make_request(2))
     assert gce.alive() == []
