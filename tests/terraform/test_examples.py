@@ -62,6 +62,7 @@ class Player:
         run = self.place.terraform.run
         run("init", "-no-color")
         self.render(Story(), VERSIONS[0])
+        run("validate", "-no-color")
         if self.name == "aws":
             self.apply(story, {"bucket_name": self.bucket})
             story.seen["store"] = json.loads(run("output", "-json").stdout)["store_url"]["value"]
