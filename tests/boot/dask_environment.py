@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
+from packaging.requirements import Requirement
 
 from envboot.indexes.program import find_uv
 from tests.boot.environment import make_environment
@@ -75,7 +76,7 @@ def make_dask_environment(
     with (folder / "pyproject.toml").open("a") as stream:
         stream.write(table)
     install = [find_uv(), "pip", "install", "-q", "--break-system-packages"]
-    projects = ["-e", str(REPOSITORY), "-e", str(folder / "projects/shop")]
+    projects = ["-e", f"{REPOSITORY}[aws]", "-e", str(folder / "projects/shop")]
     projects.append(f"stock @ git+file://{folder}/projects/stock@{commit}")
     run([*install, "--python", str(prefix), *DASK, *projects])
     return prefix
@@ -86,7 +87,9 @@ def ensure_dask_wheels() -> Path:
 
     They are downloaded once, and again when envboot needs something else.
     """
-    wanted = [*DASK, SETUPTOOLS, *(importlib.metadata.requires("envboot") or ())]
+    needs = map(Requirement, importlib.metadata.requires("envboot") or ())
+    ours = [each for each in needs if _is_needed(each)]
+    wanted = [*DASK, SETUPTOOLS, *(f"{each.name}{each.specifier}" for each in ours)]
     digest = hashlib.sha256("\n".join([Path(__file__).read_text(), *wanted]).encode()).hexdigest()
     folder = ensure_channel().folder / f"dask-{digest[:12]}"
     with FileLock(CACHE / "dask.lock"):
@@ -96,6 +99,12 @@ def ensure_dask_wheels() -> Path:
                 _download(made, wanted)
                 made.rename(folder)
     return folder
+
+
+def _is_needed(need: Requirement) -> bool:
+    """Whether `envboot[aws]` needs it here."""
+    marker = need.marker
+    return marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", "aws"))
 
 
 def _download(folder: Path, wanted: list[str]) -> None:

@@ -47,7 +47,7 @@ datasource:
 
 BOOTED: dict[str, Path] = {}
 """The machines of the test that runs, and their folders: where it fails, it shows them."""
-_TAIL = 12_000
+_TAIL = 150_000
 
 
 class BootError(AssertionError):
