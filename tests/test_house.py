@@ -22,7 +22,13 @@ from tests.house import (
 MOST_LINES = 400
 MOST_PARAMETERS = 8
 # Where a run begins: they read the process, and hand down what they found.
-EDGES = ("envboot", "envboot.session", "envboot.cli", "envboot.cluster.cluster")
+EDGES = (
+    "envboot",
+    "envboot.this_interpreter",
+    "envboot.session",
+    "envboot.cli",
+    "envboot.cluster.cluster",
+)
 # These run in other interpreters, and know neither sessions nor our way to start programs.
 ELSEWHERE = ("envboot.agent", "envboot.scan.probe")
 # Rooms that are twins, or the guest's side of a room of ours: the same names on purpose.

@@ -10,7 +10,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from envboot.api import fetch_environment, publish_here, scan_here
+    from envboot.api import fetch_environment, publish_here
     from envboot.cluster import Cluster
     from envboot.errors import (
         CommandError,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from envboot.manifest import Manifest
     from envboot.scan.schema import Scan
+    from envboot.this_interpreter import scan_here
 
 __version__ = "0.1.0"
 
@@ -58,7 +59,7 @@ _MODULES = {
     "Scan": "envboot.scan.schema",
     "fetch_environment": "envboot.api",
     "publish_here": "envboot.api",
-    "scan_here": "envboot.api",
+    "scan_here": "envboot.this_interpreter",
 }
 """Where each name is; all others are errors."""
 

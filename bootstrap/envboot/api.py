@@ -7,7 +7,6 @@ import warnings
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from envboot.config import Settings
 from envboot.errors import UsageError
 from envboot.manifest import Manifest
 from envboot.package_sync import (
@@ -24,24 +23,6 @@ if TYPE_CHECKING:
     import os
 
     from typing_extensions import Unpack
-
-    from envboot.scan.schema import Scan
-
-
-def scan_here() -> Scan:
-    """Scan the running interpreter, from a script or a notebook: `envboot.scan_here()`.
-
-    It reads the environment that this very process runs in, whatever `VIRTUAL_ENV` says, and
-    the loose code of everything that is on its `sys.path` now.
-
-    Raises:
-        ScanError: the interpreter cannot be started again.
-    """
-    from envboot.scan import scan_running
-
-    # No setting changes what is there, so that a malformed one does no harm.
-    session = open_session(Settings())
-    return scan_running(sys.path, environment=session.environment, folder=session.folder)
 
 
 @lists_keywords(PackageSyncOptions, DEFAULTS)

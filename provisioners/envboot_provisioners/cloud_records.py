@@ -48,8 +48,8 @@ class CloudRecord:
             DocumentError: it is none of ours, with the path of what is wrong in it.
         """
         node = Node(document, "")
+        # What else there is a newer envboot has written: it must not hide what costs.
         place, account = node.take(member, str), node.find("account")
-        node.end()
         return cls(launch=launch, place=place, account=account, age=age)
 
 

@@ -99,7 +99,7 @@ assert provisioner.instances() == []
 def test_machines_that_run_are_left_out_of_a_list_with_a_warning(installed: Installed) -> None:
     record = installed.folder / "state/aws/20261123-024025-b65a.json"
     record.parent.mkdir(parents=True)
-    record.write_text(json.dumps({"region": "eu-central-1", "account": None}))
+    record.write_text(json.dumps({"region": "eu-central-1"}))
     try:
         done = installed.run("envboot", "ls")
     finally:

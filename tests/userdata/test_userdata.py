@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envboot.errors import RenderError
-from envboot.userdata import COMMAND_UNITS, Job, LaunchPath, Rung, render
+from envboot.userdata import Job, LaunchPath, Rung, render
+from envboot.userdata.contents import COMMAND_UNITS
 from envboot.userdata.parts import parse_part
 from tests.userdata.conftest import make_grants, make_manifest, make_role_grants, sha
 

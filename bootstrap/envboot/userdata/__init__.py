@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from envboot.publish.grants import Grants
     from envboot.userdata.parts import Part
 
-__all__ = ["COMMAND_UNITS", "Document", "Job", "LaunchPath", "Rung", "render"]
+__all__ = ["Document", "Job", "LaunchPath", "Rung", "render"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -37,7 +37,8 @@ class Orphan:
         self._capsys = capsys
         with LocalStore(self.url) as store:
             write_record(self.state, Record(launch=LAUNCH, provisioner="gcp", store=self.url))
-            about = {"provisioner": "gcp", "count": 2, "command": ["true"]}
+            digests = {"environment": "sha256:" + "1" * 64, "base": "sha256:" + "2" * 64}
+            about = {"provisioner": "gcp", "count": 2, "command": ["true"], **digests}
             store.create(f"reports/{LAUNCH}/launch.json", json.dumps(about).encode())
             for instance in self.instances:
                 key = f"reports/{LAUNCH}/{instance.name}/1764000000000-started.json"
