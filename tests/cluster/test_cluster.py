@@ -167,15 +167,15 @@ def test_a_scheduler_that_hangs_is_given_up_at_the_deadline(project: Project) ->
         + """
 start = time.monotonic()
 try:
-    Cluster(n_workers=1, scheduler_options={"preload": "hang"}, timeout=8, quiet=True)
+    Cluster(n_workers=1, scheduler_options={"preload": "hang"}, timeout=20, quiet=True)
 except Exception as error:
     show([type(error).__name__, str(error), time.monotonic() - start])
 """
     )
     assert kind == "GuestError"
-    assert "Expected the scheduler to answer within 8 s" in text
+    assert "Expected the scheduler to answer within 20 s" in text
     assert "is ready, and nothing answers at `127." in text
-    assert 8 <= took < 40
+    assert 20 <= took < 60
     assert project.machines() == []
     assert project.processes() == []
 
