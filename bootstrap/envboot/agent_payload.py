@@ -27,7 +27,9 @@ import sys
 from agent.main import main
 sys.exit(main(sys.argv[1:]))
 """
-FOR_PUBLISHING = frozenset({"agent/pack.py", "agent/publish.py", "agent/renew.py"})
+FOR_PUBLISHING = frozenset(
+    {"agent/pack.py", "agent/permit.py", "agent/publish.py", "agent/renew.py"}
+)
 FOR_COMMANDS = frozenset({"agent/run.py"})
 FOR_SEATS = frozenset({"agent/seat.py"})
 FOR_SYNC = frozenset({"agent/sync.py"})

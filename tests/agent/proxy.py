@@ -125,6 +125,9 @@ class Handler(BaseHTTPRequestHandler):
                 return
             passed = {name: value for name, value in answer.headers.items() if name not in _OWN}
             number, data = self.judge(answer.status, answer.read())
+            if "/permit-" in self.path:
+                # What it grants leads through this proxy, too.
+                data = self.server.redirect(data.decode()).encode()
             if self.command == "HEAD":
                 passed["Content-Length"] = answer.headers.get("Content-Length", "0")
             self._answer(number, data, cut=what == "cut", headers=passed)

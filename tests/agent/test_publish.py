@@ -140,10 +140,13 @@ def test_an_answer_that_was_lost_is_no_fault(
 
 
 def test_an_expired_grant_is_told_and_leaves_nothing(
-    launch: Launch, new_guest: NewGuest, store: LocalStore
+    launch: Launch, new_guest: NewGuest, store: LocalStore, bucket: Path
 ) -> None:
     put = store.sign_put(f"{launch.base_key}/env.tar.zst", -1)
-    launch.grants["archive"]["put"] = {"url": put.url, "headers": put.headers}
+    permit = bucket / "launches/launch/permit-0.json"
+    document = json.loads(permit.read_bytes())
+    document["archive"] = {"url": put.url, "headers": put.headers}
+    permit.write_text(json.dumps(document))
     (guest,) = install(new_guest, launch, "one")
     assert guest.publish() == wire.DEGRADED
     assert "publish: expired: http://127.0.0.1:" in guest.events[-1]["MESSAGE"]

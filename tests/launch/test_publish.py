@@ -15,11 +15,13 @@ import pytest
 from envboot.agent.run import TAIL
 from envboot.errors import StoreError, UsageError
 from envboot.manifest import Base, Manifest, Python, Tool, Wheel
-from envboot.publish import ORPHANED, publish, try_url
+from envboot.publish import publish, try_url
+from envboot.publish.bases import ORPHANED
 from envboot.publish.grants import MAX_REPORT, Auth, Terms
 from envboot.publish.layout import Keys
 from envboot.store.local.store import LocalStore
 from envboot.store.protocol import DAY
+from tests.bases import make_index
 from tests.index import serve_folder
 from tests.sessions import make_session
 
@@ -84,7 +86,7 @@ def test_only_an_old_archive_without_an_index_is_dropped(
     key = f"{keys.base}/env.tar.zst"
     store.create(key, b"archive")
     if index:
-        store.create(f"{keys.base}/index.json", b"{}")
+        store.create(keys.index, make_index(make_manifest(), b"archive"))
     then = time.time() - age * ORPHANED.total_seconds()
     os.utime(tmp_path / "bucket" / key, (then, then))
     put(make_manifest(), store, tmp_path / "cache")
@@ -95,7 +97,8 @@ def test_a_dropped_archive_can_be_published_again(store: LocalStore, tmp_path: P
     key = f"{Keys(make_manifest()).base}/env.tar.zst"
     store.create(key, b"of one that died")
     os.utime(tmp_path / "bucket" / key, (0, 0))
-    grant = put(make_manifest(), store, tmp_path / "cache")["archive"]["put"]
+    permit = put(make_manifest(), store, tmp_path / "cache")["permit"]["get"]
+    grant = json.loads(urllib.request.urlopen(permit).read())["archive"]
     request = urllib.request.Request(
         grant["url"], data=b"whole", method="PUT", headers=grant["headers"]
     )
@@ -179,8 +182,8 @@ def test_a_base_that_is_whole_is_renewed_the_index_first(tmp_path: Path) -> None
     with Renewing(f"file://{tmp_path}/renewing") as store:
         put(make_manifest(), store, tmp_path / "cache")
         assert store.renewed == []
-        for name in ("env.tar.zst", "index.json"):
-            store.create(f"{keys.base}/{name}", b"{}")
+        store.create(keys.archive, b"archive")
+        store.create(keys.index, make_index(make_manifest(), b"archive"))
         put(make_manifest(), store, tmp_path / "cache")
     names = ("index.json", "env.tar.zst", "manifest.json")
     assert store.renewed == [f"{keys.base}/{name}" for name in names]

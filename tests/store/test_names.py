@@ -216,7 +216,14 @@ def test_uploading_needs_no_launch_and_granting_writes_nothing(
     assert not any(key.startswith(("reports/", "names/")) for key in before)
     for launch in ("one", "two"):
         terms = Terms(launch=launch, seconds=60)
-        grants = grant(manifest, store, terms, agent_sha256="0" * 64, private=uploaded.private)
+        grants = grant(
+            manifest,
+            store,
+            terms,
+            agent_sha256="0" * 64,
+            private=uploaded.private,
+            base=uploaded.base,
+        )
         assert grants.launch == launch
         assert grants.packages is None
     assert [each.key for each in store.list("")] == before

@@ -50,11 +50,12 @@ def make_manifest(packages: int, *, layer: bool = False) -> Manifest:
     return Manifest(base=base)
 
 
-def make_grants(manifest: Manifest, *, url_size: int = 412) -> Grants:
+def make_grants(manifest: Manifest, *, url_size: int = 412, published: bool = False) -> Grants:
     """Grants as a launch has them, each signed URL of exactly that many bytes.
 
     As with real ones, a URL's key and signature are its own; account and, from temporary
-    credentials, the long session token are the same in all.
+    credentials, the long session token are the same in all. `published` says whether the bucket
+    has an archive.
     """
 
     def sign(key: str) -> str:
@@ -69,19 +70,16 @@ def make_grants(manifest: Manifest, *, url_size: int = 412) -> Grants:
         return url + ("&X-Amz-Security-Token=" + token)[:room] if room > 0 else url
 
     base = manifest.base_digest.partition(":")[2]
-    create = {"If-None-Match": "*"}
+    key = "launches/a1b2c3d4/permit-0.json"
+    pin = {"sha256": sha("index")} if published else {}
+    permit = {} if published else {"permit": {"get": sign(key), "delete": sign(f"{key}?delete")}}
     document: dict[str, Any] = {
         "grants_version": 1,
         "launch": "a1b2c3d4",
         "expires": "2026-01-02T00:00:00Z",
-        "archive": {
-            "get": sign(f"base/{base}/env.tar.zst"),
-            "put": {"url": sign(f"base/{base}/env.tar.zst?put"), "headers": create},
-        },
-        "index": {
-            "get": sign(f"base/{base}/index.json"),
-            "put": {"url": sign(f"base/{base}/index.json?put"), "headers": create},
-        },
+        "archive": {"get": sign(f"base/{base}/env.tar.zst")},
+        "index": {"get": sign(f"base/{base}/index.json"), **pin},
+        **permit,
         "manifest": {"get": sign(f"environments/{sha('environment')}.json")},
         "report": {
             "url": "https://team-envs.s3.eu-central-1.amazonaws.com/",

@@ -19,23 +19,17 @@ TRIES = 5
 _connections: Dict[Any, Any] = {}
 
 
-def read(url: str, start: int = 0, size: int = 0) -> bytes:
-    """Return an object, or `size` bytes of it from `start`.
+def read(url: str, start: int = 0, size: int = 0, sha256: str = "") -> bytes:
+    """Return an object, or `size` bytes of it from `start`; with `sha256` no other content.
 
     Raises:
-        AgentError: it is `missing`, `forbidden`, `expired` or `unreachable`.
+        AgentError: it is `missing`, `forbidden`, `expired` or `unreachable`, or another one.
     """
     last = start + size - 1
     data = send("GET", url, None, {"Range": "bytes=%d-%d" % (start, last)} if size else {})
     if size and len(data) != size:
         raise AgentError("%s: %d bytes, not %d" % (without_query(url), len(data), size))
-    return data
-
-
-def read_pinned(url: str, sha256: str) -> bytes:
-    """Return an object whose content is known; AgentError also when it is another."""
-    data = read(url)
-    if hashlib.sha256(data).hexdigest() != sha256:
+    if sha256 and hashlib.sha256(data).hexdigest() != sha256:
         raise AgentError("%s is not what was pinned" % without_query(url))
     return data
 

@@ -30,9 +30,10 @@ def find_text(path: str) -> str:
         return ""
 
 
-def write_json(path: str, document: Any) -> None:
+def write_json(path: str, document: Any, mode: int = 0o644) -> None:
     """Write a document whole or not at all."""
-    with open(path + ".new", "w", encoding="utf-8") as stream:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with os.fdopen(os.open(path + ".new", flags, mode), "w", encoding="utf-8") as stream:
         json.dump(document, stream)
     os.replace(path + ".new", path)
 
@@ -55,6 +56,8 @@ class Host:
         self.errors: List[Dict[str, Any]] = []
         self.children: List[int] = []
         self.shown = 0.0
+        # Whoever waits until the base is packed reads at the other end.
+        self.packed = -1
         self.boot_id = find_text("/proc/sys/kernel/random/boot_id")
         # The name that this machine reports under; a start-up script keeps it where we do.
         name = os.environ.get("ENVBOOT_INSTANCE") or find_text(self.state + "/instance")

@@ -111,7 +111,7 @@ def ensure_tool(host: Host, name: str, tool: Dict[str, Any]) -> str:
     for url in (host.grants.get("tools", {}).get(tool["sha256"]), tool["url"]):
         if url:
             try:
-                data = fetch.read_pinned(url, tool["sha256"])
+                data = fetch.read(url, sha256=tool["sha256"])
                 break
             except AgentError as error:
                 reasons.append(str(error))

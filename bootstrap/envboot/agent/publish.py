@@ -11,7 +11,8 @@ import signal
 import time
 from typing import Any, Dict, Iterator
 
-from . import fetch, pack, renew, wire
+from . import fetch, pack, permit, renew, wire
+from .boot import find_kept
 from .host import WARNING, Host
 from .wire import AgentError
 
@@ -21,7 +22,7 @@ def publish(host: Host) -> int:
     with host.locked("publish"):
         _prune(host)
         base = wire.base_digest(host.manifest)
-        tree = "%s/publish-%s" % (host.opt, base[7:])
+        tree = find_kept(host)
         if not os.path.isdir(tree):
             renew.renew(host)
             return wire.READY
@@ -31,6 +32,8 @@ def publish(host: Host) -> int:
             with _stopped_cleanly():
                 fields["bytes"] = _publish(host, tree, base)
             _remove(host, tree)
+            if "permit" in host.grants:
+                permit.remove(host)
         except (AgentError, OSError, LookupError) as error:
             code, fields["error"] = wire.DEGRADED, str(error) or repr(error)
         fields["ms"] = int(1000 * (time.monotonic() - start))
@@ -83,7 +86,9 @@ def _prune(host: Host) -> None:
 
 def _publish(host: Host, tree: str, base: str) -> int:
     """Put the archive, then its index; returns the archive's size in bytes."""
-    archive, index_put = host.grants["archive"], host.grants["index"]["put"]
+    permitted = permit.find(host)
+    if not permitted:
+        raise AgentError("this launch may not publish")
     output = host.state + "/env.tar.zst"
 
     def done(raw: int, total: int) -> None:
@@ -91,14 +96,16 @@ def _publish(host: Host, tree: str, base: str) -> int:
 
     try:
         index = pack.write_archive(tree, output, base, done=done)
-        most = archive.get("max_bytes")
+        if host.packed >= 0:
+            os.write(host.packed, b".")
+        most = permitted.get("max_bytes")
         if most and index["size"] > most:
             raise AgentError("the archive has %d bytes, one PUT takes %d" % (index["size"], most))
         with open(output, "rb") as stream:
             length = {"Content-Length": str(index["size"])}
-            if not _put(archive["put"], stream, length):
-                _compare(archive["get"], output)
-        _put(index_put, json.dumps(index).encode(), {})
+            if not _put(permitted["archive"], stream, length):
+                _compare(host.grants["archive"]["get"], output)
+        _put(permitted["index"], json.dumps(index).encode(), {})
         return int(index["size"])
     finally:
         if os.path.exists(output):

@@ -11,7 +11,7 @@ import subprocess
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
-from .boot import boot, read_documents
+from .boot import boot, find_kept, read_documents
 from .host import INFO, WARNING, Host, write_json
 from .wire import FAILED
 
@@ -26,6 +26,8 @@ GRACE = 10
 
 def main(host: Host) -> int:
     """Run the user's command in the environment, unprivileged, and report how it ended."""
+    from .main import load
+
     host.read_grants()
     if not host.read_json("config").get("command"):
         return 0
@@ -34,6 +36,8 @@ def main(host: Host) -> int:
     output = Output(None if host.root else host)
     report: Dict[str, Any] = {}
     try:
+        if "permit" in host.grants or "put" in host.grants.get("archive", ()):
+            load(host, "permit").settle(host)
         word, code = Runner(host).run(output)
         text = "run: %s ended with %d" % (word, code)
     except Exception as error:
@@ -54,7 +58,7 @@ def main(host: Host) -> int:
 def local(host: Host) -> int:
     """Do what the units do, in the foreground: boot, then the command.
 
-    While it runs this machine publishes, and follows what is wanted.
+    While it runs this machine uploads, and follows what is wanted.
     """
     from .main import load, publish
 
@@ -62,9 +66,14 @@ def local(host: Host) -> int:
     code = load(host, "share").main(host, shared) if shared else boot(host)
     if code == FAILED:
         return code
+    reader, host.packed = os.pipe()
     publishing = os.fork()
     if not publishing:
         os._exit(publish(host))
+    os.close(host.packed)
+    if os.path.isdir(find_kept(host)):
+        # The command is the same user, and may write to the files that are being packed.
+        os.read(reader, 1)
     if "wanted" in host.grants and not os.fork():
         os._exit(load(host, "sync").main(host, ours))
     try:

@@ -203,7 +203,13 @@ def compose(
         )
         with console.task("Published to the bucket") as progress:
             delivered = deliver(
-                manifest, prepared.layer_path, bucket, session, delivery, progress=progress
+                manifest,
+                prepared.layer_path,
+                bucket,
+                session,
+                delivery,
+                progress=progress,
+                warn=lambda problem: console.print_notes([problem]),
             )
         room = find_disk(bucket, manifest)
     return TemplateContents(

@@ -9,6 +9,7 @@ import contextlib
 import sys
 import threading
 import time
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from envboot.fleet.outcomes import Outcome
     from envboot.fleet.sync import Synced
     from envboot.prepare import Prepared
+    from envboot.scan.schema import Problem
     from envboot.store.protocol import Store
     from envboot_provisioners import Instance, Options
 
@@ -176,6 +178,7 @@ class Machines:
                 self.store,
                 session,
                 self._compose(role, options, first, len(seats)),
+                warn=_warn,
             )
 
             def place(instances: Sequence[Instance]) -> list[Seat]:
@@ -329,6 +332,10 @@ class Machines:
         with contextlib.suppress(EnvbootError):
             return self._spec.provisioner.instances(fleet.launch)
         return []
+
+
+def _warn(problem: Problem) -> None:
+    warnings.warn(f"`{problem.subject}`: {problem.message}", stacklevel=2)
 
 
 def _address(instance: Instance) -> str:

@@ -132,6 +132,7 @@ def launch(
         session,
         _compose(order, fleet, prepared, selection.kept(_find_python(prepared), session.folder)),
         note=clock.begin,
+        warn=lambda problem: watcher.notes([problem]),
     )
     instances: list[Instance] | None = None
     try:

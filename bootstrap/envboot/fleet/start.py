@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from envboot.fleet.watch import Fleet
     from envboot.manifest import Manifest
+    from envboot.scan.schema import Problem
     from envboot.session import Session
     from envboot.store.protocol import Expiry, Store
     from envboot.userdata import Document
@@ -68,11 +69,12 @@ def deliver(
     *,
     note: Callable[[str], None] = lambda _: None,
     progress: Callable[[int], None] | None = None,
+    warn: Callable[[Problem], None] = lambda _: None,
 ) -> Delivered:
     """Publish an environment and render the document that brings it; `note` is told each step.
 
     Without a bucket machines install from the indexes and channels. `progress` is given the bytes
-    of the layer sent so far.
+    of the layer sent so far, and `warn` what was found wrong in the bucket.
 
     Raises:
         UsageError, StoreError, LockError: see `publish`.
@@ -82,7 +84,14 @@ def deliver(
     if store:
         note("upload")
         grants = publish(
-            manifest, layer, store, session, terms, origin=delivery.origin, progress=progress
+            manifest,
+            layer,
+            store,
+            session,
+            terms,
+            origin=delivery.origin,
+            progress=progress,
+            warn=warn,
         )
         expiry = store.limits(terms.seconds) if terms.auth is Auth.URLS else None
         if expiry and delivery.tries_url:

@@ -7,16 +7,16 @@ import re
 import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from envboot.agent import wire
 from envboot.agent_payload import agent_zip
 from envboot.errors import StoreError
 from envboot.indexes.packages import find_private
+from envboot.publish.bases import PublishedBase, make_permit, tend_base
 from envboot.publish.grants import Auth, Grants, Terms, find_access, grant
 from envboot.publish.launch_record import LaunchRecord, Origin, key_record
-from envboot.publish.layout import Keys
+from envboot.publish.layout import Keys, key_permit
 from envboot.publish.mirror import ensure_packages, ensure_tool
 
 if TYPE_CHECKING:
@@ -24,11 +24,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from envboot.manifest import Manifest
+    from envboot.scan.schema import Problem
     from envboot.session import Session
     from envboot.store.protocol import Store
 
-ORPHANED = timedelta(hours=1)
-"""After this long an archive without an index has lost its publisher."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Uploaded:
+    """What is in the bucket now.
+
+    `private` tells whether it took conda packages that want a login; `base` what there is of an
+    archive.
+    """
+
+    private: bool
+    base: PublishedBase
 
 
 def publish(
@@ -40,10 +50,12 @@ def publish(
     *,
     origin: Origin | None = None,
     progress: Callable[[int], None] | None = None,
+    warn: Callable[[Problem], None] = lambda _: None,
 ) -> Grants:
     """Put what is missing into the bucket and return the grants for one launch.
 
-    `origin` is what else the bucket shall have on the launch; the rest is as of `upload`.
+    `origin` is what else the bucket shall have on the launch; `warn` is told what was found wrong
+    with the published archive; the rest is as of `upload`.
 
     Raises:
         UsageError, StoreError, LockError: see `upload` and `grant`.
@@ -66,20 +78,25 @@ def publish(
         recorded = pool.submit(store.create, key_record(terms.launch), data)
         uploaded = upload(manifest, layer, store, session, lasting=terms.lasting, progress=progress)
         recorded.result()
+    base = uploaded.base
+    if base.problem:
+        warn(base.problem)
+    if terms.auth is Auth.URLS and base.is_missing:
+        # Machines remove it before their command starts.
+        permit = wire.canonical(make_permit(manifest, store, terms).to_dict())
+        key = key_permit(terms.launch, terms.first)
+        if not store.create(key, permit):
+            # Of an earlier document for the same launch, whose URLs end sooner.
+            store.delete(key)
+            store.create(key, permit)
     return grant(
         manifest,
         store,
         terms,
         agent_sha256=agent_zip(session.cache)[0],
         private=uploaded.private,
+        base=base,
     )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Uploaded:
-    """What was uploaded: `private` tells whether it took conda packages that want a login."""
-
-    private: bool
 
 
 def upload(
@@ -112,8 +129,8 @@ def upload(
             pool.submit(store.create, f"{keys.base}/manifest.json", base),
             pool.submit(store.create, keys.environment, document),
             pool.submit(store.create, f"tools/{agent_sha256}/agent.zip", agent),
-            pool.submit(_tend, store, keys),
         ]
+        tended = pool.submit(tend_base, store, keys, manifest.base_digest)
         # Whoever locked it had logins that this machine may lack.
         others = pool.submit(store.find, keys.packages) if manifest.base.conda else None
         if layer_data is not None and keys.layer:
@@ -125,7 +142,7 @@ def upload(
             ensure_packages(store, keys.packages, private, session)
         for wait in waits:
             wait.result()
-        return Uploaded(private=bool(private or (others and others.result())))
+        return Uploaded(private=bool(private or (others and others.result())), base=tended.result())
 
 
 def _find_layer(store: Store, keys: Keys) -> bytes | None:
@@ -151,24 +168,6 @@ def _put_layer(
     if not store.create(key, data, progress):
         # One that is there already must live as long as this launch, too.
         store.renew(key, older=0)
-
-
-def _tend(store: Store, keys: Keys) -> None:
-    """Renew the base's objects where they are whole, and clear away what is not.
-
-    An archive whose publisher died before it wrote the index goes, so another can publish.
-    """
-    index, archive, manifest = (
-        f"{keys.base}/{name}" for name in ("index.json", "env.tar.zst", "manifest.json")
-    )
-    found = store.find(archive)
-    if found is None:
-        return
-    if store.find(index):
-        for key in (index, archive, manifest):
-            store.renew(key)
-    elif datetime.now(timezone.utc) - found.modified >= ORPHANED:
-        store.delete(archive)
 
 
 def try_url(url: str, store: str) -> None:

@@ -11,13 +11,14 @@ from urllib.parse import quote, urlsplit
 
 from envboot.documents import Node, plain
 from envboot.errors import UsageError
-from envboot.publish.layout import Keys, key_seats, key_wanted
+from envboot.publish.layout import Keys, key_permit, key_seats, key_wanted
 from envboot.store.protocol import DAY, RoleAccess, SignedPut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from envboot.manifest import Manifest
+    from envboot.publish.bases import PublishedBase
     from envboot.store.protocol import Store
 
 GRANTS_VERSION = 1
@@ -39,7 +40,8 @@ class Terms:
 
     `seconds` is how long signed URLs live; a role needs none. With `seats` the machines that are
     started after so many others of the launch wait for `envboot.fleet.peers.write_seats`. With
-    `wanted` they follow the launch's wanted documents, from that number on.
+    `wanted` they follow the launch's wanted documents, from that number on. Without `pins` the
+    document is the same before and after the archive is published.
     """
 
     launch: str
@@ -47,11 +49,17 @@ class Terms:
     seconds: int = DAY
     seats: int | None = None
     wanted: int | None = None
+    pins: bool = True
 
     @property
     def lasting(self) -> bool:
         """Whether the document outlives the day for which the bucket keeps a launch's layer."""
         return self.auth is Auth.ROLE or self.seconds > DAY
+
+    @property
+    def first(self) -> int:
+        """How many machines of the launch were started before these."""
+        return self.seats or 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,25 +84,50 @@ class PutGrant:
     url: str
     headers: Mapping[str, str]
 
+    @classmethod
+    def read(cls, node: Node) -> PutGrant:
+        """Read one member; raises `DocumentError`."""
+        found = cls(url=node.take("url", str), headers=node.texts("headers"))
+        node.end()
+        return found
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ObjectGrant:
-    """How to read one object and to create it, of at most `max_bytes`."""
+    """How to read one object and, where `put` is granted, to create it, of at most `max_bytes`.
+
+    With `sha256` (hex) nothing else counts as the object.
+    """
 
     get: str
-    put: PutGrant
+    sha256: str | None = None
+    put: PutGrant | None = None
     max_bytes: int | None = None
 
     @classmethod
     def read(cls, node: Node) -> ObjectGrant:
         """Read one member; raises `DocumentError`."""
-        put = node.child("put")
         found = cls(
             get=node.take("get", str),
-            put=PutGrant(url=put.take("url", str), headers=put.texts("headers")),
+            sha256=node.find("sha256"),
+            put=node.maybe("put", PutGrant.read),
             max_bytes=node.take("max_bytes", int) if node.has("max_bytes") else None,
         )
-        put.end()
+        node.end()
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PermitGrant:
+    """How to read the permit to publish, and to remove it."""
+
+    get: str
+    delete: str
+
+    @classmethod
+    def read(cls, node: Node) -> PermitGrant:
+        """Read one member; raises `DocumentError`."""
+        found = cls(get=node.take("get", str), delete=node.take("delete", str))
         node.end()
         return found
 
@@ -156,6 +189,7 @@ class Grants:
     auth: RoleGrant | None = None
     archive: ObjectGrant | None = None
     index: ObjectGrant | None = None
+    permit: PermitGrant | None = None
     layer: ReadGrant | None = None
     manifest: ReadGrant | None = None
     agent: ReadGrant | None = None
@@ -180,6 +214,7 @@ class Grants:
             auth=node.maybe("auth", RoleGrant.read),
             archive=node.maybe("archive", ObjectGrant.read),
             index=node.maybe("index", ObjectGrant.read),
+            permit=node.maybe("permit", PermitGrant.read),
             layer=node.maybe("layer", ReadGrant.read),
             manifest=node.maybe("manifest", ReadGrant.read),
             agent=node.maybe("agent", ReadGrant.read),
@@ -199,29 +234,42 @@ class Grants:
 
 
 def grant(
-    manifest: Manifest, store: Store, terms: Terms, *, agent_sha256: str, private: bool
+    manifest: Manifest,
+    store: Store,
+    terms: Terms,
+    *,
+    agent_sha256: str,
+    private: bool,
+    base: PublishedBase,
 ) -> Grants:
     """Return the grants for one launch of an environment that is in the bucket.
 
     `private` says that conda packages were uploaded for which guests have no login: see `upload`.
     Nothing goes over the network but what signing needs.
 
+    Where the archive is published, its index is pinned, and nobody may write. Where it is not,
+    machines without a role find how to publish in the permit (`publish.bases.make_permit`).
+
     With `Auth.ROLE` guests sign with their own role: the grants hold nothing that is secret or
-    expires, and are the same whenever environment and launch are.
+    expires, and are the same whenever environment, launch and archive are.
 
     Raises:
         UsageError: guests of this store have no roles.
         StoreError: nothing can be signed.
     """
     keys = Keys(manifest, lasting=terms.lasting)
-    places = _as_role(store, terms) if terms.auth is Auth.ROLE else _by_urls(store, terms)
+    by_role = terms.auth is Auth.ROLE
+    places = _as_role(store, terms) if by_role else _by_urls(store, terms)
+    pin = base.index_sha256 if terms.pins else None
+    puts = by_role and not pin
     return Grants(
         launch=terms.launch,
         expires=places.expires,
         auth=places.auth,
         report=places.report,
-        archive=places.both(f"{keys.base}/env.tar.zst", large=True),
-        index=places.both(f"{keys.base}/index.json"),
+        archive=None if base.blocked else places.object(keys.archive, put=puts, large=True),
+        index=None if base.blocked else places.object(keys.index, put=puts, sha256=pin),
+        permit=places.permit(key_permit(terms.launch, terms.first)) if base.is_missing else None,
         manifest=places.read(keys.environment),
         agent=ReadGrant(get=places.get(f"tools/{agent_sha256}/agent.zip"), sha256=agent_sha256),
         tools={
@@ -270,20 +318,27 @@ class _Places:
     report: ReportGrant
     get: Callable[[str], str]
     put: Callable[[str], SignedPut]
+    delete: Callable[[str], str] | None = None
     expires: str | None = None
     auth: RoleGrant | None = None
 
     def read(self, key: str | None) -> ReadGrant | None:
         return ReadGrant(get=self.get(key)) if key else None
 
-    def both(self, key: str, *, large: bool = False) -> ObjectGrant:
+    def object(
+        self, key: str, *, put: bool, sha256: str | None = None, large: bool = False
+    ) -> ObjectGrant:
+        if not put:
+            return ObjectGrant(get=self.get(key), sha256=sha256)
         signed = self.put(key)
         return ObjectGrant(
             get=self.get(key),
             put=PutGrant(url=signed.url, headers=signed.headers),
-            # The agent must know how large what may be large can get.
             max_bytes=signed.max_bytes or None if large else None,
         )
+
+    def permit(self, key: str) -> PermitGrant | None:
+        return PermitGrant(get=self.get(key), delete=self.delete(key)) if self.delete else None
 
 
 def _by_urls(store: Store, terms: Terms) -> _Places:
@@ -296,6 +351,7 @@ def _by_urls(store: Store, terms: Terms) -> _Places:
         report=ReportGrant(url=report.url, fields=report.fields, prefix=report.prefix),
         get=lambda key: store.sign_get(key, seconds),
         put=lambda key: store.sign_put(key, seconds),
+        delete=lambda key: store.sign_delete(key, seconds),
     )
 
 

@@ -18,6 +18,7 @@ class Keys:
 
     def __init__(self, manifest: Manifest, *, lasting: bool = False) -> None:
         self.base = f"base/{manifest.base_digest.removeprefix('sha256:')}"
+        self.archive, self.index = f"{self.base}/env.tar.zst", f"{self.base}/index.json"
         self.packages = f"packages/{manifest.base_digest.removeprefix('sha256:')}.tar"
         stem = f"environments/{manifest.environment_digest.removeprefix('sha256:')}"
         self.environment = f"{stem}.json"
@@ -35,6 +36,11 @@ def key_seats(launch: str, first: int) -> str:
 def key_secret(launch: str, name: str) -> str:
     """Return where an instance's secret is until it has been read."""
     return f"launches/{launch}/secrets/{name}.json"
+
+
+def key_permit(launch: str, first: int) -> str:
+    """Return where the right to publish is, for those started after `first` others, until used."""
+    return f"launches/{launch}/permit-{first}.json"
 
 
 def key_wanted(launch: str, number: int) -> str:

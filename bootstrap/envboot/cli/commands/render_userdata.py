@@ -127,7 +127,13 @@ def _render(given: _Arguments, session: Session) -> None:
         _refuse_layer(found, path)
         _refuse_private(found, session)
     delivery = Delivery(
-        terms=Terms(launch=given.launch or name_launch(found, auth), auth=auth, seconds=seconds),
+        terms=Terms(
+            launch=given.launch or name_launch(found, auth),
+            auth=auth,
+            seconds=seconds,
+            # A plan must not change because a machine has published.
+            pins=path != LaunchPath.TERRAFORM.value,
+        ),
         path=LaunchPath(path),
         job=Job(command=words, environment=environment, watch=watch, hook=given.on_interruption),
         parts=parts,
@@ -135,7 +141,15 @@ def _render(given: _Arguments, session: Session) -> None:
     if url:
         opened = open_store(url, session)
         with opened as store, console.task("Published to the bucket") as progress:
-            delivered = deliver(found, layer, store, session, delivery, progress=progress)
+            delivered = deliver(
+                found,
+                layer,
+                store,
+                session,
+                delivery,
+                progress=progress,
+                warn=lambda problem: console.print_notes([problem]),
+            )
     else:
         delivered = deliver(found, layer, None, session, delivery)
     _print(delivered, given)

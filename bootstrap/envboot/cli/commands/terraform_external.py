@@ -112,6 +112,7 @@ def answer_query(query: Query, session: Session) -> dict[str, str]:
     Raises:
         EnvbootError: as `render-userdata`.
     """
+    from envboot.cli import console
     from envboot.fleet.start import Delivery, deliver
     from envboot.publish.grants import Auth, Terms
     from envboot.store import open_store
@@ -126,7 +127,8 @@ def answer_query(query: Query, session: Session) -> dict[str, str]:
         refuse_host(manifest, LaunchPath.TERRAFORM.value)
         launch = name_launch(manifest, Auth.ROLE)
         delivery = Delivery(
-            terms=Terms(launch=launch, auth=Auth.ROLE),
+            # A plan must not change because a machine has published.
+            terms=Terms(launch=launch, auth=Auth.ROLE, pins=False),
             path=LaunchPath.TERRAFORM,
             job=Job(
                 command=query.command,
@@ -136,7 +138,14 @@ def answer_query(query: Query, session: Session) -> dict[str, str]:
             ),
             parts=parts,
         )
-        document = deliver(manifest, layer, store, session, delivery).document
+        document = deliver(
+            manifest,
+            layer,
+            store,
+            session,
+            delivery,
+            warn=lambda problem: console.print_notes([problem]),
+        ).document
     return {
         "user_data_base64": document.payload.decode("ascii"),
         "environment_digest": manifest.environment_digest,

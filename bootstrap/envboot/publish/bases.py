@@ -1,0 +1,138 @@
+"""What the bucket has of a base: a whole archive, none, or what machines must not take."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from envboot.documents import parse_json, plain
+from envboot.errors import DocumentError, StoreError
+from envboot.publish.archive_index import ArchiveIndex
+from envboot.publish.grants import PutGrant, Terms
+from envboot.publish.layout import Keys
+from envboot.scan.schema import Problem
+
+if TYPE_CHECKING:
+    from envboot.manifest import Manifest
+    from envboot.store.protocol import Stat, Store
+
+ORPHANED = timedelta(hours=1)
+"""After this long an archive without an index has lost its publisher."""
+MAX_INDEX = 64 << 20
+"""Bytes that an index may have: that of an environment of 10 GB has 1 MB."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedBase:
+    """A base as machines of this launch may take it.
+
+    `index_sha256` (hex) pins the archive, None where there is none yet. Where the bucket has one
+    that nobody can use and that cannot be removed, `blocked` says so: machines install, and do
+    not publish. `problem` is what was found wrong, for the user.
+    """
+
+    index_sha256: str | None = None
+    blocked: bool = False
+    problem: Problem | None = None
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the next machine is to publish it."""
+        return self.index_sha256 is None and not self.blocked
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Permit:
+    """The right to publish a base: an object that machines read, and remove before a command.
+
+    What a command can read for as long as it runs must never tell how to write an archive.
+    """
+
+    archive: PutGrant
+    index: PutGrant
+    max_bytes: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the document."""
+        found: dict[str, Any] = plain(self)
+        return found
+
+
+def tend_base(store: Store, keys: Keys, base: str) -> PublishedBase:
+    """Renew the objects of the base of that digest where they are whole, and remove what is not.
+
+    An archive whose publisher died before it wrote the index goes, so another can publish. So does
+    an index that does not parse, is of another base, or is not of the archive beside it.
+
+    Raises:
+        StoreError: the bucket cannot be read.
+    """
+    found, indexed = store.find(keys.archive), store.find(keys.index)
+    if indexed is None:
+        if found and datetime.now(timezone.utc) - found.modified >= ORPHANED:
+            store.delete(keys.archive)
+        return PublishedBase()
+    fault, sha256 = _judge(store, keys.index, indexed, found, base)
+    if not fault:
+        for key in (keys.index, keys.archive, f"{keys.base}/manifest.json"):
+            store.renew(key)
+        return PublishedBase(index_sha256=sha256)
+    place, text = f"{store.url}/{keys.index}", f"no machine can use it: {fault}"
+    try:
+        # Whoever publishes meanwhile is left with an archive alone, and the index comes later.
+        for key in (keys.archive, keys.index):
+            store.delete(key)
+    except StoreError as error:
+        text += f"; machines install, because it cannot be removed: {error.message}"
+        return PublishedBase(blocked=True, problem=Problem(subject=place, message=text))
+    text += "; it is removed, and machines publish another"
+    return PublishedBase(problem=Problem(subject=place, message=text))
+
+
+def _judge(
+    store: Store, key: str, indexed: Stat, archive: Stat | None, base: str
+) -> tuple[str, str]:
+    """Return what is wrong with an index, and its sha256."""
+    if indexed.size > MAX_INDEX:
+        return f"it has {indexed.size:,} bytes", ""
+    data = store.read(key)
+    if data is None:
+        return "it went while it was read", ""
+    try:
+        document = ArchiveIndex.from_dict(parse_json(data, "index"))
+    except DocumentError as error:
+        return error.message, ""
+    if document.base != base:
+        return f"it is of base `{document.base:.80}`", ""
+    if archive is None:
+        return "there is no archive beside it", ""
+    if document.size != archive.size:
+        text = f"it is of an archive of {document.size:,} bytes, and that one has {archive.size:,}"
+        return text, ""
+    at = 0
+    for frame in document.frames:
+        if frame.offset != at or frame.size <= 0:
+            return f"its frames have a gap at byte {at:,}", ""
+        at += frame.size
+    if at != document.size:
+        return f"its frames end at byte {at:,} of {document.size:,}", ""
+    return "", hashlib.sha256(data).hexdigest()
+
+
+def make_permit(manifest: Manifest, store: Store, terms: Terms) -> Permit:
+    """Return how machines without a role may publish the base.
+
+    Raises:
+        StoreError: nothing can be signed.
+    """
+    keys = Keys(manifest)
+    archive = store.sign_put(keys.archive, terms.seconds)
+    index = store.sign_put(keys.index, terms.seconds)
+    return Permit(
+        archive=PutGrant(url=archive.url, headers=archive.headers),
+        index=PutGrant(url=index.url, headers=index.headers),
+        # The agent must know how large what may be large can get.
+        max_bytes=archive.max_bytes or None,
+    )
