@@ -88,24 +88,44 @@ def test_without_libzstd_the_command_unpacks_and_packs(
         assert snapshot(guest.env.resolve()) == snapshot(published.env.resolve())
 
 
-@pytest.mark.subprocess
-@pytest.mark.sockets
-def test_with_neither_libzstd_nor_the_command_the_environment_is_installed(
-    hit: Launch, published: Guest, new_guest: NewGuest, hide_libzstd: list[str], tmp_path: Path
-) -> None:
-    guest = new_guest("guest", hit)
-    guest.wrap = hide_libzstd
+@pytest.fixture
+def without_zstd(hide_libzstd: list[str], tmp_path: Path) -> Callable[[Guest], None]:
+    """Return what takes libzstd and the command from a machine."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name in ("cp", "mount", "sh", "unshare"):
         found = shutil.which(name)
         assert found
         (programs / name).symlink_to(found)
-    guest.environment["PATH"] = str(programs)
+
+    def take(guest: Guest) -> None:
+        guest.wrap = hide_libzstd
+        guest.environment["PATH"] = str(programs)
+
+    return take
+
+
+@pytest.mark.subprocess
+@pytest.mark.sockets
+def test_with_neither_libzstd_nor_the_command_the_environment_is_installed(
+    hit: Launch, published: Guest, new_guest: NewGuest, without_zstd: Callable[[Guest], None]
+) -> None:
+    guest = new_guest("guest", hit)
+    without_zstd(guest)
     assert guest.boot() == wire.DEGRADED
     assert guest.result["source"] == "install"
     assert guest.reasons == "fetch: [Errno 2] No such file or directory: 'zstd'"
     assert guest.code() == published.code()
+
+
+@pytest.mark.subprocess
+@pytest.mark.sockets
+def test_with_neither_of_them_nothing_is_published(
+    launch: Launch, new_guest: NewGuest, without_zstd: Callable[[Guest], None]
+) -> None:
+    guest = new_guest("guest", launch)
+    without_zstd(guest)
+    assert guest.boot() == wire.READY
     assert guest.publish() == wire.DEGRADED
     assert "No such file or directory: 'zstd'" in guest.events[-1]["MESSAGE"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -120,10 +121,14 @@ def test_half_an_upload_leaves_nothing(
     relay = Relay(port)
     guest = new_guest("guest", replace(launch, grants=relay.redirect(launch.grants)))
     assert guest.boot() == wire.READY, guest.reasons
+    permit = guest.state / "permit.json"
+    direct = permit.read_text()
+    permit.write_text(json.dumps(relay.redirect(json.loads(direct))))
     process = guest.start("publish")
     assert relay.half_way.wait(30)
     assert_stopped(guest, process, store, launch)
     guest.give(launch)
+    permit.write_text(direct)
     assert guest.publish() == wire.READY
     assert store.find(f"{launch.base_key}/index.json")
 

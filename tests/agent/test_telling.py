@@ -123,7 +123,7 @@ def test_the_journal_gets_a_record_with_stable_fields_of_each_stage(
     guest.wrap = ["unshare", "-m", "sh", "-ec", NAMESPACE, "sh", str(guest.root), str(folder)]
     with listen(f"{folder}/socket") as listener:
         assert guest.boot() == wire.DEGRADED
-        assert guest.publish() == wire.DEGRADED
+        assert guest.publish() == wire.READY
         records = [parse_record(data) for data in receive_all(listener)]
     assert guest.code() == published.code()
     assert records == [
@@ -140,14 +140,12 @@ def test_the_journal_gets_a_record_with_stable_fields_of_each_stage(
         ("stage", "verify", "6"),
         ("stage", "activate", "6"),
         ("ready", "ready", "6"),
-        ("publish-failed", "publish", "4"),
     ]
     assert {r["SYSLOG_IDENTIFIER"] for r in records} == {"envboot"}
     assert {r["ENVBOOT_DIGEST"] for r in records} == {hit.manifest.environment_digest}
     assert all(int(r["ENVBOOT_MS"]) >= 0 for r in records if kinds[r["MESSAGE_ID"]] == "stage")
     assert "corrupt: the frame" in records[2]["ENVBOOT_ERROR"]
     assert records[6]["ENVBOOT_SOURCE"] == "install"
-    assert int(records[7]["ENVBOOT_MS"]) > 0
 
 
 def test_every_kind_of_record_has_its_entry_in_the_catalog() -> None:
