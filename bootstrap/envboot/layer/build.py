@@ -15,17 +15,21 @@ from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist
 
 from envboot import process
 from envboot.agent import wire
-from envboot.errors import LayerError, name_some
+from envboot.errors import LISTED, LayerError, name_some
 from envboot.indexes.program import find_uv
 from envboot.layer.binaries import Binary, find_misfit, find_strangers, read_binary
+from envboot.layer.credential_files import find_credentials
 from envboot.layer.git import checkout
 from envboot.layer.left_behind import find_lacking
+from envboot.layer.links import Links, Reached, names_exactly
 from envboot.layer.project_files import copy_files, digest_files, list_files
 from envboot.lock.tags import rank_tags, wheel_tags
 from envboot.redaction import hide_values, redact, strip_url
 from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from envboot.lock.target import Target
     from envboot.scan.schema import Source
     from envboot.session import Session
@@ -71,7 +75,9 @@ class Builder:
             LayerError: the source is gone, its build fails, or the target cannot run the wheel.
         """
         built = self._find_or_build(source)
-        return replace(built, notes=(*self._check(built), *find_lacking(source, built.wheel)))
+        self._refuse_credentials(built)
+        notes = (*built.notes, *self._check(built), *find_lacking(source, built.wheel))
+        return replace(built, notes=notes)
 
     def _find_or_build(self, source: Source) -> Built:
         if source.git:
@@ -99,14 +105,15 @@ class Builder:
                 hint=f"Uninstall it with `pip uninstall {source.name}`, or bring the folder back",
             )
         environment = self.session.environment
-        entries = list_files(folder, environment)
+        links = Links(folder, environment, self.session.settings.include)
+        entries, left = links.settle(list_files(folder, environment))
         key = self._key(source, "folder", digest_files(folder, entries))
-        kept = self._kept(source, key)
-        if kept:
-            return kept
-        with self._scratch() as scratch:
-            tree = copy_files(folder, entries, Path(scratch, "tree"), environment)
-            return self._build(source, key, tree)
+        built = self._kept(source, key)
+        if not built:
+            with self._scratch() as scratch:
+                tree = copy_files(folder, entries, Path(scratch, "tree"), environment)
+                built = self._build(source, key, tree)
+        return replace(built, notes=_note_links(source, left))
 
     def _build_git(self, source: Source, key: str) -> Built:
         with self._scratch() as scratch:
@@ -206,6 +213,25 @@ class Builder:
         )
         return running.finish(stop=self.stop).code
 
+    def _refuse_credentials(self, built: Built) -> None:
+        """Refuse a wheel of the user's with files that loose code would not bring.
+
+        What an index has is public, or its own affair.
+        """
+        path = built.source.path
+        if path and Path(path).is_relative_to(self.cache):
+            return
+        include = self.session.settings.include
+        found = [name for name in find_credentials(built.wheel) if not names_exactly(include, name)]
+        if found:
+            named = ", ".join(f'"{name}"' for name in found[:LISTED])
+            raise LayerError(
+                f"Cannot send the wheel of `{built.source.name}`: it contains credential files",
+                causes=(f"Found {name_some(found)}",),
+                hint="Keep them out of the package, in its build configuration, or send them with "
+                f"`include = [{named}]` in `[tool.envboot]`",
+            )
+
     def _check(self, built: Built) -> tuple[Problem, ...]:
         """Refuse a wheel that the target cannot run, by its tags and by the binaries in it.
 
@@ -249,6 +275,17 @@ def _way_out(name: str, target: Target) -> str:
         f"Install `{name}` from an index that has a wheel for `{target.platform}`, leave it out "
         f"with `--ignore {name}`, or run envboot on a `{target.platform}` machine"
     )
+
+
+def _note_links(source: Source, left: Sequence[Reached]) -> tuple[Problem, ...]:
+    paths = sorted(each.path for each in left if each.outside)
+    if not paths:
+        return ()
+    message = (
+        "Not packaged (links that lead out of the project; name one exactly in `include` to "
+        f"follow it): {name_some(paths, most=len(paths))}"
+    )
+    return (Problem(subject=source.name, message=message),)
 
 
 def _read_binaries(wheel: Path) -> list[Binary]:
