@@ -56,7 +56,8 @@ kubeconfig.yaml prod-kubeconfig.yaml application_default_credentials.json rootke
 x_accessKeys.csv kaggle.json p-firebase-adminsdk-1a.json secrets secrets.yaml secrets.toml
 secrets.json secrets.ini secrets.env secrets.prod.yaml prod.secrets.yaml app-secrets.yml
 db-secret.yaml secret.txt Secrets.YAML .secrets secrets/db_password.txt secrets/api-key
-app/secrets/any.json passwords.txt api_key.txt terraform.tfstate terraform.tfstate.backup
+app/secrets/any.json passwords.txt api_key.txt .token gcp-key.json
+sa-key.json private_key.txt hf_token terraform.tfstate terraform.tfstate.backup
 terraform.tfvars prod.auto.tfvars a.tfvars.json .aws/credentials .aws/config app/.aws/x.py
 .ssh/config .ssh/known_hosts .ssh/deploy .docker/config.json .kube/config
 .azure/accessTokens.json .config/gcloud/x.db .gnupg/pubring.kbx .streamlit/secrets.toml
