@@ -9,6 +9,7 @@ import pytest
 from envboot.errors import LayerError
 from envboot.layer import links
 from envboot.layer.links import find_boundary
+from envboot.scan.schema import Source
 from tests.layer.code import bring, build, found, shipped, write
 from tests.layer.projects import SITE, commit_all, git, unpack, write_project
 from tests.layer.projects import build as build_projects
@@ -310,3 +311,22 @@ def test_what_lies_beside_a_project_and_leads_elsewhere_is_not_beside_its_copy(
     opened = unpack(build_projects(source, cache=cache), tmp_path / "out")
     assert [path for path in opened.paths if path.endswith("shared/__init__.py")]
     assert not [path for path in opened.paths if path.endswith("a.txt")]
+
+
+def test_a_commits_links_that_lead_out_of_it_bring_nothing(tmp_path: Path, cache: Path) -> None:
+    write(tmp_path / "home", {"notes.txt": "PLANTED"})
+    upstream = tmp_path / "upstream"
+    write_project(upstream, files={"demo/__init__.py": "", "demo/y.txt": "y"})
+    link(upstream / "demo/notes.txt", tmp_path / "home/notes.txt")
+    link(upstream / "demo/home", tmp_path / "home")
+    link(upstream / "demo/gone.txt", "/nowhere")
+    link(upstream / "demo/same.txt", "y.txt")
+    commit = commit_all(upstream)
+    source = Source(name="demo", version="1.0", git=upstream.as_uri(), commit=commit)
+    for number in range(2):  # The second one is not built.
+        layer = build_projects(source, cache=cache)
+        opened = unpack(layer, tmp_path / f"out{number}")
+        names = {path.rpartition("/")[2] for path in opened.paths if f"{SITE}/demo/" in path}
+        assert names == {"__init__.py", "same.txt", "y.txt"}
+        (note,) = layer.notes
+        assert note.message.endswith(": `demo/home`, `demo/notes.txt`")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 import threading
@@ -16,12 +17,13 @@ from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist
 from envboot import process
 from envboot.agent import wire
 from envboot.errors import LISTED, LayerError, name_some
+from envboot.files import write_whole
 from envboot.indexes.program import find_uv
 from envboot.layer.binaries import Binary, find_misfit, find_strangers, read_binary
 from envboot.layer.credential_files import find_credentials
 from envboot.layer.git import checkout
 from envboot.layer.left_behind import find_lacking
-from envboot.layer.links import Links, Reached, names_exactly
+from envboot.layer.links import Links, names_exactly, remove_outward
 from envboot.layer.project_files import copy_files, digest_files, list_files
 from envboot.lock.tags import rank_tags, wheel_tags
 from envboot.redaction import hide_values, redact, strip_url
@@ -37,6 +39,12 @@ if TYPE_CHECKING:
 # Seconds; the first moment that a zip file can name. The same in every build.
 EPOCH = "315532800"
 _TAIL = 15
+# Part of what a kept wheel is named by: change it when the same content gives another wheel.
+_FORMAT = 2
+_OUT_OF_COMMIT = "Not packaged (links that lead out of the commit):"
+_OUT_OF_PROJECT = (
+    "Not packaged (links that lead out of the project; name one exactly in `include` to follow it):"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +93,9 @@ class Builder:
                 raise LayerError(f"Expected the commit of `{source.name}`, found none")
             place = f"{strip_url(source.git)}\0{source.commit}\0{source.subdirectory}"
             key = self._key(source, "git", place)
-            return self._kept(source, key) or self._build_git(source, key)
+            checked_out = self._kept(source, key) or self._build_git(source, key)
+            removed = _read_removed(checked_out.wheel)
+            return replace(checked_out, notes=_note_links(source, _OUT_OF_COMMIT, removed))
         path = Path(source.path or "")
         if path.suffix == ".whl" and path.is_file():
             return Built(source=source, wheel=path, key=_hash_file(path), cached=True)
@@ -113,25 +123,32 @@ class Builder:
             with self._scratch() as scratch:
                 tree = copy_files(folder, entries, Path(scratch, "tree"), environment)
                 built = self._build(source, key, tree)
-        return replace(built, notes=_note_links(source, left))
+        outside = [each.path for each in left if each.outside]
+        return replace(built, notes=_note_links(source, _OUT_OF_PROJECT, outside))
 
     def _build_git(self, source: Source, key: str) -> Built:
         with self._scratch() as scratch:
             tree = Path(scratch, "tree")
             checkout(source.git or "", source.commit or "", self.session, tree, stop=self.stop)
+            removed = remove_outward(tree)
             folder = tree / (source.subdirectory or "")
             if not folder.is_dir():
                 where = strip_url(source.git or "")
                 raise LayerError(
                     f"Cannot find `{source.subdirectory}` in `{where}` at `{source.commit}`"
                 )
-            return self._build(source, key, folder)
+            built = self._build(source, key, folder)
+        if removed:
+            # The next launch, which builds nothing, names them too.
+            write_whole(_removed_beside(built.wheel), json.dumps(removed).encode())
+        return built
 
     def _key(self, source: Source, kind: str, content: str) -> str:
         """Name a build by everything that decides its outcome."""
         from importlib.metadata import version
 
         question = {
+            "format": _FORMAT,
             "kind": kind,
             "content": content,
             "version": source.version,
@@ -277,15 +294,23 @@ def _way_out(name: str, target: Target) -> str:
     )
 
 
-def _note_links(source: Source, left: Sequence[Reached]) -> tuple[Problem, ...]:
-    paths = sorted(each.path for each in left if each.outside)
+def _note_links(source: Source, text: str, paths: Sequence[str]) -> tuple[Problem, ...]:
     if not paths:
         return ()
-    message = (
-        "Not packaged (links that lead out of the project; name one exactly in `include` to "
-        f"follow it): {name_some(paths, most=len(paths))}"
-    )
-    return (Problem(subject=source.name, message=message),)
+    some = name_some(sorted(paths), most=len(paths))
+    return (Problem(subject=source.name, message=f"{text} {some}"),)
+
+
+def _removed_beside(wheel: Path) -> Path:
+    return wheel.with_name("removed-links.json")
+
+
+def _read_removed(wheel: Path) -> list[str]:
+    try:
+        removed: list[str] = json.loads(_removed_beside(wheel).read_bytes())
+    except (OSError, ValueError):
+        return []
+    return removed
 
 
 def _read_binaries(wheel: Path) -> list[Binary]:

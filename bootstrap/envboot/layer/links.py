@@ -65,6 +65,25 @@ def names_exactly(patterns: Sequence[str], path: str) -> bool:
     return spec.match_file(path) or spec.match_file(f"{path}/")
 
 
+def remove_outward(tree: Path) -> list[str]:
+    """Remove the links of a checkout that lead out of it, and return those that led to something.
+
+    A commit has no such file: what is there on this machine is none of its content.
+    """
+    real = tree.resolve()
+    removed = []
+    for place, folders, files in os.walk(real):
+        if place == os.fspath(real) and ".git" in folders:
+            folders.remove(".git")
+        for name in (*folders, *files):
+            path = real / place / name
+            if path.is_symlink() and _find_inside(real, os.path.relpath(path, real)) is None:
+                if path.exists():
+                    removed.append(os.path.relpath(path, real))
+                path.unlink()
+    return sorted(removed)
+
+
 class Links:
     """Follows the links of one directory.
 
