@@ -31,7 +31,7 @@ from envboot.cluster.supervision import KeptCluster
 from envboot.errors import EnvbootError, UsageError, name_some
 from envboot.session import open_session
 from envboot.signatures import lists_keywords
-from envboot.text import count
+from envboot.text import count, show_controls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -229,6 +229,9 @@ class Cluster(KeptCluster):
                 if outcome.instance.name in silent:
                     text = tell_end(self._provisioner, outcome)
                     logs[f"worker {silent[outcome.instance.name]}"] = Log(text)
+        # They are made to be printed.
+        for name, log in logs.items():
+            logs[name] = Log(show_controls(log))
         return logs
 
     def sync(self, func: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -299,11 +302,13 @@ class Cluster(KeptCluster):
             await published
 
     def _log(self, log: str) -> None:
+        log = show_controls(log)
         self._cluster_manager_logs.append((datetime.now(), log))
         if not self._is_quiet:
             # A notebook shows stderr as if it were an error.
-            in_notebook = type(sys.stdout).__module__.startswith("ipykernel")
-            print(log, file=sys.stdout if in_notebook else sys.stderr)
+            streams = sys.stdout, sys.stderr  # noqa: TID251
+            in_notebook = type(streams[0]).__module__.startswith("ipykernel")
+            print(log, file=streams[not in_notebook])
 
 
 # Written once, in the tables that `envboot launch aws --help` prints.

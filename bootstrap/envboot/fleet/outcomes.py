@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from envboot.errors import CommandError, GuestError, name_some
+from envboot.documents import Node, parse_json
+from envboot.errors import CommandError, DocumentError, GuestError, name_some
 from envboot.fleet.reports import BootResult, Reports
 
 if TYPE_CHECKING:
@@ -145,9 +145,9 @@ def find_progress(outcome: Outcome) -> tuple[str, int, int]:
     root = outcome.instance.root
     if root and not outcome.result:
         try:
-            status = json.loads((root / "run/envboot/status.json").read_text("utf-8"))
-            return status["stage"], status["done"], status["total"]
-        except (OSError, ValueError):
+            node = Node(parse_json((root / "run/envboot/status.json").read_bytes(), "status"), "")
+            return node.take("stage", str), node.take("done", int), node.take("total", int)
+        except (OSError, DocumentError):
             pass
     if publish := outcome.reports.publish:
         return "published" if publish.error is None else "not published", 0, 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from envboot.errors import CommandError, EnvbootError, GuestError, name_some
 from envboot.fleet.outcomes import Outcome, find_reason
 from envboot.fleet.reports import ReportReader, Reports
+from envboot.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,7 +50,8 @@ class Fleet:
     """One launch: where it reports, and who makes its instances, where that is known.
 
     `count` is how many instances there should be, `command` whether they run one, `about` what
-    the bucket has on the launch, `end` why and when it was over, None while it is not.
+    the bucket has on the launch, `end` why and when it was over, None while it is not. `unread` are
+    the keys of such documents that are none.
     """
 
     launch: str
@@ -59,6 +61,7 @@ class Fleet:
     command: bool = False
     about: LaunchRecord | None = None
     end: LaunchEnd | None = None
+    unread: list[str] = field(default_factory=list)
     _instances: dict[str, Instance] = field(default_factory=dict)
     _reader: ReportReader = field(init=False)
     _states: dict[str, State] = field(default_factory=dict)
@@ -82,8 +85,8 @@ class Fleet:
 
     @property
     def malformed(self) -> list[str]:
-        """The keys of reports that no agent of ours has written, and that were left out."""
-        return self._reader.malformed
+        """The keys of documents that envboot has not written, and that were left out."""
+        return [*self.unread, *self._reader.malformed]
 
     @property
     def is_remote(self) -> bool:
@@ -175,7 +178,8 @@ def wait(fleet: Fleet, goal: Goal, *, timeout: float | None, looker: Looker) -> 
 
 def tell_end(fleet: Fleet) -> str:
     """Say why and when a launch was over; empty while it is not."""
-    return f"it is over: {fleet.end.why}, at {fleet.end.time}" if fleet.end else ""
+    end = fleet.end
+    return f"it is over: {one_line(end.why)}, at {one_line(end.time)}" if end else ""
 
 
 class Consoles:

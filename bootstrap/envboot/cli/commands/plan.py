@@ -48,7 +48,7 @@ def command(
         document = {"here": here.platform, "there": there.platform}
         console.print_json({**document, "packages": [plain(row) for row in rows]})
     else:
-        click.echo(render_plan(rows, show_all=show_all))
+        console.say(render_plan(rows, show_all=show_all))
 
 
 def _collect(resolved: Resolved, session: Session) -> Code:
