@@ -131,7 +131,11 @@ class ObjectFolder:
                 contextlib.suppress(FileExistsError),
             ):
                 os.link(temporary, path)
-        return path.read_bytes()
+        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+            if os.name != "nt" and os.fstat(file.fileno()).st_mode & 0o077:
+                # A backup or a `cp` has opened it to others.
+                os.fchmod(file.fileno(), 0o600)
+            return file.read()
 
 
 def _write(file: BinaryIO, data: bytes) -> None:
