@@ -92,7 +92,11 @@ class Machines:
             open_store(spec.store, spec.session, guest_loopback=loopback)
         )
         self._fleet = Fleet(
-            launch=self.launch, store=store, provisioner=spec.provisioner, command=True
+            launch=self.launch,
+            store=store,
+            provisioner=spec.provisioner,
+            command=True,
+            is_ours=True,
         )
         self._platform = check_place(spec.provisioner, store, spec.options, spec.auth)
         if spec.steady != spec.options:
@@ -248,6 +252,7 @@ class Machines:
                 store=self.store,
                 provisioner=self._spec.provisioner,
                 command=True,
+                is_ours=True,
             )
             machines = [*self.workers.values(), *([self.scheduler] if self.scheduler else [])]
             fleet.add([each for each in machines if each.name in ready])

@@ -51,7 +51,8 @@ class Fleet:
 
     `count` is how many instances there should be, `command` whether they run one, `about` what
     the bucket has on the launch, `end` why and when it was over, None while it is not. `unread` are
-    the keys of such documents that are none.
+    the keys of such documents that are none. With `is_ours` every instance is added here: what
+    others report is nobody's, or a machine's that pretends to be one more.
     """
 
     launch: str
@@ -62,9 +63,11 @@ class Fleet:
     about: LaunchRecord | None = None
     end: LaunchEnd | None = None
     unread: list[str] = field(default_factory=list)
+    is_ours: bool = False
     _instances: dict[str, Instance] = field(default_factory=dict)
     _reader: ReportReader = field(init=False)
     _states: dict[str, State] = field(default_factory=dict)
+    _reported: frozenset[str] = frozenset()
     _asked: float = float("-inf")
     # A cluster adds instances in one thread and looks in another.
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -86,7 +89,9 @@ class Fleet:
     @property
     def malformed(self) -> list[str]:
         """The keys of documents that envboot has not written, and that were left out."""
-        return [*self.unread, *self._reader.malformed]
+        strangers = sorted(self._reported - self._instances.keys()) if self.is_ours else []
+        folders = [f"reports/{self.launch}/{name}/" for name in strangers]
+        return [*self.unread, *self._reader.malformed, *folders]
 
     @property
     def is_remote(self) -> bool:
@@ -107,15 +112,17 @@ class Fleet:
         # Asked first: what an instance reported before it ended is in the bucket by then.
         self._ask(self._instances.values())
         reports = self._reader.read()
-        from envboot_provisioners import Instance
+        self._reported = frozenset(reports)
+        if not self.is_ours:
+            from envboot_provisioners import Instance
 
-        new = {
-            name: Instance(name=name, launch=self.launch)
-            for name in reports
-            if name not in self._instances
-        }
-        self._instances |= new
-        self._ask(new.values(), now=True)
+            new = {
+                name: Instance(name=name, launch=self.launch)
+                for name in reports
+                if name not in self._instances
+            }
+            self._instances |= new
+            self._ask(new.values(), now=True)
         return [
             Outcome(
                 instance=instance,
