@@ -87,10 +87,6 @@ class StoreError(EnvbootError):
     exit_code = Exit.STORE
 
 
-class MalformedError(StoreError):
-    """The bucket holds, in the place of a document, what envboot never writes there."""
-
-
 class RenderError(EnvbootError):
     """The user-data document cannot be made, or does not fit its launch path."""
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envboot.errors import MalformedError, StoreError
+from envboot.errors import StoreError
 from envboot.store import open_store
+from envboot.store.protocol import MalformedError
 from tests.sessions import make_session
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from envboot.cli import console
-from envboot.errors import MalformedError, MissingExtraError, ProvisionError, UsageError, name_some
+from envboot.errors import MissingExtraError, ProvisionError, UsageError, name_some
 from envboot.fleet.history import read_records
 from envboot.folders import state_folder
+from envboot.store.protocol import MalformedError
 from envboot_provisioners import load_provisioner, provisioner_names
 
 if TYPE_CHECKING:

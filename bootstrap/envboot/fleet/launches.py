@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from envboot.errors import MalformedError
 from envboot.publish.launch_record import read_end, read_record
+from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

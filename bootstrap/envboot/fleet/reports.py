@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from envboot.documents import Node, parse_json
-from envboot.errors import DocumentError, MalformedError
+from envboot.errors import DocumentError
+from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

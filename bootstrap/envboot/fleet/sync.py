@@ -10,13 +10,14 @@ from urllib.parse import urlsplit
 
 from envboot.agent import wire
 from envboot.documents import Node, parse_json
-from envboot.errors import DocumentError, GuestError, MalformedError, UsageError, name_some
+from envboot.errors import DocumentError, GuestError, UsageError, name_some
 from envboot.fleet.base_diff import explain_base
 from envboot.fleet.watch import LONGEST, POLL, REMOTE_LONGEST, REMOTE_POLL, tell_end
 from envboot.publish import upload
 from envboot.publish.grants import Auth, Terms, find_reading
 from envboot.publish.launch_record import MOST, read_record
 from envboot.publish.layout import Keys, key_wanted
+from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from envboot.agent import wire
 from envboot.documents import Node, parse_json
-from envboot.errors import DocumentError, MalformedError
+from envboot.errors import DocumentError
 from envboot.publish.layout import Keys
+from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
     from envboot.manifest import Manifest

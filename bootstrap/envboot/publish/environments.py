@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from envboot.agent import wire
 from envboot.documents import Node, parse_json, plain
-from envboot.errors import DocumentError, MalformedError, StoreError, UsageError, name_some
+from envboot.errors import DocumentError, StoreError, UsageError, name_some
 from envboot.manifest import parse_manifest
 from envboot.publish import upload
+from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

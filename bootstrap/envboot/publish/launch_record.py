@@ -9,7 +9,8 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from envboot.documents import Node, parse_json, plain
-from envboot.errors import DocumentError, MalformedError, StoreError
+from envboot.errors import DocumentError, StoreError
+from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

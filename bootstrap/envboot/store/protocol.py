@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from envboot.errors import MalformedError
+from envboot.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
     from pathlib import Path
+
+
+class MalformedError(StoreError):
+    """The bucket holds, in the place of a document, what envboot never writes there."""
 
 
 MOST = 64 << 20

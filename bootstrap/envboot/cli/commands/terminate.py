@@ -9,9 +9,10 @@ import click
 
 from envboot.cli import console
 from envboot.cli.launch_argument import LAUNCHES, STORE, find_instances, open_fleet
-from envboot.errors import EnvbootError, MalformedError, ProvisionError, UsageError
+from envboot.errors import EnvbootError, ProvisionError, UsageError
 from envboot.fleet.outcomes import find_named
 from envboot.session import open_session
+from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
