@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 ORPHANED = timedelta(hours=1)
 """After this long an archive without an index has lost its publisher."""
+LAYER = 5 << 30
+"""Bytes of a layer at most: what one upload carries."""
 
 
 def publish(
@@ -136,7 +138,7 @@ def _find_layer(store: Store, keys: Keys) -> bytes | None:
     """
     if not keys.layer or not keys.other_layer or store.find(keys.layer):
         return None
-    found = store.read(keys.other_layer)
+    found = store.read(keys.other_layer, most=LAYER)
     if found is None:
         raise StoreError(
             f"Layer `{keys.layer}` was not found in `{store.url}`",

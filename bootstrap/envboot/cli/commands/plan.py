@@ -50,7 +50,7 @@ def command(
         document |= {"packages": [plain(row) for row in rows]}
         console.print_json({**document, "notes": [plain(note) for note in notes]})
     else:
-        click.echo(render_plan(rows, show_all=show_all))
+        console.say(render_plan(rows, show_all=show_all))
 
 
 def _collect(resolved: Resolved, session: Session) -> Code:
