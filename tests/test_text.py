@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from envboot.conda_names import CondaName, parse_name
 from envboot.documents import find_table
 from envboot.manifest import CondaPackage
-from envboot.text import columns, count
+from envboot.text import columns, count, one_line, show_controls, show_in_json
 
 
 def test_one_is_singular_and_none_is_plural() -> None:
@@ -18,6 +20,51 @@ def test_one_is_singular_and_none_is_plural() -> None:
 def test_columns_end_without_blanks() -> None:
     rows = [("NAME", "SIZE", "WHY"), ("a", "10", ""), ("longer", "9", "x")]
     assert columns(rows, right=(1,)) == ["NAME    SIZE  WHY", "a         10", "longer     9  x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", r"\x1b[31mred\x1b[0m"),
+        (
+            "\x1b]8;;http://evil.test\x07here\x1b]8;;\x07",
+            r"\x1b]8;;http://evil.test\x07here\x1b]8;;\x07",
+        ),
+        ("\x9b2J \x7f \x08 \0", r"\x9b2J \x7f \x08 \x00"),
+        ("user\u202egpj.exe\u2066", r"user\u202egpj.exe\u2066"),
+        ("\udcff \u2028", r"\udcff \u2028"),
+        ("100 %\r 99 %\r\n", "100 %\\r 99 %\r\n"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_spelled_out(text: str, shown: str) -> None:
+    assert show_controls(text) == shown
+    assert show_controls(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\tb\nc",
+        "👩\u200d👩\u200d👧 ✈\ufe0f 🏴\U000e0067",
+        "e\u0301 naïve 日本 שלום",
+        r"C:\new\x1b",
+    ],
+)
+def test_what_people_write_stays_as_it_is(text: str) -> None:
+    assert show_controls(text) == text
+
+
+def test_a_name_is_one_line_and_forges_no_row() -> None:
+    assert one_line("i-1\nhint: x\t\r\n") == r"i-1\nhint: x\t\r\n"
+    assert columns([("A", "B"), ("x\ny", "1")]) == ["A     B", r"x\ny  1"]
+
+
+def test_json_means_the_same_and_holds_nothing_that_is_obeyed() -> None:
+    document = {"name": "\x1b[2J\x9b2J\x7f\u202e\ud800\u2028\r\n", "é": "日本"}
+    shown = show_in_json(json.dumps(document, indent=2, ensure_ascii=False))
+    assert shown == show_controls(shown)
+    assert "日本" in shown
+    assert json.loads(shown) == document
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def publish_here(
     from envboot.prepare import prepare
     from envboot.publish.environments import check_name, publish_environment
     from envboot.store import open_store
+    from envboot.text import show_controls
 
     check_name(name)
     selection = selection_from(platform=platform, cuda=cuda, **options)
@@ -75,7 +76,7 @@ def publish_here(
         prepared = prepare(selection, session, host_python=host_python, path=sys.path)
         refuse_differences(prepared, strict=strict, fail_on=fail_on)
         for note in prepared.notes:
-            warnings.warn(f"`{note.subject}`: {note.message}", stacklevel=2)
+            warnings.warn(show_controls(f"`{note.subject}`: {note.message}"), stacklevel=2)
         published = publish_environment(
             name,
             prepared.manifest,

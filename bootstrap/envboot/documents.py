@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, TypeVar
+import reprlib
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from envboot.errors import DocumentError
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _T = TypeVar("_T")
+_LARGEST = 2**63
+"""Whole numbers are below it on both sides, as in most other JSON readers: a document of somebody
+else's may hold one that no later arithmetic can take."""
 
 
 def parse_json(text: str | bytes, what: str) -> Any:
@@ -20,6 +24,10 @@ def parse_json(text: str | bytes, what: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise DocumentError(f"Expected a {what} in JSON", causes=(str(error),)) from error
+    except RecursionError as error:
+        # Not chained: a traceback of a thousand levels helps nobody.
+        del error
+        raise DocumentError(f"Expected a {what} in JSON, found it nested too deeply") from None
 
 
 def plain(value: Any) -> Any:
@@ -39,6 +47,14 @@ def find_table(value: Any, *keys: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def show_value(value: Any, most: int = 80) -> str:
+    """Return the beginning of a value in Python's notation, however deep or long it is."""
+    shown = reprlib.Repr()
+    shown.maxlevel, shown.maxlist, shown.maxdict = 3, 20, 20
+    shown.maxstring = shown.maxother = shown.maxlong = 2 * most
+    return f"{shown.repr(value):.{most}}"
+
+
 class Node:
     """One JSON object being read, member by member, knowing its own dotted path.
 
@@ -48,7 +64,9 @@ class Node:
     def __init__(self, value: Any, path: str) -> None:
         self.path = path
         if not isinstance(value, dict):
-            raise DocumentError(f"Expected an object at `{path or '.'}`, found `{value!r:.60}`")
+            raise DocumentError(
+                f"Expected an object at `{path or '.'}`, found `{show_value(value, 60)}`"
+            )
         self.rest = dict(value)
 
     def at(self, key: str) -> str:
@@ -64,9 +82,9 @@ class Node:
         if key not in self.rest:
             raise DocumentError(f"Expected `{self.at(key)}`, found nothing")
         value = self.rest.pop(key)
-        if not isinstance(value, kind) or (pattern and not pattern.fullmatch(str(value))):
+        if not _is_a(value, kind) or (pattern and not pattern.fullmatch(str(value))):
             wanted = f"to match `{pattern.pattern}`" if pattern else f"a {kind.__name__}"
-            raise DocumentError(f"Expected `{self.at(key)}` {wanted}, found `{value!r:.80}`")
+            raise DocumentError(f"Expected `{self.at(key)}` {wanted}, found `{show_value(value)}`")
         return value
 
     def find(self, key: str, pattern: re.Pattern[str] | None = None) -> str | None:
@@ -78,7 +96,9 @@ class Node:
         found = self.take(key, list) if key in self.rest else []
         for i, value in enumerate(found):
             if not isinstance(value, str):
-                raise DocumentError(f"Expected `{self.at(key)}[{i}]` a str, found `{value!r:.80}`")
+                raise DocumentError(
+                    f"Expected `{self.at(key)}[{i}]` a str, found `{show_value(value)}`"
+                )
         return tuple(found)
 
     def texts(self, key: str) -> dict[str, str]:
@@ -87,7 +107,7 @@ class Node:
         for name, value in found.items():
             if not isinstance(value, str):
                 path = f"{self.at(key)}.{name}"
-                raise DocumentError(f"Expected `{path}` a str, found `{value!r:.80}`")
+                raise DocumentError(f"Expected `{path}` a str, found `{show_value(value)}`")
         return found
 
     def maybe(self, key: str, read: Callable[[Node], _T]) -> _T | None:
@@ -108,3 +128,10 @@ class Node:
         if self.rest:
             unknown = min(self.rest)
             raise DocumentError(f"Unknown member `{self.at(unknown)}`")
+
+
+def _is_a(value: object, kind: type[_T]) -> TypeGuard[_T]:
+    """Whether a value is of a kind; to Python `true` is a number, to JSON it is not."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, kind) and not (isinstance(value, int) and abs(value) >= _LARGEST)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from envboot.text import one_line, show_controls
+
 LISTED = 10
 """How many offenders an error names before it counts the rest."""
 
@@ -41,9 +43,10 @@ class EnvbootError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        """Return all its words, for whoever meets it in Python."""
+        """Return all its words, for whoever meets it in Python: a traceback prints them."""
         causes = "".join(f"\n  caused by: {cause}" for cause in self.causes)
-        return f"{self.message}{causes}" + (f"\n\nhint: {self.hint}" if self.hint else "")
+        hint = f"\n\nhint: {self.hint}" if self.hint else ""
+        return show_controls(f"{self.message}{causes}{hint}")
 
 
 class UsageError(EnvbootError):
@@ -119,6 +122,6 @@ class DocumentError(EnvbootError):
 
 def name_some(items: list[str], *, most: int = LISTED) -> str:
     """Render the first `most` of `items`, each in backticks, and the count of the rest."""
-    shown = ", ".join(f"`{item}`" for item in items[:most])
+    shown = ", ".join(f"`{one_line(item)}`" for item in items[:most])
     rest = len(items) - most
     return f"{shown} and {rest} more" if rest > 0 else shown

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envboot.folders import cache_folder, own_store, state_folder
+from envboot.folders import cache_folder, ensure_private, home_folder, own_store, state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,18 +43,24 @@ def open_session(settings: Settings | None = None) -> Session:
     Without `settings` they are read from the nearest `pyproject.toml` at or above the working
     directory.
 
+    Nobody else may enter the two directories, wherever they are.
+
     Raises:
-        UsageError: `[tool.envboot]` is malformed; see `read_settings`.
+        UsageError: `[tool.envboot]` is malformed (see `read_settings`), or one of the directories
+            is not for envboot alone.
     """
     folder, environment = Path.cwd(), dict(os.environ)
     if settings is None:
         from envboot.config import read_settings
 
         settings = read_settings(folder)
+    cache, state = cache_folder(environment), state_folder(environment)
+    for each in (cache, state):
+        ensure_private(each, home_folder(environment))
     return Session(
         folder=folder,
         environment=environment,
-        cache=cache_folder(environment),
-        state=state_folder(environment),
+        cache=cache,
+        state=state,
         settings=settings,
     )

@@ -1,11 +1,53 @@
-"""Counts and columns as users read them. Pure."""
+"""Counts, columns and foreign words as users read them. Pure."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# C0 but tab and line feed, DEL, C1 (U+009B alone is a whole CSI), line and paragraph separators,
+# the controls that reorder what stands beside them (https://trojansource.codes), and surrogates,
+# which no output stream can encode. A carriage return is left where it belongs to a line's end.
+# Joiners, variation selectors and combining marks are how people write, and stay.
+_CONTROL = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"
+    "\N{LINE SEPARATOR}\N{PARAGRAPH SEPARATOR}"
+    "\N{LEFT-TO-RIGHT EMBEDDING}-\N{RIGHT-TO-LEFT OVERRIDE}"
+    "\N{LEFT-TO-RIGHT ISOLATE}-\N{POP DIRECTIONAL ISOLATE}"
+    "\ud800-\udfff"
+)
+_ACTIVE = re.compile(f"(?!\r\n)[{_CONTROL}]")
+_ACTIVE_OR_SPACING = re.compile(f"[{_CONTROL}\t\n]")
+_NAMED = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
+
+
+def show_controls(text: str) -> str:
+    r"""Return a text in which what a terminal would obey is spelled out: `\x1b`, `\u202e`.
+
+    Lines, tabs, emoji and combining marks stay as they are. Applied twice it changes no more.
+    """
+    return _ACTIVE.sub(_spell, text)
+
+
+def one_line(text: str) -> str:
+    r"""Return the same of a name or a cell, whose lines and tabs are spelled out too."""
+    return _ACTIVE_OR_SPACING.sub(_spell, text)
+
+
+def show_in_json(text: str) -> str:
+    r"""Return JSON without what a terminal would obey, with the same meaning.
+
+    `json.dumps` spells out C0 only; in a string the rest may be written as `\u009b`.
+    """
+    return _ACTIVE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _spell(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return _NAMED.get(found[0]) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
@@ -14,12 +56,16 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
-    """Align rows in columns two spaces apart, those of `right` to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    """Align rows in columns two spaces apart, those of `right` to the right.
+
+    A cell is one line, whatever it holds: nobody can forge a row.
+    """
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(
             cell.rjust(widths[i]) if i in right else cell.ljust(widths[i])
             for i, cell in enumerate(row)
         ).rstrip()
-        for row in rows
+        for row in cells
     ]

@@ -174,7 +174,9 @@ class LocalProvisioner:
 
     def console(self, instance: Instance) -> str:
         """Return what agent and script wrote to stderr."""
-        assert instance.folder
+        if instance.folder is None:
+            # It has reported, and was never made here.
+            return ""
         try:
             text = (instance.folder / "console").read_text("utf-8", errors="replace")
             # An agent that cannot write cannot say so.

@@ -211,7 +211,6 @@ def _qemu(image: Path, folder: Path) -> list[str]:
     """Return a command line as `launch qemu` has, but for what EC2's machines say of themselves."""
     command = compose_command(
         folder,
-        seed="",
         memory="2048",
         # One: under emulation it is the processors' waiting for each other that may go wrong.
         cpus="1",

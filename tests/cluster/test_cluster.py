@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,7 +60,7 @@ with Cluster(n_workers=3, worker_options={"nthreads": 1}, environ={"GREETING": "
     show({
         "first": first, "second": second, "third": third, "places": places, "names": names,
         "addresses": addresses, "machines": machines, "logs": sorted(logs), "said": logs["Cluster"],
-        "key": cluster.security.tls_worker_key.splitlines()[5], "link": cluster.dashboard_link,
+        "key": cluster.security.tls_client_key.splitlines()[2], "link": cluster.dashboard_link,
         "html": cluster._repr_html_(), "launch": cluster.launch,
     })
     client.close()
@@ -82,7 +83,7 @@ with Cluster(n_workers=3, worker_options={"nthreads": 1}, environ={"GREETING": "
     assert "nothing has changed" in seen["said"]
     assert {"Cluster", "Scheduler"} < set(seen["logs"])
     assert len(seen["logs"]) == 5
-    assert seen["link"].endswith(":8787/status")
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/status\?token=[\w-]{32}", seen["link"])
     assert launch in seen["html"]
     assert project.machines() == []
     assert project.processes() == []
@@ -91,6 +92,79 @@ with Cluster(n_workers=3, worker_options={"nthreads": 1}, environ={"GREETING": "
     assert not [path for path in files if "secrets" in path.parts]
     assert not [path for path in files if seen["key"].encode() in path.read_bytes()]
     assert launch in project.envboot("ls", "--past").stdout
+
+
+def test_only_members_of_a_cluster_reach_what_its_processes_listen_on(project: Project) -> None:
+    seen = project.ask(
+        HEAD
+        + """
+import http.cookiejar, psutil, socket, ssl, urllib.error, urllib.request
+def find():
+    marks = ("dask_scheduler", "dask_worker", "multiprocessing")
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        line, environ = " ".join(process.info["cmdline"] or ()), process.info["environ"] or {}
+        ours = os.environ["ENVBOOT_STATE_DIR"] in environ.get("ENVBOOT_ROOT", "")
+        if ours and any(mark in line for mark in marks):
+            for each in process.net_connections("inet"):
+                if each.status == "LISTEN":
+                    yield each.laddr
+def knock(address):
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with context.wrap_socket(socket.create_connection(address, 5)) as stream:
+            stream.settimeout(5)
+            stream.sendall(b"GET /health HTTP/1.0\\r\\n\\r\\n")
+            return "answered" if stream.recv(99) else "refused"
+    except OSError:
+        # With TLS 1.3 it shows at the first read; the alert may come, or the end alone.
+        return "refused"
+def fetch(opener, url):
+    try:
+        return opener.open(url, timeout=20).status
+    except urllib.error.HTTPError as error:
+        return error.code
+cookies = http.cookiejar.CookieJar()
+def browse(jar):
+    return urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
+def upgrade(url, jar):
+    host, port = url.split("/")[2].split(":")
+    (cookie,) = jar
+    lines = ["GET /eventstream HTTP/1.1", f"Host: {host}:{port}", "Connection: Upgrade"]
+    lines += ["Upgrade: websocket", "Sec-WebSocket-Version: 13"]
+    lines += ["Sec-WebSocket-Key: " + "A" * 22 + "=="]
+    lines += [f"Cookie: {cookie.name}={cookie.value}", "", ""]
+    with socket.create_connection((host, int(port)), 20) as stream:
+        stream.sendall("\\r\\n".join(lines).encode())
+        return stream.recv(99).split()[1].decode()
+with Cluster(n_workers=2, worker_options={"nthreads": 1}) as cluster:
+    client = Client(cluster)
+    client.wait_for_workers(2, timeout=60)
+    addresses = sorted(set(find()))
+    answers = {knock(address) for address in addresses}
+    bare = cluster.dashboard_link.partition("?")[0]
+    person, other = browse(cookies), browse(None)
+    urls = [cluster.dashboard_link, bare, bare.replace("status", "health")]
+    pages = [fetch(person, url) for url in urls]
+    upgraded = upgrade(bare, cookies)
+    refused = [fetch(other, url) for url in (bare, bare + "?token=" + 32 * "x")]
+    # A task is a client of its own machine's right.
+    from dask.distributed import get_client
+    nested = client.submit(lambda: get_client().submit(lambda: 42).result()).result()
+    security = client.security
+    show([addresses, sorted(answers), pages, refused, upgraded, nested, security.tls_worker_key])
+"""
+    )
+    addresses, answers, pages, refused, upgraded, nested, key = seen
+    hosts = {host for host, _ in addresses}
+    # Each process on its machine's own address; ports for Dask and HTTP, and a nanny's.
+    assert len(addresses) == 2 + 3 * 2
+    assert len(hosts) == 3
+    assert all(host.startswith("127.") and host != "127.0.0.1" for host in hosts)
+    assert answers == ["refused"]
+    assert (pages, refused, upgraded) == ([200, 200, 200], [403, 403], "101")
+    assert nested == 42
+    assert key is None
 
 
 def test_a_worker_whose_machine_is_killed_is_replaced_and_the_result_is_right(

@@ -7,15 +7,22 @@ import os
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cloudpickle  # type: ignore[import-untyped]
 import pytest
 
 from envboot.cluster.batch import Batch
-from envboot.cluster.dask_commands import SCHEDULER, WORKER, compose, place_scheduler, place_worker
+from envboot.cluster.dask_commands import (
+    HTTP,
+    SCHEDULER,
+    WORKER,
+    compose,
+    place_scheduler,
+    place_worker,
+)
 from envboot.cluster.reload import forget_layer
-from envboot.cluster.tls import compose_secret, make_security
+from envboot.cluster.tls import Authority, compose_secret
 from envboot.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +40,7 @@ def test_options_of_python_become_words_of_dasks_programs() -> None:
         "death_timeout": None,
     }
     assert compose(WORKER, options, keyword="worker_options") == (
-        "python", "-m", WORKER, "--nthreads", "2", "--memory-limit", "4GiB",
+        "python", "-m", WORKER, "--preload", HTTP, "--nthreads", "2", "--memory-limit", "4GiB",
         "--resources", "GPU=1 MEM=2", "--no-nanny", "--dashboard",
         "--preload", "a.py", "--preload", "b",
     )  # fmt: skip
@@ -47,7 +54,12 @@ def test_dasks_own_program_takes_every_word() -> None:
     scheduler = compose(SCHEDULER, {"idle_timeout": "1 hour"}, keyword="scheduler_options")
     words = (*worker[3:], *place_worker("tls://127.1.2.3:8786", 7, "127.1.2.4"))
     read = dask_worker.main.make_context("worker", list(words)).params
-    assert (read["scheduler"], read["name"], read["host"]) == (words[4], "7", "127.1.2.4")
+    assert (read["scheduler"], read["name"], read["host"]) == (
+        "tls://127.1.2.3:8786",
+        "7",
+        "127.1.2.4",
+    )
+    assert read["dashboard_address"] == "127.1.2.4:0"
     assert read["resources"] == "GPU=1"
     read = dask_scheduler.main.make_context(
         "scheduler", [*scheduler[3:], *place_scheduler("127.1.2.3")]
@@ -78,19 +90,21 @@ def test_an_option_that_dask_does_not_have_is_refused(
 def test_members_of_a_cluster_are_configured_by_variables_alone() -> None:
     from dask.config import collect_env, get
 
-    security: Any = make_security()
-    secret = compose_secret(security, scheduler="tls://10.0.0.1:8786", name=3)
+    authority = Authority()
+    secret = compose_secret(authority, "worker", scheduler="tls://10.0.0.1:8786", name=3)
     config = collect_env(secret)
-    assert get("distributed.comm.tls.ca-file", config=config) == security.tls_ca_file
-    tls = get("distributed.comm.tls.worker", config=config)
-    assert tls == {"cert": security.tls_worker_cert, "key": security.tls_worker_key}
+    assert get("distributed.comm.tls.ca-file", config=config) == authority.certificate
+    own = get("distributed.comm.tls.worker", config=config)
+    assert own["cert"].startswith("-----BEGIN CERTIFICATE-----\n")
+    # As a client, too, it is itself and nobody else.
+    assert get("distributed.comm.tls.client", config=config) == own
     assert get("distributed.comm.require-encryption", config=config) is True
     assert get("scheduler-address", config=config) == "tls://10.0.0.1:8786"
     assert secret["ENVBOOT_DASK_NAME"] == "3"
 
 
 def test_no_two_clusters_have_the_same_key() -> None:
-    first, second = (compose_secret(make_security()) for _ in range(2))
+    first, second = (compose_secret(Authority(), "worker") for _ in range(2))
     assert first.keys() == second.keys()
     assert all(first[name] != second[name] for name in first if name.endswith("KEY"))
 

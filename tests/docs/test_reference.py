@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ from envboot.config import (
 from envboot.errors import EnvbootError, Exit, UsageError
 from envboot.manifest import Manifest, Tool
 from envboot.scan.schema import Scan, Source
+from envboot.toml import read_data
 from envboot.userdata import LaunchPath, Rung
 from envboot.userdata.parts import PREFIXES, TYPES
 from tests.docs import commands, sources
@@ -123,6 +125,13 @@ def test_the_example_of_settings_is_accepted_and_uses_every_one() -> None:
         assert name.replace("_", "-") in text or name == "provisioners"
     with pytest.raises(UsageError):
         parse_settings(f"{text}\nunknown = 1\n")
+
+
+def test_every_pattern_of_credential_files_is_there() -> None:
+    text = read_section(REFERENCE, "Credentials and links")
+    named = set(re.findall(r"`([^`]+)`", text))
+    table = read_data("credential-files.toml")
+    assert {pattern for patterns in table.values() for pattern in patterns} - named == set()
 
 
 def test_the_launch_paths_and_their_limits_are_those_of_the_code() -> None:

@@ -69,6 +69,33 @@ def test_a_report_that_no_agent_wrote_is_named_and_changes_nothing(warm: Workspa
     assert show(warm, "status", launch).stdout == before
 
 
+HOSTILE = r"""
+cd "$(ls -td "$BUCKET"/reports/*/*-0 | head -n 1)"
+for event in result command output notice publish synced; do
+    printf "%100000s" | tr " " "[" > 9999999999997-$event.json
+    printf "{\"ms\": 1e9" > 9999999999998-$event.json
+    printf "{\"offset\": -5, \"end\": 9e99, \"ms\": 1%0999d}" 0 > 9999999999999-$event.json
+done
+printf "[]" > ../launch.json
+for name in one-more "$(printf "\\033[2J")"; do
+    mkdir "../$name"
+    printf "{}" > "../$name/9999999999997-started.json"
+    printf "{\"outcome\": \"failed\"}" > "../$name/9999999999998-result.json"
+done
+printf "\\033[2J\\302\\2332J\\233\\n" ; sleep 1; echo went on
+"""
+
+
+def test_a_launch_that_meets_malformed_reports_goes_on_to_its_end(warm: Workspace) -> None:
+    done = warm.launch("--env", f"BUCKET={warm.state}/store", "--", "sh", "-c", HOSTILE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "\\x1b[2J\\x9b2J\\x9b\nwent on\n"
+    assert "warning: Left out 19 reports that no agent wrote" in done.stderr, done.stderr
+    shown = show(warm, "status")
+    assert "ended with 0" in shown.stdout
+    assert "launch.json" in shown.stderr
+
+
 def test_a_failed_command_is_told_by_its_code_and_its_meaning(warm: Workspace) -> None:
     warm.launch("--", "no-such-program")
     done = show(warm, "wait", code=17)

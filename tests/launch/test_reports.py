@@ -1,13 +1,21 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from envboot.cli.commands.status import show_row
+from envboot.cli.commands.why import tell
+from envboot.cli.console import to_json
+from envboot.cli.timings import describe
 from envboot.errors import DocumentError
+from envboot.fleet.outcomes import Outcome
+from envboot.fleet.output import Output
 from envboot.fleet.reports import BootResult, OutputPiece, ReportReader, parse_report
 from envboot.store.local.store import LocalStore
+from envboot_provisioners import Instance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +87,25 @@ def test_of_each_event_the_newest_report_counts_and_output_is_kept_in_order(
         ("synced", json.dumps({"ms": 3})),
         ("notice", json.dumps({"notice": 1, "time": ""})),
         ("publish", "\ufffd"),
+        ("publish", "[" * 100_000),
+        # As deep as it can be parsed, and then is to be shown.
+        ("result", '{"outcome": ' + "[" * 800 + "]" * 800 + "}"),
+        ("result", '{"outcome": ' + '{"a":' * 400 + "1" + "}" * 400 + "}"),
+        ("publish", json.dumps({"ms": 10**400})),
+        ("publish", '{"ms": ' + "9" * 10_000 + "}"),
+        ("publish", '{"ms": NaN}'),
+        ("publish", '{"ms": 1e999}'),
+        ("publish", '{"ms": 1.0}'),
+        ("publish", json.dumps({"ms": True})),
+        ("command", json.dumps({"exit_code": None, "ms": 1})),
+        ("synced", json.dumps({"number": 2**63})),
+        ("notice", json.dumps({"notice": [], "time": {}})),
+        ("publish", json.dumps({"ms": 1, "error": 2})),
+        ("result", ""),
+        ("result", "\0" * 100),
+        ("result", '"' + "x" * (5 << 20) + '"'),
     ],
+    ids=lambda value: value[:30],
 )
 def test_a_report_that_no_agent_wrote_is_left_out_and_named(
     store: LocalStore, event: str, document: str
@@ -91,6 +117,51 @@ def test_a_report_that_no_agent_wrote_is_left_out_and_named(
     for _ in range(2):
         assert reader.read()["one-0"].events == ("started",)
         assert reader.malformed == [key]
+
+
+@pytest.mark.parametrize(
+    ("event", "document"),
+    [
+        ("command", {"exit_code": 2**62, "ms": -1, "offset": -9, "end": -(2**62), "output": "x"}),
+        ("output", {"offset": -5, "end": 2**62, "text": "\ud800\x1b"}),
+        (
+            "result",
+            {**RESULT, "outcome": "\udcff", "stages": [{"stage": "", "ms": -(2**62)}] * 999},
+        ),
+        ("notice", {"notice": "", "time": "\ud800", "exit_code": -(2**62)}),
+    ],
+)
+def test_whatever_parses_can_be_shown(store: LocalStore, event: str, document: Any) -> None:
+    put(store, f"one/one-0/1764000000001-{event}", document)
+    reports = ReportReader(store, "one").read()["one-0"]
+    outcome = Outcome(instance=Instance(name="one-0", launch="one"), reports=reports)
+    to_json(describe(outcome))
+    assert list(tell(None, outcome))
+    assert all(isinstance(cell, str) for cell in show_row(outcome))
+    Output().read_new(outcome, whole_lines=True)
+
+
+def test_a_name_that_no_instance_has_is_left_out(store: LocalStore, tmp_path: Path) -> None:
+    for name in ("\u202eone", "\x1b[2J", "one\ntwo"):
+        path = tmp_path / "bucket/reports/one" / name / "1764000000001-started.json"
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+    put(store, "one/a/b/1764000000001-started", {})
+    reader = ReportReader(store, "one")
+    assert reader.read() == {}
+
+
+def test_what_is_too_large_for_a_report_is_not_read(store: LocalStore, tmp_path: Path) -> None:
+    put(store, "one/one-0/1764000000001-started", {})
+    path = tmp_path / "bucket/reports/one/one-0/1764000000002-result.json"
+    with path.open("wb") as file:
+        file.truncate(100 << 20)
+    tracemalloc.start()
+    reader = ReportReader(store, "one")
+    assert reader.read()["one-0"].events == ("started",)
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
+    assert reader.malformed == ["reports/one/one-0/1764000000002-result.json"]
 
 
 def test_a_newer_agent_may_say_more() -> None:

@@ -81,16 +81,6 @@ def test_a_file_deleted_and_still_tracked_is_no_error(tmp_path: Path, cache: Pat
     assert f"{SITE}/demo/old.py" not in opened.paths
 
 
-def test_links_to_files_outside_of_the_project_arrive_as_files(tmp_path: Path, cache: Path) -> None:
-    (tmp_path / "shared.py").write_text("SHARED = 1\n")
-    source = write_project(tmp_path / "p")
-    (tmp_path / "p" / "demo" / "shared.py").symlink_to(tmp_path / "shared.py")
-    first = build(source, cache=cache)
-    assert unpack(first, tmp_path / "out").site("demo/shared.py") == "SHARED = 1\n"
-    (tmp_path / "shared.py").write_text("SHARED = 2\n")
-    assert build(source, cache=cache).manifest.digest != first.manifest.digest
-
-
 def test_a_build_leaves_nothing_in_the_users_folder(tmp_path: Path, cache: Path) -> None:
     source = write_project(tmp_path / "p")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "p").rglob("*")}

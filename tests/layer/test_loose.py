@@ -216,35 +216,6 @@ def test_exclude_keeps_files_here_and_says_so(tmp_path: Path, cache: Path) -> No
     assert build(found(app, "app"), cache=cache, exclude=("app/",)) is None
 
 
-def test_files_of_secrets_stay_here_unless_they_are_included(tmp_path: Path, cache: Path) -> None:
-    app = write(tmp_path / "work", {"app/a.py": "", "app/.env": "TOKEN=1", "app/.envrc": ""})
-    layer = build(found(app, "app"), cache=cache)
-    assert layer is not None
-    assert shipped(unpack(layer, tmp_path / "out")) == {"0-work/app/a.py", "0-work/app/.envrc"}
-    message = "Such files hold secrets, and stay here: `app/.env`"
-    assert layer.notes == (Problem(subject=str(app), message=message),)
-    opened = bring(found(app, "app"), cache=cache, to=tmp_path / "all", include=(".env",))
-    assert "0-work/app/.env" in shipped(opened)
-
-
-def test_links_travel_as_what_they_lead_to(tmp_path: Path, cache: Path) -> None:
-    write(tmp_path / "shared", {"deep/x.txt": "shared\n"})
-    app = write(tmp_path / "app", {"app/a.py": "A = 1\n", "data/y.txt": "beside\n"})
-    (app / "app" / "outside").symlink_to(tmp_path / "shared")
-    (app / "app" / "beside.txt").symlink_to("../data/y.txt")
-    (app / "app" / "again").symlink_to(".")
-    (app / "app" / "gone").symlink_to("nowhere")
-    layer = build(found(app, "app"), cache=cache)
-    assert layer is not None
-    opened = unpack(layer, tmp_path / "out")
-    assert opened.read(f"{loose_files.PATH}/0-app/app/outside/deep/x.txt") == "shared\n"
-    assert opened.read(f"{loose_files.PATH}/0-app/app/beside.txt") == "beside\n"
-    assert messages(layer) == [
-        "Links that lead nowhere, or above themselves, stay here: `app/again`, `app/gone`",
-        "What is no module stays here: `data`; name it in the command, or in `include`",
-    ]
-
-
 def test_too_much_code_is_refused_and_its_largest_parts_are_named(
     tmp_path: Path, cache: Path
 ) -> None:

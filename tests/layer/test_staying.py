@@ -30,7 +30,7 @@ def test_what_a_projects_wheel_lacks_is_told_though_it_was_kept(
     files = {
         "src/demo/__init__.py": "",
         "src/demo/gen.py": "",
-        "src/demo/.env": "",
+        "src/demo/.hidden": "",
         "src/demo/__pycache__/a.pyc": "",
         ".gitignore": "gen.py\ntables/\n_fast*\n",
         "src/demo/tables/a.csv": "",

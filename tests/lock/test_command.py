@@ -130,10 +130,14 @@ def test_a_plan_has_a_row_for_each_folder_of_loose_code(environment: dict[str, s
     home = Path(environment["HOME"])
     write(home / "work", {"app/__init__.py": "X = 1\n", "app/data.csv": "1\n" * 600, "left.py": ""})
     settings = '[tool.envboot]\nexclude = ["left.py"]\ninclude = ["data/*.txt"]\n'
-    write(home / "work", {"pyproject.toml": settings, "data/a.txt": "1\n" * 200})
+    write(home / "work", {"pyproject.toml": settings, "data/a.txt": "1\n" * 200, "app/.env": "A"})
     words = ("--host-python", "--python", "../venv")
     done = run(environment, *words, "--json", command="plan", folder="work")
-    rows = {row["name"]: row for row in json.loads(done.stdout)["packages"]}
+    document = json.loads(done.stdout)
+    rows = {row["name"]: row for row in document["packages"]}
+    notes = [note["message"] for note in document["notes"] if "Not sent" in note["message"]]
+    assert [note.rpartition(": ")[2] for note in notes] == ["`app/.env`"]
+    assert notes[0] in done.stderr
     size = "3 files, 1.6 kB"
     assert rows.pop(str(home / "work")) == {
         "name": str(home / "work"),

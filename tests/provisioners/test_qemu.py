@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
+import stat
+import struct
 import subprocess
 import time
 import urllib.error
@@ -19,6 +22,7 @@ from envboot_provisioners import Instance, StartRequest, qemu
 from envboot_provisioners.qemu import QemuProvisioner, compose_command
 from envboot_provisioners.qemu.programs import QEMU, can_accelerate, find_format, make_overlay
 from envboot_provisioners.qemu.seed import SeedServer
+from envboot_provisioners.qemu.smbios import render_system
 from tests.sessions import make_session
 
 FOLDER = Path("/state/qemu/a1/a1-0")
@@ -26,9 +30,7 @@ SEED = "http://10.0.2.2:4000/secret/a1-0/"
 
 
 def compose(*, accelerate: bool = False, kernel: tuple[Path, Path] | None = None) -> list[str]:
-    return compose_command(
-        FOLDER, seed=SEED, memory="2048", cpus="2", accelerate=accelerate, kernel=kernel
-    )
+    return compose_command(FOLDER, memory="2048", cpus="2", accelerate=accelerate, kernel=kernel)
 
 
 def after(command: list[str], option: str) -> list[str]:
@@ -43,8 +45,18 @@ def test_the_guest_is_headless_and_never_reboots() -> None:
     assert after(command, "-pidfile") == ["/state/qemu/a1/a1-0/qemu.pid"]
 
 
-def test_the_seed_is_named_in_the_serial_number_in_the_form_that_every_cloud_init_reads() -> None:
-    assert after(compose(), "-smbios") == [f"type=1,serial=ds=nocloud;dsmode=net;s={SEED}"]
+def test_the_serial_number_is_read_from_a_file() -> None:
+    assert after(compose(), "-smbios") == ["file=/state/qemu/a1/a1-0/smbios.bin"]
+
+
+def test_the_table_is_system_information_with_a_serial_number() -> None:
+    table = render_system(f"ds=nocloud;dsmode=net;s={SEED}")
+    kind, length, handle = struct.unpack_from("<BBH", table)
+    assert (kind, length, handle) == (1, 27, 0x100)
+    strings = table[length:]
+    assert strings.endswith(b"\0\0")
+    # The number at offset 7 says which string it is (SMBIOS 3.6, 7.2).
+    assert strings.split(b"\0")[table[7] - 1].decode() == f"ds=nocloud;dsmode=net;s={SEED}"
 
 
 def test_acceleration_brings_the_hosts_own_processor() -> None:
@@ -63,7 +75,7 @@ def test_a_kernel_beside_the_image_is_started_directly() -> None:
 
 def test_a_comma_in_a_folder_does_not_end_an_option() -> None:
     folder = Path("/a,b/x")
-    command = compose_command(folder, seed=SEED, memory="1", cpus="1", accelerate=False)
+    command = compose_command(folder, memory="1", cpus="1", accelerate=False)
     assert after(command, "-drive")[0].startswith("file=/a,,b/x/disk.qcow2,")
 
 
@@ -148,6 +160,14 @@ def test_instances_start_and_end_and_leave_nothing(image: Path, tmp_path: Path) 
     assert all(map(QemuProvisioner(make_session(state=tmp_path / "state")).is_running, instances))
     first = instances[0]
     assert first.folder is not None
+    # What other users read of QEMU, and what only this one does.
+    table = first.folder / "smbios.bin"
+    [(secret, _)] = re.findall(rb"/([\w-]{32})/(a1-0)/", table.read_bytes())
+    assert stat.S_IMODE(table.stat().st_mode) == 0o600
+    assert stat.S_IMODE(first.folder.stat().st_mode) == 0o700
+    for instance in instances:
+        for file in ("cmdline", "comm", "mountinfo"):
+            assert secret not in Path(f"/proc/{instance.pid}/{file}").read_bytes()
     assert (first.folder / "qemu.pid").read_text().strip() == str(first.pid)
     provisioner.terminate(instances[:1])
     assert [provisioner.is_running(instance) for instance in instances] == [False, True]

@@ -11,6 +11,7 @@ import pytest
 
 from envboot.errors import StoreError
 from envboot.store import open_store
+from envboot.store.protocol import MalformedError
 from tests.sessions import make_session
 
 if TYPE_CHECKING:
@@ -36,6 +37,13 @@ def test_an_object_is_read_back_as_it_was_written(store: Store, key: str) -> Non
 def test_an_empty_object_is_an_object(store: Store) -> None:
     assert store.create("empty", b"")
     assert store.read("empty") == b""
+
+
+def test_what_is_larger_than_a_document_may_be_is_refused_unread(store: Store) -> None:
+    store.create("key", b"0123456789")
+    assert store.read("key", most=10) == b"0123456789"
+    with pytest.raises(MalformedError, match=r"Cannot read `.*/key`: it is larger than 9 bytes"):
+        store.read("key", most=9)
 
 
 def test_creating_twice_keeps_the_first(store: Store, tmp_path: Path) -> None:

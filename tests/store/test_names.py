@@ -87,7 +87,7 @@ def test_each_environment_gets_the_next_version_and_the_same_one_none(
     put(store, tmp_path, two, name="demo.more")
     assert list_names(store) == {"demo": [1, 2, 3], "demo.more": [1]}
     assert list_versions(store, "demo") == [1, 2, 3]
-    shown = read_versions(store, [("demo", 3), ("demo", 2)])
+    shown, _ = read_versions(store, [("demo", 3), ("demo", 2)])
     assert [each["environment"] for each in shown] == [
         one.environment_digest,
         two.environment_digest,
@@ -127,7 +127,7 @@ def test_of_two_that_publish_at_once_each_gets_a_version_of_its_own(
     assert sorted(document["version"] for document in found) == [1, 2, 3, 4]
     assert {document["version"]: document["environment"] for document in found} == {
         each["version"]: each["environment"]
-        for each in read_versions(store, [("demo", version) for version in (1, 2, 3, 4)])
+        for each in read_versions(store, [("demo", version) for version in (1, 2, 3, 4)])[0]
     }
 
 

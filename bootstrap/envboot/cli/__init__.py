@@ -78,23 +78,23 @@ def run(command: click.Command, arguments: list[str], name: str) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        console.say(error.format_message(), err=True)
         return error.exit_code
     except click.UsageError as error:
         console.print_error(_usage(error))
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        console.print_error(EnvbootError(error.format_message()))
         return error.exit_code
     except EnvbootError as error:
         console.print_error(error)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
+        console.say("interrupted", err=True)
         return Exit.INTERRUPTED
     except BrokenPipeError:
         # The reader of our stdout has gone (`envboot scan | head`): nothing is wrong.
-        sys.stderr.close()
+        sys.stderr.close()  # noqa: TID251
         return Exit.OK
     except PermissionError as error:
         console.print_error(_refused(error))
@@ -142,9 +142,10 @@ def _unexpected(error: Exception) -> EnvbootError:
     import traceback
 
     from envboot.redaction import redact
+    from envboot.text import show_controls
 
     with tempfile.NamedTemporaryFile("w", prefix="envboot-", suffix=".log", delete=False) as log:
-        log.write(redact("".join(traceback.format_exception(error))))
+        log.write(show_controls(redact("".join(traceback.format_exception(error)))))
     return EnvbootError(
         "Failed unexpectedly",
         causes=(redact(f"{type(error).__name__}: {error}"),),

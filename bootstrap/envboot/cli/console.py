@@ -1,4 +1,8 @@
-"""What users read: errors and progress on stderr, results on stdout."""
+"""What users read: errors and progress on stderr, results on stdout.
+
+Nothing else in the client writes to a terminal, so that what a machine, a package or a server
+says is shown there, whoever passes it on, and never obeyed.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ import click
 from envboot.errors import name_some
 from envboot.text import columns as columns
 from envboot.text import count as count
+from envboot.text import one_line, show_controls, show_in_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -29,22 +34,68 @@ class Progress(Protocol):
         """`done` of `total` bytes or items; `total` None while it is not known."""
 
 
+def say(text: str = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print a text on stdout or stderr; what a terminal would obey in it is spelled out."""
+    stream = sys.stderr if err else sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    # What the terminal has no character for must not end a launch.
+    shown = show_controls(text).encode(encoding, "backslashreplace").decode(encoding)
+    click.echo(shown, err=err, nl=nl)
+
+
+def say_word(word: str, colour: str | None, *, err: bool = False, bold: bool = False) -> None:
+    """Print one coloured word; the line goes on."""
+    click.secho(show_controls(word), fg=colour, bold=bold or None, nl=False, err=err)
+
+
+def confirm(question: str) -> None:
+    """Ask on stderr whether to go on; raises `click.Abort` if not."""
+    click.confirm(show_controls(question), abort=True, err=True)
+
+
+def write(data: bytes) -> None:
+    """Write bytes on stdout as they are: a document, or what was asked for raw."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def draw(text: str, columns: int) -> None:
+    """Draw the one line of progress anew on stderr, no wider than that.
+
+    Raises:
+        OSError: the terminal was closed.
+    """
+    sys.stderr.write(f"\r\x1b[K{one_line(text)[:columns]}")
+    sys.stderr.flush()
+
+
+def is_terminal(*, err: bool = False) -> bool:
+    """Whether a person watches stdout, or stderr."""
+    return (sys.stderr if err else sys.stdout).isatty()
+
+
 def print_error(error: EnvbootError) -> None:
     """Print `error:`, each `caused by:` and the `hint:`, on stderr."""
-    click.secho("error", fg="red", bold=True, nl=False, err=True)
-    click.echo(f": {error.message}", err=True)
+    say_word("error", "red", err=True, bold=True)
+    say(f": {_indent(error.message)}", err=True)
     for cause in error.causes:
-        click.echo(f"  caused by: {cause}", err=True)
+        say(f"  caused by: {_indent(cause)}", err=True)
     if error.hint:
-        click.echo(err=True)
-        click.secho("hint", fg="cyan", bold=True, nl=False, err=True)
-        click.echo(f": {error.hint}", err=True)
+        say(err=True)
+        say_word("hint", "cyan", err=True, bold=True)
+        say(f": {_indent(error.hint)}", err=True)
 
 
 def print_warning(message: str) -> None:
     """Print `warning: …` on stderr."""
-    click.secho("warning", fg="yellow", bold=True, nl=False, err=True)
-    click.echo(f": {message}", err=True)
+    say_word("warning", "yellow", err=True, bold=True)
+    say(f": {_indent(message)}", err=True)
+
+
+def _indent(text: str) -> str:
+    """Indent the lines after the first, so that no text looks like another error or a hint."""
+    first, *rest = text.split("\n")
+    return "\n".join([first, *(f"    {line}" if line[:1].strip() else line for line in rest)])
 
 
 def print_notes(notes: Iterable[Problem]) -> None:
@@ -55,7 +106,7 @@ def print_notes(notes: Iterable[Problem]) -> None:
 
 
 def print_malformed(keys: Sequence[str]) -> None:
-    """Warn of reports in the bucket that no agent has written."""
+    """Warn of documents of a launch that neither envboot nor an agent has written."""
     if keys:
         names = name_some(list(keys), most=3)
         print_warning(f"Left out {count(len(keys), 'report')} that no agent wrote: {names}")
@@ -78,21 +129,21 @@ def count_files(sizes: Sequence[int]) -> str:
 
 def print_json(document: Any) -> None:
     """Print a document on stdout, two-space indented, keys in the order given."""
-    click.echo(to_json(document))
+    say(to_json(document))
 
 
 def to_json(document: Any) -> str:
     """Return a document as `--json` shows it, without the last line's end."""
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    return show_in_json(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 @contextlib.contextmanager
 def task(title: str, *, unit: str = "bytes") -> Iterator[Progress]:
     """Show one task on stderr: a bar where a person watches, one line at its end elsewhere."""
-    if not sys.stderr.isatty():
+    if not is_terminal(err=True):
         start = time.monotonic()
         yield _ignore
-        click.echo(f"{title} ({time.monotonic() - start:.1f} s)", err=True)
+        say(f"{title} ({time.monotonic() - start:.1f} s)", err=True)
         return
     from rich import progress as bars
     from rich.console import Console
@@ -102,11 +153,16 @@ def task(title: str, *, unit: str = "bytes") -> Iterator[Progress]:
         if unit == "bytes"
         else (bars.MofNCompleteColumn(),)
     )
-    columns = (bars.SpinnerColumn(), bars.TextColumn("{task.description}"), bars.BarColumn())
+    title_column = bars.TextColumn("{task.description}", markup=False)
     with bars.Progress(
-        *columns, *sized, bars.TimeElapsedColumn(), console=Console(stderr=True)
+        bars.SpinnerColumn(),
+        title_column,
+        bars.BarColumn(),
+        *sized,
+        bars.TimeElapsedColumn(),
+        console=Console(stderr=True),
     ) as bar:
-        row = bar.add_task(title, total=None)
+        row = bar.add_task(one_line(title), total=None)
 
         def advance(done: int, total: int | None = None) -> None:
             bar.update(row, completed=done, total=total)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -12,6 +12,7 @@ from envboot.cli import console
 from envboot.errors import MissingExtraError, ProvisionError, UsageError, name_some
 from envboot.fleet.history import read_records
 from envboot.folders import state_folder
+from envboot.store.protocol import MalformedError
 from envboot_provisioners import load_provisioner, provisioner_names
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from envboot.fleet.watch import Fleet
     from envboot.session import Session
     from envboot_provisioners import Instance, Provisioner
+
+
+_T = TypeVar("_T")
 
 
 def _complete_launch(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
@@ -82,6 +86,15 @@ def looks_at_launch(function: Callable[..., None]) -> Callable[..., None]:
     return LAUNCH(STORE(function))
 
 
+def _read(read: Callable[[], _T], key: str, unread: list[str]) -> _T | None:
+    """Read a document that machines of the launch may have overwritten; note one that is none."""
+    try:
+        return read()
+    except MalformedError:
+        unread.append(key)
+        return None
+
+
 @contextlib.contextmanager
 def open_fleet(launch: str | None, store: str | None, session: Session) -> Iterator[Fleet]:
     """Find a launch by its name, the newest from here without one, and open its bucket.
@@ -90,7 +103,7 @@ def open_fleet(launch: str | None, store: str | None, session: Session) -> Itera
         UsageError: neither this machine nor the bucket knows it.
     """
     from envboot.fleet.watch import Fleet
-    from envboot.publish.launch_record import read_end, read_record
+    from envboot.publish.launch_record import key_end, key_record, read_end, read_record
     from envboot.store import open_store
 
     records = read_records(session.state)
@@ -104,8 +117,9 @@ def open_fleet(launch: str | None, store: str | None, session: Session) -> Itera
     name = launch or records[-1].launch
     url = store or (record.store if record else session.store)
     with open_store(url, session) as bucket:
-        known = read_record(bucket, name)
-        if record is None and known is None:
+        unread: list[str] = []
+        known = _read(lambda: read_record(bucket, name), key_record(name), unread)
+        if record is None and known is None and not unread:
             raise UsageError(
                 f"Unknown launch `{name}` in `{url}`",
                 hint="`envboot ls --past` lists those from here, `envboot ls --store URL` those of "
@@ -120,7 +134,8 @@ def open_fleet(launch: str | None, store: str | None, session: Session) -> Itera
             count=(known.count or 0) if known else 0,
             command=bool(known and known.command),
             about=known,
-            end=read_end(bucket, name),
+            end=_read(lambda: read_end(bucket, name), key_end(name), unread),
+            unread=unread,
         )
         if provisioner:
             try:

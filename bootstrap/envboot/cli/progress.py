@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import shutil
-import sys
 import time
 from typing import TYPE_CHECKING
-
-import click
 
 from envboot.cli import console
 from envboot.errors import name_some
 from envboot.fleet.outcomes import find_progress
 from envboot.fleet.output import Output
 
+_UTF_8 = codecs.getincrementaldecoder("utf-8")
 EACH = 10
 """Up to so many instances each one's stages are told where nobody watches; beyond, their counts."""
 SILENT = 150
@@ -33,14 +32,16 @@ if TYPE_CHECKING:
 class Screen:
     """Shows a launch while it runs: steps and stages on stderr, the command's output on stdout."""
 
-    def __init__(self, quiet: bool, *, output: bool = True) -> None:
+    def __init__(self, quiet: bool, *, output: bool = True, raw: bool = False) -> None:
         self._quiet = quiet
         self._prints_output = output and not quiet
-        self._is_terminal = sys.stderr.isatty() and not quiet
+        self._is_terminal = console.is_terminal(err=True) and not quiet
         # Where output and progress share a terminal, a line that is not ended stays as it is.
-        self._shares = self._is_terminal and sys.stdout.isatty()
+        self._shares = self._is_terminal and console.is_terminal()
         self._is_line_open = False
         self._output = Output()
+        self._raw = raw
+        self._decoders: dict[str, codecs.IncrementalDecoder] = {}
         self._notices: dict[str, object] = {}
         self._silent: set[str] = set()
         self._stages: dict[str, str] = {}
@@ -56,7 +57,7 @@ class Screen:
         if self._fleet and not self._quiet:
             console.print_malformed(self._fleet.malformed)
         if self._is_line_open:
-            sys.stdout.write("\n")
+            console.say()
 
     def step(self, name: str) -> None:
         """Show the step that begins on this machine."""
@@ -68,14 +69,14 @@ class Screen:
         if fleet.is_remote and fleet.provisioner and not self._quiet:
             self._show("")
             made = console.count(fleet.count, "instance")
-            click.echo(f"launch {fleet.launch}: {made} on `{fleet.provisioner.name}`", err=True)
+            console.say(f"launch {fleet.launch}: {made} on `{fleet.provisioner.name}`", err=True)
 
     def ended(self, fleet: Fleet, instances: Sequence[Instance]) -> None:
         """Say what does not run, and cost, any more."""
         if fleet.is_remote and not self._quiet:
             self._show("")
             names = name_some([instance.name for instance in instances]) or "none had started"
-            click.echo(f"ended the instances of {fleet.launch}: {names}", err=True)
+            console.say(f"ended the instances of {fleet.launch}: {names}", err=True)
 
     def notes(self, notes: Sequence[Problem]) -> None:
         """Warn of what will not arrive as it is; with `--json` the document has it."""
@@ -111,7 +112,7 @@ class Screen:
         """Print where an instance is, or how many are where, where nobody watches."""
         if self._stages.get(name) != stage and not self._is_terminal and not self._quiet:
             self._stages[name] = stage
-            click.echo(f"{name}: {stage}", err=True)
+            console.say(f"{name}: {stage}", err=True)
 
     def _print_output(self, outcome: Outcome, is_one_of_many: bool) -> None:
         """Print what the command wrote since the last look, where it can be read from here."""
@@ -120,7 +121,7 @@ class Screen:
         data = self._output.read_new(outcome, whole_lines=is_one_of_many)
         if data:
             self._show("")
-            self._write(data, f"[{outcome.instance.name}] " if is_one_of_many else "")
+            self._write(outcome, data, f"[{outcome.instance.name}] " if is_one_of_many else "")
 
     def _print_notice(self, outcome: Outcome) -> None:
         """Say once that the platform is about to take an instance back."""
@@ -153,16 +154,33 @@ class Screen:
                 "doctor` tries the bucket"
             )
 
-    def _write(self, data: bytes, label: str) -> None:
-        """Write output as it is, or with a label before each line, the last one ended too."""
-        stream = sys.stdout.buffer
-        if label:
-            data += b"" if data.endswith(b"\n") else b"\n"
-            stream.writelines(label.encode() + line for line in data.splitlines(keepends=True))
+    def _write(self, outcome: Outcome, data: bytes, label: str) -> None:
+        """Write output, with a label before each line where there is one, the last one ended too.
+
+        What a terminal would obey is spelled out, unless it is to be raw.
+        """
+        if self._raw:
+            lines, end = data.splitlines(keepends=True), b"\n"
+            if label:
+                lines[-1] += b"" if lines[-1].endswith(end) else end
+                lines = [label.encode() + line for line in lines]
+            console.write(b"".join(lines))
         else:
-            stream.write(data)
-        stream.flush()
+            text = self._decode(outcome, data)
+            if label and text:
+                text = "".join(f"{label}{line}\n" for line in text.removesuffix("\n").split("\n"))
+            console.say(text, nl=False)
+            data = text.encode()
         self._is_line_open = self._shares and not data.endswith(b"\n")
+
+    def _decode(self, outcome: Outcome, data: bytes) -> str:
+        """Return output as text; a character that a look has cut in two waits for its rest."""
+        name = outcome.instance.name
+        if name not in self._decoders:
+            self._decoders[name] = _UTF_8(errors="backslashreplace")
+        # A bar that is drawn over and over becomes a line each time.
+        text = self._decoders[name].decode(data, final=outcome.reports.command is not None)
+        return text.replace("\r\n", "\n").replace("\r", "\n")
 
     def _show(self, text: str) -> None:
         """Draw the one line of progress anew, on a terminal."""
@@ -173,8 +191,7 @@ class Screen:
             # A longer line would go on in the next row, which nothing wipes away.
             room = shutil.get_terminal_size().columns - 1
             try:
-                sys.stderr.write(f"\r\x1b[K{clock}{text}"[: room + len("\r\x1b[K")])
-                sys.stderr.flush()
+                console.draw(f"{clock}{text}", room)
             except OSError:
                 # The terminal was closed; what was started must still be ended.
                 self._is_terminal = False

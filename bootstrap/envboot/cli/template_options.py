@@ -231,4 +231,4 @@ def print_template(made: Any, line: str, told: dict[str, str], *, as_json: bool)
     if as_json:
         console.print_json({**asdict(made), **told})
     else:
-        click.echo(line)
+        console.say(line)

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from distributed.core import Status
-from distributed.utils import Log
+from distributed.utils import Log, format_dashboard_link
 
 from envboot.cluster.arguments import (
     DEFAULTS,
@@ -23,6 +23,7 @@ from envboot.cluster.arguments import (
     split_options,
 )
 from envboot.cluster.batch import Batch
+from envboot.cluster.dashboard import Dashboard
 from envboot.cluster.machines import Machines
 from envboot.cluster.processes import SchedulerProcess, WorkerProcess, tell_end
 from envboot.cluster.reload import forget_layer
@@ -31,7 +32,7 @@ from envboot.cluster.supervision import KeptCluster
 from envboot.errors import EnvbootError, UsageError, name_some
 from envboot.session import open_session
 from envboot.signatures import lists_keywords
-from envboot.text import count
+from envboot.text import count, show_controls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -97,6 +98,7 @@ class Cluster(KeptCluster):
         self.keep(Machines(spec), spec.provisioner)
         self._starting: asyncio.Future[Instance] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._dashboard: Dashboard | None = None
         self._taking: Batch[Hashable, Instance] = Batch(self._machines.start_workers)
         self._ending: Batch[str, None] = Batch(self._end)
         self._given: dict[str, Instance] = {}
@@ -141,6 +143,17 @@ class Cluster(KeptCluster):
         """The launch's name, for `envboot status`, `logs`, `why` and `terminate`."""
         return self._machines.launch
 
+    @property
+    def dashboard_link(self) -> str:
+        """The dashboard's URL on this machine, with the token that lets its reader in."""
+        if self._dashboard is None:
+            return ""
+        return self._dashboard.sign(format_dashboard_link("127.0.0.1", self._dashboard.port))
+
+    def _find_dashboard(self) -> tuple[str, int]:
+        host = self.scheduler_address.removeprefix("tls://").rpartition(":")[0]
+        return host, self.scheduler_info["services"]["dashboard"]
+
     async def _start(self) -> None:
         if self._starting is None:
             self._starting = asyncio.get_running_loop().create_future()
@@ -153,6 +166,9 @@ class Cluster(KeptCluster):
             raise
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch())
+            context = self.security.get_connection_args("client")["ssl_context"]
+            self._dashboard = Dashboard(self._find_dashboard, context)
+            await self._dashboard.start()
             self._log(f"scheduler answers at {self.scheduler_address} ({self.dashboard_link})")
             await self._compare_versions()
 
@@ -229,6 +245,9 @@ class Cluster(KeptCluster):
                 if outcome.instance.name in silent:
                     text = tell_end(self._provisioner, outcome)
                     logs[f"worker {silent[outcome.instance.name]}"] = Log(text)
+        # They are made to be printed.
+        for name, log in logs.items():
+            logs[name] = Log(show_controls(log))
         return logs
 
     def sync(self, func: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -284,6 +303,8 @@ class Cluster(KeptCluster):
             if not self._machines.is_closed:
                 raise
         finally:
+            if self._dashboard:
+                self._dashboard.close()
             # Every machine in one call, whatever became of the scheduler.
             await asyncio.to_thread(self._machines.close)
 
@@ -299,11 +320,13 @@ class Cluster(KeptCluster):
             await published
 
     def _log(self, log: str) -> None:
+        log = show_controls(log)
         self._cluster_manager_logs.append((datetime.now(), log))
         if not self._is_quiet:
             # A notebook shows stderr as if it were an error.
-            in_notebook = type(sys.stdout).__module__.startswith("ipykernel")
-            print(log, file=sys.stdout if in_notebook else sys.stderr)
+            streams = sys.stdout, sys.stderr  # noqa: TID251
+            in_notebook = type(streams[0]).__module__.startswith("ipykernel")
+            print(log, file=streams[not in_notebook])
 
 
 # Written once, in the tables that `envboot launch aws --help` prints.

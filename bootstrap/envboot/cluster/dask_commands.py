@@ -12,9 +12,21 @@ PORT, DASHBOARD = 8786, 8787
 """Where the scheduler of a cluster listens, for Dask and for browsers: Dask's own defaults."""
 
 SCHEDULER, WORKER = "distributed.cli.dask_scheduler", "distributed.cli.dask_worker"
+# Dask's own HTTP lets everybody read what runs, and offers no way to ask for a certificate.
+HTTP = """\
+from distributed.node import ServerNode
+def listen(self, *args, **kwargs):
+    context = self.security.get_listen_args("worker")["ssl_context"]
+    return ServerNode.envboot_listen(self, *args, **{**kwargs, "ssl_options": context})
+if not hasattr(ServerNode, "envboot_listen"):
+    ServerNode.envboot_listen = ServerNode.start_http_server
+    ServerNode.start_http_server = listen
+"""
+"""Loaded first by scheduler and workers, whose HTTP then is for members of the cluster only. Dask
+takes what is no module's name for the text of one."""
 _OURS = {
-    "address", "contact-address", "dashboard-prefix", "help", "host", "interface",
-    "listen-address", "name", "nworkers", "pid-file", "port", "protocol", "scheduler",
+    "address", "contact-address", "dashboard-address", "dashboard-prefix", "help", "host",
+    "interface", "listen-address", "name", "nworkers", "pid-file", "port", "protocol", "scheduler",
     "scheduler-file", "scheduler-sni", "show", "tls-ca-file", "tls-cert", "tls-key", "version",
 }  # fmt: skip
 """What the cluster says itself, or what would lead a process away from it."""
@@ -30,7 +42,7 @@ def compose(module: str, options: Mapping[str, Any], *, keyword: str) -> tuple[s
         UsageError: the program of the installed Dask has no such option, or the cluster sets it.
     """
     known = _read_options(module)
-    words = ["python", "-m", module]
+    words = ["python", "-m", module, "--preload", HTTP]
     for name, value in options.items():
         option = name.replace("_", "-")
         if option not in known:
@@ -82,7 +94,9 @@ def place_scheduler(address: str) -> tuple[str, ...]:
 
 def place_worker(scheduler: str, name: object, address: str) -> tuple[str, ...]:
     """Return what only one worker adds: its scheduler, its name, where it listens."""
-    return (scheduler, "--name", str(name), "--host", address)
+    # Without an address it would listen on all of them, at a random port.
+    http = ("--dashboard-address", f"{address}:0")
+    return (scheduler, "--name", str(name), "--host", address, *http)
 
 
 RETIRE = (

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from envboot.cluster import dask_commands
-from envboot.cluster.tls import compose_secret, make_security
+from envboot.cluster.tls import Authority, compose_secret, make_security
 from envboot.errors import EnvbootError, UsageError
 from envboot.fleet.history import make_name
 from envboot.fleet.launch import check_place
@@ -46,7 +46,8 @@ class Machines:
     def __init__(self, spec: ClusterSpec) -> None:
         """Make nothing yet but the keys."""
         self.launch = make_name()
-        self.security = make_security()
+        self._authority = Authority()
+        self.security = make_security(self._authority)
         self.scheduler: Instance | None = None
         self.workers: dict[Hashable, Instance] = {}
         self._spec = spec
@@ -93,7 +94,11 @@ class Machines:
             open_store(spec.store, spec.session, guest_loopback=loopback)
         )
         self._fleet = Fleet(
-            launch=self.launch, store=store, provisioner=spec.provisioner, command=True
+            launch=self.launch,
+            store=store,
+            provisioner=spec.provisioner,
+            command=True,
+            is_ours=True,
         )
         self._platform = check_place(spec.provisioner, store, spec.options, spec.auth)
         if spec.steady != spec.options:
@@ -135,7 +140,7 @@ class Machines:
 
         def seat(instance: Instance) -> Seat:
             address = _address(instance)
-            secret = compose_secret(self.security)
+            secret = compose_secret(self._authority, "scheduler")
             return Seat(rank=0, words=dask_commands.place_scheduler(address), secret=secret)
 
         (self.scheduler,) = self._start("scheduler", self._spec.steady, [seat])
@@ -152,7 +157,7 @@ class Machines:
         contact = self.contact
 
         def make(name: Hashable) -> Callable[[Instance], Seat]:
-            secret = compose_secret(self.security, scheduler=contact, name=name)
+            secret = compose_secret(self._authority, "worker", scheduler=contact, name=name)
             return lambda instance: Seat(
                 rank=0,
                 words=dask_commands.place_worker(contact, name, _address(instance)),
@@ -250,6 +255,7 @@ class Machines:
                 store=self.store,
                 provisioner=self._spec.provisioner,
                 command=True,
+                is_ours=True,
             )
             machines = [*self.workers.values(), *([self.scheduler] if self.scheduler else [])]
             fleet.add([each for each in machines if each.name in ready])
@@ -308,6 +314,7 @@ class Machines:
         """
         self._closed = True
         with self._starting:
+            self._authority.close()
             if not self._fleet:
                 self._open.close()
                 return

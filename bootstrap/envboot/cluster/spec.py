@@ -110,8 +110,14 @@ def make_spec(given: Mapping[str, Any], session: Session) -> ClusterSpec:
         strict=strict,
         fail_on=fail_on,
         source=options["environment"],
-        scheduler=compose(SCHEDULER, scheduler_options, keyword="scheduler_options"),
-        worker=compose(WORKER, worker_options, keyword="worker_options"),
+        scheduler=compose(
+            SCHEDULER,
+            _add_preloads("scheduler", scheduler_options, environ),
+            keyword="scheduler_options",
+        ),
+        worker=compose(
+            WORKER, _add_preloads("worker", worker_options, environ), keyword="worker_options"
+        ),
         environ=environ,
         timeout=seconds,
         seconds=read_expiry(options["expires"]),
@@ -135,6 +141,20 @@ def _read_mappings(
                 hint='As in `worker_options={"nthreads": 2}`',
             )
     return found["scheduler_options"], found["worker_options"], found["environ"]
+
+
+def _add_preloads(
+    role: str, options: Mapping[str, Any], environ: Mapping[str, str]
+) -> Mapping[str, Any]:
+    """Return the options with modules that variables name: Dask heeds those or options alone."""
+    import dask.config
+
+    named = dask.config.get(
+        f"distributed.{role}.preload", default=[], config=dask.config.collect_env(environ)
+    )
+    if not named or "preload" in options:
+        return options
+    return {**options, "preload": [named] if isinstance(named, str) else list(named)}
 
 
 def read_expiry(expires: float | str) -> int:

@@ -14,6 +14,7 @@ from distributed.deploy.spec import SpecCluster
 
 from envboot.cluster.processes import has_ended, tell_end
 from envboot.errors import EnvbootError, GuestError
+from envboot.text import show_controls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Hashable, Mapping, Sequence
@@ -150,7 +151,9 @@ class KeptCluster(SpecCluster):
         )
         told = distributed.versions.error_message(scheduler, there, here)
         for text in filter(None, (told["error"], told["warning"])):
-            warnings.warn(distributed.versions.VersionMismatchWarning(text), stacklevel=2)
+            warnings.warn(
+                distributed.versions.VersionMismatchWarning(show_controls(text)), stacklevel=2
+            )
 
     async def _replace(self, names: Sequence[Hashable]) -> None:
         """End the machines of these workers, and start others for those that are still wanted."""

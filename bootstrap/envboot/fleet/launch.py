@@ -124,6 +124,7 @@ def launch(
         provisioner=provisioner,
         count=order.count,
         command=bool(order.command),
+        is_ours=True,
     )
     delivered = deliver(
         prepared.manifest,

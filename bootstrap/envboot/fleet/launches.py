@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from envboot.errors import DocumentError, StoreError
 from envboot.publish.launch_record import read_end, read_record
+from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -107,7 +107,5 @@ def _read(store: Store, launch: str, read: Callable[[Store, str], _T | None]) ->
     """Read a document of a launch; one that is no document of ours says nothing of it."""
     try:
         return read(store, launch)
-    except StoreError as error:
-        if isinstance(error.__cause__, DocumentError):
-            return None
-        raise
+    except MalformedError:
+        return None

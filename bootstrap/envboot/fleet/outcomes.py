@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from envboot.errors import CommandError, GuestError, name_some
+from envboot.documents import Node, parse_json
+from envboot.errors import CommandError, DocumentError, GuestError, ProvisionError, name_some
 from envboot.fleet.reports import BootResult, Reports
 
 if TYPE_CHECKING:
@@ -133,11 +133,18 @@ def find_reason(provisioner: Provisioner | None, outcome: Outcome) -> str:
     if outcome.state and outcome.state.reason:
         ended = f" is {outcome.state.word} ({outcome.state.reason}),"
     seen = name_some([event for event in outcome.reports.events if event != "output"]) or "nothing"
-    console = provisioner.console(outcome.instance) if provisioner else ""
-    lines = console.strip().splitlines()[-CONSOLE:]
+    lines = _read_console(provisioner, outcome.instance)[-CONSOLE:]
     if not lines:
         return f"`{name}`{ended} reported {seen} and wrote nothing on its console"
     return "\n    ".join([f"`{name}`{ended} reported {seen}; its console ends with", *lines])
+
+
+def _read_console(provisioner: Provisioner | None, instance: Instance) -> list[str]:
+    """Return the lines of an instance's console; one that cannot be read says why."""
+    try:
+        return provisioner.console(instance).strip().splitlines() if provisioner else []
+    except ProvisionError as error:
+        return [f"({error.message})"]
 
 
 def find_progress(outcome: Outcome) -> tuple[str, int, int]:
@@ -145,9 +152,9 @@ def find_progress(outcome: Outcome) -> tuple[str, int, int]:
     root = outcome.instance.root
     if root and not outcome.result:
         try:
-            status = json.loads((root / "run/envboot/status.json").read_text("utf-8"))
-            return status["stage"], status["done"], status["total"]
-        except (OSError, ValueError):
+            node = Node(parse_json((root / "run/envboot/status.json").read_bytes(), "status"), "")
+            return node.take("stage", str), node.take("done", int), node.take("total", int)
+        except (OSError, DocumentError):
             pass
     if publish := outcome.reports.publish:
         return "published" if publish.error is None else "not published", 0, 0

@@ -55,7 +55,7 @@ def join_pieces(reports: Reports, at: int) -> tuple[bytes, int]:
         if start > at:
             data += f"\n… {start - at:,} bytes are only in the instance's journal …\n".encode()
         # What is no UTF-8 was replaced there, so that the text may be longer than its bytes.
-        new = piece.text.encode()
+        new = piece.text.encode(errors="backslashreplace")
         data += new[max(at - start, 0) :] if start < at else new
         at = end
     return data, at

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from envboot.documents import Node, parse_json
 from envboot.errors import DocumentError
+from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from envboot.store.protocol import Store
 
+MOST = 4 << 20
+"""Bytes of a report at most; forms for them are signed for half of it (`MAX_REPORT`)."""
 _KEY = re.compile(r"reports/[^/]+/(?P<instance>[^/]+)/\d{13}-(?P<event>\w+)\.json")
 
 
@@ -246,15 +249,19 @@ class ReportReader:
         Raises:
             StoreError: the bucket cannot be read.
         """
-        new = [
-            stat.key
-            for stat in self.store.list(f"reports/{self.launch}/")
-            if stat.key not in self._known and _KEY.fullmatch(stat.key)
-        ]
+        new = []
+        for stat in self.store.list(f"reports/{self.launch}/"):
+            match = None if stat.key in self._known else _KEY.fullmatch(stat.key)
+            if match and (stat.size > MOST or not match["instance"].isprintable()):
+                self._drop(stat.key)
+            elif match:
+                new.append(stat.key)
         if new:
             with ThreadPoolExecutor(min(8, len(new))) as pool:
-                for key, data in zip(new, pool.map(self.store.read, new), strict=True):
-                    if data is not None:
+                for key, data in zip(new, pool.map(self._fetch, new), strict=True):
+                    if isinstance(data, MalformedError):
+                        self._drop(key)
+                    elif data is not None:
                         self._take(key, data)
         found: dict[str, list[tuple[str, Any]]] = {}
         for key in sorted(self._known.keys() - set(self.malformed)):
@@ -269,5 +276,15 @@ class ReportReader:
         try:
             self._known[key] = parse_report(match["event"], parse_json(data, "report"))
         except DocumentError:
-            self._known[key] = None
-            self.malformed.append(key)
+            self._drop(key)
+
+    def _fetch(self, key: str) -> bytes | MalformedError | None:
+        """Read a report; it may have grown since it was listed."""
+        try:
+            return self.store.read(key, most=MOST)
+        except MalformedError as error:
+            return error
+
+    def _drop(self, key: str) -> None:
+        self._known[key] = None
+        self.malformed.append(key)

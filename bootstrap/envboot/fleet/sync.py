@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from dataclasses import dataclass, field, replace
@@ -10,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from envboot.agent import wire
-from envboot.errors import GuestError, UsageError, name_some
+from envboot.documents import Node, parse_json
+from envboot.errors import DocumentError, GuestError, UsageError, name_some
 from envboot.fleet.base_diff import explain_base
 from envboot.fleet.watch import LONGEST, POLL, REMOTE_LONGEST, REMOTE_POLL, tell_end
 from envboot.publish import upload
 from envboot.publish.grants import Auth, Terms, find_reading
-from envboot.publish.launch_record import read_record
+from envboot.publish.launch_record import MOST, read_record
 from envboot.publish.layout import Keys, key_wanted
+from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,13 +71,20 @@ def find_newest(store: Store, launch: str) -> Wanted:
     """
     found = (_NUMBER.fullmatch(stat.key) for stat in store.list(f"launches/{launch}/wanted-"))
     number = max((int(match[1]) for match in found if match), default=0)
-    data = store.read(key_wanted(launch, number)) if number else None
+    data = store.read(key_wanted(launch, number), most=MOST) if number else None
     if data is not None:
-        document = json.loads(data)
-        return Wanted(
-            number=number, environment=document["digest"], restart=bool(document["restart"])
-        )
+        return _read_wanted(data, key_wanted(launch, number), number)
     return Wanted(number=number, environment=_read_launch(store, launch).environment)
+
+
+def _read_wanted(data: bytes, key: str, number: int) -> Wanted:
+    try:
+        node = Node(parse_json(data, "wanted document"), "")
+        return Wanted(
+            number=number, environment=node.take("digest", str), restart=node.take("restart", bool)
+        )
+    except DocumentError as error:
+        raise MalformedError(f"Cannot read `{key}`", causes=(error.message,)) from error
 
 
 def sync(
@@ -144,7 +152,7 @@ def _read_launch(store: Store, launch: str) -> LaunchRecord:
 
 def _check(store: Store, launch: str, record: LaunchRecord, manifest: Manifest) -> None:
     """Refuse what machines could only refuse, each for itself."""
-    if record.auth is None:
+    if record.auth not in {auth.value for auth in Auth}:
         raise UsageError(
             f"Cannot sync `{launch}`: its machines do not look for changes",
             hint="Those of `envboot launch` do; launch anew",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from envboot.errors import CommandError, EnvbootError, GuestError, name_some
 from envboot.fleet.outcomes import Outcome, find_reason
 from envboot.fleet.reports import ReportReader, Reports
+from envboot.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,7 +50,9 @@ class Fleet:
     """One launch: where it reports, and who makes its instances, where that is known.
 
     `count` is how many instances there should be, `command` whether they run one, `about` what
-    the bucket has on the launch, `end` why and when it was over, None while it is not.
+    the bucket has on the launch, `end` why and when it was over, None while it is not. `unread` are
+    the keys of such documents that are none. With `is_ours` every instance is added here: what
+    others report is nobody's, or a machine's that pretends to be one more.
     """
 
     launch: str
@@ -59,9 +62,12 @@ class Fleet:
     command: bool = False
     about: LaunchRecord | None = None
     end: LaunchEnd | None = None
+    unread: list[str] = field(default_factory=list)
+    is_ours: bool = False
     _instances: dict[str, Instance] = field(default_factory=dict)
     _reader: ReportReader = field(init=False)
     _states: dict[str, State] = field(default_factory=dict)
+    _reported: frozenset[str] = frozenset()
     _asked: float = float("-inf")
     # A cluster adds instances in one thread and looks in another.
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -82,8 +88,10 @@ class Fleet:
 
     @property
     def malformed(self) -> list[str]:
-        """The keys of reports that no agent of ours has written, and that were left out."""
-        return self._reader.malformed
+        """The keys of documents that envboot has not written, and that were left out."""
+        strangers = sorted(self._reported - self._instances.keys()) if self.is_ours else []
+        folders = [f"reports/{self.launch}/{name}/" for name in strangers]
+        return [*self.unread, *self._reader.malformed, *folders]
 
     @property
     def is_remote(self) -> bool:
@@ -104,15 +112,17 @@ class Fleet:
         # Asked first: what an instance reported before it ended is in the bucket by then.
         self._ask(self._instances.values())
         reports = self._reader.read()
-        from envboot_provisioners import Instance
+        self._reported = frozenset(reports)
+        if not self.is_ours:
+            from envboot_provisioners import Instance
 
-        new = {
-            name: Instance(name=name, launch=self.launch)
-            for name in reports
-            if name not in self._instances
-        }
-        self._instances |= new
-        self._ask(new.values(), now=True)
+            new = {
+                name: Instance(name=name, launch=self.launch)
+                for name in reports
+                if name not in self._instances
+            }
+            self._instances |= new
+            self._ask(new.values(), now=True)
         return [
             Outcome(
                 instance=instance,
@@ -175,7 +185,8 @@ def wait(fleet: Fleet, goal: Goal, *, timeout: float | None, looker: Looker) -> 
 
 def tell_end(fleet: Fleet) -> str:
     """Say why and when a launch was over; empty while it is not."""
-    return f"it is over: {fleet.end.why}, at {fleet.end.time}" if fleet.end else ""
+    end = fleet.end
+    return f"it is over: {one_line(end.why)}, at {one_line(end.time)}" if end else ""
 
 
 class Consoles:

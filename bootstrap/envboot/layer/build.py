@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 import threading
@@ -15,17 +16,22 @@ from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist
 
 from envboot import process
 from envboot.agent import wire
-from envboot.errors import LayerError, name_some
+from envboot.errors import LISTED, LayerError, name_some
+from envboot.files import write_whole
 from envboot.indexes.program import find_uv
 from envboot.layer.binaries import Binary, find_misfit, find_strangers, read_binary
+from envboot.layer.credential_files import find_credentials
 from envboot.layer.git import checkout
 from envboot.layer.left_behind import find_lacking
+from envboot.layer.links import Links, names_exactly, remove_outward
 from envboot.layer.project_files import copy_files, digest_files, list_files
 from envboot.lock.tags import rank_tags, wheel_tags
 from envboot.redaction import hide_values, redact, strip_url
 from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from envboot.lock.target import Target
     from envboot.scan.schema import Source
     from envboot.session import Session
@@ -33,6 +39,12 @@ if TYPE_CHECKING:
 # Seconds; the first moment that a zip file can name. The same in every build.
 EPOCH = "315532800"
 _TAIL = 15
+# Part of what a kept wheel is named by: change it when the same content gives another wheel.
+_FORMAT = 2
+_OUT_OF_COMMIT = "Not packaged (links that lead out of the commit):"
+_OUT_OF_PROJECT = (
+    "Not packaged (links that lead out of the project; name one exactly in `include` to follow it):"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +83,9 @@ class Builder:
             LayerError: the source is gone, its build fails, or the target cannot run the wheel.
         """
         built = self._find_or_build(source)
-        return replace(built, notes=(*self._check(built), *find_lacking(source, built.wheel)))
+        self._refuse_credentials(built)
+        notes = (*built.notes, *self._check(built), *find_lacking(source, built.wheel))
+        return replace(built, notes=notes)
 
     def _find_or_build(self, source: Source) -> Built:
         if source.git:
@@ -79,7 +93,9 @@ class Builder:
                 raise LayerError(f"Expected the commit of `{source.name}`, found none")
             place = f"{strip_url(source.git)}\0{source.commit}\0{source.subdirectory}"
             key = self._key(source, "git", place)
-            return self._kept(source, key) or self._build_git(source, key)
+            checked_out = self._kept(source, key) or self._build_git(source, key)
+            removed = _read_removed(checked_out.wheel)
+            return replace(checked_out, notes=_note_links(source, _OUT_OF_COMMIT, removed))
         path = Path(source.path or "")
         if path.suffix == ".whl" and path.is_file():
             return Built(source=source, wheel=path, key=_hash_file(path), cached=True)
@@ -99,32 +115,40 @@ class Builder:
                 hint=f"Uninstall it with `pip uninstall {source.name}`, or bring the folder back",
             )
         environment = self.session.environment
-        entries = list_files(folder, environment)
+        links = Links(folder, environment, self.session.settings.include)
+        entries, left = links.settle(list_files(folder, environment))
         key = self._key(source, "folder", digest_files(folder, entries))
-        kept = self._kept(source, key)
-        if kept:
-            return kept
-        with self._scratch() as scratch:
-            tree = copy_files(folder, entries, Path(scratch, "tree"), environment)
-            return self._build(source, key, tree)
+        built = self._kept(source, key)
+        if not built:
+            with self._scratch() as scratch:
+                tree = copy_files(folder, entries, Path(scratch, "tree"), environment)
+                built = self._build(source, key, tree)
+        outside = [each.path for each in left if each.outside]
+        return replace(built, notes=_note_links(source, _OUT_OF_PROJECT, outside))
 
     def _build_git(self, source: Source, key: str) -> Built:
         with self._scratch() as scratch:
             tree = Path(scratch, "tree")
             checkout(source.git or "", source.commit or "", self.session, tree, stop=self.stop)
+            removed = remove_outward(tree)
             folder = tree / (source.subdirectory or "")
             if not folder.is_dir():
                 where = strip_url(source.git or "")
                 raise LayerError(
                     f"Cannot find `{source.subdirectory}` in `{where}` at `{source.commit}`"
                 )
-            return self._build(source, key, folder)
+            built = self._build(source, key, folder)
+        if removed:
+            # The next launch, which builds nothing, names them too.
+            write_whole(_removed_beside(built.wheel), json.dumps(removed).encode())
+        return built
 
     def _key(self, source: Source, kind: str, content: str) -> str:
         """Name a build by everything that decides its outcome."""
         from importlib.metadata import version
 
         question = {
+            "format": _FORMAT,
             "kind": kind,
             "content": content,
             "version": source.version,
@@ -206,6 +230,25 @@ class Builder:
         )
         return running.finish(stop=self.stop).code
 
+    def _refuse_credentials(self, built: Built) -> None:
+        """Refuse a wheel of the user's with files that loose code would not bring.
+
+        What an index has is public, or its own affair.
+        """
+        path = built.source.path
+        if path and Path(path).is_relative_to(self.cache):
+            return
+        include = self.session.settings.include
+        found = [name for name in find_credentials(built.wheel) if not names_exactly(include, name)]
+        if found:
+            named = ", ".join(f'"{name}"' for name in found[:LISTED])
+            raise LayerError(
+                f"Cannot send the wheel of `{built.source.name}`: it contains credential files",
+                causes=(f"Found {name_some(found)}",),
+                hint="Keep them out of the package, in its build configuration, or send them with "
+                f"`include = [{named}]` in `[tool.envboot]`",
+            )
+
     def _check(self, built: Built) -> tuple[Problem, ...]:
         """Refuse a wheel that the target cannot run, by its tags and by the binaries in it.
 
@@ -249,6 +292,25 @@ def _way_out(name: str, target: Target) -> str:
         f"Install `{name}` from an index that has a wheel for `{target.platform}`, leave it out "
         f"with `--ignore {name}`, or run envboot on a `{target.platform}` machine"
     )
+
+
+def _note_links(source: Source, text: str, paths: Sequence[str]) -> tuple[Problem, ...]:
+    if not paths:
+        return ()
+    some = name_some(sorted(paths), most=len(paths))
+    return (Problem(subject=source.name, message=f"{text} {some}"),)
+
+
+def _removed_beside(wheel: Path) -> Path:
+    return wheel.with_name("removed-links.json")
+
+
+def _read_removed(wheel: Path) -> list[str]:
+    try:
+        removed: list[str] = json.loads(_removed_beside(wheel).read_bytes())
+    except (OSError, ValueError):
+        return []
+    return removed
 
 
 def _read_binaries(wheel: Path) -> list[Binary]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from envboot import process
 from envboot.errors import LayerError
 from envboot.redaction import strip_url
+from envboot.repositories import QUIET_OPTIONS
 
 if TYPE_CHECKING:
     import threading
@@ -24,8 +25,8 @@ def checkout(
     """Check `commit` of a repository out into `folder`, through a mirror kept in the cache.
 
     git authenticates as it does for the user (ssh agent, credential helpers). It never asks for
-    a password itself, since nobody may be there to answer; ssh may, for a key's passphrase. Once
-    `stop` is set, the checkout ends.
+    a password itself, since nobody may be there to answer; ssh may, for a key's passphrase. No
+    hook runs. Once `stop` is set, the checkout ends.
 
     Raises:
         LayerError: the repository cannot be reached, or has no such commit.
@@ -86,9 +87,10 @@ class _Repository:
     def _run(self, *arguments: str) -> process.Completed:
         try:
             running = process.start(
-                ["git", *arguments],
+                ["git", *QUIET_OPTIONS, *arguments],
                 environment=self.session.environment,
-                folder=self.session.folder,
+                # The working folder may be somebody else's repository, with settings of its own.
+                folder=self.session.cache,
                 variables={"GIT_TERMINAL_PROMPT": "0"},
                 # ssh may want a passphrase.
                 terminal=True,

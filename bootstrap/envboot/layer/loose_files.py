@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
 from envboot.errors import LISTED, LayerError, name_some
 from envboot.layer.binaries import find_misfit, is_native, read_binary
+from envboot.layer.credential_files import Reason, find_reason, holds_values
 from envboot.layer.left_behind import find_staying
+from envboot.layer.links import Links, Reached, names_exactly
 from envboot.layer.project_files import Entry, list_files, list_ignored, list_matching
 from envboot.scan.schema import Loose, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from envboot.lock.target import Target
     from envboot.session import Session
@@ -27,8 +29,13 @@ PATH = "lib/envboot/path"
 _FILES = 10_000
 """More of them are no code, but data: a folder counts as code for one script in it."""
 
-# What programs read passwords from (`.env.local` too).
-_SECRET = re.compile(r"\.env(\..+)?|\.netrc|\.pypirc")
+_IGNORED, _EXCLUDED = _BRIEF = ("`.gitignore` leaves out", "`exclude` leaves out")
+_OUTSIDE = (
+    "Not sent (links that lead out of the project; name one exactly in `include` to follow it):"
+)
+_LOST = "Not sent (links that lead nowhere, or to a directory around them):"
+_VALUES = "Sent as code, though named like a file of secrets (`exclude` keeps it here):"
+_WHOLE = (*(reason.value for reason in Reason), _OUTSIDE, _LOST, _VALUES)
 
 
 class LooseFile(NamedTuple):
@@ -119,7 +126,9 @@ def collect(
         names = _without_brought(each, brought)
         is_current = each.origin == "current"
         wanted = list_matching(Path(each.folder), include) if is_current and include else []
-        files, left = _list_folder(Path(each.folder), names, session, wanted)
+        files, left = _list_folder(
+            Path(each.folder), names, session, wanted, is_site=each.origin == "site"
+        )
         notes += left
         if not files:
             continue
@@ -188,61 +197,68 @@ def _without_brought(loose: Loose, brought: Mapping[str, Collection[str]]) -> li
 
 
 def _list_folder(
-    folder: Path, names: Sequence[str], session: Session, wanted: Sequence[Entry]
+    folder: Path,
+    names: Sequence[str],
+    session: Session,
+    wanted: Sequence[Entry],
+    *,
+    is_site: bool,
 ) -> tuple[list[LooseFile], list[Problem]]:
     from pathspec import GitIgnoreSpec
 
     if not names and not wanted:
         return [], []
     spec, environment = GitIgnoreSpec.from_lines(session.settings.exclude), session.environment
+    include = session.settings.include
+    links = Links(folder, environment, include, choose_first=is_site)
     files: list[LooseFile] = []
-    excluded, secret, lost = [], [], []
+    left: dict[str, list[str]] = {text: [] for text in (*_BRIEF, *_WHOLE)}
     listed = list_files(folder, environment, names) if names else []
     for entry in {entry.path: entry for entry in (*listed, *wanted)}.values():
-        for path, file in _follow(folder, environment, entry, frozenset()):
+        for reached in links.follow(entry):
+            path = reached.path
             if spec.match_file(path):
-                excluded.append(path)
-            elif _SECRET.fullmatch(PurePath(path).name) and entry not in wanted:
-                secret.append(path)
-            elif file is None:
-                lost.append(path)
+                left[_EXCLUDED].append(path)
+            elif reached.source is None:
+                left[_OUTSIDE if reached.outside else _LOST].append(path)
+            elif reason := _judge(reached, include):
+                left[reason.value].append(path)
             else:
-                files.append(file)
+                files.append(_look_at(path, reached.source))
+                if holds_values(path, partial(_read_head, reached.source)):
+                    left[_VALUES].append(path)
     ignored = list_ignored(folder, environment, names) if names else []
     taken = {entry.path for entry in wanted}
     taken |= {f"{parent}/" for path in taken for parent in PurePath(path).parents}
-    reasons = {
-        "`.gitignore` leaves out": [path for path in ignored if path not in taken],
-        "`exclude` leaves out": excluded,
-        "Such files hold secrets, and stay here:": secret,
-        "Links that lead nowhere, or above themselves, stay here:": lost,
-    }
-    notes = [
-        Problem(subject=os.fspath(folder), message=f"{reason} {name_some(sorted(paths))}")
-        for reason, paths in reasons.items()
-        if paths
-    ]
+    left[_IGNORED] = [path for path in ignored if path not in taken]
+    notes = []
+    for text, paths in left.items():
+        if paths:
+            # The program may need any of them, and the user has not said that they stay.
+            some = name_some(sorted(paths), most=len(paths) if text in _WHOLE else LISTED)
+            notes.append(Problem(subject=os.fspath(folder), message=f"{text} {some}"))
     return sorted(files), notes
 
 
-def _follow(
-    folder: Path, environment: Mapping[str, str], entry: Entry, above: frozenset[Path]
-) -> Iterator[tuple[str, LooseFile | None]]:
-    """Yield the files behind an entry: what a link leads to would not be there on the guest."""
-    path = folder / entry.path
-    # Resolving takes ten times as long as a look at the file, and few entries are links.
-    target = path.resolve() if entry.link else path
-    if target.is_file():
-        info = target.stat()
-        is_executable = bool(info.st_mode & 0o100)
-        yield entry.path, LooseFile(entry.path, os.fspath(target), is_executable, info.st_size)
-    elif not target.is_dir() or target in above or path.parent.resolve().is_relative_to(target):
-        yield entry.path, None
-    else:
-        for inner in list_files(target, environment):
-            for name, file in _follow(target, environment, inner, above | {target}):
-                place = f"{entry.path}/{name}"
-                yield place, file and file._replace(path=place)
+def _judge(reached: Reached, include: Sequence[str]) -> Reason | None:
+    """Say why a file is not sent, though a link to it may be called otherwise."""
+    if reached.source is None or names_exactly(include, reached.path):
+        return None
+    return find_reason((reached.path, reached.name), partial(_read_head, reached.source))
+
+
+def _read_head(path: Path, size: int) -> bytes:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(size)
+    except OSError:
+        # Whoever reads it whole says so.
+        return b""
+
+
+def _look_at(path: str, source: Path) -> LooseFile:
+    info = source.stat()
+    return LooseFile(path, os.fspath(source), bool(info.st_mode & 0o100), info.st_size)
 
 
 def _read(file: LooseFile) -> bytes:

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from envboot import process
+from envboot.repositories import find_git_folder, find_top, read_with_git
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,11 +28,15 @@ _CHUNK = 1 << 20
 
 
 class Entry(NamedTuple):
-    """One file of a project, its path relative to the project's folder."""
+    """One file of a project, its path relative to the project's folder.
+
+    Of a link, `link` is what it says. `source` is where the content is, if not at `path`.
+    """
 
     path: str
-    executable: bool
-    link: str | None
+    executable: bool = False
+    link: str | None = None
+    source: str | None = None
 
 
 def list_files(
@@ -41,14 +45,12 @@ def list_files(
     """List a project's files in the order of their paths; only what is at or below `names`.
 
     In a git checkout: what is tracked, or neither tracked nor ignored. Elsewhere: everything
-    but what `.gitignore` names, and what builds and tools leave behind. Links that stay inside
-    the project are links, others count as the files they point to.
+    but what `.gitignore` names, and what builds and tools leave behind. Links are not followed.
     """
     found = _list_by_git(folder, environment, names)
     if found is None:
         found, _ = _list_by_walk(folder, names)
-    entries = (_entry(folder, name) for name in sorted(set(found)))
-    return [entry for entry in entries if entry]
+    return _look_at(folder, found)
 
 
 def list_ignored(folder: Path, environment: Mapping[str, str], names: Sequence[str]) -> list[str]:
@@ -65,9 +67,12 @@ def find_ignored(folder: Path, environment: Mapping[str, str], names: Sequence[s
     """Return which names of a folder `.gitignore` hides as a whole."""
     if _is_checkout(folder, environment):
         # 1 says that none is.
-        code, output = _run_git(folder, environment, "check-ignore", "-z", "--", *names)
+        listed = os.fsencode("\0".join(names))
+        code, output = read_with_git(
+            folder, environment, "check-ignore", "-z", "--stdin", input=listed
+        )
         if code in (0, 1):
-            return set(output.split("\0"))
+            return set(output.split("\0")) - {""}
     ignore = Ignore(folder)
     return {name for name in names if ignore.hides(name + "/" * _is_folder(folder / name))}
 
@@ -91,8 +96,7 @@ def list_matching(folder: Path, patterns: Sequence[str]) -> list[Entry]:
             and not is_leftover(name)
             and not os.path.exists(f"{place}/{name}/pyvenv.cfg")  # noqa: PTH110
         ]
-    entries = (_entry(folder, name) for name in sorted(found) if not _is_byte_code(name))
-    return [entry for entry in entries if entry]
+    return _look_at(folder, [name for name in found if not _is_byte_code(name)])
 
 
 def digest_files(folder: Path, entries: list[Entry]) -> str:
@@ -101,7 +105,7 @@ def digest_files(folder: Path, entries: list[Entry]) -> str:
     for entry in entries:
         content = hashlib.sha256()
         if entry.link is None:
-            with open(folder / entry.path, "rb") as stream:
+            with open(entry.source or folder / entry.path, "rb") as stream:
                 while chunk := stream.read(_CHUNK):
                     content.update(chunk)
         else:
@@ -121,14 +125,13 @@ def copy_files(
     project is part of a git checkout, the copy has the same place in it: version tools find the
     repository, and what lies beside and above the project is there as links.
     """
-    top = _git(folder, environment, "rev-parse", "--show-toplevel")
-    git_folder = _git(folder, environment, "rev-parse", "--absolute-git-dir")
+    top = find_top(folder.resolve(), environment)
     relative = Path()
-    if top and git_folder and folder.resolve().is_relative_to(top):
+    if top:
         relative = folder.resolve().relative_to(top)
         root.mkdir(parents=True)
-        (root / ".git").write_text(f"gitdir: {git_folder}\n")
-        _link_surroundings(Path(top), relative, root)
+        (root / ".git").write_text(f"gitdir: {find_git_folder(top)}\n")
+        _link_surroundings(top, relative, root)
     copy = root / relative
     copy.mkdir(parents=True, exist_ok=True)
     for entry in entries:
@@ -137,36 +140,49 @@ def copy_files(
         if entry.link is not None:
             target.symlink_to(entry.link)
         else:
-            shutil.copyfile(folder / entry.path, target)
+            shutil.copyfile(entry.source or folder / entry.path, target)
             target.chmod(0o755 if entry.executable else 0o644)
     return copy
 
 
 def _link_surroundings(top: Path, relative: Path, root: Path) -> None:
-    """Link everything beside the path from `top` to the project into the copy."""
+    """Link what lies beside the path from `top` to the project into the copy, and stays in it."""
     place = Path()
     for part in relative.parts:
         (root / place).mkdir(parents=True, exist_ok=True)
         for neighbour in (top / place).iterdir():
-            if neighbour.name not in (part, ".git"):
+            is_inside = not neighbour.is_symlink() or neighbour.resolve().is_relative_to(top)
+            if neighbour.name not in (part, ".git") and is_inside:
                 (root / place / neighbour.name).symlink_to(neighbour)
         place /= part
 
 
-def _entry(folder: Path, name: str) -> Entry | None:
-    """Look at one file; None where it is gone (deleted and still tracked) or no file."""
-    path = folder / name
-    try:
-        if path.is_symlink():
-            target = path.resolve()
-            if target.is_relative_to(folder.resolve()) or not target.is_file():
-                return Entry(name, False, os.readlink(path))  # noqa: PTH115
-        info = path.stat()
-    except (OSError, RuntimeError):
-        return None
-    if not stat.S_ISREG(info.st_mode):
-        return None
-    return Entry(name, bool(info.st_mode & 0o100), None)
+def _look_at(folder: Path, names: Sequence[str]) -> list[Entry]:
+    """Look at files, in the order of their paths; those that are gone or no files are left out.
+
+    git still lists what it tracks below a directory that has become a link: that is reached by
+    the link, or not at all.
+    """
+    real = folder.resolve()
+    plain: dict[Path, bool] = {}
+    entries = []
+    for name in sorted(set(names)):
+        path = folder / name
+        parent = path.parent
+        if parent not in plain:
+            plain[parent] = parent.resolve() == real / parent.relative_to(folder)
+        try:
+            if not plain[parent]:
+                continue
+            if path.is_symlink():
+                entries.append(Entry(name, link=os.readlink(path)))  # noqa: PTH115
+                continue
+            info = path.stat()
+        except OSError:
+            continue
+        if stat.S_ISREG(info.st_mode):
+            entries.append(Entry(name, executable=bool(info.st_mode & 0o100)))
+    return entries
 
 
 def _list_by_git(
@@ -192,15 +208,15 @@ def _list_by_git(
 
 def _is_checkout(folder: Path, environment: Mapping[str, str]) -> bool:
     """Whether git knows about files here: 1 says that the folder is not ignored as a whole."""
-    return _run_git(folder, environment, "check-ignore", "-q", ".")[0] == 1
+    return read_with_git(folder, environment, "check-ignore", "-q", ".")[0] == 1
 
 
 def _list_with_git(
     folder: Path, environment: Mapping[str, str], names: Sequence[str], *options: str
 ) -> list[str] | None:
-    words = ("--literal-pathspecs", "ls-files", *options, "--exclude-standard", "-z", "--", *names)
-    listing = _git(folder, environment, *words)
-    return None if listing is None else [name for name in listing.split("\0") if name]
+    words = ("ls-files", *options, "--exclude-standard", "-z", "--", *names)
+    code, listing = read_with_git(folder, environment, *words)
+    return [name for name in listing.split("\0") if name] if code == 0 else None
 
 
 def _list_by_walk(folder: Path, names: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -290,18 +306,3 @@ class Ignore:
                 valid = [line for line in lines if line != "!" and not line.endswith("\\")]
                 self._specs[place] = GitIgnoreSpec.from_lines(valid)
         return self._specs[place]
-
-
-def _git(folder: Path, environment: Mapping[str, str], *arguments: str) -> str | None:
-    """Run git about a folder; None where it fails or is not installed."""
-    code, output = _run_git(folder, environment, *arguments)
-    return output.removesuffix("\n") if code == 0 else None
-
-
-def _run_git(folder: Path, environment: Mapping[str, str], *arguments: str) -> tuple[int, str]:
-    try:
-        done = process.run(["git", *arguments], environment=environment, folder=folder)
-    except OSError:
-        # There is none, or it takes no command of that length.
-        return 127, ""
-    return done.code, os.fsdecode(done.stdout)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from envboot.session import Session
     from envboot.store.protocol import Store
 
+LAYER = 5 << 30
+"""Bytes of a layer at most: what one upload carries."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Uploaded:
@@ -153,7 +156,7 @@ def _find_layer(store: Store, keys: Keys) -> bytes | None:
     """
     if not keys.layer or not keys.other_layer or store.find(keys.layer):
         return None
-    found = store.read(keys.other_layer)
+    found = store.read(keys.other_layer, most=LAYER)
     if found is None:
         raise StoreError(
             f"Layer `{keys.layer}` was not found in `{store.url}`",

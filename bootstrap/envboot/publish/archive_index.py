@@ -10,6 +10,7 @@ from envboot.agent import wire
 from envboot.documents import Node, parse_json
 from envboot.errors import DocumentError
 from envboot.publish.layout import Keys
+from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
     from envboot.manifest import Manifest
@@ -115,11 +116,11 @@ def read_archive_index(store: Store, manifest: Manifest) -> ArchiveIndex | None:
     Raises:
         StoreError: the bucket cannot be read.
     """
-    data = store.read(f"{Keys(manifest).base}/index.json")
-    if data is None:
-        return None
     try:
+        data = store.read(f"{Keys(manifest).base}/index.json")
+        if data is None:
+            return None
         return ArchiveIndex.from_dict(parse_json(data, "index"))
-    except DocumentError:
+    except (DocumentError, MalformedError):
         # Guests fall back to installing, and so does the estimate of the disk.
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +10,11 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from envboot.agent import wire
-from envboot.documents import plain
-from envboot.errors import StoreError, UsageError, name_some
+from envboot.documents import Node, parse_json, plain
+from envboot.errors import DocumentError, StoreError, UsageError, name_some
 from envboot.manifest import parse_manifest
 from envboot.publish import upload
+from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,6 +39,8 @@ MEMBERS = (
 )
 """What the document of a version has, in the order in which it is shown."""
 LATEST = "latest"
+MOST = 2 << 20
+"""Bytes of such a document at most."""
 ATTEMPTS = 30
 """How often a version is tried for: of so many who publish at once each gets one."""
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
@@ -226,25 +228,59 @@ def read_version(store: Store, name: str, version: int) -> dict[str, Any]:
     """Return the document of one version.
 
     Raises:
-        StoreError: it is gone, or is not what envboot writes.
+        MalformedError: it is gone, or is not what envboot writes.
     """
     key = _key(name, version)
-    data = store.read(key)
-    try:
-        document = json.loads(data or b"")
-        wanted = {"name": name, "version": version}
-        if {**document, **wanted} == document and _DIGEST.fullmatch(document["environment"]):
+    data = store.read(key, most=MOST)
+    causes: tuple[str, ...] = ()
+    if data is not None:
+        try:
+            document = parse_json(data, "published environment")
+            _check_version(Node(document, ""), name, version)
             return {member: document[member] for member in MEMBERS}
-    except (ValueError, TypeError, KeyError):
-        pass
+        except DocumentError as error:
+            causes = (error.message, *error.causes)
     seen = "something else" if data is not None else "nothing"
-    raise StoreError(f"Expected a published environment at `{key}` in `{store.url}`, found {seen}")
+    raise MalformedError(
+        f"Expected a published environment at `{key}` in `{store.url}`, found {seen}", causes=causes
+    )
 
 
-def read_versions(store: Store, wanted: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:
-    """Return the documents of several versions, in the order given; raises as `read_version`."""
+def _check_version(node: Node, name: str, version: int) -> None:
+    """Raise `DocumentError` unless it is the document of that version."""
+    node.take("name", str, re.compile(re.escape(name)))
+    node.take("version", int, re.compile(str(version)))
+    node.take("environment", str, _DIGEST)
+    for member in ("base", "platform", "python", "created"):
+        node.take(member, str)
+    node.take("packages", int)
+    if not node.has("projects"):
+        raise DocumentError("Expected `projects`, found nothing")
+    for project in node.children("projects"):
+        project.take("name", str)
+        project.take("version", str)
+        project.find("commit")
+
+
+def read_versions(
+    store: Store, wanted: Iterable[tuple[str, int]]
+) -> tuple[list[dict[str, Any]], list[MalformedError]]:
+    """Return the documents of several versions, in the order given, and what is wrong with others.
+
+    Raises:
+        StoreError: the bucket cannot be read.
+    """
+
+    def read(pair: tuple[str, int]) -> dict[str, Any] | MalformedError:
+        try:
+            return read_version(store, *pair)
+        except MalformedError as error:
+            return error
+
     with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(lambda pair: read_version(store, *pair), wanted))
+        found = list(pool.map(read, wanted))
+    wrong = [each for each in found if isinstance(each, MalformedError)]
+    return [each for each in found if not isinstance(each, MalformedError)], wrong
 
 
 def _list(store: Store, prefix: str) -> dict[str, list[int]]:

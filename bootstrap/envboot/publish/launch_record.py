@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from envboot.documents import Node, parse_json, plain
 from envboot.errors import DocumentError, StoreError
+from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from envboot.store.protocol import Store
 
 _T = TypeVar("_T")
+MOST = 2 << 20
+"""Bytes of such a document at most: the command line alone cannot be longer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +103,7 @@ def read_record(store: Store, launch: str) -> LaunchRecord | None:
     """Return what the bucket has on a launch, None where it does not know it.
 
     Raises:
-        StoreError: the bucket cannot be read, or has something else there.
+        StoreError: the bucket cannot be read; `MalformedError` where it has something else there.
     """
     return _read(store, key_record(launch), LaunchRecord.from_dict)
 
@@ -109,7 +112,7 @@ def read_end(store: Store, launch: str) -> LaunchEnd | None:
     """Return why and when a launch was over, None while it is not known to be.
 
     Raises:
-        StoreError: the bucket cannot be read, or has something else there.
+        StoreError: the bucket cannot be read; `MalformedError` where it has something else there.
     """
     return _read(store, key_end(launch), LaunchEnd.from_dict)
 
@@ -122,12 +125,12 @@ def write_end(store: Store, launch: str, why: str) -> None:
 
 
 def _read(store: Store, key: str, parse: Callable[[Any], _T]) -> _T | None:
-    data = store.read(key)
+    data = store.read(key, most=MOST)
     if data is None:
         return None
     try:
         return parse(parse_json(data, "launch record"))
     except DocumentError as error:
-        raise StoreError(
+        raise MalformedError(
             f"Cannot read `{key}` in `{store.url}`", causes=(error.message, *error.causes)
         ) from error

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from envboot import process
 from envboot.errors import name_some
+from envboot.repositories import read_with_git
 from envboot.scan.schema import Loose, Problem
 
 if TYPE_CHECKING:
@@ -230,14 +230,13 @@ def _ignored_by_git(
     parents = (place.folder, *place.folder.parents)
     if place.origin == "site" or not names or not any((each / ".git").exists() for each in parents):
         return []
-    try:
-        done = process.run(
-            ["git", "check-ignore", "-z", "--stdin"],
-            environment=environment,
-            folder=place.folder,
-            input=os.fsencode("\0".join(names)),
-        )
-    except OSError:
-        return []
-    ignored = set(os.fsdecode(done.stdout).split("\0"))
+    _, output = read_with_git(
+        place.folder,
+        environment,
+        "check-ignore",
+        "-z",
+        "--stdin",
+        input=os.fsencode("\0".join(names)),
+    )
+    ignored = set(output.split("\0"))
     return [name for name in names if name in ignored]

@@ -5,12 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from envboot.errors import StoreError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
     from pathlib import Path
 
 
+class MalformedError(StoreError):
+    """The bucket holds, in the place of a document, what envboot never writes there."""
+
+
+MOST = 64 << 20
+"""Bytes of a document at most: whoever may write to the bucket could fill the reader's memory."""
 DAY = 24 * 3600
 """Seconds for which a bucket keeps a layer at least (`envboot store init`), and after which what
 is used counts as old."""
@@ -96,6 +104,14 @@ class Expiry:
         return self.limited_by != "request" or not self.known
 
 
+def refuse_large(url: str, key: str, most: int) -> MalformedError:
+    """Return the error for an object of more than `most` bytes."""
+    return MalformedError(
+        f"Cannot read `{url}/{key}`: it is larger than {most:,} bytes",
+        hint="envboot writes no document of that size there; see who did, and remove it",
+    )
+
+
 class Store(Protocol):
     """What every kind of bucket can do. Keys are relative to the store's root.
 
@@ -115,8 +131,12 @@ class Store(Protocol):
     def find(self, key: str) -> Stat | None:
         """Return what is known of one object, None where there is none."""
 
-    def read(self, key: str) -> bytes | None:
-        """Return a whole small object, None where there is none."""
+    def read(self, key: str, *, most: int = MOST) -> bytes | None:
+        """Return a whole small object, None where there is none.
+
+        Raises:
+            MalformedError: it is larger than `most` bytes.
+        """
 
     def create(
         self, key: str, data: bytes | Path, progress: Callable[[int], None] | None = None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envboot.errors import ProvisionError
+from envboot.files import write_whole
 from envboot.process import spawn
 from envboot_provisioners import Instance, Option, StartRequest, State
 from envboot_provisioners.interrupts import defer_interrupts
@@ -24,6 +25,7 @@ from envboot_provisioners.qemu.programs import (
     make_overlay,
 )
 from envboot_provisioners.qemu.seed import SeedServer
+from envboot_provisioners.qemu.smbios import render_system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,7 +44,6 @@ MEMORY, CPUS = "2048", "2"
 def compose_command(
     folder: Path,
     *,
-    seed: str,
     memory: str,
     cpus: str,
     accelerate: bool,
@@ -50,9 +51,9 @@ def compose_command(
 ) -> list[str]:
     """Return QEMU's command line for one instance. Pure.
 
-    `folder` holds `disk.qcow2` and gets `console.txt` and `qemu.pid`. `seed` is the URL that
-    cloud-init reads, as the guest sees it; `memory` is in MiB; `kernel` is the kernel and
-    initrd of a disk without a boot loader.
+    `folder` holds `disk.qcow2` and `smbios.bin` and gets `console.txt` and `qemu.pid`. `memory`
+    is in MiB; `kernel` is the kernel and initrd of a disk without a boot loader. Every user of
+    this machine can read the words: no secret may be in them.
     """
     command = [QEMU, "-name", folder.name, "-nodefaults", "-display", "none", "-no-reboot"]
     command += ["-machine", "q35", "-accel", "kvm" if accelerate else "tcg,thread=multi"]
@@ -60,9 +61,7 @@ def compose_command(
     command += ["-drive", f"file={_escape(folder / 'disk.qcow2')},format=qcow2,if=virtio"]
     command += ["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]
     command += ["-device", "virtio-rng-pci"]
-    # cloud-init finds NoCloud by the serial number. Without `dsmode=net` releases before 24.1
-    # ignore a seed at a URL; `nocloud-net`, their other spelling of it, is deprecated since.
-    command += ["-smbios", f"type=1,serial=ds=nocloud;dsmode=net;s={_escape(seed)}"]
+    command += ["-smbios", f"file={_escape(folder / 'smbios.bin')}"]
     command += ["-serial", f"file:{folder / 'console.txt'}", "-pidfile", str(folder / "qemu.pid")]
     if kernel:
         command += ["-kernel", str(kernel[0]), "-initrd", str(kernel[1])]
@@ -162,9 +161,14 @@ class QemuProvisioner:
                     folder.mkdir(parents=True, mode=0o700)
                     instances.append(Instance(name=name, launch=request.launch, folder=folder))
                     make_overlay(image, kind, folder / "disk.qcow2", environment)
+                    seed = f"http://{HOST}:{seeds.port}/{secret}/{name}/"
+                    # cloud-init finds NoCloud by the serial number. Without `dsmode=net` releases
+                    # before 24.1 ignore a seed at a URL; `nocloud-net`, their other spelling of
+                    # it, is deprecated since.
+                    table = render_system(f"ds=nocloud;dsmode=net;s={seed}")
+                    write_whole(folder / "smbios.bin", table)
                     command = compose_command(
                         folder,
-                        seed=f"http://{HOST}:{seeds.port}/{secret}/{name}/",
                         memory=memory,
                         cpus=cpus,
                         accelerate=accelerate,

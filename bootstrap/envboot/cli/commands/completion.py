@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from envboot.cli import cli
+from envboot.cli import cli, console
 
 
 @click.command("completion")
@@ -17,4 +17,4 @@ def command(shell: str) -> None:
     """
     complete = get_completion_class(shell)
     assert complete
-    click.echo(complete(cli, {}, "envboot", "_ENVBOOT_COMPLETE").source())
+    console.say(complete(cli, {}, "envboot", "_ENVBOOT_COMPLETE").source())

@@ -70,7 +70,7 @@ def command(
     url = store or session.store
     checks = []
     if not as_json:
-        click.echo(f"{url}\n")
+        console.say(f"{url}\n")
     for check in _check(url, session, made, options, count=count):
         checks.append(check)
         if not as_json:
@@ -85,7 +85,7 @@ def command(
             for status, number in numbers.items()
             if number
         ]
-        click.echo("\n" + ", ".join(counted))
+        console.say("\n" + ", ".join(counted))
     if failed:
         raise StoreError(f"Expected every check to pass, failed: {name_some(failed)}")
 
@@ -101,7 +101,7 @@ def _check(
 
 
 def _print(check: Check) -> None:
-    click.secho(f"{check.status:<9}", fg=_COLOURS[check.status], nl=False)
-    click.echo(f"{check.name:<17}  {check.detail}")
+    console.say_word(f"{check.status:<9}", _COLOURS[check.status])
+    console.say(f"{check.name:<17}  {check.detail}")
     if check.hint:
-        click.echo(f"{'':<9}{'hint':<17}  {check.hint}")
+        console.say(f"{'':<9}{'hint':<17}  {check.hint}")

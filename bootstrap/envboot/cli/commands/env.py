@@ -91,9 +91,9 @@ def publish(
         console.print_json({**document, "new": published.is_new})
         return
     reference = f"{name}@{document['version']}"
-    click.echo(reference)
+    console.say(reference)
     if not published.is_new:
-        click.echo(f"`{reference}` is this environment already: no new version", err=True)
+        console.say(f"`{reference}` is this environment already: no new version", err=True)
 
 
 @command.command()
@@ -110,14 +110,17 @@ def ls(*, name: str | None, store: str | None, as_json: bool) -> None:
                 find_environment(bucket, name)  # It says what there is instead.
             wanted = [(name, version) for version in reversed(versions)]
         else:
-            wanted = [(each, found[-1]) for each, found in sorted(list_names(bucket).items())]
-        documents = read_versions(bucket, wanted)
+            newest = sorted(list_names(bucket).items())
+            wanted = [(each, versions[-1]) for each, versions in newest]
+        documents, wrong = read_versions(bucket, wanted)
+    for error in wrong:
+        console.print_warning(error.message)
     if as_json:
         console.print_json(documents)
     elif documents:
-        click.echo("\n".join(_render_table(documents)))
+        console.say("\n".join(_render_table(documents)))
     else:
-        click.echo(f"Nothing is published in `{bucket.url}`", err=True)
+        console.say(f"Nothing is published in `{bucket.url}`", err=True)
 
 
 @command.command()
@@ -138,7 +141,7 @@ def show(*, reference: str, as_manifest: bool, store: str | None, as_json: bool)
     elif as_json:
         console.print_json({**document, "contents": list_contents(manifest)})
     else:
-        click.echo("\n".join(_render(document, manifest)))
+        console.say("\n".join(_render(document, manifest)))
 
 
 def list_contents(manifest: Manifest) -> list[dict[str, str]]:

@@ -73,7 +73,7 @@ def command(
     if output:
         output.write_text(found.text, "utf-8")
     else:
-        click.echo(found.text, nl=False)
+        console.say(found.text, nl=False)
 
 
 def _lock(

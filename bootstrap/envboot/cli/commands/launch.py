@@ -66,6 +66,11 @@ _OPTIONS = (
     click.option(
         "--keep", is_flag=True, help="Leave the instances, whatever happens, for a look inside."
     ),
+    click.option(
+        "--raw",
+        is_flag=True,
+        help="Print the command's escape sequences, as of colours, as they are.",
+    ),
     click.option("--fresh", is_flag=True, help="Lock again, whatever was kept."),
     click.option(
         "--json", "as_json", is_flag=True, help="Print the outcome as JSON, output included."
@@ -138,6 +143,7 @@ class Arguments:
     expires: str
     keep: bool
     fresh: bool
+    raw: bool
     as_json: bool
 
 
@@ -152,13 +158,13 @@ def launch_on(provisioner: Provisioner, given: Arguments, session: Session) -> N
     order = _read_order(provisioner, given, session, url)
     loopback = provisioner.guest_loopback or "127.0.0.1"
     opened = open_store(url, session, guest_loopback=loopback)
-    with opened as bucket, Screen(given.as_json) as screen:
+    with opened as bucket, Screen(given.as_json, raw=given.raw) as screen:
         launched = launch(provisioner, bucket, order, session, screen)
         screen.flush(launched.outcomes)
     if given.as_json:
         console.print_json(timings.to_document(launched))
     else:
-        click.echo(timings.render(launched), err=True)
+        console.say(timings.render(launched), err=True)
         _print_cure(launched, url)
         if launched.kept:
             _print_kept(launched)
@@ -213,7 +219,7 @@ def _print_cure(launched: Launched, url: str) -> None:
     results = [outcome.result for outcome in launched.outcomes if outcome.result]
     if any(error.stage == "fetch" for result in results for error in result.errors):
         folder = f"base/{launched.prepared.manifest.base_digest.removeprefix('sha256:')}"
-        click.echo(
+        console.say(
             "\nIf the archive is damaged, have the next machine publish it anew:\n"
             f"  envboot store rm {url} {folder}/index.json {folder}/env.tar.zst",
             err=True,
@@ -221,11 +227,11 @@ def _print_cure(launched: Launched, url: str) -> None:
 
 
 def _print_kept(launched: Launched) -> None:
-    click.echo(err=True)
+    console.say(err=True)
     for outcome in launched.outcomes:
         instance = outcome.instance
         details = "  ".join(instance.details.values())
         place = instance.root / "opt/envboot/env" if instance.root else instance.folder or details
-        click.echo(f"kept `{instance.name}`: {place}", err=True)
+        console.say(f"kept `{instance.name}`: {place}", err=True)
     what = "it" if len(launched.outcomes) == 1 else "them"
-    click.echo(f"\nhint: End {what} with `envboot terminate {launched.launch}`", err=True)
+    console.say(f"\nhint: End {what} with `envboot terminate {launched.launch}`", err=True)

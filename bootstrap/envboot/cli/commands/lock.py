@@ -47,7 +47,7 @@ def command(*, selection: Selection, host_python: bool, fresh: bool, output: Pat
         )
     manifest = prepared.manifest
     console.print_notes(prepared.notes)
-    click.echo(_render_summary(manifest, prepared.layer), err=True)
+    console.say(_render_summary(manifest, prepared.layer), err=True)
     if output is None:
         console.print_json(manifest.to_dict())
         return

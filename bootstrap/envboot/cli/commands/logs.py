@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envboot.cli.console import say, write
 from envboot.cli.launch_argument import looks_at_launch, open_fleet
 from envboot.errors import UsageError, name_some
 from envboot.fleet.outcomes import find_named
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 @click.argument("instances", nargs=-1, metavar="[INSTANCE…]")
 @click.option("-f", "--follow", is_flag=True, help="Go on until every command has ended.")
 @click.option("--console", is_flag=True, help="Show the instances' consoles instead.")
+@click.option(
+    "--raw", is_flag=True, help="Print escape sequences as they are: your terminal obeys."
+)
 def command(
     *,
     launch: str | None,
@@ -31,18 +35,21 @@ def command(
     instances: tuple[str, ...],
     follow: bool,
     console: bool,
+    raw: bool,
 ) -> None:
     """Print what the command of LAUNCH printed, all instances or some.
 
     Without LAUNCH, the newest that was made from here. Output comes through the bucket, some
     seconds late while the command runs. A console is what the machine's serial port showed.
+    Escape sequences are spelled out (`\\x1b[31m`), so that no machine can write to your terminal
+    what it likes.
     """
     from envboot.cli.progress import Screen
 
-    with open_fleet(launch, store, open_session()) as fleet, Screen(quiet=False) as screen:
+    with open_fleet(launch, store, open_session()) as fleet, Screen(quiet=False, raw=raw) as screen:
         outcomes = choose(fleet.look(), instances)
         if console:
-            _print_consoles(fleet, outcomes)
+            _print_consoles(fleet, outcomes, raw=raw)
             return
         screen.flush(outcomes)
         while follow and not all(o.is_done(command=fleet.command) for o in outcomes):
@@ -68,7 +75,7 @@ def choose(outcomes: list[Outcome], names: tuple[str, ...]) -> list[Outcome]:
     return [outcome for outcome in outcomes if not names or outcome.instance.name in wanted]
 
 
-def _print_consoles(fleet: Fleet, outcomes: Sequence[Outcome]) -> None:
+def _print_consoles(fleet: Fleet, outcomes: Sequence[Outcome], *, raw: bool) -> None:
     if fleet.provisioner is None:
         raise UsageError(
             f"Cannot show the consoles of `{fleet.launch}`: nobody here knows its instances",
@@ -76,9 +83,13 @@ def _print_consoles(fleet: Fleet, outcomes: Sequence[Outcome]) -> None:
         )
     for outcome in outcomes:
         if len(outcomes) > 1:
-            click.echo(f"==> {outcome.instance.name} <==")
+            say(f"==> {outcome.instance.name} <==")
         text = fleet.provisioner.console(outcome.instance)
         if not text:
             empty = f"the console of {outcome.instance.name} is empty so far"
-            click.echo(empty, err=True)
-        click.echo(text, nl=bool(text) and not text.endswith("\n"))
+            say(empty, err=True)
+        text += "\n" if text and not text.endswith("\n") else ""
+        if raw:
+            write(text.encode(errors="replace"))
+        else:
+            say(text, nl=False)

@@ -46,7 +46,7 @@ def command(*, past: bool, store: str | None, as_json: bool) -> None:
             console.print_json([{name: getattr(r, name) for name in members} for r in records])
         elif records:
             names = [(r.launch, r.provisioner, r.store) for r in records]
-            click.echo("\n".join(console.columns([("LAUNCH", "PROVISIONER", "STORE"), *names])))
+            console.say("\n".join(console.columns([("LAUNCH", "PROVISIONER", "STORE"), *names])))
     else:
         _list_here(session, as_json=as_json)
 
@@ -76,7 +76,7 @@ def _list_here(session: Session, *, as_json: bool) -> None:
             for p, i, s in found
         ]
         head = ("INSTANCE", "LAUNCH", "PROVISIONER", "STATE", "")
-        click.echo("\n".join(console.columns([head, *rows])))
+        console.say("\n".join(console.columns([head, *rows])))
 
 
 def _list_bucket(url: str, session: Session, *, past: bool, as_json: bool) -> None:
@@ -91,14 +91,14 @@ def _list_bucket(url: str, session: Session, *, past: bool, as_json: bool) -> No
     if left:
         console.print_warning(f"{left} older launches are left out")
     if not launches:
-        click.echo("no launch there" if past else "no launch there that is not over", err=True)
+        console.say("no launch there" if past else "no launch there that is not over", err=True)
         return
     now = datetime.now(timezone.utc)
     rows = [_row(known, now) for known in launches]
     head = ("LAUNCH", "PROVISIONER", "COUNT", "AGE", "")
-    click.echo("\n".join(console.columns([head, *rows], right=(2, 3))))
+    console.say("\n".join(console.columns([head, *rows], right=(2, 3))))
     if not all(known.is_over for known in launches):
-        click.echo(
+        console.say(
             f"\nhint: `envboot status LAUNCH --store={url}` shows how one is, `envboot terminate "
             f"LAUNCH --store={url}` ends it",
             err=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -42,13 +42,15 @@ def command(
         code = _collect(resolved, session) if selection.loose else Code()
         check_code(code, resolved.target)
     rows = (*resolved.rows, *(_row(folder) for folder in code.folders))
-    console.print_notes((*resolved.notes, *code.notes))
+    notes = (*resolved.notes, *code.notes)
+    console.print_notes(notes)
     if as_json:
         here, there = resolved.scan, resolved.locked.base
-        document = {"here": here.platform, "there": there.platform}
-        console.print_json({**document, "packages": [plain(row) for row in rows]})
+        document: dict[str, Any] = {"here": here.platform, "there": there.platform}
+        document |= {"packages": [plain(row) for row in rows]}
+        console.print_json({**document, "notes": [plain(note) for note in notes]})
     else:
-        click.echo(render_plan(rows, show_all=show_all))
+        console.say(render_plan(rows, show_all=show_all))
 
 
 def _collect(resolved: Resolved, session: Session) -> Code:

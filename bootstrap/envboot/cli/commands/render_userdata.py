@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 import secrets
-import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,11 +159,11 @@ def _print(delivered: Delivered, given: _Arguments) -> None:
     document, expiry = delivered.document, delivered.expiry
     used = delivered.delivery.terms.auth.value if delivered.has_grants else None
     if given.explain:
-        click.echo(render_table(document, used), err=True)
+        console.say(render_table(document, used), err=True)
     if expiry:
-        click.echo(f"Signed URLs live {expiry}", err=True)
+        console.say(f"Signed URLs live {expiry}", err=True)
         if expiry.is_short:
-            click.echo("\nhint: Let machines ask as their role: `--auth role`", err=True)
+            console.say("\nhint: Let machines ask as their role: `--auth role`", err=True)
     if given.as_json:
         text = console.to_json(to_json(document, given.path, used, delivered.manifest))
         _write(f"{text}\n".encode(), given.output)
@@ -333,13 +332,13 @@ def _prepare(
 
 def _write(data: bytes, output: str | None) -> None:
     binary = data[:2] == b"\x1f\x8b"
-    if output is None and binary and sys.stdout.isatty():
+    if output is None and binary and console.is_terminal():
         raise UsageError(
             "Cannot write gzip to a terminal",
             hint="Write a file with `-o FILE`, or use `--for ec2-base64`",
         )
     if output is None or output == "-":
-        sys.stdout.buffer.write(data)
+        console.write(data)
         return
     target = Path(output)
     # Signed URLs are credentials: only the user may read them.

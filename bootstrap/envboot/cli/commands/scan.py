@@ -41,12 +41,12 @@ def command(python: str | None, *, sources: bool, as_json: bool) -> None:
         if as_json:
             console.print_json([plain(project) for project in projects])
         else:
-            click.echo(_render_sources(projects))
+            console.say(_render_sources(projects))
     elif as_json:
         console.print_json(found.to_dict())
         return  # Its problems are in the document.
     else:
-        click.echo(_render_scan(found))
+        console.say(_render_scan(found))
     console.print_notes(found.problems)
 
 

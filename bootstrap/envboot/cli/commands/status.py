@@ -35,7 +35,7 @@ def command(*, launch: str | None, store: str | None, as_json: bool) -> None:
     if as_json:
         console.print_json(to_document(fleet, outcomes))
         return
-    click.echo("\n".join(render(fleet, outcomes)))
+    console.say("\n".join(render(fleet, outcomes)))
 
 
 def render(fleet: Fleet, outcomes: Sequence[Outcome]) -> list[str]:
@@ -49,11 +49,12 @@ def render(fleet: Fleet, outcomes: Sequence[Outcome]) -> list[str]:
         title += f"; {tell_end(fleet)}"
     if not outcomes:
         return [title]
-    rows = [HEAD, *(_row(outcome) for outcome in outcomes)]
+    rows = [HEAD, *(show_row(outcome) for outcome in outcomes)]
     return [title, "", *console.columns(rows)]
 
 
-def _row(outcome: Outcome) -> tuple[str, ...]:
+def show_row(outcome: Outcome) -> tuple[str, ...]:
+    """Return the cells of one instance, as `HEAD` names them."""
     stages = timings.stages(outcome)
     command, notice = outcome.reports.command, outcome.reports.notice
     return (

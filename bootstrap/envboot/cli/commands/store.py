@@ -13,6 +13,7 @@ from envboot.errors import StoreError, UsageError, name_some
 from envboot.extras import require
 from envboot.session import open_session
 from envboot.store import open_store
+from envboot.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,12 +107,12 @@ def init(
     for step in set_up(order, session):
         steps.append(step)
         if not as_json:
-            click.echo(f"{step.name:<13}  {step.outcome:<13}  {step.detail}")
+            console.say(f"{step.name:<13}  {step.outcome:<13}  {step.detail}")
     failed = [step for step in steps if step.outcome == "failed"]
     if as_json:
         console.print_json([asdict(step) for step in steps])
     elif not failed and not any(step.outcome.endswith(("changed", "change")) for step in steps):
-        click.echo("\nNothing to change")
+        console.say("\nNothing to change")
     if failed:
         hints = list(dict.fromkeys(step.hint for step in failed if step.hint))
         hints = [*hints[:1], *(hint.removeprefix("Allow this identity ") for hint in hints[1:])]
@@ -187,11 +188,11 @@ def serve(url: str, port: int) -> None:
     from envboot.store.local.store import LocalStore
 
     with LocalStore(url, port=port) as store:
-        click.echo(f"http://127.0.0.1:{store.serve().server_port}")
+        console.say(f"http://127.0.0.1:{store.serve().server_port}")
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
-            click.echo("Stopped", err=True)
+            console.say("Stopped", err=True)
 
 
 @command.command()
@@ -212,7 +213,7 @@ def ls(url: str, as_json: bool) -> None:
         )
         return
     for line in render_listing(found, datetime.now(timezone.utc)):
-        click.echo(line)
+        console.say(line)
 
 
 @command.command()
@@ -223,7 +224,7 @@ def rm(url: str, keys: tuple[str, ...], yes: bool) -> None:
     """Remove objects from the bucket URL; one that is not there is no error."""
     with open_store(url, open_session()) as store:
         if not yes:
-            click.confirm(f"Remove {name_some(list(keys))} from `{url}`?", abort=True, err=True)
+            console.confirm(f"Remove {name_some(list(keys))} from `{url}`?")
         for key in keys:
             store.delete(key)
 
@@ -231,7 +232,7 @@ def rm(url: str, keys: tuple[str, ...], yes: bool) -> None:
 def render_listing(found: list[Stat], now: datetime) -> list[str]:
     """Return a line an object: age, size and key, in columns."""
     rows = [(console.age((now - s.modified).total_seconds()), _size(s.size), s.key) for s in found]
-    return [f"{age:>5}  {size:>9}  {key}" for age, size, key in rows]
+    return [f"{age:>5}  {size:>9}  {one_line(key)}" for age, size, key in rows]
 
 
 def _size(count: float) -> str:

@@ -87,9 +87,9 @@ def command(
     if as_json:
         console.print_json(to_document(synced, prepared))
         return
-    click.echo("\n".join(render(synced)))
+    console.say("\n".join(render(synced)))
     if synced.changed and not synced.restart and fleet.command:
-        click.echo(
+        console.say(
             "\nhint: The command goes on with what it has loaded; `--restart` starts it anew",
             err=True,
         )

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envboot.cli import console
 from envboot.cli.launch_argument import LAUNCHES, STORE, find_instances, open_fleet
 from envboot.errors import EnvbootError, ProvisionError, UsageError
 from envboot.fleet.outcomes import find_named
 from envboot.session import open_session
+from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +46,7 @@ def command(launches: tuple[str, ...], *, every: bool, store: str | None) -> Non
             failures.append(error)
             continue
         for instance in instances:
-            click.echo(f"ended {instance.name}", err=True)
+            console.say(f"ended {instance.name}", err=True)
         for launch in sorted({instance.launch for instance in instances}):
             _note(launch, store, session)
     if len(failures) > 1:
@@ -92,7 +94,7 @@ def _find(
         if known:
             found.append(known)
         else:
-            click.echo(f"nothing of {name} is left", err=True)
+            console.say(f"nothing of {name} is left", err=True)
     return found
 
 
@@ -103,8 +105,15 @@ def _find_launch(
 
     Raises:
         UsageError: nobody knows a launch of that name.
+        MalformedError: nobody can tell whose instances they are.
     """
     with open_fleet(name, store, session) as fleet:
+        if fleet.provisioner is None and fleet.about is None:
+            raise MalformedError(
+                f"Cannot end `{name}`: who made its instances is not to be read from here",
+                causes=tuple(f"`{key}` is not what envboot writes" for key in fleet.unread),
+                hint="End it where it was launched, or with the tools of its platform",
+            )
         instances = fleet.provisioner.instances(name) if fleet.provisioner else []
         return (fleet.provisioner, instances) if fleet.provisioner and instances else None
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from envboot.cli import console
 from envboot.cli.commands.render_userdata import find_manifest, name_launch, refuse_host
 from envboot.cli.options import read_part
 from envboot.errors import EnvbootError, UsageError, name_some
@@ -62,14 +63,14 @@ def command() -> None:
         answer = answer_query(parse_query(sys.stdin.read()), open_session())
     except EnvbootError as error:
         fail(error)
-    click.echo(json.dumps(answer, sort_keys=True))
+    console.say(json.dumps(answer, sort_keys=True))
 
 
 def fail(error: EnvbootError) -> NoReturn:
     """Tell an error in one line, which Terraform shows as it is, and end with 1."""
     text = ": ".join([error.message, *error.causes])
     hint = f" (hint: {error.hint})" if error.hint else ""
-    click.echo(f"error: {text}{hint}".replace("\n", " "), err=True)
+    console.say(f"error: {text}{hint}".replace("\n", " "), err=True)
     raise click.exceptions.Exit(1)
 
 

@@ -46,7 +46,7 @@ def command(
     if as_json:
         console.print_json(status.to_document(fleet, outcomes))
     else:
-        click.echo("\n".join(status.render(fleet, outcomes)))
+        console.say("\n".join(status.render(fleet, outcomes)))
     raise_failures(
         fleet.provisioner, outcomes, hint=f"`envboot why {fleet.launch}` tells all that is known"
     )

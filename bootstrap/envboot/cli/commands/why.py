@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import click
 
-from envboot.cli import timings
+from envboot.cli import console, timings
 from envboot.cli.launch_argument import looks_at_launch, open_fleet
 from envboot.fleet.outcomes import EXIT_CODES, describe_end, find_progress, find_reason
 from envboot.fleet.watch import tell_end
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from envboot.fleet.outcomes import Outcome
     from envboot_provisioners import Provisioner
 
+_INDENT = "\n" + " " * 11
 WORDS = {
     "ready": "The environment is ready",
     "degraded": "The environment is ready; something on the way went wrong and was mended",
@@ -42,8 +44,10 @@ def command(*, launch: str | None, store: str | None, instances: tuple[str, ...]
         if fleet.end:
             lines.append(tell_end(fleet))
         for outcome in outcomes:
-            lines += ["", *tell(fleet.provisioner, outcome)]
-    click.echo("\n".join(lines))
+            # No machine's words begin a line, where they would look like ours.
+            told = (re.sub(r"\n(?! )", _INDENT, line) for line in tell(fleet.provisioner, outcome))
+            lines += ["", *told]
+    console.say("\n".join(lines))
 
 
 def tell(provisioner: Provisioner | None, outcome: Outcome) -> Iterator[str]:
@@ -61,8 +65,7 @@ def tell(provisioner: Provisioner | None, outcome: Outcome) -> Iterator[str]:
     else:
         yield f"  outcome  none yet: {find_progress(outcome)[0]}"
     for error in timings.errors(outcome):
-        text = error.error.replace("\n", "\n           ")
-        yield f"  error    {error.stage}: {text}"
+        yield f"  error    {error.stage}: {error.error}"
     if notice := outcome.reports.notice:
         yield f"  notice   {notice.notice} at {notice.time}"
     if command := outcome.reports.command:

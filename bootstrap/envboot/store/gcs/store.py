@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -16,7 +17,16 @@ from envboot.store.gcs.lifecycle import find_expiry
 from envboot.store.gcs.resumable import send_file
 from envboot.store.gcs.signing import sign_form
 from envboot.store.keys import check_key, is_old
-from envboot.store.protocol import DAY, Expiry, RoleAccess, SignedPost, SignedPut, Stat
+from envboot.store.protocol import (
+    DAY,
+    MOST,
+    Expiry,
+    RoleAccess,
+    SignedPost,
+    SignedPut,
+    Stat,
+    refuse_large,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +48,24 @@ CREATE_ONLY = {"x-goog-if-generation-match": "0"}
 
 RETRY = DEFAULT_RETRY.with_timeout(30)
 """A burst of 429 or 503 is ridden out; a wrong endpoint fails as late."""
+
+
+class _TooLargeError(Exception):
+    """More came than there is room for."""
+
+
+class _Bounded(io.BytesIO):
+    """Bytes that are downloaded, up to so many."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def write(self, data: Any) -> int:
+        """Take more bytes; raises `_TooLargeError`."""
+        if self.tell() + len(data) > self._most:
+            raise _TooLargeError
+        return super().write(data)
 
 
 class GcsStore:
@@ -99,16 +127,19 @@ class GcsStore:
             return None
         return blob
 
-    def read(self, key: str) -> bytes | None:
-        """Return a whole small object, None where there is none."""
+    def read(self, key: str, *, most: int = MOST) -> bytes | None:
+        """Return a whole small object, None where there is none; raises as the protocol says."""
         with self._explained("read", key):
             try:
-                data: bytes = self._bucket.blob(self._name(key)).download_as_bytes(retry=RETRY)
+                target = _Bounded(most)
+                self._bucket.blob(self._name(key)).download_to_file(target, retry=RETRY)
+            except _TooLargeError:
+                raise refuse_large(self.url, key, most) from None
             except api.NotFound as error:
                 if is_missing_bucket(error):
                     raise
                 return None
-            return data
+            return target.getvalue()
 
     def create(
         self, key: str, data: bytes | Path, progress: Callable[[int], None] | None = None

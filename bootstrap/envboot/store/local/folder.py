@@ -131,7 +131,12 @@ class ObjectFolder:
                 contextlib.suppress(FileExistsError),
             ):
                 os.link(temporary, path)
-        return path.read_bytes()
+        flags = os.O_RDONLY | (0 if os.name == "nt" else os.O_NOFOLLOW)
+        with open(os.open(path, flags), "rb") as file:
+            if os.name != "nt" and os.fstat(file.fileno()).st_mode & 0o077:
+                # A backup or a `cp` has opened it to others.
+                os.fchmod(file.fileno(), 0o600)
+            return file.read()
 
 
 def _write(file: BinaryIO, data: bytes) -> None:

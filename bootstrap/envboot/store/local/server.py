@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import socketserver
 import sys
 import threading
@@ -17,29 +18,37 @@ from urllib.parse import unquote, urlsplit
 from xml.sax.saxutils import escape
 
 from envboot.store.local.folder import CHUNK, ObjectFolder, OutsideError
+from envboot.store.local.gate import Gate, HeadTooLargeError, Reader
 from envboot.store.local.signing import RefusedError
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
     from typing import Any, BinaryIO
 
     from envboot.store.local.signing import UrlSigner
 
 MAX_FORM = 16 << 20
-"""Bytes of a whole form upload, which is read into memory before its policy can be checked."""
+"""Bytes of a whole form upload."""
+FORM_HEAD = 64 << 10
+"""Bytes of a form within which its policy and signature stand, which come before the file."""
+DRAINED, LINGER = 1 << 20, 1.0
+"""Bytes, and seconds, that a refused client without a signature may still send."""
+
+
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_TOO_LARGE = b"HTTP/1.1 431 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Server(ThreadingHTTPServer):
     """Serves a folder on loopback until `close`; one thread a connection."""
 
     daemon_threads = True
-    request_queue_size = 128
+    request_queue_size = 512
 
     def __init__(self, folder: ObjectFolder, signer: UrlSigner, port: int = 0):
         self.folder = folder
         self.signer = signer
-        self._open: set[socket.socket] = set()
+        self.gate = Gate()
         super().__init__(("127.0.0.1", port), _Handler)
         self._thread = threading.Thread(
             target=self.serve_forever, args=(0.1,), name="envboot-store", daemon=True
@@ -52,14 +61,20 @@ class Server(ThreadingHTTPServer):
         self.server_name, self.server_port = "127.0.0.1", self.socket.getsockname()[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Remember the connection, so that `close` can end it."""
-        self._open.add(request)
-        super().process_request(request, client_address)
+        """Start a thread for the connection, once there is room for one more."""
+        if self.gate.enter(request):
+            super().process_request(request, client_address)
+        else:
+            super().shutdown_request(request)
 
     def shutdown_request(self, request: Any) -> None:
         """Forget the connection."""
-        self._open.discard(request)
+        self.gate.leave(request)
         super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """End strangers that take too long: ten times a second."""
+        self.gate.expel_late()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that went away: it happens whenever a guest is killed."""
@@ -68,12 +83,11 @@ class Server(ThreadingHTTPServer):
 
     def close(self) -> None:
         """Stop serving; connections that are still open are cut."""
+        # First, since the thread may be waiting for room.
+        self.gate.close()
         self.shutdown()
         self._thread.join()
         self.server_close()
-        for connection in list(self._open):
-            with contextlib.suppress(OSError):
-                connection.shutdown(2)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -81,6 +95,22 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     timeout = 60
     server: Server
+    rfile: Any
+
+    def setup(self) -> None:
+        """Bound what is read as a request's head."""
+        super().setup()
+        self.rfile = Reader(self.rfile)
+
+    def handle_one_request(self) -> None:
+        """Answer one request."""
+        self.rfile.begin()
+        try:
+            super().handle_one_request()
+        except HeadTooLargeError:
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                self.wfile.write(_TOO_LARGE)
 
     def do_GET(self) -> None:
         self._answer(self._send_object)
@@ -109,25 +139,45 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, respond: Callable[[], None]) -> None:
         length = self.headers.get("Content-Length", "")
-        self.unread = int(length) if length.isdecimal() else 0
+        self.unread = int(length) if _LENGTH.fullmatch(length) else 0
+        self.signed = False
         try:
             respond()
         except RefusedError as refused:
             self._refuse(refused)
         except (ConnectionError, TimeoutError):
             self.close_connection = True
+        except ValueError:
+            self._refuse(RefusedError(400, "InvalidRequest", "The request is malformed"))
         except OutsideError:
             self._refuse(RefusedError(400, "InvalidURI", "The key is not acceptable"))
         except OSError as error:
             self._refuse(RefusedError(500, "InternalError", error.strerror or "Unknown"))
         if self.unread:
             self.close_connection = True
+        if self.close_connection and not self.signed:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Let a refused client read the answer: closed at once, it would see a broken pipe."""
+        end, left = time.monotonic() + LINGER, DRAINED
+        with contextlib.suppress(OSError):
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_WR)
+            while left > 0 and (seconds := end - time.monotonic()) > 0:
+                self.connection.settimeout(seconds)
+                if not (data := self.connection.recv(65536)):
+                    break
+                left -= len(data)
 
     def _refuse(self, refused: RefusedError) -> None:
         # A client that is still sending sees a broken pipe, not the answer, if nobody reads.
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            while self._read():
-                pass
+        if refused.signed:
+            self._admit()
+        if self.signed:
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                while self._read():
+                    pass
         words = f"<Code>{refused.code}</Code><Message>{escape(refused.message)}</Message>"
         body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{words}</Error>'.encode()
         self._start(refused.status, len(body), {"Content-Type": "application/xml"})
@@ -142,8 +192,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
 
-    def _read(self) -> bytes:
-        data = self.rfile.read(min(CHUNK, self.unread))
+    def _read(self, most: int = CHUNK) -> bytes:
+        data: bytes = self.rfile.read(min(most, self.unread))
         if self.unread and not data:
             raise ConnectionAbortedError("The client went away in the middle of its upload")
         self.unread -= len(data)
@@ -153,7 +203,13 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         key = unquote(url.path)[1:]
         self.server.signer.check(self.command, key, url.query, self.headers, time.time())
+        self._admit()
         return key
+
+    def _admit(self) -> None:
+        """Note that the client has shown a signature: it may take its time."""
+        self.signed = True
+        self.server.gate.admit(self.connection)
 
     def _send_object(self) -> None:
         key = self._permitted_key()
@@ -195,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
             file.write(data)
 
     def _require_length(self) -> None:
-        if not self.headers.get("Content-Length", "").isdecimal():
+        if not _LENGTH.fullmatch(self.headers.get("Content-Length", "")):
             self.close_connection = True
             raise RefusedError(411, "MissingContentLength", "Content-Length is required")
 
@@ -203,11 +259,24 @@ class _Handler(BaseHTTPRequestHandler):
         self._require_length()
         if self.unread > MAX_FORM:
             raise RefusedError(400, "EntityTooLarge", f"At most {MAX_FORM} bytes are allowed")
-        body = b"".join(iter(self._read, b""))
-        form = parse_form(self.headers.get("Content-Type", ""), body)
+        kind, body = self.headers.get("Content-Type", ""), b""
+        while not _has_file(body) and self.unread:
+            if len(body) > FORM_HEAD:
+                raise RefusedError(400, "MalformedPOSTRequest", "The file is not the last field")
+            body += self._read(8192)
+        # Its signature is checked before there is memory for what it signs.
+        self.server.signer.check_form(parse_form(kind, body), time.time())
+        self._admit()
+        form = parse_form(kind, b"".join([body, *iter(self._read, b"")]))
         key = self.server.signer.check_form(form, time.time())
         self.server.folder.replace(key, form["file"])
         self._start(204, 0)
+
+
+def _has_file(body: bytes) -> bool:
+    """Whether a form has come as far as the content of its file."""
+    start = body.find(b'name="file"')
+    return start >= 0 and body.find(b"\r\n\r\n", start) >= 0
 
 
 def parse_range(header: str, size: int) -> tuple[int, int] | None:

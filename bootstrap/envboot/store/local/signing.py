@@ -23,17 +23,21 @@ FORM_FIELDS = frozenset({"key", "policy", "signature", "file"})
 
 
 class RefusedError(Exception):
-    """A request that is answered with an error document: HTTP status, S3's code, words."""
+    """A request that is answered with an error document: HTTP status, S3's code, words.
 
-    def __init__(self, status: int, code: str, message: str):
+    `signed` is whether its signature is right all the same.
+    """
+
+    def __init__(self, status: int, code: str, message: str, signed: bool = False):
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
+        self.signed = signed
 
 
 MISMATCH = (403, "SignatureDoesNotMatch", "The signature does not match the request")
-EXPIRED = (403, "AccessDenied", "Request has expired")
+EXPIRED = (403, "AccessDenied", "Request has expired", True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,10 +118,12 @@ class UrlSigner:
             raise RefusedError(*EXPIRED)
         key = form["key"].decode(errors="replace")
         if not key.startswith(policy.prefix):
-            raise RefusedError(403, "AccessDenied", f"The key does not begin with {policy.prefix}")
+            raise RefusedError(
+                403, "AccessDenied", f"The key does not begin with {policy.prefix}", True
+            )
         if len(form["file"]) > policy.max_bytes:
             raise RefusedError(
-                400, "EntityTooLarge", f"At most {policy.max_bytes} bytes are allowed"
+                400, "EntityTooLarge", f"At most {policy.max_bytes} bytes are allowed", True
             )
         return key
 

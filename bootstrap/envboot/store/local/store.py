@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import threading
 import time
 from datetime import datetime, timedelta, timezone
@@ -16,7 +17,7 @@ from envboot.store.keys import check_key, is_old
 from envboot.store.local.folder import CHUNK, ObjectFolder
 from envboot.store.local.server import MAX_FORM, Server
 from envboot.store.local.signing import Policy, UrlSigner
-from envboot.store.protocol import DAY, Expiry, SignedPost, SignedPut
+from envboot.store.protocol import DAY, MOST, Expiry, SignedPost, SignedPut, refuse_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,13 +72,16 @@ class LocalStore:
         with self._explained("read", key):
             return self._folder.find(check_key(key, self.url))
 
-    def read(self, key: str) -> bytes | None:
-        """Return a whole small object, None where there is none."""
+    def read(self, key: str, *, most: int = MOST) -> bytes | None:
+        """Return a whole small object, None where there is none; raises as the protocol says."""
         with self._explained("read", key):
             file = self._folder.open(check_key(key, self.url))
             if file is None:
                 return None
             with file:
+                # Objects are never written to, only replaced.
+                if os.fstat(file.fileno()).st_size > most:
+                    raise refuse_large(self.url, key, most)
                 return file.read()
 
     def create(

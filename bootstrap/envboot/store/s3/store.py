@@ -10,7 +10,16 @@ from botocore.exceptions import ClientError
 
 from envboot.errors import StoreError
 from envboot.store.keys import check_key, is_old
-from envboot.store.protocol import DAY, Expiry, RoleAccess, SignedPost, SignedPut, Stat
+from envboot.store.protocol import (
+    DAY,
+    MOST,
+    Expiry,
+    RoleAccess,
+    SignedPost,
+    SignedPut,
+    Stat,
+    refuse_large,
+)
 from envboot.store.s3.connection import S3Connection
 from envboot.store.s3.errors import REFUSED, UNSUPPORTED, code
 from envboot.store.s3.lifecycle import find_expiry
@@ -102,11 +111,14 @@ class S3Store:
         )
         answer["Body"].close()
 
-    def read(self, key: str) -> bytes | None:
-        """Return a whole small object, None where there is none."""
+    def read(self, key: str, *, most: int = MOST) -> bytes | None:
+        """Return a whole small object, None where there is none; raises as the protocol says."""
         with self._explained("read", key):
             try:
                 found = self._client.get_object(Bucket=self._bucket, Key=self._name(key))
+                if found["ContentLength"] > most:
+                    found["Body"].close()
+                    raise refuse_large(self.url, key, most)
                 return found["Body"].read()
             except self._client.exceptions.NoSuchKey:
                 return None
