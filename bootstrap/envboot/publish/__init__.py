@@ -13,11 +13,12 @@ from envboot.agent import wire
 from envboot.agent_payload import agent_zip
 from envboot.errors import StoreError
 from envboot.indexes.packages import find_private
-from envboot.publish.bases import PublishedBase, make_permit, tend_base
+from envboot.publish.bases import PublishedBase, tend_base
 from envboot.publish.grants import Auth, Grants, Terms, find_access, grant
 from envboot.publish.launch_record import LaunchRecord, Origin, key_record
 from envboot.publish.layout import Keys, key_permit
 from envboot.publish.mirror import ensure_packages, ensure_tool
+from envboot.publish.permits import make_permit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

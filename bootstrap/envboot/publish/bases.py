@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from envboot.documents import parse_json, plain
+from envboot.documents import parse_json
 from envboot.errors import DocumentError, StoreError
 from envboot.publish.archive_index import ArchiveIndex
-from envboot.publish.grants import PutGrant, Terms
-from envboot.publish.layout import Keys
 from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
-    from envboot.manifest import Manifest
+    from envboot.publish.layout import Keys
     from envboot.store.protocol import Stat, Store
 
 ORPHANED = timedelta(hours=1)
@@ -41,23 +39,6 @@ class PublishedBase:
     def is_missing(self) -> bool:
         """Whether the next machine is to publish it."""
         return self.index_sha256 is None and not self.blocked
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Permit:
-    """The right to publish a base: an object that machines read, and remove before a command.
-
-    What a command can read for as long as it runs must never tell how to write an archive.
-    """
-
-    archive: PutGrant
-    index: PutGrant
-    max_bytes: int | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the document."""
-        found: dict[str, Any] = plain(self)
-        return found
 
 
 def tend_base(store: Store, keys: Keys, base: str) -> PublishedBase:
@@ -119,20 +100,3 @@ def _judge(
     if at != document.size:
         return f"its frames end at byte {at:,} of {document.size:,}", ""
     return "", hashlib.sha256(data).hexdigest()
-
-
-def make_permit(manifest: Manifest, store: Store, terms: Terms) -> Permit:
-    """Return how machines without a role may publish the base.
-
-    Raises:
-        StoreError: nothing can be signed.
-    """
-    keys = Keys(manifest)
-    archive = store.sign_put(keys.archive, terms.seconds)
-    index = store.sign_put(keys.index, terms.seconds)
-    return Permit(
-        archive=PutGrant(url=archive.url, headers=archive.headers),
-        index=PutGrant(url=index.url, headers=index.headers),
-        # The agent must know how large what may be large can get.
-        max_bytes=archive.max_bytes or None,
-    )

@@ -248,7 +248,7 @@ def grant(
     Nothing goes over the network but what signing needs.
 
     Where the archive is published, its index is pinned, and nobody may write. Where it is not,
-    machines without a role find how to publish in the permit (`publish.bases.make_permit`).
+    machines without a role find how to publish in the permit (`publish.permits`).
 
     With `Auth.ROLE` guests sign with their own role: the grants hold nothing that is secret or
     expires, and are the same whenever environment, launch and archive are.
