@@ -180,6 +180,38 @@ def test_no_agent_sees_its_command_ended(
     assert set(groups[6:12]) == commands
 
 
+def test_what_was_started_before_and_is_seen_after_the_signal_ends_in_peace_too(
+    local: LocalProvisioner, tmp_path: Path
+) -> None:
+    # What ends at SIGTERM, and takes its time for it.
+    script = "trap 'sleep 1; exit' TERM; echo $$ >pid; while :; do sleep 0.05; done"
+    [instance] = local.start(request(script))
+    read_pids(instance, "pid")
+    # Nothing shows that it is of the instance until its variables do: so far a process can get in
+    # its session, its group and its environment while others are looked at.
+    late = "sleep 0.5; exec env ENVBOOT_ROOT=$0 sh -c 'trap \"echo ended >$1; exit\" TERM; $2'"
+    loop = "while :; do sleep 0.05; done"
+    process = subprocess.Popen(
+        ["sh", "-c", late.replace("$1", f"{tmp_path}/late").replace("$2", loop), instance.root],
+        start_new_session=True,
+    )
+    start = time.monotonic()
+    local.terminate([instance])
+    assert process.wait(1) == 0
+    assert (tmp_path / "late").read_text() == "ended\n"
+    assert time.monotonic() - start < local_module.GRACE
+
+
+def test_a_process_in_the_middle_of_exec_is_seen(local: LocalProvisioner) -> None:
+    # It does hardly anything else.
+    again = """'exec sh -c "$0" "$0"'"""
+    [instance] = local.start(request(f"echo $$ >pid; exec sh -c {again} {again}"))
+    read_pids(instance, "pid")
+    # Another process has nothing but the environment to know it by.
+    other = LocalProvisioner(make_session())
+    assert all(other.is_running(instance) for _ in range(1000))
+
+
 def test_a_daemon_that_outlives_its_instance_ends_with_it(local: LocalProvisioner) -> None:
     [instance] = local.start(request("(sleep 600 & echo $! >child)"))
     [pid] = read_pids(instance, "child")
