@@ -235,7 +235,8 @@ def test_a_url_that_has_ended_is_told_once(client: Client, tmp_path: Path) -> No
     assert guest.boot() == wire.READY
     with following(guest):
         wait_for(lambda: "the URL has ended" in guest.events[-1]["MESSAGE"])
-        time.sleep(3)
+        # Twice the pause between two looks.
+        time.sleep(0.8)
     assert [e["MESSAGE"] for e in guest.events if "ended" in e["MESSAGE"]] == [
         "sync: the URL has ended: nothing more can be sent here"
     ]
