@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import socket
 import struct
 import tempfile
@@ -55,6 +56,7 @@ HOSTILE = {
     "a link out": entry("bin/python", tar.LINK, target="/usr/bin/python3"),
     "a link to above": entry("lib/link", tar.LINK, target="../../etc"),
     "a link to above later": entry("lib/link", tar.LINK, target="up/../../etc"),
+    "a link up behind a name": entry("lib/link", tar.LINK, target="up/../x"),
     "a long link out": entry("link", tar.LINK, target="/" + "a" * 120),
     "absolute": entry("/etc/passwd", data=b"x"),
     "above": entry("../escaped", data=b"x"),
@@ -133,7 +135,12 @@ def test_links_stay_inside_or_lead_to_the_interpreter(tmp_path: Path) -> None:
 
 def test_more_folders_than_a_process_may_open_are_written(tmp_path: Path) -> None:
     names = [f"{number}/{deep}file" for number in range(300) for deep in ("", "a/b/c/")]
-    extract(b"".join(entry(name) for name in names), tmp_path / "env")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (600, hard))
+    try:
+        extract(b"".join(entry(name) for name in names), tmp_path / "env")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert {name for name, kind in snapshot(tmp_path / "env").items() if kind[0] == "file"} == {
         *names
     }
