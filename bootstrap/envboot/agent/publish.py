@@ -32,7 +32,7 @@ def publish(host: Host) -> int:
                 fields["bytes"] = _publish(host, tree, base)
             _remove(host, tree)
         except (AgentError, OSError, LookupError) as error:
-            code, fields["error"] = wire.DEGRADED, str(error) or repr(error)
+            code, fields["error"] = wire.DEGRADED, wire.line(error)
         fields["ms"] = int(1000 * (time.monotonic() - start))
         if code == wire.READY:
             host.journal("published", "publish: done", **fields)
@@ -90,7 +90,8 @@ def _publish(host: Host, tree: str, base: str) -> int:
         host.show("publish", raw, total)
 
     try:
-        index = pack.write_archive(tree, output, base, done=done)
+        own = host.manifest["base"]["python"].get("executable", "")
+        index = pack.write_archive(tree, output, base, own, done=done)
         most = archive.get("max_bytes")
         if most and index["size"] > most:
             raise AgentError("the archive has %d bytes, one PUT takes %d" % (index["size"], most))

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from .boot import boot, read_documents
 from .host import INFO, WARNING, Host, write_json
-from .wire import FAILED
+from .wire import FAILED, line
 
 TAIL = 256 << 10
 # Of output that goes up while the command runs: the newest bytes of one report, and the
@@ -37,7 +37,7 @@ def main(host: Host) -> int:
         word, code = Runner(host).run(output)
         text = "run: %s ended with %d" % (word, code)
     except Exception as error:
-        report["error"], code = str(error) or repr(error), 1
+        report["error"], code = line(error), 1
         text = "run: not started: " + report["error"]
         print("envboot:", text, flush=True)
     report.update({"exit_code": code, "ms": int(1000 * (time.monotonic() - start))})

@@ -145,10 +145,14 @@ def _find_part(path: str, draft: Draft, rung: Rung) -> str | None:
     needed = agent_payload.FOR_NOTICES | agent_payload.FOR_ROLES[notices] if draft.job.watch else ()
     if path in agent_payload.OF_CLOUDS and path not in needed:
         return None
-    if path in agent_payload.FOR_PUBLISHING and not draft.grants:
+    if path in agent_payload.FOR_PUBLISHING | agent_payload.FOR_ARCHIVES and not draft.grants:
         return None
     if path in agent_payload.FOR_SEATS and "seat" not in draft.granted:
         return None
+    if path == agent_payload.FOR_PRIVATE and "packages" not in draft.granted:
+        return None
+    if path == agent_payload.FOR_CONDA:
+        return "agent" if draft.manifest.base.conda else None
     if path == agent_payload.FOR_SHARING and draft.path is not LaunchPath.LOCAL:
         return None
     if path in agent_payload.FOR_SYNC and "wanted" not in draft.granted:
