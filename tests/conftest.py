@@ -34,6 +34,8 @@ LONGEST = (
     "tests/docs/",
 )
 """What takes minutes, the longest first: what comes last must be short, or workers idle."""
+TOGETHER = ("tests/cluster/",)
+"""Directories whose files share what takes half a minute to make: one worker runs them all."""
 
 
 def pytest_configure() -> None:
@@ -62,6 +64,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next(found, len(LONGEST))
 
     items.sort(key=rank)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of a file together, and of some directories."""
+    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
+
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return next((folder for folder in TOGETHER if file.startswith(folder)), file)
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(wrapper=True)

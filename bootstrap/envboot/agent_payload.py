@@ -7,11 +7,16 @@ import contextlib
 import functools
 import hashlib
 import io
+import itertools
 import json
+import keyword
+import re
 import threading
 import zipfile
 from importlib.metadata import version
 from importlib.resources import files
+from string import ascii_lowercase
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from envboot.files import write_whole
@@ -20,6 +25,43 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+OURS = frozenset(
+    {
+        "activate",
+        "canonical",
+        "checked",
+        "children",
+        "config",
+        "envs",
+        "exchange",
+        "extract",
+        "grants",
+        "instance",
+        "journal",
+        "link",
+        "locate",
+        "locked",
+        "manifest",
+        "notify",
+        "opt",
+        "report",
+        "refuse",
+        "root",
+        "shown",
+        "spans",
+        "stages",
+        "state",
+    }
+)
+"""Plain words that the agent's modules call something, and nothing that they import."""
+_NAMED: dict[type[ast.AST], str] = {
+    ast.Name: "id",
+    ast.Attribute: "attr",
+    ast.FunctionDef: "name",
+    ast.ClassDef: "name",
+    ast.arg: "arg",
+    ast.alias: "name",
+}
 _SHRINKING = threading.Lock()
 _FILES: dict[str, str] = {}
 MAIN = """\
@@ -37,7 +79,12 @@ FOR_ROLES = {kind: frozenset({"agent/role.py", f"agent/{kind}.py"}) for kind in 
 """By who gives the credentials: `kind` in the grants."""
 FOR_NOTICES = frozenset({"agent/watch.py"})
 FOR_RENEWING = {kind: f"agent/{kind}_copy.py" for kind in FOR_ROLES}
-FOR_SHARING = "agent/share.py"
+FOR_LOCAL = "agent/local.py"
+FOR_PRIVATE = "agent/private.py"
+FOR_CONDA = "agent/conda.py"
+"""In every document of an environment with conda packages, and in no other."""
+FOR_ARCHIVES = frozenset(f"agent/{name}.py" for name in ("tar", "unpack", "workers", "zstd"))
+"""What archives and layers are unpacked with: they come from a bucket only."""
 OF_CLOUDS = FOR_ROLES["aws"] | FOR_ROLES["gcp"] | FOR_NOTICES
 EXTRAS = (
     FOR_PUBLISHING
@@ -45,9 +92,9 @@ EXTRAS = (
     | FOR_SEATS
     | FOR_SYNC
     | OF_CLOUDS
-    | {*FOR_RENEWING.values(), "agent/explain.py", FOR_SHARING}
+    | {*FOR_RENEWING.values(), "agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA}
 )
-"""Modules that not every boot waits for: the agent fetches them when it first needs one."""
+"""Modules that not every document needs; the agent fetches those that are left out of one."""
 
 
 def agent_files(cache: Path | None = None) -> dict[str, str]:
@@ -76,7 +123,8 @@ def _find_files(cache: Path | None) -> dict[str, str]:
             found: dict[str, str] = json.loads(kept.read_text("ascii"))
             return found
     keywords = _keyword_names(sources.values())
-    shrunk = {path: shrink(text, keywords) for path, text in sources.items()}
+    names = short_names(sources.values(), keywords)
+    shrunk = {path: shrink(text, keywords, names) for path, text in sources.items()}
     made = {"__main__.py": MAIN} | {path: f"{text}\n" for path, text in shrunk.items()}
     if kept:
         with contextlib.suppress(OSError):
@@ -116,18 +164,27 @@ def without_comments(text: str) -> str:
     return "".join(line for line in text.splitlines(True) if not line.startswith("#"))
 
 
-def shrink(source: str, keywords: frozenset[str] = frozenset()) -> str:
+def shrink(
+    source: str,
+    keywords: frozenset[str] = frozenset(),
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Return a module with comments, docstrings, annotations and long local names cut.
 
     `keywords` are the names by which arguments are passed anywhere: these parameters keep
-    theirs, as do all names that other modules may use.
+    theirs. So do all names that other modules may use, but for those in `names`, which become
+    what stands there.
     """
     import python_minifier
 
     tree = _without_unused_imports(ast.parse(source))
     for node in ast.walk(tree):
+        _rename(node, names)
         if isinstance(node, ast.FunctionDef):
             _make_positional(node.args, keywords)
+        elif isinstance(node, ast.Raise):
+            # Nobody sees a traceback of the agent.
+            node.cause = None
     renamed = python_minifier.minify(
         ast.unparse(tree),
         remove_literal_statements=True,
@@ -138,7 +195,47 @@ def shrink(source: str, keywords: frozenset[str] = frozenset()) -> str:
     )
     # Imports for annotations only are unused by now, and `/` has done its work.
     tree = _without_unused_imports(ast.parse(renamed))
-    return python_minifier.minify(ast.unparse(tree), hoist_literals=False, rename_locals=False)
+    small = python_minifier.minify(ast.unparse(tree), hoist_literals=False, rename_locals=False)
+    # No text has a line that begins with a tab, and JSON and shell have spaces too.
+    return re.sub(r"(?m)^\t+", lambda tabs: " " * len(tabs[0]), small)
+
+
+def short_names(sources: Iterable[str], keywords: frozenset[str]) -> dict[str, str]:
+    """Map what the agent's modules define, and each other use, to two letters each.
+
+    Only names by which no argument is passed, and that cannot be the standard library's: they have
+    a capital or `_`, or are in `OURS`. Others that also stand in a text are kept, for they may be
+    looked up by it.
+    """
+    defined: set[str] = set()
+    texts: set[str] = set(keyword.kwlist)
+    used: set[str] = set()
+    for node in (node for text in sources for node in ast.walk(ast.parse(text))):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            defined.add(node.name)
+        elif isinstance(node, ast.Name):
+            is_constant = isinstance(node.ctx, ast.Store) and node.id.isupper()
+            (defined if is_constant else used).add(node.id)
+        elif isinstance(node, ast.Attribute):
+            used.add(node.attr)
+        elif isinstance(node, ast.arg):
+            used.add(node.arg)
+        elif isinstance(node, ast.alias):
+            used.add(node.asname or node.name)
+        elif isinstance(node, ast.Constant):
+            texts.add(str(node.value))
+    looks = [name for name in defined - texts if "_" in name[1:] or name != name.lower()]
+    long = sorted({*OURS, *(name for name in looks if name[0] != "_")} - keywords)
+    pairs = ("".join(pair) for pair in itertools.product(ascii_lowercase, repeat=2))
+    short = (name for name in pairs if name not in texts | used)
+    return dict(zip(long, short, strict=False))
+
+
+def _rename(node: ast.AST, names: Mapping[str, str]) -> None:
+    """Give a node the new name of what it defines or uses, if it has one."""
+    for kind, field in _NAMED.items():
+        if isinstance(node, kind):
+            setattr(node, field, names.get(getattr(node, field), getattr(node, field)))
 
 
 def _make_positional(arguments: ast.arguments, keywords: frozenset[str]) -> None:

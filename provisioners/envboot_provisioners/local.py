@@ -34,6 +34,8 @@ PLATFORM = find_target(machine())
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 GRACE = 10
 """Seconds between SIGTERM and SIGKILL."""
+LONGEST_EXEC = 1.0
+"""Seconds for which a process whose environment cannot be read yet is looked at."""
 UNUSED = 7 * 24 * 3600
 """Seconds after which a copy of an environment that no new instance has taken is removed."""
 FULL = 64 << 10
@@ -192,19 +194,19 @@ class LocalProvisioner:
 
     def terminate(self, instances: Sequence[Instance], *, keep: bool = False) -> None:
         """End every process of the instances, politely first, and remove their folders."""
-        # Of a process in the midst of `exec` neither command nor environment can be read, and one
-        # that gave itself a title has written it over them.
+        # A process that gave itself a title may have written it over its environment.
         children = [self._children[i.pid] for i in instances if i.pid in self._children]
         sessions = {child.pid for child in children if child.returncode is None}
         start = time.monotonic()
-        asked = False
+        request = _Request()
         while members := _find_members(instances, sessions):
             waited = time.monotonic() - start
             if waited > 2 * GRACE:
                 break
-            if waited > GRACE or not asked:
-                _signal(members, sessions, signal.SIGKILL if asked else signal.SIGTERM)
-            asked = True
+            if waited > GRACE:
+                _signal(members, sessions, signal.SIGKILL)
+            else:
+                request.send(members, sessions)
             time.sleep(0.02)
         for child in children:
             child.poll()  # no zombie is left of it
@@ -258,9 +260,27 @@ def _mark(instance: Instance) -> bytes:
 def _belongs(pid: int, marks: set[bytes]) -> bool:
     """Whether a live process was started with one of the marks in its environment."""
     try:
-        return not marks.isdisjoint(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+        return not marks.isdisjoint(_read_environment(Path(f"/proc/{pid}")).split(b"\0"))
     except OSError:
         return False
+
+
+def _read_environment(process: Path) -> bytes:
+    """Return the environment of a process by its directory in /proc.
+
+    In the middle of `exec` a process has neither environment nor command line, which would hide
+    it for about a millisecond: that is waited out.
+    """
+    end = time.monotonic() + LONGEST_EXEC
+    while not (found := (process / "environ").read_bytes()):
+        # Kernel threads and zombies have no memory (proc(5), statm).
+        if (process / "statm").read_bytes().startswith(b"0 ") or time.monotonic() > end:
+            break
+        if (process / "cmdline").read_bytes():
+            # `exec` was over before this look, or there really is no environment.
+            return (process / "environ").read_bytes()
+        time.sleep(0.001)
+    return found
 
 
 def _find_members(instances: Sequence[Instance], sessions: set[int]) -> set[int]:
@@ -276,10 +296,35 @@ def _find_members(instances: Sequence[Instance], sessions: set[int]) -> set[int]
     return found | {pid for pid in pids if sessions and _find_session(pid) in sessions}
 
 
-def _signal(members: set[int], sessions: set[int], number: signal.Signals) -> None:
+class _Request:
+    """SIGTERM to every process of the instances, once."""
+
+    def __init__(self) -> None:
+        self._told: set[int] = set()
+        self._groups: set[int] = set()
+        self._time = 0.0
+
+    def send(self, members: set[int], sessions: set[int]) -> None:
+        """Signal those that were not signalled before.
+
+        What a process starts because of the signal is left to finish. What had been started
+        before, and left its process group while we looked, is late and not left.
+        """
+        if not self._time:
+            self._time = time.clock_gettime(time.CLOCK_BOOTTIME)
+            self._groups = _signal(members, sessions, signal.SIGTERM)
+        else:
+            for pid in members - self._told:
+                with contextlib.suppress(OSError):
+                    if _find_start(pid) < self._time and os.getpgid(pid) not in self._groups:
+                        os.kill(pid, signal.SIGTERM)
+        self._told |= members
+
+
+def _signal(members: set[int], sessions: set[int], number: signal.Signals) -> set[int]:
     """Send a signal to each process once, and to those forked meanwhile with their group.
 
-    What a process starts because of the signal is left to finish.
+    Returns the groups.
     """
     # In a session of ours every group is ours: the agent's own, and the command's. The agent's
     # comes first: it must not report how the command ended.
@@ -295,6 +340,13 @@ def _signal(members: set[int], sessions: set[int], number: signal.Signals) -> No
         with contextlib.suppress(OSError):
             if os.getpgid(pid) not in groups:
                 os.kill(pid, number)
+    return set(groups)
+
+
+def _find_start(pid: int) -> float:
+    """Return when a process was forked, in seconds of CLOCK_BOOTTIME, rounded up to a tick."""
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return (int(fields[19]) + 1) / os.sysconf("SC_CLK_TCK")
 
 
 def _find_session(pid: int) -> int | None:

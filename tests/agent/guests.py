@@ -10,9 +10,13 @@ import json
 import os
 import platform
 import random
+import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uv import find_uv_bin
@@ -29,8 +33,6 @@ from tests.index import make_wheel, write_simple
 from tests.sessions import make_session
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from envboot.store.protocol import Store
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -38,6 +40,19 @@ SITE = f"lib/python{MINOR}/site-packages"
 HOST_PYTHON = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 PLATFORM = {"x86_64": "linux-64"}.get(platform.machine(), f"linux-{platform.machine()}")
 MODULES = ("alpha", "beta", "gamma")
+PAUSES = (
+    ("agent/aws.py", ".3*2**", ".03*2**"),
+    ("agent/fetch.py", ".3*2**", ".03*2**"),
+    ("agent/gcp.py", ".3*2**", ".03*2**"),
+    ("agent/sync.py", "PAUSE,LATER=2.,", "PAUSE,LATER=.4,"),
+    ("agent/watch.py", "PAUSE=5", "PAUSE=.4"),
+    # It waits for all that anybody on this machine is writing: other tests make images of disks.
+    ("agent/boot.py", "os.sync()", "0"),
+    ("agent/sync.py", "os.sync()", "0"),
+)
+"""Where a guest of tests waits less: module, what it says as shipped, and what it says here."""
+WRITTEN = 1_000_000_000
+"""When the modules were written: byte code counts for sources of the same time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,6 +189,27 @@ def want(
     assert store.create(key_wanted("launch", number), wire.canonical(document))
 
 
+def _edit(lib: Path, module: str, old: str, new: str) -> None:
+    text = (lib / module).read_text("ascii")
+    assert text.count(old) == 1, f"{module} has no {old}"
+    (lib / module).write_text(text.replace(old, new), "ascii")
+
+
+@cache
+def _make_lib() -> tempfile.TemporaryDirectory[str]:
+    """Make the agent once, with its byte code: compiling it costs as much as a boot."""
+    folder = tempfile.TemporaryDirectory(prefix="envboot-agent-")
+    lib = Path(folder.name, "lib")
+    for path, text in payload.agent_files().items():
+        trees.write(lib, path, text.encode())
+    for pause in PAUSES:
+        _edit(lib, *pause)
+    for file in lib.rglob("*.py"):
+        os.utime(file, (WRITTEN, WRITTEN))
+    subprocess.run([HOST_PYTHON, "-I", "-m", "compileall", "-q", lib], check=True)
+    return folder
+
+
 class Guest:
     """One machine: a folder. `boot` runs the agent as a unit would and returns its exit code."""
 
@@ -195,9 +231,12 @@ class Guest:
             "UV_PYTHON_DOWNLOADS": "never",
         }
         self.lib = self.opt / "lib"
-        for path, text in payload.agent_files().items():
-            trees.write(self.lib, path, text.encode())
+        shutil.copytree(Path(_make_lib().name, "lib"), self.lib)
         self.give(launch)
+
+    def edit(self, module: str, old: str, new: str) -> None:
+        """Change what a module of the agent says once, a pause or a grace period."""
+        _edit(self.lib, module, old, new)
 
     def give(self, launch: Launch) -> None:
         """Write a launch's documents, as the bootstrap script does."""
@@ -211,13 +250,15 @@ class Guest:
         for name, document in documents.items():
             (self.state / f"{name}.json").write_text(json.dumps(document))
 
-    def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
+    def start(
+        self, *words: str, stdout: int = subprocess.PIPE, **options: Any
+    ) -> subprocess.Popen[str]:
         """Start the agent in a session of its own."""
         return subprocess.Popen(
             [*self.wrap, *self.python, str(self.lib), *words],
             env=self.environment,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,

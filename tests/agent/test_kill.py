@@ -187,6 +187,7 @@ def test_killed_on_the_way_to_another_environment_an_agent_leaves_the_old_or_the
             folder = guest.env.resolve()
             watcher = new if folder.name == manifest.environment_digest[7:] else old
             assert watcher.look_at(folder), "the prefix was absent for a moment"
+            time.sleep(LOOK)
         killed += kill(process, everything=dice.random() < 0.3)
         assert guest.boot() == wire.READY
         assert snapshot(guest.env.resolve()) == whole

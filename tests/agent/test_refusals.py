@@ -14,6 +14,7 @@ from envboot.manifest import Python
 from envboot.platforms import TARGETS
 from tests.agent.guests import (
     HOST_PYTHON,
+    MINOR,
     PLATFORM,
     SITE,
     Guest,
@@ -103,18 +104,20 @@ def edit(**changes: Any) -> Callable[[dict[str, Any]], Any]:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda index: "{", "Expecting"),
-        (lambda index: DEEP, "recursion"),
-        (lambda index: [], "indices"),
-        (lambda index: {}, "frames"),
+        (lambda index: "{", "not a document: b'{'"),
+        (lambda index: DEEP, "not a document"),
+        (lambda index: [], "not a document: b'[]'"),
+        (lambda index: {}, "not one of this base"),
         (edit(base="sha256:" + "0" * 64), "not one of this base"),
         (edit(index_version=2), "not one of this base"),
         (edit(frames=[]), "not one of this base"),
         (lambda index: {**index, "frames": index["frames"][:-1]}, "not one of this base"),
-        (edit(frames=7), "not iterable"),
-        (edit(frames=[[0]]), "range"),
-        (edit(frames=[[0, -1, 1, "", ""]], size=-1), ""),
-        (edit(frames=[[0, 1, 1 << 62, "", ""]], size=1), "corrupt"),
+        (edit(frames=7), "not one of this base"),
+        (edit(frames=[[0]]), "not one of this base"),
+        (edit(frames=[[0, -1, 1, "", ""]], size=-1, raw=1), "not one of this base"),
+        (edit(frames=[[0, 1, 1 << 62, "", ""]], size=1, raw=1 << 62), "not one of this base"),
+        (edit(frames=[[0, 1, 1, "", ""]], size=1, raw=1), "corrupt"),
+        (edit(padding="x" * (32 << 20)), "is too large"),
     ],
     ids=lambda value: value if isinstance(value, str) else "change",
 )
@@ -160,12 +163,34 @@ def test_an_archive_whose_interpreter_is_another_is_refused(
     hit: Launch, published: Guest, new_guest: NewGuest, bucket: Path, tmp_path: Path
 ) -> None:
     tree, folder = tmp_path / "tree", bucket / hit.base_key
-    write(tree, "bin/python", b"#!/bin/sh\necho 3.9.0\n", 0o755)
+    ran = tmp_path / "ran"
+    version = hit.manifest.base.python.version
+    write(tree, "bin/python", f"#!/bin/sh\ntouch {ran}\necho {version}\n".encode(), 0o755)
     base = hit.manifest.base_digest
     index = pack.write_archive(str(tree), str(folder / "env.tar.zst"), base)
     (folder / "index.json").write_text(json.dumps(index))
     del hit.grants["index"]["sha256"]
-    assert_mended(new_guest("guest", hit), published, "its interpreter is 3.9.0, not 3.")
+    assert_mended(new_guest("guest", hit), published, "its interpreter is /")
+    assert not ran.exists()
+
+
+def test_the_machines_own_interpreter_does_as_no_archive_says(
+    hit: Launch, new_guest: NewGuest, bucket: Path, tmp_path: Path
+) -> None:
+    tree, folder, ran = tmp_path / "tree", bucket / hit.base_key, tmp_path / "ran"
+    evil = f"open({str(ran)!r}, 'w')\n".encode()
+    write(tree, f"home/lib/python{MINOR}/encodings/__init__.py", evil)
+    write(tree, f"home/lib/python{MINOR}/os.py", evil)
+    write(tree, f"{SITE}/evil.pth", b"import " + evil)
+    write(tree, "pyvenv.cfg", b"home = " + bytes(tree / "home/bin") + b"\n")
+    (tree / "bin").mkdir()
+    (tree / "bin/python").symlink_to(HOST_PYTHON)
+    base, output = hit.manifest.base_digest, str(folder / "env.tar.zst")
+    index = pack.write_archive(str(tree), output, base, HOST_PYTHON)
+    (folder / "index.json").write_text(json.dumps(index))
+    del hit.grants["index"]["sha256"]
+    assert new_guest("guest", hit).boot() == wire.READY
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize("what", [500, 503, "cut", "hang up"])

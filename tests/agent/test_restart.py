@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envboot_provisioners import Instance
+from envboot_provisioners import Instance, local
 from envboot_provisioners.local import LocalProvisioner
 from tests.launch.workspace import wait_for
 from tests.reports import read_documents
@@ -103,10 +103,7 @@ def test_what_ignores_sigterm_is_killed_after_the_grace_and_daemons_hold_nothing
     )
     guest, process = start("exit")
     process.communicate()
-    module = guest.lib / "agent/run.py"
-    text = module.read_text()
-    assert "\nGRACE=10\n" in text
-    module.write_text(text.replace("\nGRACE=10\n", "\nGRACE=1\n"))
+    guest.edit("agent/run.py", "\nGRACE=10\n", "\nGRACE=1\n")
     config = json.loads((guest.state / "config.json").read_text())
     config["command"] = ["sh", "-c", script]
     (guest.state / "config.json").write_text(json.dumps(config))
@@ -135,4 +132,6 @@ def test_a_command_that_ends_by_itself_is_not_started_again(
 def stop(guest: Guest) -> None:
     """Kill what a test leaves: by its mark, as `local` does."""
     instance = Instance(name="guest", launch="launch", root=guest.root)
-    LocalProvisioner(make_session()).terminate([instance], keep=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "GRACE", 0.1)
+        LocalProvisioner(make_session()).terminate([instance], keep=True)

@@ -180,8 +180,5 @@ def test_a_machine_whose_secret_somebody_else_has_read_runs_nothing(
 
 
 def test_seats_that_never_come_are_given_up(guest: Guest, store: LocalStore) -> None:
-    module = guest.lib / "agent/seat.py"
-    text = module.read_text()
-    assert "=600," in text
-    module.write_text(text.replace("=600,", "=1,"))
+    guest.edit("agent/seat.py", "=600,", "=1,")
     assert_not_started(guest, store, "no seats within 1 s")

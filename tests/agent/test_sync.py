@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from envboot.agent import wire
+from envboot.agent.pack import LAYER_LIST
 from envboot.publish.layout import key_wanted
 from tests.agent.guests import SITE, Guest, Launch, make_launch, make_layer, make_manifest, want
 from tests.agent.trees import snapshot
@@ -235,7 +236,55 @@ def test_a_url_that_has_ended_is_told_once(client: Client, tmp_path: Path) -> No
     assert guest.boot() == wire.READY
     with following(guest):
         wait_for(lambda: "the URL has ended" in guest.events[-1]["MESSAGE"])
-        time.sleep(3)
+        # Twice the pause between two looks.
+        time.sleep(0.8)
     assert [e["MESSAGE"] for e in guest.events if "ended" in e["MESSAGE"]] == [
         "sync: the URL has ended: nothing more can be sent here"
     ]
+
+
+@pytest.mark.parametrize("path", ["../../../../../victim/file", "out/file", "/{victim}/file"])
+def test_a_list_that_leads_out_of_the_prefix_removes_nothing(
+    client: Client, tmp_path: Path, path: str
+) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "file").write_bytes(b"kept")
+    guest = Guest(tmp_path / "machine", client.launch(*client.layer(mine="VALUE = 1\n")))
+    assert guest.boot() == wire.READY
+    (guest.env / "out").symlink_to(victim)
+    listed = guest.env / LAYER_LIST
+    listed.write_text(listed.read_text() + path.format(victim=victim) + "\n")
+    with following(guest):
+        client.want(1, *client.layer(mine="VALUE = 2\n"))
+        client.wait(guest, 1)
+    assert "file" in client.told(guest)["error"]
+    assert guest.says("import mine; print(mine.VALUE)") == "1"
+    assert (victim / "file").read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize(
+    "other", [{"number": "1"}, {"digest": "sha256:"}, {"next": {"get": 7}}, {"next": {"get": ""}}]
+)
+def test_a_wanted_document_of_another_shape_is_told_and_followed_by_nobody(
+    client: Client, tmp_path: Path, other: dict[str, Any]
+) -> None:
+    launch = client.launch(*client.layer(mine="VALUE = 1\n"))
+    if other == {"next": {"get": ""}}:
+        # It names itself.
+        other = {"next": launch.grants["wanted"]}
+    document = {
+        "number": 1,
+        "digest": launch.manifest.environment_digest,
+        "restart": False,
+        "manifest": {"get": "/"},
+        "next": {"get": "/"},
+        **other,
+    }
+    assert client.store.create(key_wanted("launch", 1), wire.canonical(document))
+    guest = Guest(tmp_path / "machine", launch)
+    assert guest.boot() == wire.READY
+    with following(guest):
+        wait_for(lambda: any(e["MESSAGE"].startswith("sync: ") for e in guest.events))
+    said = {event["MESSAGE"] for event in guest.events if event["MESSAGE"].startswith("sync: ")}
+    assert any("wanted" in text or "digest" in text for text in said), said

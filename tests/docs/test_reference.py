@@ -154,16 +154,22 @@ def test_the_types_of_parts_are_those_of_the_code() -> None:
 def test_the_agents_commands_and_exit_codes_are_those_of_the_code() -> None:
     text = read_section(REFERENCE, "envboot-agent").partition("### Stages")[0]
     first, _, second = text.partition("| exit code |")
-    (function,) = (
+    functions = [
         node
-        for node in ast.walk(sources.parse(ROOT / "bootstrap/envboot/agent/main.py"))
-        if isinstance(node, ast.FunctionDef) and node.name == "main"
-    )
+        for name in ("main", "explain")
+        for node in sources.parse(ROOT / f"bootstrap/envboot/agent/{name}.py").body
+        if isinstance(node, ast.FunctionDef) and node.name == name
+    ]
+    compared = [
+        node
+        for function in functions
+        for test in ast.walk(function)
+        if isinstance(test, ast.If)
+        for node in ast.walk(test.test)
+    ]
     words: set[object] = set()
-    for node in ast.walk(function):
-        if isinstance(node, ast.Dict):
-            words |= {key.value for key in node.keys if isinstance(key, ast.Constant)}
-        elif isinstance(node, ast.Tuple):
+    for node in compared:
+        if isinstance(node, ast.Tuple):
             words |= {item.value for item in node.elts if isinstance(item, ast.Constant)}
         elif isinstance(node, ast.Compare):
             words |= {item.value for item in node.comparators if isinstance(item, ast.Constant)}

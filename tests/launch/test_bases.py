@@ -11,7 +11,7 @@ import pytest
 from envboot.errors import StoreError
 from envboot.manifest import Base, Manifest, Python
 from envboot.publish import publish
-from envboot.publish.bases import tend_base
+from envboot.publish.bases import MAX_INDEX, tend_base
 from envboot.publish.grants import Grants, Terms
 from envboot.publish.layout import Keys
 from envboot.store.local.store import LocalStore
@@ -134,10 +134,10 @@ def test_an_index_of_any_size_is_not_read(store: LocalStore, tmp_path: Path) -> 
     store.create(KEYS.archive, ARCHIVE)
     place = tmp_path / "bucket" / KEYS.index
     with place.open("wb") as file:
-        file.truncate((64 << 20) + 1)
+        file.truncate(MAX_INDEX + 1)
     told: list[Problem] = []
     put(store, tmp_path, told)
-    assert "it has 67,108,865 bytes" in told[0].message
+    assert f"it has {MAX_INDEX + 1:,} bytes" in told[0].message
     assert not place.exists()
 
 

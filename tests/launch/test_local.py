@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -178,6 +179,36 @@ def test_no_agent_sees_its_command_ended(
     local.terminate(started)
     assert set(groups[:6]) == {instance.pid for instance in started}
     assert set(groups[6:12]) == commands
+
+
+def test_what_was_started_before_and_is_seen_after_the_signal_gets_it_too(
+    local: LocalProvisioner,
+) -> None:
+    # Asked to end, it waits for the other one, which by then is a zombie.
+    trap = "touch asked; until grep -q ') Z' /proc/$(cat late)/stat; do sleep 0.05; done; exit"
+    script = f'trap "{trap}" TERM; echo $$ >pid; while :; do sleep 0.05; done'
+    [instance] = local.start(request(script.replace("$(cat", "\\$(cat")))
+    read_pids(instance, "pid")
+    assert instance.root
+    # Nothing shows that it is of the instance until its environment does: so far a process can
+    # leave its session and its group while others are looked at.
+    hidden = "until [ -e asked ]; do sleep 0.05; done; exec env ENVBOOT_ROOT=$0 sleep 600"
+    late = subprocess.Popen(
+        ["sh", "-c", hidden, instance.root], cwd=instance.root, start_new_session=True
+    )
+    (instance.root / "late").write_text(str(late.pid))
+    local.terminate([instance])
+    assert late.wait(1) == -signal.SIGTERM
+
+
+def test_a_process_in_the_middle_of_exec_is_seen(local: LocalProvisioner) -> None:
+    # It does hardly anything else.
+    again = """'exec sh -c "$0" "$0"'"""
+    [instance] = local.start(request(f"echo $$ >pid; exec sh -c {again} {again}"))
+    read_pids(instance, "pid")
+    # Another process has nothing but the environment to know it by.
+    other = LocalProvisioner(make_session())
+    assert all(other.is_running(instance) for _ in range(1000))
 
 
 def test_a_daemon_that_outlives_its_instance_ends_with_it(local: LocalProvisioner) -> None:

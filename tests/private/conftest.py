@@ -60,7 +60,7 @@ def has_secret(data: bytes, secrets: tuple[str, ...]) -> bool:
     if data[:2] == b"\x1f\x8b":
         data = gzip.decompress(data)
     elif data[:4] == b"\x28\xb5\x2f\xfd":
-        data = zstd.decode_all(data)
+        data = b"".join(map(bytes, zstd.decode_all(data)))
     pairs = [base64.b64encode(secret.encode()).rstrip(b"=") for secret in secrets]
     return NEEDLE.encode() in data or any(pair in data for pair in pairs)
 

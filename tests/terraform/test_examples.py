@@ -9,7 +9,7 @@ import base64
 import json
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -58,9 +58,14 @@ class Player:
 
     def play(self) -> Story:
         """Run everything that must be shown, and note what it came to."""
+        self.place.terraform.run("init", "-no-color")
+        with self.place.terraform.attach() as terraform:
+            return replace(self, place=replace(self.place, terraform=terraform)).go_on()
+
+    def go_on(self) -> Story:
+        """Run what comes after `init`."""
         story = Story()
         run = self.place.terraform.run
-        run("init", "-no-color")
         self.render(Story(), VERSIONS[0])
         run("validate", "-no-color")
         if self.name == "aws":
@@ -107,7 +112,7 @@ class Player:
     def apply(self, story: Story, variables: dict[str, str]) -> None:
         """Plan and apply that, and note what was done to each resource, in its order.
 
-        One command, since each takes seconds to load the provider.
+        One command, since each takes a second to read the provider's schema.
         """
         words = ("apply", "-auto-approve", "-json", *self.words(variables))
         changes: dict[str, list[str]] = {}

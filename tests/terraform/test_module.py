@@ -22,7 +22,8 @@ def test_the_modules_own_tests_pass(tmp_path: Path) -> None:
     shutil.copytree(MODULE, tmp_path / "module")
     terraform = make_terraform_with_aws(tmp_path / "module")
     terraform.run("init", "-no-color")
-    done = terraform.run("test", "-json", codes=(0, 1))
+    with terraform.attach() as attached:
+        done = attached.run("test", "-json", codes=(0, 1))
     records = [json.loads(line) for line in done.stdout.splitlines()]
     runs = {
         record["test_run"]["run"]: record["test_run"]["status"]

@@ -59,8 +59,25 @@ def test_every_python_shrinks_to_the_same_bytes(version: str, tmp_path: Path) ->
 
 
 def test_the_agent_that_every_document_carries_keeps_its_budget() -> None:
-    core = [text for path, text in payload.agent_files().items() if path not in payload.EXTRAS]
+    files = payload.agent_files()
+    core = [text for path, text in files.items() if path not in payload.EXTRAS]
     assert len(gzip_bytes("".join(core).encode("ascii"))) <= BUDGET
+    conda = [*core, files[payload.FOR_CONDA]]
+    assert len(gzip_bytes("".join(conda).encode("ascii"))) <= BUDGET + 512
+
+
+def test_names_that_modules_share_become_short_where_they_are_ours_alone() -> None:
+    sources = [
+        "class Tree: pass\ndef find_it(path): return path.notify(path)\nREAL_NAME = 'as_text'\n",
+        "def as_text(at, do_it): pass\ndef plain(): pass\nas_text(1, do_it=2)\n",
+    ]
+    names = payload.short_names(sources, frozenset({"do_it"}))
+    assert names.keys() - payload.OURS == {"REAL_NAME", "Tree", "find_it"}
+    assert not {*names.values()} & {"at", "as", "is", "if", "in", "or"}
+    small = [payload.shrink(text, frozenset({"do_it"}), names) for text in sources]
+    assert f"class {names['Tree']}" in small[0]
+    assert f".{names['notify']}(" in small[0]
+    assert "do_it=2" in small[1]
 
 
 def test_the_rare_modules_are_modules_of_the_agent() -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
-import subprocess
 import time
 from typing import Any, Dict, List
 
-from . import fetch, unpack, wire
+from . import fetch, wire
 from .host import ERROR, WARNING, Host, find_text, write_json
 from .install import check_python, install
 from .wire import AgentError
+
+with contextlib.suppress(ImportError):
+    # A document without grants comes without it.
+    from . import unpack
 
 
 def boot(host: Host) -> int:
@@ -27,7 +29,7 @@ def boot(host: Host) -> int:
             code = wire.DEGRADED if host.errors else wire.READY
         except Exception as error:
             stage = host.stages[-1]["stage"]
-            host.errors.append({"stage": stage, "error": str(error) or repr(error)})
+            host.errors.append({"stage": stage, "error": wire.line(error)})
         _finish(host, code, source)
         for name in leftovers:
             shutil.rmtree(host.envs + "/" + name, ignore_errors=True)
@@ -91,17 +93,20 @@ def _bring(host: Host) -> str:
     os.makedirs(staging + "/home")
     if not _fetch_archive(host, env):
         source = "install"
-        if "permit" in host.grants:
-            # Now: the first machine that starts its command removes it.
+        permit: Any = None
+        may_publish = False
+        if "permit" in host.grants or "put" in host.grants.get("archive", ()):
             from .main import load
 
             with contextlib.suppress(AgentError):
-                load(host, "permit").read(host)
-        if os.path.exists(env):
-            os.rename(env, staging + "/refused")
+                permit = load(host, "permit")
+                may_publish = permit.read(host)
+        # What was refused may have filled the disk.
+        shutil.rmtree(env, ignore_errors=True)
         with host.stage("install"):
             install(host, staging)
-            _keep_for_publishing(host, env)
+            if may_publish:
+                permit.keep(host, env)
     layer: Any = host.manifest.get("layer")
     if layer:
         with host.stage("layer") as fields:
@@ -109,7 +114,7 @@ def _bring(host: Host) -> str:
             fields["bytes"] = len(data)
             unpack.unpack_layer(data, layer["digest"], env)
     with host.stage("verify"):
-        check_python(env, host.manifest["base"]["python"]["version"])
+        check_python(host, env)
     with host.stage("activate"):
         name = host.digest[7:]
         if os.path.lexists(host.envs + "/" + name):
@@ -145,7 +150,7 @@ def read_documents(host: Host) -> None:
     host.config = host.read_json("config")
     host.digest, manifest = host.config["digest"], host.read_json("manifest")
     if "manifest" in host.grants and _digest(manifest) != host.digest:
-        manifest = json.loads(fetch.read(host.grants["manifest"]["get"]))
+        manifest = wire.parse(fetch.read(host.grants["manifest"]["get"]))
         write_json(host.state + "/manifest.json", manifest)
     if _digest(manifest) != host.digest:
         raise AgentError("the manifest is %s, not %s" % (_digest(manifest), host.digest))
@@ -166,7 +171,7 @@ def _fetch_archive(host: Host, env: str) -> bool:
     try:
         with host.stage("fetch") as fields:
             try:
-                index = json.loads(fetch.read(grants["index"]["get"], sha256=pin))
+                index = wire.parse(fetch.read(grants["index"]["get"], sha256=pin))
             except AgentError as error:
                 if error.reason != "missing":
                     raise
@@ -179,32 +184,15 @@ def _fetch_archive(host: Host, env: str) -> bool:
                 fields["bytes"] += size
                 host.show("fetch", fields["bytes"], index["size"])
 
-            unpack.unpack_archive(grants["archive"]["get"], index, env, done)
-            check_python(env, host.manifest["base"]["python"]["version"])
+            own = host.manifest["base"]["python"].get("executable", "")
+            unpack.unpack_archive(grants["archive"]["get"], index, env, done, own)
+            check_python(host, env)
             return True
     except Exception as error:
-        text = str(error) or repr(error)
+        text = wire.line(error)
         host.errors.append({"stage": "fetch", "error": text})
         host.journal("archive-refused", text, WARNING, stage="fetch", error=text)
         return False
-
-
-def find_kept(host: Host) -> str:
-    """Return where the base is kept that is still to be published."""
-    return "%s/publish-%s" % (host.opt, wire.base_digest(host.manifest)[7:])
-
-
-def _keep_for_publishing(host: Host, env: str) -> None:
-    """Keep hard links to the fresh base: the layer and the user's programs come after it."""
-    kept = find_kept(host)
-    if "put" in host.grants.get("archive", {}) or (
-        host.read_json("permit").get("launch", "") == host.grants.get("launch")
-    ):
-        subprocess.run(["cp", "-al", env, env + ".kept"], check=True)
-        if os.path.exists(kept):
-            # Of an earlier boot, which may not have reached the disk: publish only what is fresh.
-            os.rename(kept, env + ".old")
-        os.rename(env + ".kept", kept)
 
 
 def activate(host: Host, folder: str) -> None:

@@ -11,6 +11,7 @@ from . import wire
 from .boot import activate
 from .host import Host
 
+USAGE = "usage: envboot-agent status|why|rollback [--json]\n"
 WORDS = {
     "ready": "The environment is ready.",
     "degraded": "The environment is ready; something on the way went wrong and was mended.",
@@ -18,10 +19,13 @@ WORDS = {
 }
 
 
-def explain(host: Host, what: str, as_json: bool) -> int:
+def explain(host: Host, what: str, argv: List[str]) -> int:
     """Print the state, or the story, or roll back; returns the agent's exit code for it."""
     if what == "rollback":
         return rollback(host)
+    if what not in ("status", "why"):
+        sys.stderr.write(USAGE)
+        return 0 if "--help" in argv else 64
     root, state = host.root, host.state
     status, result = _read(root + "/run/envboot/status.json"), _read(state + "/result.json")
     link = root + "/opt/envboot/env"
@@ -31,7 +35,7 @@ def explain(host: Host, what: str, as_json: bool) -> int:
     document["notices"] = _read(state + "/notices.json")
     if what == "why":
         document["events"] = _events(state + "/events.jsonl")
-    if as_json:
+    if "--json" in argv:
         print(json.dumps(document, indent=2))
     else:
         print("\n".join(_status(document) + (_why(document) if what == "why" else [])))

@@ -15,6 +15,8 @@ from urllib.parse import quote, urljoin, urlsplit
 from .wire import AgentError, without_query
 
 TRIES = 5
+# Bytes of a document, or of a part of an object, at most; others have what one PUT takes.
+MOST = 32 << 20
 # Connections by host and process: one that was open before a fork belongs to the parent.
 _connections: Dict[Any, Any] = {}
 
@@ -85,7 +87,13 @@ def _send(method: str, url: str, body: Any, headers: Dict[str, str]) -> Tuple[in
         # Who refuses a large upload half-way has said why.
         _connections[key].request(method, path + "?" + query, body, headers)
     answer = _connections[key].getresponse()
-    return answer.status, answer.read(), answer.headers
+    # Whoever can write to the bucket chooses how large its objects are.
+    most = MOST if "Range" in headers or path.endswith(".json") else 160 * MOST
+    if (answer.length or 0) > most:
+        raise AgentError("%s is too large" % without_query(url))
+    # Without a length it is cut, and is then not what it should be.
+    data = answer.read(most) if answer.length is None else answer.read()
+    return answer.status, data, answer.headers
 
 
 # One request and its answer: `role` puts in its place what asks as the machine itself.

@@ -74,9 +74,9 @@ class Host:
             if not isinstance(fetch.exchange, signer):
                 fetch.exchange = signer(self.grants, fetch.exchange)
 
-    def read_json(self, name: str) -> Any:
-        """Return a document of the state folder, empty where there is none."""
-        return json.loads(find_text(self.state + "/" + name + ".json") or "{}")
+    def read_json(self, name: str) -> Dict[str, Any]:
+        """Return a document of the state folder, empty where there is none; or AgentError."""
+        return wire.parse(find_text(self.state + "/" + name + ".json") or "{}")
 
     @contextlib.contextmanager
     def locked(self, name: str) -> Iterator[None]:
@@ -95,7 +95,7 @@ class Host:
             yield fields
         except Exception as error:
             level = WARNING
-            fields["error"] = str(error)
+            fields["error"] = wire.line(error)
             raise
         finally:
             fields["ms"] = int(1000 * (time.monotonic() - start))
@@ -117,7 +117,9 @@ class Host:
         """Tell the service manager (sd_notify(3))."""
         address = os.environ.get("NOTIFY_SOCKET")
         if address:
-            self._datagram(address.replace("@", "\0"), (more + "STATUS=" + status).encode())
+            # Each line is an assignment.
+            text = more + "STATUS=" + wire.line(status)
+            self._datagram(address.replace("@", "\0"), text.encode())
 
     def _datagram(self, address: str, data: bytes) -> None:
         link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -128,7 +130,7 @@ class Host:
         """Write one record: a line of events.jsonl, and systemd's journal where there is one."""
         fields["digest"] = self.digest
         record = {
-            "MESSAGE": text,
+            "MESSAGE": wire.line(text),
             "MESSAGE_ID": wire.MESSAGE_IDS[kind],
             "PRIORITY": level,
             "SYSLOG_IDENTIFIER": "envboot",

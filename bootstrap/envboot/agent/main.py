@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import io
 import os
-import sys
 import tempfile
 import zipfile
 from typing import Any, List
@@ -14,23 +13,17 @@ from . import fetch
 from .boot import boot, read_documents
 from .host import Host
 
-USAGE = "usage: envboot-agent status|why|rollback [--json]\n"
-
 
 def main(argv: List[str]) -> int:
     """Run one command and return its exit code."""
     host, word = Host(os.environ.get("ENVBOOT_ROOT", "")), argv[0] if argv else ""
-    commands = {"boot": boot, "publish": publish}
-    if word in commands:
-        return commands[word](host)
-    if word in ("run", "watch", "sync"):
+    if word == "boot":
+        return boot(host)
+    if word == "publish":
+        return publish(host)
+    if word in ("local", "run", "watch", "sync"):
         return int(load(host, word).main(host))
-    if word == "local":
-        return int(load(host, "run").local(host))
-    if word in ("status", "why", "rollback"):
-        return int(load(host, "explain").explain(host, word, "--json" in argv))
-    sys.stderr.write(USAGE)
-    return 0 if "--help" in argv else 64
+    return int(load(host, "explain").explain(host, word, argv))
 
 
 def load(host: Host, name: str) -> Any:

@@ -13,9 +13,11 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from . import tar, wire, workers, zstd
+from .wire import AgentError
 
 # A frame is cut at a package's end once it holds this much, and inside a package at CUT.
 FULL = 2 << 20
@@ -45,11 +47,17 @@ def write_archive(
     tree: str,
     output: str,
     base: str,
+    interpreter: str = "",
     level: int = LEVEL,
     done: Optional[Callable[[int, int], None]] = None,
 ) -> Dict[str, Any]:
-    """Pack a prefix into `output` and return its index document; `done(raw, total)` as it goes."""
-    frames = plan(tree, find_owners(tree))
+    """Pack a prefix into `output` and return its index document; `done(raw, total)` as it goes.
+
+    Raises:
+        AgentError: no machine would unpack it: a link leads out of the prefix, and not to
+            `interpreter`, or a path has too many levels.
+    """
+    frames = plan(tree, find_owners(tree), interpreter)
     rows: List[Any] = [None] * len(frames)
     scratch = output + ".frames"
     total, raw = sum(piece.length for frame in frames for piece in frame), 0
@@ -115,33 +123,60 @@ def write_layer(tree: str, output: str, level: int = LEVEL) -> Tuple[str, int, i
     return content.hexdigest(), raw, packed
 
 
-def plan(tree: str, owners: Dict[str, str]) -> List[List[Piece]]:
-    """Share a tree's entries out over frames; entries without an owner come first."""
+def plan(tree: str, owners: Dict[str, str], interpreter: str = "") -> List[List[Piece]]:
+    """Share a tree's entries out over frames; entries without an owner come first.
+
+    Raises:
+        AgentError: as in `write_archive`.
+    """
     frames: List[List[Piece]] = [[]]
-    held, last = 0, ""
+    held, real, last = 0, 0, ""
     for owner, path in sorted((owners.get(path, ""), path) for path in _walk(tree)):
-        piece = _piece(tree, path, owner)
+        tar.check(path)
+        piece = _piece(tree, path, owner, interpreter)
         if piece.size > CUT:
             cuts = range(0, piece.size, CUT)
             frames += [[piece._replace(at=at, length=min(CUT, piece.size - at))] for at in cuts]
             frames.append([])
-            held = 0
+            held = real = 0
             continue
-        if held + piece.size > CUT or (owner != last and held >= FULL):
+        # With long names, and content filled up to blocks.
+        size = len(header(path, piece.kind, piece.mode, piece.size, piece.target))
+        size += piece.size + tar.BLOCK
+        # Small files in millions would make a frame larger than what is unpacked.
+        if held + piece.size > CUT or real + size > zstd.MOST or (owner != last and held >= FULL):
             frames.append([])
-            held = 0
+            held = real = 0
         frames[-1].append(piece)
-        held += piece.size + tar.BLOCK
+        held, real = held + piece.size + tar.BLOCK, real + size
         last = owner
     return [frame for frame in frames if frame] or [[]]
 
 
-def _piece(tree: str, path: str, owner: str) -> Piece:
+def _confine(tree: str, path: str, target: str) -> str:
+    """Return a link's target by the shortest way inside the tree, so that it can be checked.
+
+    Raises:
+        AgentError: it leads out.
+    """
+    top, full = os.path.realpath(tree), os.path.join(tree, path)
+    above = os.path.realpath(os.path.dirname(full))
+    real = os.path.realpath(os.path.join(above, target))
+    if os.path.isabs(target) or os.path.commonpath([top, real]) != top:
+        raise AgentError("the link %r leads out of the prefix: %r" % (path, target))
+    return os.path.relpath(real, above)
+
+
+def _piece(tree: str, path: str, owner: str, interpreter: str) -> Piece:
     full = tree + "/" + path
     info = os.lstat(full)
-    mode = stat.S_IMODE(info.st_mode)
+    # Neither setuid nor setgid: nobody should get rights from what a bucket holds.
+    mode = stat.S_IMODE(info.st_mode) & 0o1777
     if stat.S_ISLNK(info.st_mode):
-        return Piece(path, owner, tar.LINK, 0o777, 0, os.readlink(full))
+        target = os.readlink(full)
+        if tar.leads_out(path, target) and target != interpreter:
+            target = _confine(tree, path, target)
+        return Piece(path, owner, tar.LINK, 0o777, 0, target)
     if stat.S_ISDIR(info.st_mode):
         return Piece(path, owner, tar.DIRECTORY, mode, 0)
     if not stat.S_ISREG(info.st_mode):
@@ -256,7 +291,11 @@ def _block(name: bytes, kind: bytes, mode: int, size: int, link: bytes) -> bytes
 def compress(data: bytes, level: int) -> bytes:
     """Return one zstd frame that holds `data`."""
     if zstd.lib is None:
-        return zstd.run_command(data, "-%d" % level, "--no-check", "--stream-size=%d" % len(data))
+        command = ["zstd", "-q", "-%d" % level, "--no-check", "--stream-size=%d" % len(data)]
+        done = subprocess.run(command, input=data, capture_output=True, check=False)
+        if done.returncode:
+            raise AgentError("zstd: " + done.stderr.decode(errors="replace"))
+        return done.stdout
     lib, size = zstd.lib, ctypes.c_size_t
     lib.ZSTD_compressBound.restype = lib.ZSTD_compress.restype = size
     bound = lib.ZSTD_compressBound(size(len(data)))

@@ -6,40 +6,64 @@ machines take, therefore stands in an object of its own, and not there.
 
 from __future__ import annotations
 
-import json
 import os
+import subprocess
 import time
 from typing import Any, Dict
 
-from . import fetch
-from .boot import find_kept, read_documents
+from . import fetch, wire
+from .boot import read_documents
 from .host import Host, write_json
-from .main import publish
 from .wire import AgentError
 
 # Seconds for which a bucket out of reach is asked again before the command is given up.
 PATIENCE = 300
 
 
-def read(host: Host) -> None:
-    """Keep the launch's permit, for root alone, unless another machine has removed it by now."""
-    try:
-        document = json.loads(fetch.read(host.grants["permit"]["get"]))
-    except AgentError as error:
-        host.journal("stage", "permit: %s" % error, stage="permit")
-        return
-    document["launch"] = host.grants["launch"]
-    write_json(host.state + "/permit.json", document, 0o600)
+def read(host: Host) -> bool:
+    """Return whether this machine may publish; a permit is kept for root alone.
+
+    It is read before the installation, because whichever machine of the launch starts its command
+    first removes it.
+    """
+    if "permit" in host.grants:
+        try:
+            document = wire.parse(fetch.read(host.grants["permit"]["get"]))
+        except AgentError as error:
+            host.journal("stage", "permit: %s" % error, stage="permit")
+            return False
+        document["launch"] = host.grants["launch"]
+        write_json(host.state + "/permit.json", document, 0o600)
+    return True
+
+
+def find_kept(host: Host) -> str:
+    """Return where the base is kept that is still to be published."""
+    return "%s/publish-%s" % (host.opt, wire.base_digest(host.manifest)[7:])
+
+
+def keep(host: Host, env: str) -> None:
+    """Keep hard links to the fresh base: the layer and the user's programs come after it."""
+    kept = find_kept(host)
+    subprocess.run(["cp", "-al", env, env + ".kept"], check=True)
+    if os.path.exists(kept):
+        # Of an earlier boot, which may not have reached the disk: publish only what is fresh.
+        os.rename(kept, env + ".old")
+    os.rename(env + ".kept", kept)
 
 
 def find(host: Host) -> Dict[str, Any]:
-    """Return how this machine may put its archive and index, empty where it may not."""
+    """Return how this machine may put its archive and index.
+
+    Raises:
+        AgentError: it may not.
+    """
     permit: Dict[str, Any] = host.read_json("permit")
     if permit.get("launch") == host.grants["launch"]:
         return permit
     archive, index = (host.grants.get(name, {}) for name in ("archive", "index"))
     if "put" not in archive:
-        return {}
+        raise AgentError("this launch may not publish")
     found = {"archive": archive["put"], "index": index["put"]}
     return {**found, "max_bytes": archive.get("max_bytes")}
 
@@ -56,6 +80,8 @@ def settle(host: Host) -> None:
     # The role keeps the right, for the user's programs too; what is there they cannot replace.
     read_documents(host)
     if os.path.isdir(find_kept(host)):
+        from .main import publish
+
         publish(host)
 
 
@@ -66,7 +92,7 @@ def remove(host: Host) -> None:
         AgentError: the bucket refuses, or did not answer for five minutes.
     """
     launch, end = host.grants["launch"], time.monotonic() + PATIENCE
-    while host.read_json("permit-removed") != launch:
+    while host.read_json("permit-removed").get("launch") != launch:
         try:
             fetch.send("DELETE", host.grants["permit"]["delete"], None, {})
         except AgentError as error:
@@ -75,4 +101,4 @@ def remove(host: Host) -> None:
             if error.reason != "missing":
                 text = "the right to publish is still in the bucket: %s" % error
                 raise AgentError(text) from error
-        write_json(host.state + "/permit-removed.json", launch)
+        write_json(host.state + "/permit-removed.json", {"launch": launch})

@@ -12,7 +12,6 @@ import time
 from typing import Any, Dict, Iterator
 
 from . import fetch, pack, permit, renew, wire
-from .boot import find_kept
 from .host import WARNING, Host
 from .wire import AgentError
 
@@ -22,7 +21,7 @@ def publish(host: Host) -> int:
     with host.locked("publish"):
         _prune(host)
         base = wire.base_digest(host.manifest)
-        tree = find_kept(host)
+        tree = permit.find_kept(host)
         if not os.path.isdir(tree):
             renew.renew(host)
             return wire.READY
@@ -35,7 +34,7 @@ def publish(host: Host) -> int:
             if "permit" in host.grants:
                 permit.remove(host)
         except (AgentError, OSError, LookupError) as error:
-            code, fields["error"] = wire.DEGRADED, str(error) or repr(error)
+            code, fields["error"] = wire.DEGRADED, wire.line(error)
         fields["ms"] = int(1000 * (time.monotonic() - start))
         if code == wire.READY:
             host.journal("published", "publish: done", **fields)
@@ -87,15 +86,14 @@ def _prune(host: Host) -> None:
 def _publish(host: Host, tree: str, base: str) -> int:
     """Put the archive, then its index; returns the archive's size in bytes."""
     permitted = permit.find(host)
-    if not permitted:
-        raise AgentError("this launch may not publish")
     output = host.state + "/env.tar.zst"
 
     def done(raw: int, total: int) -> None:
         host.show("publish", raw, total)
 
     try:
-        index = pack.write_archive(tree, output, base, done=done)
+        own = host.manifest["base"]["python"].get("executable", "")
+        index = pack.write_archive(tree, output, base, own, done=done)
         if host.packed >= 0:
             os.write(host.packed, b".")
         most = permitted.get("max_bytes")

@@ -11,9 +11,9 @@ import subprocess
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
-from .boot import boot, find_kept, read_documents
+from .boot import read_documents
 from .host import INFO, WARNING, Host, write_json
-from .wire import FAILED
+from .wire import line
 
 TAIL = 256 << 10
 # Of output that goes up while the command runs: the newest bytes of one report, and the
@@ -41,7 +41,7 @@ def main(host: Host) -> int:
         word, code = Runner(host).run(output)
         text = "run: %s ended with %d" % (word, code)
     except Exception as error:
-        report["error"], code = str(error) or repr(error), 1
+        report["error"], code = line(error), 1
         text = "run: not started: " + report["error"]
         print("envboot:", text, flush=True)
     report.update({"exit_code": code, "ms": int(1000 * (time.monotonic() - start))})
@@ -53,33 +53,6 @@ def main(host: Host) -> int:
     host.report("command", report)
     host.wait_for_reports()
     return code if code >= 0 else 128 - code
-
-
-def local(host: Host) -> int:
-    """Do what the units do, in the foreground: boot, then the command.
-
-    While it runs this machine uploads, and follows what is wanted.
-    """
-    from .main import load, publish
-
-    ours, shared = os.getpid(), os.environ.get("ENVBOOT_SHARED")
-    code = load(host, "share").main(host, shared) if shared else boot(host)
-    if code == FAILED:
-        return code
-    reader, host.packed = os.pipe()
-    publishing = os.fork()
-    if not publishing:
-        os._exit(publish(host))
-    os.close(host.packed)
-    if os.path.isdir(find_kept(host)):
-        # The command is the same user, and may write to the files that are being packed.
-        os.read(reader, 1)
-    if "wanted" in host.grants and not os.fork():
-        os._exit(load(host, "sync").main(host, ours))
-    try:
-        return main(host)
-    finally:
-        os.waitpid(publishing, 0)
 
 
 class Runner:

@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 
 from . import fetch
 from .host import WARNING, Host
-from .wire import AgentError
+from .wire import AgentError, parse
 
 # Seats are written when the last machine of a launch has been started. In seconds: for how long
 # they are waited for, and the pause between two looks at first and at most.
@@ -73,12 +73,51 @@ def take(host: Host, environ: Dict[str, str]) -> List[str]:
     return words
 
 
+def read_seats(data: bytes) -> Dict[str, Any]:
+    """Read a launch's seats; AgentError unless each has what a command is given."""
+    document = parse(data)
+    seats, peers = document.get("seats"), document.get("peers")
+    if (
+        not isinstance(seats, dict)
+        or not isinstance(peers, list)
+        or type(document.get("count")) is not int
+        or not all(peer is None or isinstance(peer, str) for peer in peers)
+        or not all(map(_is_seat, seats.values()))
+    ):
+        raise AgentError("not the seats of a launch: %.99r" % document)
+    return document
+
+
+def _is_seat(seat: Any) -> bool:
+    if not isinstance(seat, dict):
+        return False
+    words, secret = seat.get("words"), seat.get("secret", {"get": ""})
+    return (
+        type(seat.get("rank")) is int
+        and seat["rank"] >= 0
+        and isinstance(words, list)
+        and all(isinstance(word, str) for word in words)
+        and isinstance(seat.get("address", ""), str)
+        and isinstance(secret, dict)
+        and isinstance(secret.get("get"), str)
+        and isinstance(secret.get("delete", ""), str)
+    )
+
+
+def read_secret(data: bytes) -> Dict[str, str]:
+    """Read the variables of one machine; AgentError when they are none."""
+    found: Any = parse(data).get("environment")
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        # Not shown: it is secret.
+        raise AgentError("not a secret of a seat")
+    return found
+
+
 def _wait_for_seats(host: Host) -> Dict[str, Any]:
     end, pause = time.monotonic() + PATIENCE, FIRST
     while True:
         try:
-            found: Dict[str, Any] = json.loads(fetch.read(host.grants["seat"]["get"]))
-            return found
+            return read_seats(fetch.read(host.grants["seat"]["get"]))
         except AgentError as error:
             # What is not there yet is denied to those who may not list the bucket.
             if error.reason not in ("missing", "forbidden", "unreachable"):
@@ -95,8 +134,7 @@ def _wait_for_seats(host: Host) -> Dict[str, Any]:
 
 def _read_secret(secret: Dict[str, str]) -> Dict[str, str]:
     try:
-        found: Dict[str, str] = json.loads(fetch.read(secret["get"]))["environment"]
-        return found
+        return read_secret(fetch.read(secret["get"]))
     except AgentError as error:
         # It is removed by who reads it first, and that should have been this machine.
         text = "the secret of this seat cannot be read, or somebody else has: %s"

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
 from typing import Any, Dict, List
 
-from . import fetch, unpack, wire
+from . import fetch, tar, unpack, wire
 from .boot import activate, read_documents
 from .host import INFO, WARNING, Host, find_text, write_json
 from .install import check_python
@@ -39,12 +39,12 @@ def main(host: Host, parent: int = 0) -> int:
         pause = PAUSE
         try:
             while True:
-                document = json.loads(fetch.read(url))
+                document = read_wanted(fetch.read(url), chain[-1]["number"] if chain else 0)
                 url = _place(host, document["next"])
                 chain.append(document)
-        except (AgentError, ValueError, LookupError, TypeError) as error:
+        except Exception as error:
             reason = getattr(error, "reason", "")
-            text = "sync: %s" % (str(error) or repr(error))
+            text = "sync: " + wire.line(error)
             if reason == "expired":
                 text, pause = "sync: the URL has ended: nothing more can be sent here", LATER
             if reason in ("missing", "forbidden"):
@@ -52,7 +52,7 @@ def main(host: Host, parent: int = 0) -> int:
                 trouble = ""
             elif text != trouble:
                 trouble = text
-                host.journal("stage", text, WARNING, stage="sync", error=str(error))
+                host.journal("stage", text, WARNING, stage="sync", error=wire.line(error))
         if chain and chain[-1]["number"] != tried:
             tried = chain[-1]["number"]
             _follow(host, chain)
@@ -60,6 +60,25 @@ def main(host: Host, parent: int = 0) -> int:
         while time.monotonic() < end and (not parent or os.getppid() == parent):
             time.sleep(0.2)
     return 0
+
+
+def read_wanted(data: bytes, after: int) -> Dict[str, Any]:
+    """Read a wanted document; AgentError unless it is one, with a number above `after`."""
+    document = wire.parse(data)
+    found = [document.get(name) for name in ("number", "digest", "restart", "manifest", "next")]
+    kinds: Any = (int, str, bool, dict, dict)
+    grants = [*found[3:], document.get("layer", {"get": ""})]
+    if [*map(type, found)] != [*kinds] or not all(
+        isinstance(grant, dict) and isinstance(grant.get("get"), str) for grant in grants
+    ):
+        raise AgentError("not a wanted document: %.99r" % document)
+    # Directories are found by it.
+    if not re.fullmatch("sha256:[0-9a-f]{64}", document["digest"]):
+        raise AgentError("not a wanted document: digest %.99r" % document["digest"])
+    # Each is above the one before it, or a document that names itself would be followed for ever.
+    if document["number"] <= after:
+        raise AgentError("not a wanted document: number %d after %d" % (document["number"], after))
+    return document
 
 
 def _place(host: Host, grant: Dict[str, str]) -> str:
@@ -103,7 +122,7 @@ def _follow(host: Host, chain: List[Dict[str, Any]]) -> None:
         report["ms"] = int(1000 * (time.monotonic() - start))
         text = "sync: wanted %d is active after %d ms" % (number, report["ms"])
     except Exception as error:
-        report["error"], level = str(error) or repr(error), WARNING
+        report["error"], level = wire.line(error), WARNING
         text = "sync: wanted %d: %s" % (number, report["error"])
     fields = {name: report[name] for name in report if name != "environment"}
     host.journal("stage", text, level, **{**fields, "stage": "sync"})
@@ -143,7 +162,7 @@ def _find(host: Host, digest: str) -> str:
 
 def _make(host: Host, wanted: Dict[str, Any], known: "set[str]") -> str:
     """Make the environment of hard links to the active one, with the new layer for the old."""
-    manifest = json.loads(fetch.read(_place(host, wanted["manifest"])))
+    manifest = wire.parse(fetch.read(_place(host, wanted["manifest"])))
     version = manifest.get("manifest_version")
     if version != wire.MANIFEST_VERSION or wire.environment_digest(manifest) != wanted["digest"]:
         raise AgentError("the manifest is not the one that is wanted")
@@ -164,11 +183,11 @@ def _make(host: Host, wanted: Dict[str, Any], known: "set[str]") -> str:
     if copied.returncode:
         raise AgentError("cp: " + copied.stderr.decode(errors="replace").strip()[-300:])
     is_own = os.path.basename(source).split(".")[0] == own[7:]
-    removed = _remove_layer(env, listed=is_own and "layer" in host.manifest)
+    removed = remove_layer(env, listed=is_own and "layer" in host.manifest)
     if layer:
         unpack.unpack_layer(data, layer["digest"], env)
     _refuse_lost(env, [path for path in removed if not os.path.lexists(env + "/" + path)])
-    check_python(env, host.manifest["base"]["python"]["version"])
+    check_python(host, env)
     folder: str = host.envs + "/" + wanted["digest"][7:]
     if os.path.lexists(folder):
         # Of another boot: not known to be whole.
@@ -179,31 +198,54 @@ def _make(host: Host, wanted: Dict[str, Any], known: "set[str]") -> str:
     return folder
 
 
-def _remove_layer(env: str, listed: bool) -> List[str]:
+def remove_layer(env: str, listed: bool) -> List[str]:
     """Remove the files of a layer, and the folders that only they kept; returns the files.
 
     An empty folder could still be imported, as a name space package.
     """
-    try:
-        with open(env + "/" + LAYER_LIST, "rb") as stream:
-            paths = [os.fsdecode(line) for line in stream.read().splitlines()]
-    except FileNotFoundError:
+    if not os.path.lexists(env + "/" + LAYER_LIST):
         if listed:
-            raise AgentError("the layer that is here has no list of its files") from None
+            raise AgentError("the layer that is here has no list of its files")
         return []
     folders = set()
+    with contextlib.closing(tar.Tree(env)) as tree:
+        paths = read_list(tree)
+        for path in paths:
+            try:
+                tree.remove(path)
+            except OSError as error:
+                raise AgentError(
+                    "the layer that is here cannot be removed: %r: %s" % (path, error)
+                ) from error
+            folder = os.path.dirname(path)
+            while folder and folder not in folders:
+                folders.add(folder)
+                folder = os.path.dirname(folder)
+        # The deepest first.
+        for folder in sorted(folders, reverse=True):
+            above, name = tree.locate(folder)
+            with contextlib.suppress(OSError):
+                os.rmdir(name, dir_fd=above)
+    return paths
+
+
+def read_list(tree: tar.Tree) -> List[str]:
+    """Return the paths that a layer says are its own.
+
+    Raises:
+        AgentError: the list is a link, or one of them leads out of the prefix.
+    """
+    folder, name = tree.locate(LAYER_LIST)
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+        with open(descriptor, "rb") as stream:
+            paths = [os.fsdecode(line) for line in stream.read().splitlines()]
+    except OSError as error:
+        raise AgentError(
+            "the layer that is here has a list that cannot be read: %s" % error
+        ) from error
     for path in paths:
-        if os.path.lexists(env + "/" + path):
-            os.unlink(env + "/" + path)
-        folder = os.path.dirname(path)
-        while folder and folder not in folders:
-            folders.add(folder)
-            folder = os.path.dirname(folder)
-    # The deepest first.
-    for folder in sorted(folders, reverse=True):
-        full = env + "/" + folder
-        if os.path.isdir(full) and not os.listdir(full):
-            os.rmdir(full)
+        tar.check(path)
     return paths
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import shutil
 from typing import Any, Callable, Dict, List
 
 from . import fetch, tar, wire, workers, zstd
@@ -14,15 +16,23 @@ SPAN = 6 << 20
 
 
 def check_index(index: Dict[str, Any], base: str) -> None:
-    """Raise AgentError when an index is of another version or base, or has gaps."""
-    at = 0
-    for row in index["frames"]:
-        if row[0] != at:
-            break
-        at += row[1]
-    else:
-        if (index["index_version"], index["base"], index["size"]) == (wire.INDEX_VERSION, base, at):
-            return
+    """Raise AgentError unless an index is whole, of this base, and such as `pack` writes.
+
+    Whoever can write to the bucket may have written it: what it makes us read, hold in memory
+    and write is bounded before anything is fetched.
+    """
+    at = total = 0
+    with contextlib.suppress(Exception):
+        rows = index["frames"]
+        for offset, size, raw, *_ in rows:
+            if offset != at or not 0 < size <= zstd.MOST >= raw >= 0:
+                break
+            at, total = at + size, total + raw
+        else:
+            found = [index[name] for name in ("index_version", "base", "size", "raw")]
+            # A frame holds 2 MiB, but for the last one and those between large files.
+            if rows[(total >> 20) + 16 :] == [] and found == [wire.INDEX_VERSION, base, at, total]:
+                return
     raise AgentError("the index is not one of this base")
 
 
@@ -41,15 +51,26 @@ def spans(index: Dict[str, Any], workers_: int) -> List[List[Any]]:
 
 
 def unpack_archive(
-    url: str, index: Dict[str, Any], folder: str, done: Callable[[int], None], processes: int = 0
+    url: str,
+    index: Dict[str, Any],
+    folder: str,
+    done: Callable[[int], None],
+    interpreter: str = "",
+    processes: int = 0,
 ) -> None:
     """Fetch and verify every frame and write its files below `folder`; `done(bytes)` as it goes.
 
+    The index has been checked; `interpreter` is the only place outside that links may lead to.
+
     Raises:
-        AgentError: a frame could not be fetched, or is not what the index says.
+        AgentError: a frame could not be fetched, is not what the index says or leads out of the
+            folder; or the disk has no room.
     """
     processes = processes or 2 * (os.cpu_count() or 1)
     groups = spans(index, processes)
+    if shutil.disk_usage(os.path.dirname(folder)).free < index["raw"]:
+        raise AgentError("the disk has no room for %d bytes" % index["raw"])
+    tree = tar.Tree(folder, interpreter)
 
     def work(number: int) -> int:
         group, at = groups[number], 0
@@ -62,24 +83,26 @@ def unpack_archive(
             content = zstd.decode(packed, raw)
             if piece:
                 path, start, length, _ = piece
-                tar.write(folder + "/" + path, 0, content[:length], start, raw + 1)
+                tree.write(path, 0, content[:length], start, raw + 1)
             else:
-                tar.extract(content, folder)
+                tar.extract(content, tree)
         return at
 
-    workers.run(len(groups), work, lambda _, size: done(size), processes)
-    for path, mode in {row[5]: row[8] for row in index["frames"] if row[5:]}.items():
-        os.chmod(folder + "/" + path, mode)
+    with contextlib.closing(tree):
+        workers.run(len(groups), work, lambda _, size: done(size), processes)
+        for path, mode in {row[5]: row[8] for row in index["frames"] if row[5:]}.items():
+            tree.write(path, mode, memoryview(b""), 1, 0)
 
 
 def unpack_layer(data: bytes, digest: str, folder: str) -> None:
     """Write a layer's files below `folder`; AgentError when its tar is not the digest's."""
-    content = zstd.decode_all(data)
-    if hashlib.sha256(content).hexdigest() != digest[7:]:
+    found = hashlib.sha256()
+    for content in zstd.decode_all(data):
+        found.update(content)
+    if found.hexdigest() != digest[7:]:
         raise AgentError("corrupt: the layer is not what was packed")
-    view = memoryview(content)
-    for path, kind, *_ in tar.read(view):
-        if kind != tar.DIRECTORY and os.path.lexists(folder + "/" + path):
-            # The base's file, and the same inode as the copy that will be published.
-            os.unlink(folder + "/" + path)
-    tar.extract(view, folder)
+    # Only now, and known to be what the launch sent, is it held in memory as a whole.
+    whole = b"".join(map(bytes, zstd.decode_all(data)))
+    with contextlib.closing(tar.Tree(folder)) as tree:
+        # A file of the base is the same inode as the copy that will be published.
+        tar.extract(memoryview(whole), tree, over=True)

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 from .host import WARNING, Host, write_json
 from .run import find_environ, find_user
-from .wire import AgentError
+from .wire import AgentError, line
 
 # EC2 asks to look every five seconds: two minutes are left after the first notice.
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
@@ -42,8 +42,8 @@ def main(host: Host) -> int:
                 _take(host, kind, found, running)
             trouble = ""
         except (AgentError, ValueError) as error:
-            if trouble != str(error):
-                trouble = str(error)
+            if trouble != line(error):
+                trouble = line(error)
                 print("watch:", trouble, flush=True)
         end = time.monotonic() + PAUSE
         while time.monotonic() < end:

@@ -6,6 +6,7 @@ what digests are taken of; they are frozen by golden tests.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -29,6 +30,24 @@ KINDS = (
     "notice",
 )
 MESSAGE_IDS = {kind: "5d2f5a4c0e6b4a5f9a6c1f0b7f3f1a%02x" % (1 + i) for i, kind in enumerate(KINDS)}
+
+
+def parse(data: Any) -> Dict[str, Any]:
+    """Read a JSON document; AgentError when it is not one."""
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(data)
+        if isinstance(found, dict):
+            return found
+    raise AgentError("not a document: %r" % data[:99])
+
+
+def line(value: object) -> str:
+    """Return a text, or an exception's, on one line, without what terminals obey.
+
+    systemd takes each line that it is sent for an assignment of its own, `READY=1` say.
+    """
+    text = str(value) or repr(value)
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def canonical(document: Any) -> bytes:

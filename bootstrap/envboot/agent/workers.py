@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import json
 import os
 import signal
 import struct
 from typing import Any, Callable, List
 
-from .wire import AgentError
+from .wire import AgentError, line
 
 
 def run(
@@ -19,39 +18,49 @@ def run(
     """Call `work(i)` for each i below `jobs`, each in one of some forked processes.
 
     `done(i, result)` is called here as results (small JSON values) arrive, in any order.
-    Processes take jobs from a pipe, one at a time, so a slow one takes fewer.
+    Processes take jobs from a pipe, one at a time, so a slow one takes fewer. The pipe never holds
+    more than two a process: one that is full would block us before anyone reads it.
 
     Raises:
         AgentError: one of the jobs raised; the other processes are ended first.
     """
     queue, feed = os.pipe()
     answers, results = os.pipe()
-    if jobs > 16000:
-        fcntl.fcntl(feed, 1031, 1 << 20)  # F_SETPIPE_SZ: a pipe holds 64 KiB
-    os.write(feed, struct.pack("%dI" % jobs, *range(jobs)))
-    os.close(feed)
+    waiting = [*range(jobs)][::-1]
     children: List[int] = []
-    try:
-        for _ in range(min(processes, jobs)):
-            pid = os.fork()
-            if not pid:
-                _serve(queue, results, work)
-            children.append(pid)
-        os.close(queue)
-        os.close(results)
-        with open(answers, "rb") as stream:
-            for line in stream:
-                number, result, error = json.loads(line)
+    with open(answers, "rb") as stream, open(feed, "wb", 0) as feeder:
+
+        def hand_out() -> None:
+            if waiting:
+                feeder.write(struct.pack("I", waiting.pop()))
+            else:
+                feeder.close()
+
+        try:
+            for _ in range(min(processes, jobs)):
+                pid = os.fork()
+                if not pid:
+                    feeder.close()
+                    _serve(queue, results, work)
+                children.append(pid)
+            os.close(results)
+            for _ in range(2 * processes):
+                hand_out()
+            for answer in stream:
+                number, result, error = json.loads(answer)
                 if error:
                     raise AgentError(error)
                 done(number, result)
                 jobs -= 1
-        if jobs:
-            raise AgentError("a worker process was killed")
-    finally:
-        for pid in children:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+                hand_out()
+            if jobs:
+                raise AgentError("a worker process was killed")
+        finally:
+            # Until here: without a reader, handing out would fail.
+            os.close(queue)
+            for pid in children:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
 
 
 def _serve(queue: int, results: int, work: Callable[[int], Any]) -> None:
@@ -67,6 +76,7 @@ def _serve(queue: int, results: int, work: Callable[[int], Any]) -> None:
             number = struct.unpack("I", job)[0]
             result = work(number)
         except Exception as caught:
-            error = str(caught)[:900] or repr(caught)
-        # Less than PIPE_BUF (4,096 bytes), so lines of several processes never mix.
+            error = line(caught)[:300]
+        # Less than PIPE_BUF (4,096 bytes), with 12 for each character at worst: lines of several
+        # processes never mix.
         os.write(results, json.dumps([number, result, error]).encode() + b"\n")

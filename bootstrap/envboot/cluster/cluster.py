@@ -294,6 +294,9 @@ class Cluster(KeptCluster):
             self._watching.cancel()
         for task in list(self._tasks):
             task.cancel()
+        if self._machines.is_closed and self.scheduler:
+            # Nothing answers there: Dask would try until its timeout for connections, 30 s.
+            self.scheduler.status, self.shutdown_scheduler = Status.failed, False
         try:
             if self.status == Status.running and not (self._trouble or self._machines.is_closed):
                 await self._publish()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
+from envboot.agent.fetch import MOST
 from envboot.documents import parse_json
 from envboot.errors import DocumentError, StoreError
 from envboot.publish.archive_index import ArchiveIndex
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 ORPHANED = timedelta(hours=1)
 """After this long an archive without an index has lost its publisher."""
-MAX_INDEX = 64 << 20
-"""Bytes that an index may have: that of an environment of 10 GB has 1 MB."""
+MAX_INDEX = MOST
+"""Bytes that an index may have, for machines too: that of an environment of 10 GB has 1 MB."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

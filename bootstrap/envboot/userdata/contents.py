@@ -25,6 +25,7 @@ LIB = "/opt/envboot/lib"
 STATE = "/var/lib/envboot"
 UNITS = "/etc/systemd/system"
 CATALOG = "/usr/local/lib/systemd/catalog"
+_WITH_SYSTEMD = (LaunchPath.EC2, LaunchPath.EC2_BASE64, LaunchPath.TERRAFORM)
 COMMAND_UNITS = ("envboot-run", "envboot-dask-scheduler", "envboot-dask-worker")
 """The units that run a command: a machine has one of them at most."""
 
@@ -145,11 +146,15 @@ def _find_part(path: str, draft: Draft, rung: Rung) -> str | None:
     needed = agent_payload.FOR_NOTICES | agent_payload.FOR_ROLES[notices] if draft.job.watch else ()
     if path in agent_payload.OF_CLOUDS and path not in needed:
         return None
-    if path in agent_payload.FOR_PUBLISHING and not draft.grants:
+    if path in agent_payload.FOR_PUBLISHING | agent_payload.FOR_ARCHIVES and not draft.grants:
         return None
     if path in agent_payload.FOR_SEATS and "seat" not in draft.granted:
         return None
-    if path == agent_payload.FOR_SHARING and draft.path is not LaunchPath.LOCAL:
+    if path == agent_payload.FOR_PRIVATE and "packages" not in draft.granted:
+        return None
+    if path == agent_payload.FOR_CONDA:
+        return "agent" if draft.manifest.base.conda else None
+    if path == agent_payload.FOR_LOCAL and draft.path in _WITH_SYSTEMD:
         return None
     if path in agent_payload.FOR_SYNC and "wanted" not in draft.granted:
         return None

@@ -153,6 +153,7 @@ def test_a_metadata_service_out_of_reach_is_told(launch: Launch, new_guest: NewG
 
 def test_a_hop_limit_that_keeps_the_token_away_is_told(launch: Launch, new_guest: NewGuest) -> None:
     guest = new_guest("guest", launch)
+    guest.edit("agent/aws.py", "timeout=2", "timeout=.2")
     # Connections are made, and nothing ever comes back.
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"

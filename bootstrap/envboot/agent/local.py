@@ -1,4 +1,4 @@
-"""One copy of an environment for many machines of one host: `local` ones that ask for it."""
+"""What the units do, where there are none: `local` instances, and machines without systemd."""
 
 from __future__ import annotations
 
@@ -6,12 +6,39 @@ import fcntl
 import os
 import time
 
+from . import run
 from .boot import boot
 from .host import Host, find_text, write_json
+from .main import load, publish
 from .wire import FAILED
 
 
-def main(host: Host, folder: str) -> int:
+def main(host: Host) -> int:
+    """Boot, then run the command.
+
+    While it runs this machine uploads, and follows what is wanted.
+    """
+    ours, shared = os.getpid(), os.environ.get("ENVBOOT_SHARED")
+    code = _boot_shared(host, shared) if shared else boot(host)
+    if code == FAILED:
+        return code
+    reader, host.packed = os.pipe()
+    publishing = os.fork()
+    if not publishing:
+        os._exit(publish(host))
+    os.close(host.packed)
+    try:
+        if any(name.startswith("publish-") for name in os.listdir(host.opt)):
+            # The command is the same user, and may write to the files that are being packed.
+            os.read(reader, 1)
+        if "wanted" in host.grants and not os.fork():
+            os._exit(load(host, "sync").main(host, ours))
+        return run.main(host)
+    finally:
+        os.waitpid(publishing, 0)
+
+
+def _boot_shared(host: Host, folder: str) -> int:
     """Boot with the copy that is in `folder`, or put the one that this machine brings there.
 
     What one of the machines writes into it, all others see. A copy of an earlier boot of the host
