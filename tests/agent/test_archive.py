@@ -146,13 +146,16 @@ def test_frames_one_by_one_and_all_at_once_are_what_the_zstd_command_reads(
 
 
 @pytest.mark.subprocess
-def test_a_client_without_libzstd_packs_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_zstd_command_alone_packs_and_opens_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     data = noise(100_000)
     with monkeypatch.context() as without:
         without.setattr(zstd, "lib", None)
         frame = pack.compress(data, 3)
-        with pytest.raises(wire.AgentError, match="is not here"):
-            zstd.decode(frame, len(data))
+        assert bytes(zstd.decode(frame, len(data))) == data
+        assert b"".join(zstd.decode_all(frame)) == data
+        # What a frame has too much is not even read.
+        with pytest.raises(wire.AgentError, match="zstd: a frame holds 1001 bytes, not 1000"):
+            zstd.decode(frame, 1000)
     assert bytes(zstd.decode(frame, len(data))) == data
 
 

@@ -93,7 +93,7 @@ def without_zstd(hide_libzstd: list[str], tmp_path: Path) -> Callable[[Guest], N
     """Return what takes libzstd and the command from a machine."""
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name in ("cp", "mount", "sh", "unshare"):
+    for name in ("cp", "head", "mount", "sh", "unshare"):
         found = shutil.which(name)
         assert found
         (programs / name).symlink_to(found)
@@ -114,7 +114,7 @@ def test_with_neither_libzstd_nor_the_command_the_environment_is_installed(
     without_zstd(guest)
     assert guest.boot() == wire.DEGRADED
     assert guest.result["source"] == "install"
-    assert guest.reasons == "fetch: [Errno 2] No such file or directory: 'zstd'"
+    assert "zstd: a frame holds 0 bytes, not " in guest.reasons
     assert guest.code() == published.code()
 
 

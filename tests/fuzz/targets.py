@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,8 +174,8 @@ def make_targets(sandbox: Sandbox) -> dict[str, Target]:
 
     def read_list(data: bytes) -> None:
         folder = Path(sandbox.use())
-        with suppress(OSError):
-            (folder / "lib/envboot").mkdir()
+        # A list before may have removed everything.
+        (folder / "lib/envboot").mkdir(parents=True, exist_ok=True)
         (folder / pack.LAYER_LIST).write_bytes(data)
         try:
             sync.remove_layer(str(folder), listed=True)

@@ -92,7 +92,7 @@ def _send(method: str, url: str, body: Any, headers: Dict[str, str]) -> Tuple[in
     if (answer.length or 0) > most:
         raise AgentError("%s is too large" % without_query(url))
     # Without a length it is cut, and is then not what it should be.
-    data = answer.read(most) if answer.length is None else answer.read()
+    data = answer.read(None if answer.length else most)
     return answer.status, data, answer.headers
 
 

@@ -130,5 +130,5 @@ def _compare(url: str, output: str) -> None:
     with open(output, "rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
             ours.update(block)
-    if hashlib.sha256(fetch.read(url)).digest() != ours.digest():
+    if hashlib.sha256(fetch.read(url)).hexdigest() != ours.hexdigest():
         raise AgentError("another machine has put a different archive of this base there")

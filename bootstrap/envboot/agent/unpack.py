@@ -29,7 +29,7 @@ def check_index(index: Dict[str, Any], base: str) -> None:
                 break
             at, total = at + size, total + raw
         else:
-            found = [index[name] for name in ("index_version", "base", "size", "raw")]
+            found = [index["index_version"], index["base"], index["size"], index["raw"]]
             # A frame holds 2 MiB, but for the last one and those between large files.
             if rows[(total >> 20) + 16 :] == [] and found == [wire.INDEX_VERSION, base, at, total]:
                 return

@@ -46,8 +46,7 @@ def line(value: object) -> str:
 
     systemd takes each line that it is sent for an assignment of its own, `READY=1` say.
     """
-    text = str(value) or repr(value)
-    return "".join(c if c.isprintable() else " " for c in text)
+    return "".join(c if c.isprintable() else " " for c in str(value) or repr(value))
 
 
 def canonical(document: Any) -> bytes:

@@ -6,7 +6,6 @@ import ctypes
 import json
 import os
 import signal
-import struct
 from typing import Any, Callable, List
 
 from .wire import AgentError, line
@@ -26,15 +25,15 @@ def run(
     """
     queue, feed = os.pipe()
     answers, results = os.pipe()
-    waiting = [*range(jobs)][::-1]
+    waiting = iter(range(jobs))
     children: List[int] = []
     with open(answers, "rb") as stream, open(feed, "wb", 0) as feeder:
 
         def hand_out() -> None:
-            if waiting:
-                feeder.write(struct.pack("I", waiting.pop()))
-            else:
-                feeder.close()
+            for number in waiting:
+                feeder.write(b"%8d" % number)
+                return
+            feeder.close()
 
         try:
             for _ in range(min(processes, jobs)):
@@ -69,11 +68,11 @@ def _serve(queue: int, results: int, work: Callable[[int], Any]) -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     number, result, error = -1, None, ""
     while True:
-        job = os.read(queue, 4)
+        job = os.read(queue, 8)
         if not job:
             os._exit(0)
         try:
-            number = struct.unpack("I", job)[0]
+            number = int(job)
             result = work(number)
         except Exception as caught:
             error = line(caught)[:300]
