@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
 
-PERMIT = "launches/launch/permit-0.json"
+PERMIT = "launches/launch/secrets/permit-0.json"
 ATTACK = """
 import json, sys, urllib.error, urllib.request
 grants = json.loads(sys.argv[1])

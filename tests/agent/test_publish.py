@@ -143,7 +143,7 @@ def test_an_expired_grant_is_told_and_leaves_nothing(
     launch: Launch, new_guest: NewGuest, store: LocalStore, bucket: Path
 ) -> None:
     put = store.sign_put(f"{launch.base_key}/env.tar.zst", -1)
-    permit = bucket / "launches/launch/permit-0.json"
+    permit = bucket / "launches/launch/secrets/permit-0.json"
     document = json.loads(permit.read_bytes())
     document["archive"] = {"url": put.url, "headers": put.headers}
     permit.write_text(json.dumps(document))

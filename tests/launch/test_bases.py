@@ -90,7 +90,7 @@ def test_where_there_is_no_archive_the_right_to_publish_is_apart(
     assert grants.index
     assert grants.index.sha256 is None
     assert '"put"' not in json.dumps(grants.to_dict())
-    permit = json.loads(store.read("launches/launch/permit-0.json") or b"")
+    permit = json.loads(store.read("launches/launch/secrets/permit-0.json") or b"")
     assert KEYS.archive in permit["archive"]["url"]
     assert KEYS.index in permit["index"]["url"]
 
@@ -99,10 +99,10 @@ def test_a_document_that_is_rendered_again_has_a_permit_as_long_as_its_own(
     store: LocalStore, tmp_path: Path
 ) -> None:
     put(store, tmp_path)
-    before = store.read("launches/launch/permit-0.json")
+    before = store.read("launches/launch/secrets/permit-0.json")
     session = make_session(cache=tmp_path / "cache", environment={})
     publish(MANIFEST, None, store, session, Terms(launch="launch", seconds=7200))
-    assert store.read("launches/launch/permit-0.json") not in (None, before)
+    assert store.read("launches/launch/secrets/permit-0.json") not in (None, before)
 
 
 @pytest.mark.parametrize("index", BROKEN.values(), ids=BROKEN.keys())
@@ -156,3 +156,12 @@ def test_looking_twice_finds_the_same(store: LocalStore) -> None:
     store.create(KEYS.index, b"{}")
     assert tend_base(store, KEYS, MANIFEST.base_digest).problem
     assert tend_base(store, KEYS, MANIFEST.base_digest).problem is None
+
+
+def test_where_machines_could_not_remove_their_right_they_get_none(tmp_path: Path) -> None:
+    with Guarded(f"file://{tmp_path}/bucket") as store:
+        told: list[Problem] = []
+        grants = put(store, tmp_path, told)
+        assert not list(store.list("launches/"))
+    assert (grants.archive, grants.permit) == (None, None)
+    assert "machines install and do not publish" in told[0].message

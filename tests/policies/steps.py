@@ -22,6 +22,7 @@ from envboot_provisioners import Instance
 from envboot_provisioners.aws.request import compose_template
 from envboot_provisioners.aws.templates import put_template
 from tests.agent.guests import SITE, make_launch, make_layer, make_manifest
+from tests.bases import make_index
 from tests.policies.documents import VALUES
 from tests.reports import read_documents
 from tests.sessions import make_session
@@ -142,23 +143,28 @@ def publish_again(world: World, who: Identity) -> None:
     launch = publish(world, world.helper)
     publish(world, world.helper, Auth.ROLE)
     with world.open_store() as store:
-        for name in ("env.tar.zst", "index.json"):
-            store.create(f"{launch.base_key}/{name}", b'{"size": 1, "raw": 1}')
+        store.create(f"{launch.base_key}/env.tar.zst", b"whole")
+        store.create(f"{launch.base_key}/index.json", make_index(launch.manifest, b"whole"))
     world.account.age = 2.0 * DAY
     for auth in Auth:
         publish(world, who, auth)
     world.account.age = 0.0
 
 
-def publish_after_a_dead_publisher(world: World, who: Identity) -> None:
-    """Do it for a base whose archive has no index, and has had none for two hours."""
+def publish_over_what_nobody_can_use(world: World, who: Identity) -> None:
+    """Do it for an archive that has had no index for two hours, and for one with a bad index."""
     launch = publish(world, world.helper, wheels=1)
+    archive, index = (f"{launch.base_key}/{name}" for name in ("env.tar.zst", "index.json"))
     with world.open_store() as store:
-        store.create(f"{launch.base_key}/env.tar.zst", b"half")
+        store.create(archive, b"half")
         world.account.age = 7200.0
         publish(world, who, wheels=1)
         world.account.age = 0.0
-        assert store.find(f"{launch.base_key}/env.tar.zst") is None
+        assert store.find(archive) is None
+        store.create(archive, b"whole")
+        store.create(index, b"{}")
+        publish(world, who, wheels=1)
+        assert (store.find(archive), store.find(index)) == (None, None)
 
 
 def expire(world: World) -> None:

@@ -47,7 +47,7 @@ STEPS: dict[str, Callable[[World, Identity], object]] = {
     "RenewObjectsByCopyingThem": steps.publish_again,
     "WriteReports": steps.report_by_form,
     "RemoveSecretsOfMachines": steps.give_seats,
-    "RemoveArchivesWhosePublisherDied": steps.publish_after_a_dead_publisher,
+    "RemoveArchivesThatNobodyCanUse": steps.publish_over_what_nobody_can_use,
     "OptionalUseOfOneKmsKey": steps.write_and_read_with_a_key,
     "FindTemplatesAndTheirVersions": steps.write_templates,
     "MakeTemplatesAndTheirVersions": steps.write_templates,
@@ -101,7 +101,7 @@ def test_the_whole_scenario_needs_every_action_and_every_resource(
     for auth in Auth:
         steps.publish(world, who, auth)
     world.account.age = 0.0
-    steps.publish_after_a_dead_publisher(world, who)
+    steps.publish_over_what_nobody_can_use(world, who)
     steps.give_seats(world, who)
     steps.write_and_read_with_a_key(world, who)
 

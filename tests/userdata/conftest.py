@@ -70,7 +70,7 @@ def make_grants(manifest: Manifest, *, url_size: int = 412, published: bool = Fa
         return url + ("&X-Amz-Security-Token=" + token)[:room] if room > 0 else url
 
     base = manifest.base_digest.partition(":")[2]
-    key = "launches/a1b2c3d4/permit-0.json"
+    key = "launches/a1b2c3d4/secrets/permit-0.json"
     pin = {"sha256": sha("index")} if published else {}
     permit = {} if published else {"permit": {"get": sign(key), "delete": sign(f"{key}?delete")}}
     document: dict[str, Any] = {

@@ -6,7 +6,7 @@ import http.client
 import re
 import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from envboot.agent import wire
@@ -19,13 +19,13 @@ from envboot.publish.launch_record import LaunchRecord, Origin, key_record
 from envboot.publish.layout import Keys, key_permit
 from envboot.publish.mirror import ensure_packages, ensure_tool
 from envboot.publish.permits import make_permit
+from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from envboot.manifest import Manifest
-    from envboot.scan.schema import Problem
     from envboot.session import Session
     from envboot.store.protocol import Store
 
@@ -86,13 +86,7 @@ def publish(
     if base.problem:
         warn(base.problem)
     if terms.auth is Auth.URLS and base.is_missing:
-        # Machines remove it before their command starts.
-        permit = wire.canonical(make_permit(manifest, store, terms).to_dict())
-        key = key_permit(terms.launch, terms.first)
-        if not store.create(key, permit):
-            # Of an earlier document for the same launch, whose URLs end sooner.
-            store.delete(key)
-            store.create(key, permit)
+        base = _permit(manifest, store, terms, base, warn)
     return grant(
         manifest,
         store,
@@ -101,6 +95,27 @@ def publish(
         private=uploaded.private,
         base=base,
     )
+
+
+def _permit(
+    manifest: Manifest,
+    store: Store,
+    terms: Terms,
+    base: PublishedBase,
+    warn: Callable[[Problem], None],
+) -> PublishedBase:
+    """Let the machines publish the base, if they can remove that right before a command starts."""
+    key = key_permit(terms.launch, terms.first)
+    try:
+        # Machines can remove what these credentials can. An earlier document for the same launch
+        # may have left one whose URLs end sooner.
+        store.delete(key)
+    except StoreError as error:
+        text = f"machines install and do not publish, since permits cannot be removed: {error}"
+        warn(Problem(subject=f"{store.url}/{key}", message=text))
+        return replace(base, blocked=True)
+    store.create(key, wire.canonical(make_permit(manifest, store, terms).to_dict()))
+    return base
 
 
 def upload(

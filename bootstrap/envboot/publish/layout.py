@@ -39,8 +39,11 @@ def key_secret(launch: str, name: str) -> str:
 
 
 def key_permit(launch: str, first: int) -> str:
-    """Return where the right to publish is, for those started after `first` others, until used."""
-    return f"launches/{launch}/permit-{first}.json"
+    """Return where those started after `first` others find the right to publish, until they do.
+
+    It lies with the secrets, since it is removed as they are.
+    """
+    return f"launches/{launch}/secrets/permit-{first}.json"
 
 
 def key_wanted(launch: str, number: int) -> str:
