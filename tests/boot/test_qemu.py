@@ -57,6 +57,8 @@ def test_a_launch_on_qemu_installs_runs_publishes_and_ends(
     try:
         prefix = make_environment(tmp_path, url, run, loopback=HOST)
         words = ["launch", "qemu", "--image", str(image), "--python", str(prefix), "--json"]
+        # Under emulation a second processor costs more than it does.
+        words += ["--cpus", "1"]
         words += ["--store", f"file://{tmp_path}/store", "--", "python", "-c", CODE]
         launched = json.loads(run([*ENVBOOT, *words]))
         left = json.loads(run([*ENVBOOT, "ls", "--json"]))

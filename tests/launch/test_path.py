@@ -115,11 +115,11 @@ def test_arguments_arrive_as_they_were_given(warm: Workspace) -> None:
     assert document["instances"][0]["output"] == ascii(words) + "\n"
 
 
-def test_output_is_passed_on_byte_by_byte(warm: Workspace, tmp_path: Path) -> None:
+def test_raw_output_is_passed_on_byte_by_byte(warm: Workspace, tmp_path: Path) -> None:
     program = "import sys, random; sys.stdout.buffer.write(random.Random(1).randbytes(3_000_000))"
     with (tmp_path / "out").open("wb") as out:
         subprocess.run(
-            warm.command("--", "python", "-c", program),
+            warm.command("--raw", "--", "python", "-c", program),
             env=warm.variables,
             cwd=warm.folder,
             stdout=out,

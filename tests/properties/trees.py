@@ -33,7 +33,7 @@ def variants(file: File) -> list[File]:
     """The same file with its length, its name or one bit of content or mode changed.
 
     Two bits of the content (the first and the last), and every bit of the mode but the owner's
-    right to read.
+    right to read and those that would lend rights to whoever runs it, which are never packed.
     """
     content = file.content + b"\0"
     changed = [replace(file, content=content), replace(file, path=f"{file.path}y")]
@@ -42,7 +42,7 @@ def variants(file: File) -> list[File]:
         changed.append(replace(file, content=bytes([first]) + file.content[1:]))
         changed.append(replace(file, content=file.content[:-1] + bytes([last])))
     bits = (1 << number for number in range(12))
-    changed += [replace(file, mode=file.mode ^ bit) for bit in bits if bit != 0o400]
+    changed += [replace(file, mode=file.mode ^ bit) for bit in bits if bit not in (0o400, 0o2000, 0o4000)]
     return changed
 
 
