@@ -42,9 +42,8 @@ def variants(file: File) -> list[File]:
         changed.append(replace(file, content=bytes([first]) + file.content[1:]))
         changed.append(replace(file, content=file.content[:-1] + bytes([last])))
     bits = (1 << number for number in range(12))
-    changed += [
-        replace(file, mode=file.mode ^ bit) for bit in bits if bit not in (0o400, 0o2000, 0o4000)
-    ]
+    fixed = (0o400, 0o2000, 0o4000)
+    changed += [replace(file, mode=file.mode ^ bit) for bit in bits if bit not in fixed]
     return changed
 
 
