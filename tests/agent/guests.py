@@ -270,7 +270,7 @@ class Guest:
     def agent(self, *words: str, **options: Any) -> int:
         """Run the agent and return its exit code; it never prints a traceback."""
         process = self.start(*words, **options)
-        printed, _ = process.communicate(timeout=120)
+        printed, _ = process.communicate(timeout=300)
         assert "Traceback" not in printed, printed
         return process.returncode
 

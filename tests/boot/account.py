@@ -46,7 +46,7 @@ class Account:
     gate: Gate
     cloud: Cloud
     loopback: str
-    timeout: float = 240
+    timeout: float = 600
 
     def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run `envboot …`; it must end with `code`."""

@@ -60,7 +60,7 @@ class Project:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert self.failures == []

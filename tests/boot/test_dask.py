@@ -42,11 +42,11 @@ def secrets():
     return [path for path in ("/var/lib/envboot/seat.json",) if os.access(path, os.R_OK)]
 
 with Cluster(
-    n_workers=2, provisioner="aws", store="{STORE}", timeout=200,
+    n_workers=2, provisioner="aws", store="{STORE}", timeout=500,
     worker_options={{"nthreads": 1}}, **json.loads(sys.argv[1]),
 ) as cluster:
     client = Client(cluster)
-    client.wait_for_workers(2, timeout=120)
+    client.wait_for_workers(2, timeout=300)
     client.get_versions(check=True)
     first = client.gather(client.map(total, ["apple", "pear"]))
     workers, readable = client.run(place), client.run(secrets)
@@ -56,7 +56,7 @@ with Cluster(
     start = time.monotonic()
     cluster.sync()
     took = time.monotonic() - start
-    client.wait_for_workers(2, timeout=120)
+    client.wait_for_workers(2, timeout=300)
     second = client.submit(total, "apple", pure=False).result()
     addresses = [cluster.scheduler_address, *cluster.scheduler_info["workers"]]
     launch = cluster.launch
@@ -75,7 +75,7 @@ def run(account: Account, options: dict[str, Any]) -> Any:
         env=variables,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1000,
         check=False,
     )
     assert account.cloud.failures == []

@@ -76,7 +76,7 @@ def test_machines_know_their_place_and_reach_each_other_and_the_client_them(
     account: Account,
 ) -> None:
     # In which they are ended, and envboot says what it has heard from them.
-    limit = ["--timeout", "150"]
+    limit = ["--timeout", "400"]
     words = ["--count", str(COUNT), *limit, "--", "python", "-c", CODE]
     with ThreadPoolExecutor(1) as pool:
         launching = pool.submit(account.launch, *words)

@@ -69,7 +69,7 @@ class Project:
         """Edit the package that is installed in place."""
         (self.folder / "shop/shop/__init__.py").write_text(SHOP.format(factor=factor))
 
-    def run(self, code: str, *, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(self, code: str, *, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         """Run a script of the user's in the environment; it may fail."""
         script = self.folder / "work" / "script.py"
         script.parent.mkdir(exist_ok=True)
@@ -84,7 +84,7 @@ class Project:
             check=False,
         )
 
-    def ask(self, code: str, *, timeout: float = 300) -> Any:
+    def ask(self, code: str, *, timeout: float = 600) -> Any:
         """Run a script that must end well; returns the JSON that it printed last."""
         done = self.run(code, timeout=timeout)
         assert done.returncode == 0, done.stdout + done.stderr

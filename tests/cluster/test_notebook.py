@@ -37,7 +37,7 @@ def execute(project: Project, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     notebook = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
     client = NotebookClient(
         notebook,
-        timeout=300,
+        timeout=600,
         kernel_name="project",
         resources={"metadata": {"path": str(folder / "work")}},
     )

@@ -73,7 +73,7 @@ class Workspace:
             capture_output=True,
             text=True,
             errors="surrogateescape",
-            timeout=120,
+            timeout=300,
             check=False,
         )
 
