@@ -42,6 +42,16 @@ def test_every_relative_link_leads_somewhere(page: os.PathLike[str]) -> None:
     assert broken == []
 
 
+def test_the_security_model_names_tests_that_exist() -> None:
+    text = (ROOT / "docs/security.md").read_text("utf-8")
+    files = re.findall(r"`(tests/[^`]+)`", text)
+    names = re.findall(r"`(test_\w+)`", text)
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert files
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+    assert [name for name in names if f"def {name}(" not in code] == []
+
+
 def _anchors(page: os.PathLike[str]) -> set[str]:
     """Return the anchors that GitHub makes of a page's headings."""
     text = _FENCE.sub("", (ROOT / page).read_text("utf-8"))
