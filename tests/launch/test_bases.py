@@ -44,6 +44,11 @@ BROKEN: dict[str, bytes] = {
         {**WHOLE, "frames": [[0, -1, *ROW[2:]], [-1, len(ARCHIVE) + 1, *ROW[2:]]]}
     ).encode(),
     "too few frames": json.dumps({**WHOLE, "frames": []}).encode(),
+    "another sum": json.dumps({**WHOLE, "raw": len(ARCHIVE) + 1}).encode(),
+    "a frame of 1 GB": json.dumps({**WHOLE, "frames": [[*ROW[:2], 1 << 30, *ROW[3:]]]}).encode(),
+    "more rows than the size allows": json.dumps(
+        {**WHOLE, "raw": 0, "frames": [[n, 1, 0, "", ""] for n in range(len(ARCHIVE))]}
+    ).encode(),
     "another version": json.dumps({**WHOLE, "index_version": 2}).encode(),
 }
 
@@ -64,7 +69,7 @@ def store(tmp_path: Path) -> Iterator[LocalStore]:
 
 def put(store: LocalStore, tmp_path: Path, told: list[Problem] | None = None) -> Grants:
     session = make_session(cache=tmp_path / "cache", environment={})
-    warn = told.append if told is not None else lambda _: None
+    warn = told.extend if told is not None else lambda _: None
     return publish(MANIFEST, None, store, session, Terms(launch="launch", seconds=60), warn=warn)
 
 

@@ -209,7 +209,7 @@ def compose(
                 session,
                 delivery,
                 progress=progress,
-                warn=lambda problem: console.print_notes([problem]),
+                warn=console.print_notes,
             )
         room = find_disk(bucket, manifest)
     return TemplateContents(

@@ -341,8 +341,9 @@ class Machines:
         return []
 
 
-def _warn(problem: Problem) -> None:
-    warnings.warn(f"`{problem.subject}`: {problem.message}", stacklevel=2)
+def _warn(problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        warnings.warn(f"`{problem.subject}`: {problem.message}", stacklevel=2)
 
 
 def _address(instance: Instance) -> str:

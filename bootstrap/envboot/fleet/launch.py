@@ -133,7 +133,7 @@ def launch(
         session,
         _compose(order, fleet, prepared, selection.kept(_find_python(prepared), session.folder)),
         note=clock.begin,
-        warn=lambda problem: watcher.notes([problem]),
+        warn=watcher.notes,
     )
     instances: list[Instance] | None = None
     try:

@@ -55,7 +55,7 @@ def write_seats(
     Raises:
         StoreError: the bucket refuses, or these instances have seats already.
     """
-    launch, first = terms.launch, terms.seats or 0
+    launch, first = terms.launch, terms.first
     if seats is None:
         seats = [Seat(rank=first + number) for number in range(len(instances))]
     if count is None:

@@ -69,7 +69,7 @@ def deliver(
     *,
     note: Callable[[str], None] = lambda _: None,
     progress: Callable[[int], None] | None = None,
-    warn: Callable[[Problem], None] = lambda _: None,
+    warn: Callable[[Sequence[Problem]], None] = lambda _: None,
 ) -> Delivered:
     """Publish an environment and render the document that brings it; `note` is told each step.
 
@@ -137,7 +137,7 @@ def start(
     from envboot_provisioners import StartRequest
 
     provisioner, delivery = fleet.provisioner, delivered.delivery
-    terms, count, first = delivery.terms, delivery.origin.count, delivery.terms.seats or 0
+    terms, count, first = delivery.terms, delivery.origin.count, delivery.terms.first
     assert provisioner, "a provisioner starts them"
     assert count, "a call starts at least one"
     request = StartRequest(

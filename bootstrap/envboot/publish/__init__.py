@@ -22,7 +22,7 @@ from envboot.publish.permits import make_permit
 from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from envboot.manifest import Manifest
@@ -54,7 +54,7 @@ def publish(
     *,
     origin: Origin | None = None,
     progress: Callable[[int], None] | None = None,
-    warn: Callable[[Problem], None] = lambda _: None,
+    warn: Callable[[Sequence[Problem]], None] = lambda _: None,
 ) -> Grants:
     """Put what is missing into the bucket and return the grants for one launch.
 
@@ -84,7 +84,7 @@ def publish(
         recorded.result()
     base = uploaded.base
     if base.problem:
-        warn(base.problem)
+        warn([base.problem])
     if terms.auth is Auth.URLS and base.is_missing:
         base = _permit(manifest, store, terms, base, warn)
     return grant(
@@ -102,7 +102,7 @@ def _permit(
     store: Store,
     terms: Terms,
     base: PublishedBase,
-    warn: Callable[[Problem], None],
+    warn: Callable[[Sequence[Problem]], None],
 ) -> PublishedBase:
     """Let the machines publish the base, if they can remove that right before a command starts."""
     key = key_permit(terms.launch, terms.first)
@@ -112,7 +112,7 @@ def _permit(
         store.delete(key)
     except StoreError as error:
         text = f"machines install and do not publish, since permits cannot be removed: {error}"
-        warn(Problem(subject=f"{store.url}/{key}", message=text))
+        warn([Problem(subject=f"{store.url}/{key}", message=text)])
         return replace(base, blocked=True)
     store.create(key, wire.canonical(make_permit(manifest, store, terms).to_dict()))
     return base
@@ -145,7 +145,7 @@ def upload(
     agent_sha256, agent = agent_zip(session.cache)
     with ThreadPoolExecutor(8) as pool:
         waits: list[Future[Any]] = [
-            pool.submit(store.create, f"{keys.base}/manifest.json", base),
+            pool.submit(store.create, keys.manifest, base),
             pool.submit(store.create, keys.environment, document),
             pool.submit(store.create, f"tools/{agent_sha256}/agent.zip", agent),
         ]

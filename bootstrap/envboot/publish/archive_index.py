@@ -117,7 +117,7 @@ def read_archive_index(store: Store, manifest: Manifest) -> ArchiveIndex | None:
         StoreError: the bucket cannot be read.
     """
     try:
-        data = store.read(f"{Keys(manifest).base}/index.json")
+        data = store.read(Keys(manifest).index)
         if data is None:
             return None
         return ArchiveIndex.from_dict(parse_json(data, "index"))

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from envboot.agent.fetch import MOST
+from envboot.agent.unpack import check_index
+from envboot.agent.wire import AgentError
 from envboot.documents import parse_json
 from envboot.errors import DocumentError, StoreError
 from envboot.publish.archive_index import ArchiveIndex
@@ -58,7 +60,7 @@ def tend_base(store: Store, keys: Keys, base: str) -> PublishedBase:
         return PublishedBase()
     fault, sha256 = _judge(store, keys.index, indexed, found, base)
     if not fault:
-        for key in (keys.index, keys.archive, f"{keys.base}/manifest.json"):
+        for key in (keys.index, keys.archive, keys.manifest):
             store.renew(key)
         return PublishedBase(index_sha256=sha256)
     place, text = f"{store.url}/{keys.index}", f"no machine can use it: {fault}"
@@ -93,11 +95,9 @@ def _judge(
     if document.size != archive.size:
         text = f"it is of an archive of {document.size:,} bytes, and that one has {archive.size:,}"
         return text, ""
-    at = 0
-    for frame in document.frames:
-        if frame.offset != at or frame.size <= 0:
-            return f"its frames have a gap at byte {at:,}", ""
-        at += frame.size
-    if at != document.size:
-        return f"its frames end at byte {at:,} of {document.size:,}", ""
+    try:
+        # What every machine would refuse must not be pinned.
+        check_index(document.to_dict(), base)
+    except AgentError:
+        return "its frames are not such as machines write", ""
     return "", hashlib.sha256(data).hexdigest()

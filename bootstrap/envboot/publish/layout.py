@@ -19,6 +19,7 @@ class Keys:
     def __init__(self, manifest: Manifest, *, lasting: bool = False) -> None:
         self.base = f"base/{manifest.base_digest.removeprefix('sha256:')}"
         self.archive, self.index = f"{self.base}/env.tar.zst", f"{self.base}/index.json"
+        self.manifest = f"{self.base}/manifest.json"
         self.packages = f"packages/{manifest.base_digest.removeprefix('sha256:')}.tar"
         stem = f"environments/{manifest.environment_digest.removeprefix('sha256:')}"
         self.environment = f"{stem}.json"

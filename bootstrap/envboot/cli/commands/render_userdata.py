@@ -147,7 +147,7 @@ def _render(given: _Arguments, session: Session) -> None:
                 session,
                 delivery,
                 progress=progress,
-                warn=lambda problem: console.print_notes([problem]),
+                warn=console.print_notes,
             )
     else:
         delivered = deliver(found, layer, None, session, delivery)

@@ -145,7 +145,7 @@ def answer_query(query: Query, session: Session) -> dict[str, str]:
             store,
             session,
             delivery,
-            warn=lambda problem: console.print_notes([problem]),
+            warn=console.print_notes,
         ).document
     return {
         "user_data_base64": document.payload.decode("ascii"),
