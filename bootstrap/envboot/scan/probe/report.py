@@ -7,7 +7,7 @@ import os
 import sys
 import sysconfig
 
-from .conda import scan_conda
+from .conda import drop_uninstalled, scan_conda
 from .distributions import scan_folder
 from .found import Environment
 from .interpreter import describe_interpreter, describe_platform, find_glibc
@@ -41,6 +41,7 @@ def main() -> None:
         scan_conda(found, sys.prefix)
     for folder in folders:
         scan_folder(found, folder)
+    drop_uninstalled(found, sys.prefix)
     kind = "system" if sys.prefix == sys.base_prefix else "venv"
     document = {
         "scan_version": 1,
