@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -10,14 +9,14 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from uv import find_uv_bin
 
-from envboot.indexes.program import find_uv
 from envboot.scan.probe.conda import scan_conda
 from envboot.scan.probe.distributions import scan_folder
 from envboot.scan.probe.found import Environment
 from tests.channel import NUMPY, TABULATE, ensure_channel, explicit_list
 from tests.index import make_wheel
-from tests.scan.environments import complaints, find, install, scan_prefix
+from tests.scan.environments import complaints, find, install, run, scan_prefix
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,8 +101,8 @@ def test_a_distribution_belongs_to_the_package_that_lists_its_metadata(
     write_distribution(tmp_path, "one", **{"direct_url.json": url})
     write_distribution(tmp_path, "two")
     write_record(tmp_path, "py-one", files=[f"{folder}/one-1.0.dist-info/METADATA"])
-    paths = {"purelib": str(tmp_path / SITE)}
-    monkeypatch.setattr("sysconfig.get_paths", lambda: paths)
+    site = str(tmp_path / SITE)
+    monkeypatch.setattr("sysconfig.get_path", lambda *_, **__: site)
     found = read(tmp_path, monkeypatch).distributions
     assert found["one"]["conda"] == "py-one"
     assert "direct_url" not in found["one"]
@@ -191,6 +190,35 @@ def test_a_prefix_that_rattler_made_is_read_whole(made: Path, tmp_path: Path) ->
 
 
 @pytest.mark.subprocess
+@pytest.mark.parametrize("tool", ["venv", "uv"])
+def test_a_venv_on_top_knows_what_is_condas_below(tool: str, made: Path, tmp_path: Path) -> None:
+    """conda's builder leaves a direct URL of its own, of a folder that is gone."""
+    (info,) = made.glob(f"{SITE}/tabulate-*.dist-info")
+    (info / "direct_url.json").write_text('{"url": "file:///home/conda/work", "dir_info": {}}')
+    top = tmp_path / "top"
+    python = made / "bin" / "python"
+    if tool == "venv":
+        run(python, "-m", "venv", "--without-pip", "--system-site-packages", top)
+    else:
+        run(find_uv_bin(), "venv", "-q", "--system-site-packages", "--python", python, top)
+    install(top, make_wheel(tmp_path, "one").path, make_wheel(tmp_path, "numpy", "9.0").path)
+    found = scan_prefix(top)
+    assert found.kind == "conda"
+    assert {record.name for record in found.conda} == set(NAMES)
+    owners = {(item.name, item.version): item.conda for item in found.distributions}
+    assert owners == {
+        ("numpy", "9.0"): None,
+        ("tabulate", TABULATE): "tabulate",
+        ("one", "1.0"): None,
+    }
+    assert found.problems == ()
+    # Without the packages below it is a venv as any other.
+    alone = tmp_path / "alone"
+    run(find_uv_bin(), "venv", "-q", "--python", python, alone)
+    assert (scan_prefix(alone).kind, scan_prefix(alone).conda) == ("venv", ())
+
+
+@pytest.mark.subprocess
 def test_a_package_that_uv_installed_again_is_no_longer_condas(made: Path, tmp_path: Path) -> None:
     install(made, "--reinstall", make_wheel(tmp_path, "tabulate", TABULATE).path)
     found = scan_prefix(made)
@@ -210,44 +238,3 @@ def test_records_lose_every_credential(made: Path) -> None:
     (kept,) = (record for record in found.conda if record.name == "tabulate")
     assert kept.url == "https://conda.example/team/noarch/a.conda"
     assert kept.channel == "https://conda.example/team"
-
-
-@pytest.mark.subprocess
-def test_a_package_that_pip_uninstalled_does_not_come_back(made: Path) -> None:
-    subprocess.run([made / "bin/tabulate", "--help"], check=True, capture_output=True)
-    uninstall = [find_uv(), "pip", "uninstall", "-q", "--break-system-packages", "-p", made]
-    subprocess.run([*uninstall, "tabulate"], check=True, env={"PATH": os.environ["PATH"]})
-    found = scan_prefix(made)
-    assert {record.name for record in found.conda} == {*NAMES} - {"tabulate"}
-    assert complaints(found, "tabulate")[-1].startswith(
-        "Was uninstalled by another tool than conda"
-    )
-
-
-def test_of_two_packages_with_one_file_the_one_on_disk_comes_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/shared").write_text("of alpha")
-    (tmp_path / "etc/same").write_text("of both")
-    for name in ("alpha", "beta", "gamma"):
-        texts = {"etc/shared": f"of {name}", "etc/same": "of both", f"etc/{name}": name}
-        paths = [
-            {"_path": path, "sha256_in_prefix": hashlib.sha256(text.encode()).hexdigest()}
-            for path, text in texts.items()
-        ]
-        write_record(tmp_path, name, files=list(texts), paths_data={"paths": paths})
-    found = read(tmp_path, monkeypatch)
-    after = {record["name"]: record.get("after") for record in found.conda}
-    assert after == {"alpha": ["beta", "gamma"], "beta": None, "gamma": None}
-
-
-def test_two_records_of_one_package_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_record(tmp_path, "one")
-    stale = tmp_path / "conda-meta/one-0.9-py_0.json"
-    stale.write_text(json.dumps({"name": "one", "version": "0.9", "build": "py_0", "files": []}))
-    [problem] = read(tmp_path, monkeypatch).problems
-    assert problem["subject"] == "one"
-    assert "`one-0.9-py_0.json` and `one-1.0-py_0.json`" in problem["message"]

@@ -267,6 +267,18 @@ def spoil_by_folder(folder: Path) -> None:
     (folder / "METADATA").mkdir()
 
 
+def spoil_name(folder: Path) -> None:
+    (folder / "METADATA").write_text("Name: _private_\nVersion: 1.0\n")
+
+
+def spoil_name_by_blank(folder: Path) -> None:
+    (folder / "METADATA").write_text("Name: my pkg\nVersion: 1.0\n")
+
+
+def spoil_name_by_letters(folder: Path) -> None:
+    (folder / "METADATA").write_text("Name: näme\nVersion: 1.0\n", "utf-8")
+
+
 def spoil_folder(folder: Path) -> None:
     shutil.rmtree(folder)
     folder.write_text("a file")
@@ -278,7 +290,17 @@ def spoil_link(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil", [spoil_metadata, spoil_headers, spoil_by_folder, spoil_folder, spoil_link]
+    "spoil",
+    [
+        spoil_metadata,
+        spoil_headers,
+        spoil_by_folder,
+        spoil_folder,
+        spoil_link,
+        spoil_name,
+        spoil_name_by_blank,
+        spoil_name_by_letters,
+    ],
 )
 def test_one_bad_distribution_is_a_problem_and_the_others_are_found(
     spoil: Callable[[Path], None], prefix: Path, tmp_path: Path

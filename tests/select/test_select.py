@@ -78,6 +78,45 @@ def show(error: EnvbootError) -> str:
     return "\n".join([error.message, *error.causes, error.hint or ""])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "leaf (>=5.1.*)",
+        "leaf (>=1,<2,)",
+        "leaf>=1<2",
+        "leaf (==1.0-final)",
+        "leaf (>='1')",
+        "Leaf [fast] (~=1.*)",
+        "leaf; python_version>=2.7",
+        "leaf >dev",
+    ],
+)
+def test_a_requirement_of_before_pep_508_brings_its_package(text: str) -> None:
+    scan = make_scan(
+        make_distribution("app", requires=(text,)),
+        make_distribution("leaf", "5.3"),
+        make_distribution("alone"),
+    )
+    assert kept(choose(scan, only=("app",))) == ["app", "leaf"]
+
+
+def test_old_versions_are_compared_where_they_can_be_read() -> None:
+    scan = make_scan(
+        make_distribution("app", requires=("one (>=5.1.*)", "two (==1.0-final)")),
+        make_distribution("one", "5.0"),
+        make_distribution("two", "1.0"),
+    )
+    assert told(choose(scan)) == ["app: Needs `one>=5.1`, found 5.0"]
+
+
+def test_a_requirement_that_names_nothing_is_told_about_where_it_is_followed() -> None:
+    scan = make_scan(make_distribution("app", requires=("(>=1)",)))
+    assert told(choose(scan)) == []
+    assert told(choose(scan, only=("app",))) == [
+        "app: Cannot read its requirement `(>=1)`; name with `--only` what it needs"
+    ]
+
+
 class TestIgnore:
     def test_exactly_that_package_is_dropped_and_its_dependencies_stay(self) -> None:
         assert kept(choose(PIP, ignore=("tool",))) == ["app", "numpy", "leaf", "alone"]

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
     from envboot.scan.schema import CondaRecord, Distribution, Scan
 
+_OLD = re.compile(
+    r"(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*(?P<extras>\[[^\]]*\])?"
+    r"(?P<versions>(?:\(?\s*['\"]?[<>=!~][^;@]*)?)\s*(?:;(?P<marker>.*))?"
+)
 # PEP 508's os_name, sys_platform and platform_system, by conda's name of the platform.
 _SYSTEMS = {
     "linux": ("posix", "linux", "Linux"),
@@ -58,24 +62,58 @@ def parse_added(texts: Iterable[str]) -> Mapping[str, Requirement]:
         UsageError: naming everything that is no requirement, or that machines could not fetch.
     """
     texts = tuple(texts)
-    wrong = [text for text in texts if not _can_fetch(_parse(text))]
+    wrong = [text for text in texts if not _can_fetch(_parse_strictly(text))]
     if wrong:
         raise UsageError(
             "Expected requirements to add, such as `cupy-cuda12x>=13`, "
             f"found {name_some(list(map(redact, wrong)))}",
             hint="A folder, a file or a git project is installed into the environment instead",
         )
-    found = (item for item in map(_parse, texts) if item)
+    found = (item for item in map(_parse_strictly, texts) if item)
     return {canonicalize_name(item.name): item for item in found}
 
 
 @cache
 def _parse(text: str) -> Requirement | None:
-    """Read a requirement of a distribution; what was written before PEP 508 says nothing."""
+    """Read a requirement of a distribution, of before PEP 508 too; None where it has no name."""
+    return _parse_strictly(text) or _parse_old(text)
+
+
+def _parse_strictly(text: str) -> Requirement | None:
     try:
         return Requirement(text)
     except InvalidRequirement:
         return None
+
+
+def _parse_old(text: str) -> Requirement | None:
+    """Read what setuptools once took: `PyYAML (>=5.1.*)`, `six>=1<2`, `x (==1.0-final)`.
+
+    Versions that still cannot be read allow any, and so does a marker: what such a requirement
+    names is installed here, and is better sent for nothing than missing.
+    """
+    found = _OLD.fullmatch(text.strip())
+    if not found:
+        return None
+    versions = _mend_versions(found["versions"])
+    start = f"{found['name']}{found['extras'] or ''}"
+    marker = f"; {found['marker']}" if found["marker"] else ""
+    candidates = (f"{start}{versions}{marker}", f"{start}{marker}", start)
+    return next((read for each in candidates if (read := _parse_strictly(each))), None)
+
+
+def _mend_versions(text: str) -> str:
+    """Return a list of versions as PEP 440 has it: no `.*` behind an order, commas between."""
+    clauses = re.findall(r"([<>=!~]{1,3})\s*([^\s<>=!~,()'\"]+)", text)
+    return ",".join(
+        operator + (version if operator in ("==", "!=") else version.removesuffix(".*"))
+        for operator, version in clauses
+    )
+
+
+def list_unreadable(item: Distribution) -> list[str]:
+    """Return the requirements of a distribution that name no package."""
+    return [text for text in item.requires if _parse(text) is None]
 
 
 def _can_fetch(item: Requirement | None) -> bool:

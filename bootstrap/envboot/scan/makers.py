@@ -16,6 +16,9 @@ def find_manager(scan: Scan) -> str | None:
     """Return `uv`, `poetry`, `conda`, …; None for a system's Python, or where nothing says it."""
     prefix = Path(scan.interpreter.prefix)
     if scan.kind == "conda":
+        # Of a venv on top, conda's environment is the one below.
+        if not (prefix / "conda-meta").is_dir():
+            prefix = Path(scan.interpreter.base_prefix)
         if (prefix / "conda-meta" / "pixi").exists():
             return "pixi"
         command = _COMMAND.search(_read(prefix / "conda-meta" / "history"))

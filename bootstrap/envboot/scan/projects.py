@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from packaging.version import InvalidVersion, Version
+
 from envboot.scan.schema import Problem, Source
 
 if TYPE_CHECKING:
@@ -15,15 +17,23 @@ if TYPE_CHECKING:
 # What setuptools-scm and versioneer append: `1.0.dev3+g1a2b3c4`, `0+untagged.1.g1a2b3c4`.
 _FROM_GIT = re.compile(r"\+(.*\.)?g[0-9a-f]{7,40}(\.|$)")
 
-# A wheel, or an sdist by its name: any other archive does not say what is in it.
-_BUILDABLE = re.compile(r"\.whl$|/[^/]+-\d[^/]*\.(tar\.gz|zip)$")
+# What pip and uv unpack, and what hosts of repositories (codeload.github.com) call their archives.
+_ARCHIVE = re.compile(
+    r"\.(zip|tar|tgz|tbz|txz|tar\.(gz|bz2|xz|lzma|zst))$"
+    r"|/(legacy\.)?(zip|tar\.gz)/|/(zipball|tarball)(/|$)"
+)
+
+
+def is_archive(path: str) -> bool:
+    """Whether the path of a URL is one of a packed source tree: an sdist, or a repository's."""
+    return _ARCHIVE.search(path) is not None
 
 
 def find_sources(scan: Scan) -> tuple[Source, ...]:
     """Return the projects that the client turns into wheels: editable, path, git, local files.
 
-    A distribution from a wheel or an sdist on the web is none: it is looked up at its URL, as
-    others are at their index. What has vanished from this machine is left out; `find_problems`
+    A distribution from a wheel or an archive on the web is none: it is fetched from its URL, as
+    others are from their index. What has vanished from this machine is left out; `find_problems`
     names it.
     """
     origins = (_find_origin(item) for item in scan.distributions)
@@ -45,20 +55,27 @@ def _find_origin(item: Distribution) -> Source | Problem | None:
             return _problem(
                 item, f"Version `{item.version}` is a git commit of an unknown repository"
             )
+        if not (item.system or _is_version(item.version)):
+            return _problem(
+                item, f"Version `{item.version}` is none that an index can have (PEP 440)"
+            )
         return None
     direct: dict[str, Any] = item.direct_url
-    parts = urlsplit(direct["url"])
+    try:
+        parts = urlsplit(direct["url"])
+    except ValueError:
+        return _problem(item, f"Was installed from `{direct['url']}`, which is no URL")
     path = unquote(parts.path) if parts.scheme == "file" else None
     if path and not Path(path).exists():
         return _problem(item, f"Was installed from `{path}`, which is gone")
     if "vcs_info" in direct:
         return _find_git(item, direct)
     if path is None:
-        if _BUILDABLE.search(parts.path) and "subdirectory" not in direct:
+        if parts.path.endswith(".whl") or is_archive(parts.path) or "archive_info" in direct:
             return None
         return _problem(
             item,
-            f"Was built from `{direct['url']}`, which is neither wheel nor sdist: "
+            f"Was built from `{direct['url']}`, which is neither wheel nor archive: "
             "install it from a folder that stays, or from a wheel",
         )
     return Source(
@@ -68,6 +85,13 @@ def _find_origin(item: Distribution) -> Source | Problem | None:
         subdirectory=direct.get("subdirectory"),
         editable=item.editable,
     )
+
+
+def _is_version(text: str) -> bool:
+    try:
+        return bool(Version(text))
+    except InvalidVersion:
+        return False
 
 
 def _find_git(item: Distribution, direct: dict[str, Any]) -> Source | Problem:

@@ -38,11 +38,7 @@ class Interpreter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CondaRecord:
-    """One file of `conda-meta`; `url` is without credentials.
-
-    `after` names the packages that own a file of this one's as well, and whose copy is not the
-    one on disk: this package was installed later.
-    """
+    """One file of `conda-meta`; `url` is without credentials."""
 
     name: str
     version: str
@@ -54,7 +50,6 @@ class CondaRecord:
     md5: str | None = None
     noarch: str | None = None
     depends: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,7 +197,6 @@ def _read_conda(node: Node) -> CondaRecord:
         md5=node.find("md5"),
         noarch=node.find("noarch"),
         depends=node.strings("depends"),
-        after=node.strings("after"),
     )
     node.end()
     return record

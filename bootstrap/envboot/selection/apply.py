@@ -17,6 +17,7 @@ from envboot.scan.dependencies import (
     find_extras,
     find_needed,
     is_active,
+    list_unreadable,
     markers_of,
     parse_added,
     requirements_of,
@@ -329,6 +330,13 @@ def _note_extras(kept: Scan, markers: Mapping[str, str]) -> list[Problem]:
             message=f"Is needed by {name_some(users)}; name with `--only` what the extra brings",
         )
         for text, users in find_extras(kept, markers).items()
+    ] + [
+        Problem(
+            subject=item.name,
+            message=f"Cannot read its requirement `{text:.80}`; name with `--only` what it needs",
+        )
+        for item in kept.distributions
+        for text in list_unreadable(item)
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from .found import SITES, Environment, Owner, find, normalise, read
+from .found import SITES, Environment, Owner, find, is_name, normalise, read
 from .health import check, disagreement, judge
 from .origins import editable_url, find_project, link_target, parse_direct_url, read_lines
 from .strays import (
@@ -141,6 +141,8 @@ def read_candidate(entry: str) -> Candidate:
     headers = read_headers(read(path))
     if not ("name" in headers and "version" in headers):
         raise ValueError("its metadata has no name or no version")
+    if not is_name(normalise(headers["name"][0])):
+        raise ValueError("PEP 508 does not allow the name `%s`" % headers["name"][0])
     return Candidate(entry, headers, record)
 
 

@@ -66,6 +66,11 @@ def find(path: str) -> bytes | None:
         return None
 
 
+def is_name(name: str) -> bool:
+    """Return whether a normalised name is one that PEP 508 allows: all other tools rely on it."""
+    return re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) is not None
+
+
 def normalise(name: str) -> str:
     """Return a distribution's name after PEP 503."""
     return re.sub(r"[-_.]+", "-", name).lower()

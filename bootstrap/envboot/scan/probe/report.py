@@ -7,7 +7,7 @@ import os
 import sys
 import sysconfig
 
-from .conda import drop_uninstalled, scan_conda
+from .conda import scan_conda
 from .distributions import scan_folder
 from .found import Environment
 from .interpreter import describe_interpreter, describe_platform, find_glibc
@@ -33,15 +33,21 @@ def search_path(found: Environment) -> list[str]:
     return folders
 
 
+def sees_base(folders: list[str]) -> bool:
+    """Return whether a venv was made with the packages of the interpreter that it is made from."""
+    base = {"base": sys.base_prefix, "platbase": sys.base_prefix}
+    site = os.path.realpath(sysconfig.get_path("purelib", vars=base))
+    return any(os.path.realpath(folder) == site for folder in folders)
+
+
 def main() -> None:
     """Print the scan document on one line, in ASCII."""
     found = Environment()
     folders = search_path(found)
-    if sys.prefix == sys.base_prefix:
-        scan_conda(found, sys.prefix)
+    if sys.prefix == sys.base_prefix or sees_base(folders):
+        scan_conda(found, sys.base_prefix)
     for folder in folders:
         scan_folder(found, folder)
-    drop_uninstalled(found, sys.prefix)
     kind = "system" if sys.prefix == sys.base_prefix else "venv"
     document = {
         "scan_version": 1,
