@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from envboot.documents import find_table
 from envboot.errors import UsageError
 from envboot.manifest import Tool
 from envboot.toml import read_data, tomllib
@@ -19,6 +20,7 @@ GLIBC = "2.28"
 LOOSE_LIMIT = 100
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_PACKAGE = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?")  # PEP 508
 _GLIBC = re.compile(r"2\.\d+")
 _ENDPOINT = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?")
 _REGION = re.compile(r"[a-z0-9-]+")
@@ -65,7 +67,8 @@ class Settings:
     `torch_index` is a mirror of PyTorch's indexes; `s3` is for buckets of `s3://`, `gcs` for those
     of `gs://`; `provisioners` are tables of their own options by name, which they read themselves.
     `require` names packages that no environment may lack; `ignore` and `add` come before what
-    the command line says.
+    the command line says. `no_build_isolation` names, normalised, the projects that are built
+    with the packages of the environment.
     """
 
     tools: dict[str, Tool] = field(default_factory=dict)
@@ -81,6 +84,7 @@ class Settings:
     torch_index: str | None = None
     s3: S3Settings = field(default_factory=S3Settings)
     gcs: GcsSettings = field(default_factory=GcsSettings)
+    no_build_isolation: tuple[str, ...] = ()
     provisioners: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -125,14 +129,16 @@ def parse_settings(text: str) -> Settings:
         torch_index=_text(rest, "torch-index", path) if "torch-index" in rest else None,
         s3=S3Settings(**_parse_bucket(rest.pop("s3", {}), f"{path}.s3", _S3)),
         gcs=GcsSettings(**_parse_bucket(rest.pop("gcs", {}), f"{path}.gcs", _GCS)),
+        no_build_isolation=(*_names(rest, "no-build-isolation", path), *_read_uv(document)),
         provisioners={
             name: _table(rest.pop(name), f"{path}.{name}")
             for name in entry_points(group="envboot.provisioners").names & rest.keys()
         },
     )
     known = ("add", "channels", "exclude", "gcs", "glibc", "ignore", "include", "loose-limit")
+    more = ("no-build-isolation", "require", "s3", "store", "tools", "torch-index")
     made = sorted(entry_points(group="envboot.provisioners").names)
-    _refuse_unknown(rest, path, (*known, "require", "s3", "store", "tools", "torch-index", *made))
+    _refuse_unknown(rest, path, (*known, *more, *made))
     return settings
 
 
@@ -209,6 +215,23 @@ def _strings(rest: dict[str, Any], key: str, path: str) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(item, str) and item for item in value):
         return tuple(value)
     raise UsageError(f"Expected a list of strings at `{path}.{key}`, found `{value!r:.60}`")
+
+
+def _names(rest: dict[str, Any], key: str, path: str) -> tuple[str, ...]:
+    """Return names of packages, normalised after PEP 503."""
+    names = _strings(rest, key, path)
+    wrong = [name for name in names if not _PACKAGE.fullmatch(name)]
+    if wrong:
+        raise UsageError(f"Expected names of packages at `{path}.{key}`, found `{wrong[0]:.60}`")
+    return tuple(re.sub(r"[-_.]+", "-", name).lower() for name in names)
+
+
+def _read_uv(document: Any) -> tuple[str, ...]:
+    """Return the projects that uv's own settings of the same file build without isolation."""
+    names = find_table(document, "tool", "uv").get("no-build-isolation-package")
+    return _names(
+        {"no-build-isolation-package": names or []}, "no-build-isolation-package", "tool.uv"
+    )
 
 
 def _refuse_unknown(rest: dict[str, Any], path: str, known: tuple[str, ...]) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.launch.workspace import Workspace, write_value
+from tests.scan.environments import find_pythons, make_venv
 
 if TYPE_CHECKING:
     import subprocess
@@ -148,3 +150,17 @@ def test_the_lock_says_how_much_code_travels(client: Client) -> None:
     python = str(client.workspace.python)
     done = client.run(envboot, "lock", "--host-python", "--python", python, "-o", os.devnull)
     assert re.search(r"loose code: \d+ files, \d+\.\d kB\n", done.stderr)
+
+
+@pytest.mark.parametrize("python", find_pythons(8))
+def test_an_environment_of_the_oldest_python_that_is_scanned_arrives(
+    python: str, warm: Workspace, tmp_path: Path
+) -> None:
+    old = replace(warm, python=make_venv(tmp_path / "venv", python))
+    module = tmp_path / "code" / "loosely.py"
+    module.parent.mkdir()
+    module.write_text("import sys\nprint(sys.version_info[:2], __cached__.rpartition('/')[2])\n")
+    found = old.launch_json("--", "python", "-c", "import loosely", PYTHONPATH=str(module.parent))
+    (instance,) = found["instances"]
+    assert instance["outcome"] == "ready"
+    assert instance["output"].strip() == "(3, 8) loosely.cpython-38.pyc"

@@ -16,11 +16,13 @@ import pytest
 
 from envboot.agent.pack import LAYER_LIST
 from envboot.layer import build_layer
+from envboot.layer.tree import compile_tree
 from envboot.lock.target import Target
 from envboot.manifest import PREFIX, Base, Layer, Manifest, Python
 from envboot.scan.schema import Source
 from tests.index import make_wheel
 from tests.layer.projects import GUEST, HOST, MINOR, SITE, build, commit_all, unpack, write_project
+from tests.scan.environments import find_pythons, install, make_venv
 from tests.sessions import make_session
 
 if TYPE_CHECKING:
@@ -126,9 +128,24 @@ def test_files_that_are_no_python_do_not_stop_the_layer(tmp_path: Path, cache: P
 
 def test_data_of_a_wheel_goes_to_the_prefix(tmp_path: Path, cache: Path) -> None:
     tiny = {"data": {"data/share/demo/x.txt": "x\n", "headers/demo.h": "h\n"}}
-    opened = unpack(build(write_project(tmp_path / "p", tiny=tiny), cache=cache), tmp_path / "out")
+    source = write_project(tmp_path / "p", "my-demo", tiny=tiny)
+    opened = unpack(build(source, cache=cache), tmp_path / "out")
     assert opened.read("share/demo/x.txt") == "x\n"
-    assert opened.read(f"include/site/python{MINOR}/demo.h") == "h\n"
+    # The machine's interpreter is conda's, and the prefix is its own.
+    assert opened.read(f"include/python{MINOR}/my-demo/demo.h") == "h\n"
+    record = opened.record("my_demo-1.0")
+    assert f"../../../include/python{MINOR}/my-demo/demo.h" in record
+
+
+def test_headers_are_where_uv_puts_them_in_a_venv_here(tmp_path: Path, cache: Path) -> None:
+    source = write_project(tmp_path / "p", "My-Demo", tiny={"data": {"headers/sub/demo.h": "h\n"}})
+    opened = unpack(build(source, cache=cache, target=HOST), tmp_path / "out")
+    place = f"include/site/python{MINOR}/my-demo/sub/demo.h"
+    assert opened.read(place) == "h\n"
+    (wheel,) = (cache / "wheels").glob("*/*.whl")
+    venv = make_venv(tmp_path / "venv")
+    install(venv, wheel)
+    assert (venv / place).read_text() == "h\n"
 
 
 def test_a_file_that_two_projects_bring_is_pointed_out(tmp_path: Path, cache: Path) -> None:
@@ -293,3 +310,20 @@ def test_the_kept_layer_names_no_file_of_this_machine(tmp_path: Path, cache: Pat
     (kept,) = (cache / "layers").glob("*.json")
     assert json.loads(kept.read_text())["digest"] == layer.manifest.digest
     assert str(tmp_path) not in kept.read_text()
+
+
+@pytest.mark.parametrize("python", find_pythons(8, 13))
+def test_byte_code_names_the_place_on_the_machine_for_every_python(
+    python: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "lib" / "a" / "b"
+    place.mkdir(parents=True)
+    (place / "deep.py").write_text("def where(): pass\n")
+    tag = compile_tree(tmp_path, python, PREFIX, dict(os.environ))
+    program = (
+        "import marshal, sys; code = marshal.loads(open(sys.argv[1], 'rb').read()[16:]); "
+        "print(code.co_filename)"
+    )
+    file = place / "__pycache__" / f"deep.{tag}.pyc"
+    done = subprocess.run([python, "-c", program, file], capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == f"{PREFIX}/lib/a/b/deep.py"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -217,3 +220,62 @@ def test_a_wheel_of_pypi_is_written_with_neither_url_nor_index() -> None:
     assert wheel.url is None
     assert wheel.index is None
     assert wheel.sha256 == "4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274"
+
+
+@pytest.mark.parametrize("recorded", ["hashes", "hash"])
+def test_an_archive_of_a_repository_is_fetched_by_the_hash_that_pip_recorded(
+    recorded: str, index: Path
+) -> None:
+    """Its URL may say nothing of what it is, and uv, which would not take it, is not asked."""
+    data = b"any archive"
+    (index / "main").write_bytes(data)
+    value = hashlib.sha256(data).hexdigest()
+    info = {"hashes": {"sha256": value}} if recorded == "hashes" else {"hash": f"sha256={value}"}
+    base = os.environ["UV_DEFAULT_INDEX"].removesuffix("/simple")
+    direct = {"url": f"{base}/main", "archive_info": info, "subdirectory": "python"}
+    item = make_distribution("demo", direct_url=direct)
+    (source,) = find(item).sources
+    assert (source.name, source.version, source.subdirectory) == ("demo", "1.0", "python")
+    assert Path(source.path or "").read_bytes() == data
+    Path(source.path or "").unlink()
+    (index / "main").write_bytes(b"pushed since")
+    with pytest.raises(LockError) as error:
+        find(item)
+    assert value in error.value.message
+    assert "install it again" in (error.value.hint or "")
+
+
+def test_an_sdist_that_needs_the_environment_to_be_looked_at_is_taken_if_it_is_named(
+    index: Path,
+) -> None:
+    """As flash-attn: its metadata comes from a build that imports what is installed here."""
+    backend = (
+        "import os, packaging\n"
+        "def prepare_metadata_for_build_wheel(folder, config_settings=None):\n"
+        "    info = 'needy-1.0.dist-info'\n"
+        "    os.mkdir(f'{folder}/{info}')\n"
+        "    text = 'Metadata-Version: 2.1\\nName: needy\\nVersion: 1.0\\n'\n"
+        "    open(f'{folder}/{info}/METADATA', 'w').write(text)\n"
+        "    open(f'{folder}/{info}/WHEEL', 'w').write('Wheel-Version: 1.0\\n')\n"
+        "    return info\n"
+        "build_wheel = None\n"
+    )
+    project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    texts = {
+        "PKG-INFO": "Metadata-Version: 1.0\nName: needy\nVersion: 1.0\n",
+        "pyproject.toml": project,
+        "backend.py": backend,
+    }
+    archive = index / "needy-1.0.tar.gz"
+    with tarfile.open(archive, "w:gz") as opened:
+        for name, text in texts.items():
+            info = tarfile.TarInfo(f"needy-1.0/{name}")
+            info.size = len(text)
+            opened.addfile(info, io.BytesIO(text.encode()))
+    base = os.environ["UV_DEFAULT_INDEX"].removesuffix("/simple")
+    direct = {"url": f"{base}/{archive.name}", "archive_info": {}}
+    item = make_distribution("needy", direct_url=direct)
+    with pytest.raises(LockError):
+        find(item)
+    (source,) = find(item, settings=Settings(no_build_isolation=("needy",))).sources
+    assert Path(source.path or "").read_bytes() == archive.read_bytes()

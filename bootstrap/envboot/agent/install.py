@@ -21,17 +21,16 @@ def install(host: Host, staging: str) -> None:
     """
     base = host.manifest["base"]
     wheels, prefix, own = base.get("wheels"), base["prefix"], base["python"].get("executable")
-    for name, tool in base["tools"].items():
-        bring_tool(host, staging + "/home", name, tool)
+    tools = {name: ensure_tool(host, name, tool) for name, tool in base["tools"].items()}
     inside: List[str] = []
     seen = staging
     if own:
         options = ["venv", "-q", "--no-config", "--no-project", "--relocatable", seen + "/env"]
-        run_tool("uv", [seen + "/home/uv", *options, "--python", own], seen)
+        run_tool("uv", [tools["uv"], *options, "--python", own], seen)
     else:
         from . import conda
 
-        inside, seen = conda.create(host, staging)
+        inside, seen = conda.create(host, staging, tools["micromamba"])
     if wheels:
         host.show("install: %d wheels" % len(wheels))
         lines = []
@@ -48,12 +47,13 @@ def install(host: Host, staging: str) -> None:
             options.append("--default-index=" + indexes.pop())
         options += ["--index=" + index for index in indexes]
         options += ["--python", seen + "/env/bin/python"]
-        run_tool("uv", [*inside, seen + "/home/uv", *options], seen)
+        run_tool("uv", [*inside, tools["uv"], *options], seen)
     host.show("install: byte code")
     env = staging + "/env"
     # Without site, which runs what packages have in .pth files.
     options = ["-ISm", "compileall", "-q", "-j0", "-f", "--invalidation-mode=unchecked-hash"]
-    options += ["-s", env, "-p", prefix, env + "/lib"]
+    # Python 3.8 has no `-s` and `-p`.
+    options += ["-d", prefix + "/lib", env + "/lib"]
     # Its exit code says only that some file, a template say, is not Python: that is no fault.
     subprocess.run([own or env + "/bin/python", *options], capture_output=True, check=False)
 
@@ -81,20 +81,20 @@ def run_tool(name: str, command: List[str], seen: str, **user: Any) -> str:
     )
     text = wire.without_query(done.stdout.decode(errors="replace")).strip()
     if done.returncode:
-        # What micromamba gives as the reason is its last line of this kind.
-        text = text.rpartition("critical libmamba ")[2][-900:]
-        raise AgentError("%s failed (%d): %s" % (name, done.returncode, text))
+        raise AgentError("%s failed (%d): %s" % (name, done.returncode, text[-900:]))
     return text
 
 
-def bring_tool(host: Host, folder: str, name: str, tool: Dict[str, Any]) -> None:
-    """Write a pinned program into a folder, from the bucket or else from where it is published.
-
-    It has its own name there: micromamba looks at that before it activates anything.
+def ensure_tool(host: Host, name: str, tool: Dict[str, Any]) -> str:
+    """Return the path of a pinned program, from the bucket or else from where it is published.
 
     Raises:
         AgentError: neither place has a file with the pinned sha256.
     """
+    # Of this boot: what was written just before the power went may be empty.
+    path = "%s/%s-%s.%s" % (host.state, name, tool["sha256"][:16], host.boot_id)
+    if os.path.exists(path):
+        return path
     reasons = []
     for url in (host.grants.get("tools", {}).get(tool["sha256"]), tool["url"]):
         if url:
@@ -109,10 +109,12 @@ def bring_tool(host: Host, folder: str, name: str, tool: Dict[str, Any]) -> None
         # The uv on PyPI is a wheel with the program in its scripts.
         wheel = zipfile.ZipFile(io.BytesIO(data))
         data = wheel.read(next(m for m in wheel.namelist() if m.endswith("/scripts/" + name)))
-    path = folder + "/" + name
-    with open(path, "wb") as stream:
+    new = path + ".new"
+    with open(new, "wb") as stream:
         stream.write(data)
-    os.chmod(path, 0o755)
+    os.chmod(new, 0o755)
+    os.replace(new, path)
+    return path
 
 
 def check_python(host: Host, env: str) -> None:
@@ -122,7 +124,7 @@ def check_python(host: Host, env: str) -> None:
     what an archive has for it to read (pyvenv.cfg), so it starts by itself.
     """
     python, program = host.manifest["base"]["python"], env + "/bin/python"
-    code, own = "import sys;print(sys.version.split()[0].strip('+'))", python.get("executable")
+    code, own = "import sys;print('%d.%d.%d'%sys.version_info[:3])", python.get("executable")
     found = os.path.realpath(program)
     if not own:
         from . import conda

@@ -99,6 +99,8 @@ class Web:
                     f"Expected `{file.name}` with {algorithm} `{wanted}`, "
                     f"found `{total.hexdigest()}`",
                     causes=(f"Fetched from `{strip_channel(url)}`",),
+                    hint="It has changed there, as the archive of a branch does: install it "
+                    "again, or lock it again",
                 )
             Path(scratch).replace(file)
         except UNREACHABLE as error:

@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from envboot.agent import wire
 from envboot.errors import LayerError, name_some
+from envboot.layer.beside import digest_environment
 from envboot.layer.build import Builder, Built
 from envboot.layer.loose_files import Code, check_code, collect
 from envboot.manifest import Layer, Project
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from envboot.session import Session
 
 # Part of what a kept layer is named by: change it when the tree of the same wheels changes.
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +72,14 @@ def build_layer(
         LayerError: projects fail to build (every one is named), the target cannot run something,
             or there is too much loose code.
     """
-    builder = Builder(python=python, version=version, target=target, session=session)
+    shared = {source.name for source in sources} & {*session.settings.no_build_isolation}
+    builder = Builder(
+        python=python,
+        version=version,
+        target=target,
+        session=session,
+        beside=digest_environment(python, session) if shared else None,
+    )
     wheels = _build_all(builder, sources, progress) if sources else []
     brought = _find_brought(wheels)
     code = collect(loose, session, brought=brought)
@@ -85,6 +93,7 @@ def build_layer(
         "code": code.digest,
         "python": ".".join(version.split(".")[:2]),
         "prefix": None if target.host_python else target.prefix,
+        "headers": _place_headers(builder),
     }
     folder = session.cache / "layers"
     key = wire.digest("layer-request", question).partition(":")[2]
@@ -196,7 +205,8 @@ def _pack(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         root = Path(scratch, "tree")
-        tree = Tree(root, minor, None if target.host_python else target.prefix)
+        prefix = None if target.host_python else target.prefix
+        tree = Tree(root, minor, prefix, _place_headers(builder))
         for wheel in wheels:
             install_wheel(tree, wheel.wheel, wheel.source)
         install_code(tree, code)
@@ -219,6 +229,14 @@ def _pack(
     }
     write_whole(folder / f"{key}.json", json.dumps(document).encode())
     return document
+
+
+def _place_headers(builder: Builder) -> str:
+    """Return where pip and uv would put headers on the machine: a venv has a place of its own."""
+    minor = ".".join(builder.version.split(".")[:2])
+    is_conda = Path(builder.python).parent.with_name("conda-meta").is_dir()
+    is_venv = builder.target.host_python and not is_conda
+    return f"include/site/python{minor}" if is_venv else f"include/python{minor}"
 
 
 def _project(wheel: Built) -> Project:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 import threading
 import zipfile
@@ -12,13 +13,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
+from packaging.utils import canonicalize_name
 
 from envboot import process
 from envboot.agent import wire
 from envboot.errors import LISTED, LayerError, name_some
 from envboot.files import write_whole
 from envboot.indexes.program import find_uv
+from envboot.layer.archives import UnpackError, unpack
 from envboot.layer.binaries import Binary, find_misfit, find_strangers, read_binary
 from envboot.layer.credential_files import find_credentials
 from envboot.layer.git import checkout
@@ -41,6 +43,10 @@ EPOCH = "315532800"
 _TAIL = 15
 # Part of what a kept wheel is named by: change it when the same content gives another wheel.
 _FORMAT = 2
+# What a build says that lacks a package or a program.
+_LACKS = re.compile(
+    r"No module named|ImportError|(not|n't|cannot|could not) (be )?f(ou|i)nd", re.IGNORECASE
+)
 _OUT_OF_COMMIT = "Not packaged (links that lead out of the commit):"
 _OUT_OF_PROJECT = (
     "Not packaged (links that lead out of the project; name one exactly in `include` to follow it):"
@@ -62,19 +68,25 @@ class Built:
 class Builder:
     """What every build of one layer shares: interpreter, Python version, target and session.
 
-    Builds in all threads end once `stop` is set.
+    `beside` is the digest of what is installed for the interpreter, if a project is built without
+    isolation. Builds in all threads end once `stop` is set.
     """
 
     python: str
     version: str
     target: Target
     session: Session
+    beside: str | None = None
     stop: threading.Event = field(default_factory=threading.Event)
 
     @property
     def cache(self) -> Path:
         """The session's cache directory."""
         return self.session.cache
+
+    def is_isolated(self, source: Source) -> bool:
+        """Whether a project is built with its own build requirements alone."""
+        return canonicalize_name(source.name) not in self.session.settings.no_build_isolation
 
     def build(self, source: Source) -> Built:
         """Return the wheel of a project: given, kept from an earlier build, or built now.
@@ -100,13 +112,9 @@ class Builder:
         if path.suffix == ".whl" and path.is_file():
             return Built(source=source, wheel=path, key=_hash_file(path), cached=True)
         if path.is_file():
-            if not _is_sdist(path.name):
-                raise LayerError(
-                    f"Cannot build `{source.name}` from `{path}`",
-                    causes=("Expected a folder, a wheel or an sdist",),
-                )
-            key = self._key(source, "sdist", _hash_file(path))
-            return self._kept(source, key) or self._build(source, key, path)
+            content = "\0".join(filter(None, (_hash_file(path), source.subdirectory)))
+            key = self._key(source, "sdist", content)
+            return self._kept(source, key) or self._build_archive(source, key, path)
         folder = path / (source.subdirectory or "")
         if not source.path or not folder.is_dir():
             raise LayerError(
@@ -125,6 +133,20 @@ class Builder:
                 built = self._build(source, key, tree)
         outside = [each.path for each in left if each.outside]
         return replace(built, notes=_note_links(source, _OUT_OF_PROJECT, outside))
+
+    def _build_archive(self, source: Source, key: str, path: Path) -> Built:
+        with self._scratch() as scratch:
+            try:
+                tree = unpack(path, Path(scratch, "tree"))
+            except UnpackError as error:
+                raise LayerError(
+                    f"Cannot build `{source.name}` from `{path}`",
+                    causes=(f"Expected a folder, a wheel or an archive of a project: {error}",),
+                ) from error
+            folder = tree / (source.subdirectory or "")
+            if not folder.resolve().is_relative_to(tree.resolve()) or not folder.is_dir():
+                raise LayerError(f"Cannot find `{source.subdirectory}` in `{path}`")
+            return self._build(source, key, folder)
 
     def _build_git(self, source: Source, key: str) -> Built:
         with self._scratch() as scratch:
@@ -155,6 +177,7 @@ class Builder:
             "uv": version("uv"),
             "python": ".".join(self.version.split(".")[:2]),
             "platform": self.target.platform,
+            "beside": None if self.is_isolated(source) else self.beside,
         }
         return wire.digest("wheel", question).partition(":")[2]
 
@@ -168,7 +191,7 @@ class Builder:
         return tempfile.TemporaryDirectory(dir=folder)
 
     def _build(self, source: Source, key: str, origin: Path) -> Built:
-        """Run the project's PEP 517 backend, isolated, and keep the wheel under `key`."""
+        """Run the project's PEP 517 backend and keep the wheel under `key`."""
         with self._scratch() as scratch:
             output = Path(scratch, "wheel")
             log = self.cache / "logs" / f"{canonicalize_name(source.name)}-{key[:12]}.log"
@@ -185,7 +208,7 @@ class Builder:
                 stream.write(said)
             wheels = sorted(output.glob("*.whl"))
             if code or not wheels:
-                raise _failure(source, said, log)
+                raise _failure(source, said, log, isolated=self.is_isolated(source))
             folder = self.cache / "wheels" / key
             folder.parent.mkdir(parents=True, exist_ok=True)
             for other in output.iterdir():
@@ -220,7 +243,13 @@ class Builder:
                 "POETRY_DYNAMIC_VERSIONING_BYPASS": source.version,
             }
         command = [find_uv(), "build", "--wheel", "--color", "never", "--no-progress"]
-        command += ["--python", self.python, "--out-dir", os.fspath(output), os.fspath(origin)]
+        command += ["--python", self.python, "--out-dir", os.fspath(output)]
+        if not self.is_isolated(source):
+            command.append("--no-build-isolation")
+            # Compilers' front ends, such as ninja and cmake, are programs of the environment.
+            programs = os.path.dirname(self.python)  # noqa: PTH120
+            environment["PATH"] = f"{programs}{os.pathsep}{environment.get('PATH', os.defpath)}"
+        command.append(os.fspath(origin))
         running = process.start(
             command,
             environment=environment,
@@ -323,13 +352,6 @@ def _read_binaries(wheel: Path) -> list[Binary]:
         return [binary for binary in read if binary]
 
 
-def _is_sdist(name: str) -> bool:
-    try:
-        return bool(parse_sdist_filename(name))
-    except InvalidSdistFilename:
-        return False
-
-
 def _hash_file(path: Path) -> str:
     total = hashlib.sha256()
     with open(path, "rb") as stream:
@@ -338,8 +360,8 @@ def _hash_file(path: Path) -> str:
     return total.hexdigest()
 
 
-def _failure(source: Source, said: str, log: Path) -> LayerError:
-    """Say that a build failed, in its own last words."""
+def _failure(source: Source, said: str, log: Path, *, isolated: bool) -> LayerError:
+    """Say that a build failed, in its own last words, and whether isolation may be why."""
     # uv's own words around those of the build say nothing that we do not say.
     chatter = ("Building wheel", "hint:", "Caused by:")
     stripped = (line.rstrip() for line in said.splitlines() if line.strip())
@@ -348,5 +370,20 @@ def _failure(source: Source, said: str, log: Path) -> LayerError:
     return LayerError(
         f"Failed to build a wheel of `{source.name}` from `{where}`",
         causes=tuple(lines[-_TAIL:]) or ("The build printed nothing and left no wheel",),
-        hint=f"The whole log is `{log}`",
+        hint=f"{_explain_isolation(source, said, isolated=isolated)}The whole log is `{log}`",
+    )
+
+
+def _explain_isolation(source: Source, said: str, *, isolated: bool) -> str:
+    if not isolated:
+        return (
+            "It is built with the packages of the environment (`no-build-isolation` in "
+            "`[tool.envboot]`): install its build requirements there. "
+        )
+    if not _LACKS.search(said):
+        return ""
+    return (
+        "Builds are isolated. If it was installed with `--no-build-isolation`, set "
+        f'`no-build-isolation = ["{source.name}"]` in `[tool.envboot]`: it is then built with '
+        "the packages of the environment. "
     )

@@ -12,6 +12,7 @@ from installer import install
 from installer.destinations import SchemeDictionaryDestination
 from installer.records import RecordEntry
 from installer.sources import WheelFile
+from packaging.utils import canonicalize_name
 
 from envboot import process
 from envboot.agent import wire
@@ -42,14 +43,17 @@ _RELOCATABLE = (
 class Tree(SchemeDictionaryDestination):
     """A prefix being filled: fixed modes, scripts for the guest, records kept until the end."""
 
-    def __init__(self, root: Path, minor: str, prefix: str | None) -> None:
-        """Fill `root` for Python `minor`; scripts name `prefix`, or none when it is not known."""
+    def __init__(self, root: Path, minor: str, prefix: str | None, headers: str) -> None:
+        """Fill `root` for Python `minor`; scripts name `prefix`, or none when it is not known.
+
+        `headers` is the directory that has one for each distribution with headers.
+        """
         site = f"{root}/lib/python{minor}/site-packages"
         super().__init__(
             scheme_dict={
                 "purelib": site,
                 "platlib": site,
-                "headers": f"{root}/include/site/python{minor}",
+                "headers": f"{root}/{headers}",
                 "scripts": f"{root}/bin",
                 "data": f"{root}",
             },
@@ -57,6 +61,7 @@ class Tree(SchemeDictionaryDestination):
             script_kind="posix",
         )
         self.prefix = prefix
+        self.distribution = ""
         self.pending: list[tuple[Scheme, str, list[tuple[Scheme, RecordEntry]]]] = []
         self.replaced: list[str] = []
 
@@ -65,6 +70,9 @@ class Tree(SchemeDictionaryDestination):
     ) -> RecordEntry:
         """Write one file with mode 0755 or 0644, whatever the umask."""
         data = stream.read()
+        if scheme == "headers":
+            # Installers give every distribution a directory of its own there.
+            path = f"{self.distribution}/{path}"
         if scheme == "scripts":
             data = self._rewrite_shebang(data)
         target = self._path_with_destdir(scheme, path)
@@ -121,6 +129,7 @@ def install_wheel(tree: Tree, wheel: Path, source: Source) -> None:
     # For a folder there is none: a path of this machine means nothing on another.
     try:
         with WheelFile.open(wheel) as opened:
+            tree.distribution = canonicalize_name(opened.distribution)
             install(opened, tree, metadata)
     except Exception as error:
         # zipfile, installer and the disk each raise their own.
@@ -155,8 +164,9 @@ def compile_tree(root: Path, python: str, prefix: str, environment: Mapping[str,
     """
     program = (
         "import compileall, py_compile, sys; root, prefix = sys.argv[1:]; "
-        "compileall.compile_dir(root, maxlevels=100, quiet=2, force=True, stripdir=root, "
-        "prependdir=prefix, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH); "
+        # `stripdir` and `prependdir` exist since Python 3.9, and this means the same.
+        "compileall.compile_dir(root, maxlevels=100, quiet=2, force=True, ddir=prefix, "
+        "invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH); "
         "print(sys.implementation.cache_tag)"
     )
     done = process.run(

@@ -36,13 +36,18 @@ _PROJECT = "envboot-request"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lookup:
-    """Indexes to ask, and for which machines; `python` is the interpreter that builds sdists."""
+    """Indexes to ask, and for which machines; `python` is the interpreter that builds sdists.
+
+    What is in `shared` is built with that interpreter's packages: to see what an sdist needs, uv
+    may have to run its build.
+    """
 
     indexes: Indexes
     target: Target
     version: str
     python: str
     torch: TorchIndexes
+    shared: tuple[str, ...] = ()
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -98,6 +103,7 @@ class Lookup:
             command = [find_uv(), "pip", "compile", "--quiet", "--color", "never", *options]
             command += ["--format", "pylock.toml", "--no-header", "--output-file", str(output)]
             command += ["--python", self.python, "--python-version", self.version]
+            command += [f"--no-build-isolation-package={name}" for name in self.shared]
             command += ["--python-platform", name_platform(target.platform, target.glibc)]
             indexes = self._with_torch(requirements, solving=solving)
             done = indexes.run_uv(command, requirements)
@@ -168,6 +174,7 @@ def open_lookup(request: LockRequest, version: str) -> Lookup:
         # A scan may have been made on another machine.
         python=here.executable if Path(here.executable).exists() else sys.executable,
         torch=read_torch(request.session.settings.torch_index),
+        shared=request.session.settings.no_build_isolation,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from envboot.lock.target import Target
 
 PYPI_FILES = "files.pythonhosted.org"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +61,8 @@ def lock_wheels(distributions: Sequence[Distribution], *, lookup: Lookup, cache:
     """
     from envboot.indexes import PrivateWheel, note_private
 
-    pins = [_pin(item) for item in distributions]
+    recorded = {item.name: archive for item in distributions if (archive := _find_recorded(item))}
+    pins = [_pin(item) for item in distributions if item.name not in recorded]
     archives = [pin for pin in pins if " @ " in pin and not pin.endswith(".whl")]
     packages, offences = _find_wheels([pin for pin in pins if pin not in archives], lookup)
     blamed = {offence.pin: offence for offence in offences if not offence.sdist}
@@ -72,7 +75,11 @@ def lock_wheels(distributions: Sequence[Distribution], *, lookup: Lookup, cache:
     sdists: list[PrivateWheel] = []
     for item in distributions:
         pin = _pin(item)
-        chosen = blamed.get(pin) or _choose(item, packages.get(item.name), lookup)
+        chosen = (
+            recorded.get(item.name)
+            or blamed.get(pin)
+            or _choose(item, packages.get(item.name), lookup)
+        )
         if isinstance(chosen, _Offence):
             blamed[pin] = chosen
         elif isinstance(chosen, PrivateWheel):
@@ -90,11 +97,41 @@ def lock_wheels(distributions: Sequence[Distribution], *, lookup: Lookup, cache:
     )
 
 
+def _find_recorded(item: Distribution) -> PrivateWheel | None:
+    """Return an archive of the web whose sha256 its installer recorded (PEP 610), else None.
+
+    The archive of a branch has other content tomorrow: then it is refused, by its hash.
+    """
+    from envboot.indexes import PrivateWheel
+
+    direct = item.direct_url or {}
+    url, archive = direct.get("url", ""), direct.get("archive_info") or {}
+    path = urlsplit(url).path
+    if path.endswith(".whl") or not url.startswith(("http://", "https://")):
+        return None
+    hashes = archive.get("hashes") or {}
+    kind, _, value = str(archive.get("hash") or "").partition("=")
+    sha256 = str(hashes.get("sha256") or (value if kind == "sha256" else ""))
+    if not _SHA256.fullmatch(sha256):
+        return None
+    return PrivateWheel(
+        name=item.name,
+        version=item.version,
+        # It may have no name of its own: `…/zip/refs/heads/main`. The build looks into it.
+        file=f"{item.name}-{item.version}.archive",
+        url=url,
+        sha256=sha256,
+        subdirectory=direct.get("subdirectory"),
+    )
+
+
 def _pin(item: Distribution) -> str:
     """Return the requirement of exactly this distribution."""
-    url = (item.direct_url or {}).get("url", "")
+    direct = item.direct_url or {}
+    url = direct.get("url", "")
     if urlsplit(url).scheme in ("http", "https"):
-        return f"{item.name} @ {url}"
+        below = f"#subdirectory={direct['subdirectory']}" if direct.get("subdirectory") else ""
+        return f"{item.name} @ {url}{below}"
     return f"{item.name}=={item.version}"
 
 
@@ -168,7 +205,12 @@ def _choose(
         return _Offence(pin=_pin(item), seen=seen)
     if not name.endswith(".whl") or lookup.indexes.is_private(location):
         return PrivateWheel(
-            name=item.name, version=item.version, file=name, url=location, sha256=sha256
+            name=item.name,
+            version=item.version,
+            file=name,
+            url=location,
+            sha256=sha256,
+            subdirectory=file.get("subdirectory"),
         )
     return Wheel(
         name=item.name,
