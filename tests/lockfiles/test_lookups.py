@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import tarfile
 from hashlib import sha256
 from pathlib import Path
@@ -11,11 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envboot.errors import LockError
-from tests.channel import ensure_channel
+from tests.channel import NUMPY, TABULATE, ensure_channel
 from tests.index import make_wheel, serve_folder, write_simple
 from tests.layer.projects import write_project
 from tests.lock.documents import MINOR, VERSION
-from tests.lockfiles.reading import conda_files, names, pins, read
+from tests.lockfiles.reading import DATA, conda_files, names, pins, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +35,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
     made = [make_wheel(folder, "demo", requires=["needed"]), make_wheel(folder, "needed")]
     write_simple(folder)
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     for variable in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
         monkeypatch.delenv(variable, raising=False)
@@ -192,6 +195,135 @@ class TestEnvironment:
         make_wheel(tmp_path / "index", "needed", "2.0")
         write_simple(tmp_path / "index")
         assert read(file, cache=tmp_path / "cache") == first
+
+    @pytest.mark.parametrize(
+        "specs",
+        [
+            [f"python={VERSION}=0_tests", f"numpy={NUMPY}=0_tests", f"tabulate={TABULATE}=pyh_0"],
+            [f"python={MINOR}.*", "numpy=*=0_*", "tabulate>=0.8=pyh*", "python"],
+            ["CHANNEL::numpy", "CHANNEL/noarch::tabulate", "sel(linux): python", "sel(win): gone"],
+            ["numpy[version='>=2',build=0_tests]", "CHANNEL/noarch/tabulate-0.9.0-pyh_0.conda"],
+            ["mine::numpy", "mine/noarch::tabulate"],
+        ],
+        ids=["exported", "patterns", "channels", "brackets", "configured"],
+    )
+    def test_specs_are_read_as_conda_reads_them(
+        self,
+        specs: list[str],
+        channel: str,
+        tmp_path: Path,
+        wheels: dict[str, WheelFile],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """The channel is known by its specs alone where they name it, as it is to conda."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        base, _, name = channel.rpartition("/")
+        (tmp_path / ".condarc").write_text(
+            f"custom_multichannels: {{mine: [{channel}]}}\ncustom_channels: {{{name}: {base}}}\n"
+        )
+        written = [spec.replace("CHANNEL", channel) for spec in specs]
+        entries = [
+            {"sel(linux)": "python"} if spec.startswith("sel(linux)")
+            else {"sel(win)": "gone"} if spec.startswith("sel(win)")
+            else spec
+            for spec in written
+        ]  # fmt: skip
+        named = any("::" in spec for spec in specs)
+        document = {
+            "name": "demo",
+            "channels": ["nodefaults"] if named else [name, "nodefaults"],
+            "dependencies": entries,
+            "prefix": "/home/user/envs/demo",
+        }
+        if named:
+            # Where a file names no channel at all, the settings' are asked, and none is here.
+            document["channels"] = [(tmp_path / "empty").as_uri(), "nodefaults"]
+            (tmp_path / "empty" / "noarch").mkdir(parents=True)
+            (tmp_path / "empty" / "noarch" / "repodata.json").write_text('{"packages": {}}')
+            document["dependencies"] = [*entries, f"{channel}::python"]
+        file = tmp_path / "environment.yml"
+        file.write_text(json.dumps(document))
+        found = conda_files(read(file, cache=tmp_path / "cache"))
+        assert {name.split("-")[0] for name in found} == {"numpy", "python", "tabulate"}
+
+    def test_a_spec_that_is_none_is_named(self, tmp_path: Path) -> None:
+        file = tmp_path / "environment.yml"
+        file.write_text("channels: [x]\ndependencies: [python, 'numpy @ 1', 'b=1=*=[']\n")
+        with pytest.raises(LockError) as error:
+            read(file)
+        assert [cause.partition("`:")[0] for cause in error.value.causes] == [
+            "`numpy @ 1",
+            "`b=1=*=[",
+        ]
+        assert "conda install" in (error.value.hint or "")
+
+    def test_what_conda_lock_renders_for_conda_is_read_up_to_its_channel(
+        self, tmp_path: Path
+    ) -> None:
+        """The file is what conda-lock 4.0.3 renders with `--kind env` of `conda-lock.yml`."""
+        text = (DATA / "environment.conda-lock.yml").read_text()
+        file = tmp_path / "environment.yml"
+        file.write_text(text.replace("- conda-forge", f"- {(tmp_path / 'gone').as_uri()}"))
+        with pytest.raises(LockError) as error:
+            read(file, cache=tmp_path / "cache")
+        # It is its packages that are missing, not a spec that is refused.
+        assert "lock file" not in error.value.message
+        assert "gone" in error.value.message + str(error.value.causes)
+
+    def test_the_pip_part_is_a_requirements_file(
+        self,
+        wheels: dict[str, WheelFile],
+        channel: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        (tmp_path / "more").mkdir()
+        (tmp_path / "more" / "requirements.txt").write_text(
+            f"-c limits.txt\ndemo --hash=sha256:{wheels['demo'].sha256}\n"
+        )
+        (tmp_path / "more" / "limits.txt").write_text(
+            f"needed==1.0 --hash=sha256:{wheels['needed'].sha256}\n"
+        )
+        index = os.environ["UV_DEFAULT_INDEX"]
+        monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+        file = tmp_path / "environment.yml"
+        file.write_text(
+            f"channels: [{channel}, nodefaults]\ndependencies:\n- python\n- pip:\n"
+            f"  - --index-url {index}\n  - -r more/requirements.txt\n"
+        )
+        assert pins(read(file, cache=tmp_path / "cache")) == ["demo==1.0", "needed==1.0"]
+        file.write_text(
+            f"channels: [{channel}, nodefaults]\ndependencies:\n- python\n- pip:\n"
+            f"  - demo --hash=sha256:{'0' * 64}\n  - needed\n"
+        )
+        with pytest.raises(LockError) as error:
+            read(file, cache=tmp_path / "cache")
+        assert error.value.causes == ("`needed` has no sha256",)
+
+    def test_configured_channels_are_asked_behind_the_files(
+        self,
+        wheels: dict[str, WheelFile],
+        channel: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / ".condarc").write_text(f"default_channels: [{channel}]\nchannels: [defaults]\n")
+        (tmp_path / "empty" / "noarch").mkdir(parents=True)
+        (tmp_path / "empty" / "noarch" / "repodata.json").write_text('{"packages": {}}')
+        file = tmp_path / "environment.yml"
+        for channels in (
+            "",
+            f"channels: [{(tmp_path / 'empty').as_uri()}]\n",
+            "channels: [defaults]\n",
+        ):
+            file.write_text(f"{channels}dependencies: [python]\n")
+            assert len(conda_files(read(file, cache=tmp_path / "cache"))) == 1
+        file.write_text(
+            f"channels: [{(tmp_path / 'empty').as_uri()}, nodefaults]\ndependencies: [python]\n"
+        )
+        with pytest.raises(LockError):
+            read(file, cache=tmp_path / "cache")
 
     def test_what_has_no_solution_is_told_without_credentials(
         self, channel: str, tmp_path: Path

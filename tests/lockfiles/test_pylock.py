@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +14,9 @@ from packaging.specifiers import SpecifierSet
 from envboot.errors import LockError
 from envboot.lockfiles.interpreters import choose_python, find_builder
 from envboot.manifest import Python
+from tests.lock.documents import MINOR, VERSION
 from tests.lockfiles.reading import DATA, SHA, make_request, names, pins, read
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -182,14 +187,33 @@ class TestPython:
         exact = choose_python(request, SpecifierSet("==3.12.4"))
         assert exact == Python(version="3.12.4", source="conda")
 
-    def test_one_that_is_no_cpython_does_not_count(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("envboot.lockfiles.interpreters._ask_uv", lambda *_: "")
+    @pytest.mark.subprocess
+    def test_one_that_is_no_cpython_does_not_count(self) -> None:
         request = make_request(implementation="PyPy")
-        with pytest.raises(LockError, match=r"wants Python `>=3\.11`, found PyPy 3\.11\.7"):
-            choose_python(request, SpecifierSet(">=3.11"))
-        python = Python(version="3.11.7", source="conda")
-        with pytest.raises(LockError, match=r"for Python 3\.11: found PyPy 3\.11\.7"):
+        with pytest.raises(LockError, match=r"wants Python `>=3\.97`, found PyPy 3\.11\.7"):
+            choose_python(request, SpecifierSet(">=3.97"))
+        python = Python(version="3.97.7", source="conda")
+        with pytest.raises(LockError, match=r"for Python 3\.97: found PyPy 3\.11\.7"):
             find_builder(python, request.interpreter, request.session)
+
+    @pytest.mark.subprocess
+    @pytest.mark.parametrize("quiet", [{}, {"UV_PYTHON_DOWNLOADS": "never"}])
+    def test_another_one_of_this_machine_is_found(
+        self, quiet: dict[str, str], tmp_path: Path
+    ) -> None:
+        """uv itself looks, on a PATH that has nothing but that interpreter."""
+        real = os.path.realpath(sys.executable)
+        program = tmp_path / "bin" / f"python{MINOR}"
+        program.parent.mkdir()
+        program.symlink_to(real)
+        variables = {"PATH": str(program.parent), "HOME": str(tmp_path), **quiet}
+        session = make_session(cache=tmp_path, folder=tmp_path, environment=variables)
+        request = replace(make_request(implementation="PyPy"), session=session)
+        found = choose_python(request, SpecifierSet(f"=={MINOR}.*"))
+        assert (found.version, found.executable) == (VERSION, real)
+        python = Python(version=VERSION, source="conda")
+        builder = find_builder(python, request.interpreter, session)
+        assert os.path.realpath(builder) == real
 
 
 @pytest.mark.subprocess

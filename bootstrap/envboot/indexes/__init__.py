@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from envboot import process
 from envboot.errors import LISTED, LockError, name_some
-from envboot.indexes.configuration import Configuration, Index, merge, put_local_last
+from envboot.indexes.configuration import Configuration, Index, merge, override, put_local_last
 from envboot.indexes.logins import Login, find_keyring, find_netrc, split_login
 from envboot.indexes.pip import read_pip
 from envboot.indexes.render import render_config, render_project
@@ -31,13 +31,17 @@ _PUBLIC = ("pypi.org", "files.pythonhosted.org")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrivateWheel:
-    """A wheel that guests have no login for; `url` may carry one."""
+    """A wheel that guests have no login for, or an archive to build; `url` may carry a login.
+
+    `subdirectory` is where the project is in an archive.
+    """
 
     name: str
     version: str
     file: str
     url: str = field(repr=False)
     sha256: str
+    subdirectory: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +108,12 @@ class Indexes:
         with ThreadPoolExecutor(8) as pool:
             files = list(pool.map(lambda wheel: self._fetch(wheel, cache), wheels))
         return tuple(
-            Source(name=wheel.name, version=wheel.version, path=str(file))
+            Source(
+                name=wheel.name,
+                version=wheel.version,
+                path=str(file),
+                subdirectory=wheel.subdirectory,
+            )
             for wheel, file in zip(wheels, files, strict=True)
         )
 
@@ -133,12 +142,19 @@ def note_private(wheels: Sequence[PrivateWheel]) -> tuple[Problem, ...]:
 
 
 def open_indexes(
-    environment: Mapping[str, str], folder: Path, *, prefix: Path, pip: bool, probe: str
+    environment: Mapping[str, str],
+    folder: Path,
+    *,
+    prefix: Path,
+    pip: bool,
+    probe: str,
+    given: Configuration | None = None,
 ) -> Indexes:
     """Read uv's settings, and with `pip` those of pip, and find the logins that they want.
 
     Settings are those that apply in `folder`, the session's or a lock file's.
-    `prefix` is the scanned environment, which may have a `pip.conf`. Every index that may be
+    `prefix` is the scanned environment, which may have a `pip.conf`. `given` is what a file of
+    requirements says itself. Every index that may be
     private is asked once for the package `probe`: uv passes over one that refuses a login, and
     takes a package of that name from the next index.
 
@@ -151,6 +167,8 @@ def open_indexes(
     configuration = read_uv(environment, folder)
     if pip:
         configuration = merge(configuration, read_pip(environment, folder, prefix))
+    if given:
+        configuration = override(given, configuration)
     web = Web(
         certificates=environment.get("SSL_CERT_FILE") or configuration.certificates,
         insecure=frozenset(configuration.insecure),

@@ -81,6 +81,19 @@ def _is_remote(index: Index) -> bool:
     return urlsplit(index.url).scheme in ("http", "https")
 
 
+def override(given: Configuration, configured: Configuration) -> Configuration:
+    """Put what a file of requirements says before what is configured, as pip does.
+
+    With an `--index-url` or `--no-index` of its own no other index is asked.
+    """
+    joined = merge(given, configured)
+    if given.no_index or any(index.default for index in given.indexes):
+        own = {index.url for index in given.indexes}
+        kept = tuple(index for index in joined.indexes if index.url in own)
+        return replace(joined, indexes=kept, sources={})
+    return joined
+
+
 def merge(first: Configuration, second: Configuration) -> Configuration:
     """Join two configurations: the first one's indexes before the second's, and its choices.
 

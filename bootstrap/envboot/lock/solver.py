@@ -18,7 +18,7 @@ from envboot.redaction import redact, strip_channel
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
 
-    from rattler import Gateway, RepoDataRecord
+    from rattler import Gateway, MatchSpec, RepoDataRecord
 
     from envboot.lock.target import Target
     from envboot.session import Session
@@ -48,7 +48,7 @@ class OpenChannels:
         return found
 
     def solve(
-        self, specs: Sequence[str], constraints: Sequence[str] = ()
+        self, specs: Sequence[str | MatchSpec], constraints: Sequence[str] = ()
     ) -> list[RepoDataRecord] | NoSolution:
         """Solve for specs; constraints hold for what comes along. Raises LockError."""
         from rattler import solve
@@ -99,11 +99,26 @@ def open_channels(urls: Sequence[str], target: Target, session: Session) -> Iter
     with tempfile.TemporaryDirectory(dir=session.cache) as folder, ThreadPoolExecutor(1) as pool:
         configured = read_channels(session.environment)
         yield OpenChannels(
-            urls=tuple(configured.open(url) for url in urls),
+            urls=configured.open_all(urls),
             target=target,
             gateway=Gateway(cache_dir=Path(folder), client=Client.default_client()),
             pool=pool,
         )
+
+
+def read_spec(text: str) -> MatchSpec:
+    """Read a spec as conda does: `name=version=build` and `=1.26.*` too, which rattler deprecates.
+
+    Raises:
+        ValueError: it is none, in rattler's words.
+    """
+    from rattler import MatchSpec
+    from rattler.exceptions import InvalidMatchSpecError
+
+    try:
+        return MatchSpec(text, strict=False)
+    except InvalidMatchSpecError as error:
+        raise ValueError(str(error).partition("\n")[0]) from error
 
 
 def _say(text: str) -> str:

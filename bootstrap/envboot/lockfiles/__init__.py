@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from envboot.errors import LockError
-from envboot.lockfiles.formats import Format, find_format, split_names
+from envboot.lockfiles.formats import Format, decode, find_format, split_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,7 @@ def read_lock_file(
 
     file, names = split_names(given, session.folder)
     try:
-        text = (session.folder / file).read_text("utf-8-sig")
+        text = decode((session.folder / file).read_bytes())
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or str(error)
         hint = f"`envboot env show {file} --manifest` prints a published environment"
@@ -94,7 +94,7 @@ def _lock(content: Content, request: LockFileRequest) -> Locked:
     from envboot.lockfiles.choose import choose_files
 
     target, session, python = request.target, request.session, content.python
-    found = choose_files(content.packages, request, python.version)
+    found = choose_files(content, request)
     conda = content.conda
     if python.source == "conda" and not conda:
         conda = solve_interpreter(python, target, session, fresh=request.fresh)

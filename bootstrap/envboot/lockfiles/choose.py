@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 
     from packaging.pylock import Package, PackageArchive, PackageSdist, PackageVcs, PackageWheel
 
-    from envboot.lockfiles.content import LockFileRequest
+    from envboot.indexes.configuration import Configuration
+    from envboot.lockfiles.content import Content, LockFileRequest
 
 
 class _Refused(Exception):  # noqa: N818
     """Why one package cannot be brought."""
 
 
-def choose_files(packages: Sequence[Package], request: LockFileRequest, version: str) -> Wheels:
+def choose_files(content: Content, request: LockFileRequest) -> Wheels:
     """Choose the best wheel for the target, else what this machine builds a wheel from.
 
     Sdists are downloaded now and checked by their sha256; folders and files are relative to
@@ -41,9 +42,10 @@ def choose_files(packages: Sequence[Package], request: LockFileRequest, version:
     Raises:
         LockError: naming every package that has no file for the target, or none with a sha256.
     """
+    version = content.python.version
     ranks = rank_tags(request.target.platform, request.target.glibc, version)
     folder = request.file.parent
-    outcomes = [(package.name, _try(package, folder, ranks)) for package in packages]
+    outcomes = [(package.name, _try(package, folder, ranks)) for package in content.packages]
     wrong = [f"`{name}`: {found}" for name, found in outcomes if isinstance(found, _Refused)]
     if wrong:
         names = [str(name) for name, found in outcomes if isinstance(found, _Refused)]
@@ -55,12 +57,14 @@ def choose_files(packages: Sequence[Package], request: LockFileRequest, version:
             causes=(*wrong[:LISTED], *more),
         )
     remote = [found for _, found in outcomes if isinstance(found, PrivateWheel)]
-    files = _settle(remote, request)
+    files = _settle(remote, request, content.configuration)
     local = tuple(found for _, found in outcomes if isinstance(found, Source))
     return replace(files, sources=(*local, *files.sources))
 
 
-def _settle(remote: Sequence[PrivateWheel], request: LockFileRequest) -> Wheels:
+def _settle(
+    remote: Sequence[PrivateWheel], request: LockFileRequest, given: Configuration
+) -> Wheels:
     """Leave to the guests what they can fetch themselves; fetch the rest now."""
     if all(_is_public(file) for file in remote):
         return Wheels(wheels=tuple(_make_wheel(file) for file in remote))
@@ -70,6 +74,7 @@ def _settle(remote: Sequence[PrivateWheel], request: LockFileRequest) -> Wheels:
         prefix=Path(request.interpreter.prefix),
         pip=True,
         probe=remote[0].name,
+        given=given,
     )
     wheels, private, sdists = [], [], []
     for file in remote:
@@ -135,8 +140,6 @@ def _choose(package: Package, folder: Path, ranks: dict[str, int]) -> PrivateWhe
     sdist = package.sdist or archive
     if sdist is None:
         raise _Refused(f"the target can run none of {name_some(sorted(wheels))}")
-    if archive and archive.subdirectory:
-        raise _Refused(f"is in `{archive.subdirectory}` of an archive; lock it from git")
     return _read_sdist(sdist, package, folder)
 
 
@@ -164,16 +167,19 @@ def _read_sdist(
     sha256 = _sha256(file, name)
     place = _local(file, folder)
     version = str(package.version or "")
+    subdirectory = getattr(file, "subdirectory", None)
     if place:
         _check_local(place, sha256)
-        return Source(name=package.name, version=version, path=str(place))
-    suffix = ".zip" if name.endswith(".zip") else ".tar.gz"
-    if not name.endswith(suffix):
-        raise _Refused(f"expected `.tar.gz` or `.zip`, found `{name}`")
-    # Archives of a repository (`main.zip`) are built like sdists, which have a name.
-    called = f"{package.name.replace('-', '_')}-{version or 0}{suffix}"
+        return Source(
+            name=package.name, version=version, path=str(place), subdirectory=subdirectory
+        )
     return PrivateWheel(
-        name=package.name, version=version, file=called, url=file.url or "", sha256=sha256
+        name=package.name,
+        version=version,
+        file=name or "archive",
+        url=file.url or "",
+        sha256=sha256,
+        subdirectory=subdirectory,
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envboot.errors import LISTED, LockError
 from envboot.indexes import open_indexes
+from envboot.indexes.configuration import Configuration
 from envboot.indexes.fingerprint import describe_indexes
 from envboot.indexes.program import find_uv
 from envboot.lock.cache import keep_for_a_day
@@ -30,13 +31,16 @@ class Requirements:
     """Lines of requirements, read as if they stood in `file`.
 
     Packages of `constraints` may come in that version only. With `alone` nothing that they need
-    is looked up.
+    is looked up. `configuration` has the indexes that the file names, `options` what uv is told
+    beside.
     """
 
     lines: Sequence[str]
     file: Path
     constraints: Sequence[str] = ()
     alone: bool = False
+    configuration: Configuration = field(default_factory=Configuration)
+    options: Sequence[str] = ()
 
 
 def compile_kept(
@@ -57,7 +61,7 @@ def compile_kept(
         LockError: uv failed; its words are the causes, URLs without credentials.
     """
     command = ["pip", "compile", "--format", "pylock.toml", "--no-header"]
-    command += ["--no-deps"] if wanted.alone else []
+    command += [*(["--no-deps"] if wanted.alone else []), *wanted.options]
     # Any interpreter will do: what counts is the version and the platform.
     command += ["--python", sys.executable, "--python-version", version]
     command += ["--python-platform", name_platform(target.platform, target.glibc)]
@@ -67,11 +71,17 @@ def compile_kept(
         "requirements": list(wanted.lines),
         "constraints": list(wanted.constraints),
         "indexes": describe_indexes(session.environment, session.folder, Path(sys.prefix)),
+        "given": asdict(wanted.configuration),
     }
 
     def look_up() -> str:
         indexes = open_indexes(
-            session.environment, session.folder, prefix=prefix, pip=True, probe="pip"
+            session.environment,
+            session.folder,
+            prefix=prefix,
+            pip=True,
+            probe="pip",
+            given=wanted.configuration,
         )
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as stream:
             stream.write("\n".join(wanted.constraints))

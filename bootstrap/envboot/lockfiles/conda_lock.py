@@ -11,7 +11,6 @@ import yaml
 from envboot.conda_names import parse_name
 from envboot.documents import Node
 from envboot.errors import DocumentError
-from envboot.lock.conda_packages import sort_dependencies_first
 from envboot.lockfiles.content import (
     Content,
     LockFileRequest,
@@ -30,23 +29,40 @@ if TYPE_CHECKING:
     from packaging.pylock import Package
 
 _HASH = re.compile(r"(?:(?:md5|sha256):)?([0-9a-f]{64}|[0-9a-f]{32})", re.IGNORECASE)
+_PIP = re.compile(r"# pip\s+(?P<name>[A-Za-z0-9][\w.-]*)\s*(?:\[[^\]]*\])?\s*@\s*(?P<url>\S+)")
+_PIP_SHA256 = re.compile(r"[#&]sha256=([0-9a-fA-F]{64})(?:&|$)")
 _HEX = {"sha256": re.compile(r"[0-9a-f]{64}"), "md5": re.compile(r"[0-9a-f]{32}")}
 _VERSION = re.compile(r"3\.\d+\.\d+[a-z0-9.]*")
 _SCHEMES = ("http", "https", "file", "s3")
 
 
 def read_explicit(request: LockFileRequest) -> Content:
-    """Read an `@EXPLICIT` list; every URL needs its md5 or sha256 behind `#`."""
+    """Read an `@EXPLICIT` list; every URL needs its md5 or sha256 behind `#`.
+
+    conda-lock writes packages of PyPI into it as comments, `# pip NAME @ URL#sha256=…`, which
+    conda passes over; conda-lock and micromamba install them.
+    """
     if request.names:
         refuse_names(request, request.names, [])
-    entries = []
-    for line in map(str.strip, request.text.splitlines()):
-        if line and not line.startswith(("#", "@")):
+    entries, packages, wrong = [], [], []
+    for number, line in enumerate(map(str.strip, request.text.splitlines()), 1):
+        if line.startswith("# pip "):
+            found = _PIP.fullmatch(line)
+            if not found:
+                wrong.append(f"Line {number}: expected `# pip NAME @ URL`, found `{line:.80}`")
+                continue
+            sha256 = _PIP_SHA256.search(found["url"])
+            packages.append(
+                make_entry(found["name"], "", found["url"], sha256[1].lower() if sha256 else None)
+            )
+        elif line and not line.startswith(("#", "@")):
             url, _, fragment = line.partition("#")
-            found = _HASH.fullmatch(fragment.strip())
-            value = found[1].lower() if found else ""
+            hashed = _HASH.fullmatch(fragment.strip())
+            value = hashed[1].lower() if hashed else ""
             entries.append((url.strip(), {"md5" if len(value) == 32 else "sha256": value}))
-    return assemble_conda(request, entries)
+    if wrong:
+        refuse(request, *wrong)
+    return assemble_conda(request, entries, packages)
 
 
 def read_conda_lock(request: LockFileRequest) -> Content:
@@ -68,8 +84,7 @@ def _read_conda_lock(document: Node, request: LockFileRequest) -> Content:
         refuse_platform(request, list(by_platform))
     known = set()
     # A package of several categories stands there once for each.
-    conda: dict[str, tuple[str, dict[str, str]]] = {}
-    needs: dict[str, list[str]] = {}
+    conda: dict[str, dict[str, str]] = {}
     pypi: dict[str, Package] = {}
     for node in by_platform[request.target.platform]:
         category = node.find("category") or "main"
@@ -78,30 +93,14 @@ def _read_conda_lock(document: Node, request: LockFileRequest) -> Content:
             continue
         url, hashes = node.take("url", str), node.child("hash")
         if node.take("manager", str, re.compile("conda|pip")) == "conda":
-            conda[url] = url, {kind: hashes.find(kind) or "" for kind in _HEX}
-            found = parse_name(url)
-            if found and node.has("dependencies"):
-                needs[found.name] = list(node.take("dependencies", dict))
+            conda[url] = {kind: hashes.find(kind) or "" for kind in _HEX}
         else:
             name, number = node.take("name", str), node.take("version", str)
             pypi[url] = make_entry(name, number, url, hashes.find("sha256"))
     unknown = [name for name in request.names if name not in known]
     if unknown:
         refuse_names(request, unknown, sorted(known))
-    return assemble_conda(request, sort_entries([*conda.values()], needs), list(pypi.values()))
-
-
-def sort_entries(
-    entries: Sequence[tuple[str, Mapping[str, str]]], needs: Mapping[str, Sequence[str]]
-) -> list[tuple[str, Mapping[str, str]]]:
-    """Return conda packages, each after those that it needs; `needs` has specs by name."""
-    ranks = {name: rank for rank, name in enumerate(sort_dependencies_first(needs))}
-
-    def rank(entry: tuple[str, Mapping[str, str]]) -> int:
-        found = parse_name(entry[0])
-        return ranks.get(found.name, -1) if found else -1
-
-    return sorted(entries, key=rank)
+    return assemble_conda(request, list(conda.items()), list(pypi.values()))
 
 
 def parse_yaml(request: LockFileRequest) -> Any:
@@ -122,8 +121,6 @@ def assemble_conda(
     packages: Sequence[Package] = (),
 ) -> Content:
     """Check conda packages (URLs and their hashes) together; Python is one of them.
-
-    They are installed in the order in which they are given.
 
     Raises:
         LockError: URLs that are none, have no hash or are of another platform; names that are
@@ -156,7 +153,7 @@ def assemble_conda(
         refuse(request, f"Expected CPython as conda package `python`, found {seen}")
     return Content(
         python=Python(version=version, source="conda"),
-        conda=tuple(conda.values()),
+        conda=tuple(conda[name] for name in sorted(conda)),
         packages=packages,
         notes=note_logins([url for url, _ in entries]),
     )

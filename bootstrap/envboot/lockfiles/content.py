@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from envboot.errors import LISTED, LockError, name_some
+from envboot.indexes.configuration import Configuration
 from envboot.redaction import redact
 
 if TYPE_CHECKING:
@@ -41,13 +42,14 @@ class Content:
     """What a lock file says for the target: Python, exact conda packages, and PyPI's.
 
     `packages` are PEP 751 entries, each with all the files that may be chosen from; their
-    paths are relative to the lock file.
+    paths are relative to the lock file. `configuration` has the indexes that the file names.
     """
 
     python: Python
     conda: tuple[CondaPackage, ...] = ()
     packages: Sequence[Package] = ()
     notes: tuple[Problem, ...] = ()
+    configuration: Configuration = field(default_factory=Configuration)
 
 
 def refuse(request: LockFileRequest, *causes: str, hint: str | None = None) -> NoReturn:

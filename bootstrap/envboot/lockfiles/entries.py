@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from packaging.pylock import Package, PackageArchive, PackageDirectory, PackageVcs, PackageWheel
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
+
+from envboot.scan.projects import is_archive
 
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 
@@ -24,7 +26,8 @@ def make_entry(
     exact = _version(version)
     normal = canonicalize_name(name)
     if parts.scheme.startswith("git+"):
-        query = parse_qs(parts.query)
+        # pip has it in the fragment, pixi in the query.
+        query = {**parse_qs(parts.query), **parse_qs(parts.fragment)}
         address = location.removeprefix("git+").partition("#")[0].partition("?")[0]
         address, _, revision = address.rpartition("@") if "@" in parts.path else (address, "", "")
         commit = next((part for part in (parts.fragment, revision) if _COMMIT.fullmatch(part)), "")
@@ -36,11 +39,11 @@ def make_entry(
         wheel = PackageWheel(url=url, path=path, hashes=hashes)
         return Package(name=normal, version=exact, wheels=[wheel])
     if parts.scheme in ("http", "https"):
-        return Package(
-            name=normal, version=exact, archive=PackageArchive(url=location, hashes=hashes)
-        )
-    path = location.removeprefix("file://")
-    if path.endswith((".tar.gz", ".zip")):
+        subdirectory = parse_qs(parts.fragment).get("subdirectory", [None])[0]
+        archive = PackageArchive(url=location, hashes=hashes, subdirectory=subdirectory)
+        return Package(name=normal, version=exact, archive=archive)
+    path = unquote(parts.path) if parts.scheme == "file" else location
+    if is_archive(path):
         archive = PackageArchive(path=path, hashes=hashes)
         return Package(name=normal, version=exact, archive=archive)
     folder = PackageDirectory(path=path, editable=editable)

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from envboot.conda_names import parse_name
 from envboot.documents import Node
 from envboot.errors import DocumentError, LockError, name_some
 from envboot.indexes.channels import read_channels
 from envboot.lock.cache import keep_for_a_day
 from envboot.lock.fit import NoSolution
-from envboot.lock.solver import open_channels
+from envboot.lock.solver import open_channels, read_spec
 from envboot.lockfiles.compile import Requirements, compile_kept
 from envboot.lockfiles.conda_lock import assemble_conda, note_logins, parse_yaml
 from envboot.lockfiles.content import Content, LockFileRequest, refuse, refuse_names
 from envboot.lockfiles.pylock import parse_pylock
-from envboot.redaction import strip_channel
+from envboot.lockfiles.requirements_grammar import read_lines
+from envboot.lockfiles.requirements_txt import keep_hashed, note_settings, refuse_unhashed
+from envboot.redaction import redact, strip_channel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from rattler import MatchSpec
 
-# What this name stands for in conda's own configuration.
-_DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
+    from envboot.indexes.channels import Channels
+
+# micromamba's selectors, as in `sel(linux): libgcc`.
+_SELECTOR = re.compile(r"sel\((\w+)\)")
+_SUBDIR = re.compile(r"/(noarch|(linux|osx|win|emscripten|wasi|freebsd|zos)-\w+)$")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Wanted:
+    """What a file asks for: channels as it names them, conda's specs, pip's lines."""
+
+    channels: tuple[str, ...]
+    specs: tuple[str, ...]
+    pip: tuple[str, ...]
 
 
 def read_environment(request: LockFileRequest) -> Content:
@@ -36,15 +52,19 @@ def read_environment(request: LockFileRequest) -> Content:
     if request.names:
         refuse_names(request, request.names, [])
     try:
-        channels, specs, pip = _parse(request, Node(parse_yaml(request), ""))
+        wanted = _parse(request, Node(parse_yaml(request), ""))
     except DocumentError as error:
         refuse(request, error.message)
-    target = request.target
+    target, pip = request.target, wanted.pip
+    configured = read_channels(request.session.environment)
+    channels = configured.open_all(_join_channels(request, wanted.channels, configured))
+    specs, more = _read_specs(request, wanted.specs, configured)
+    channels = tuple(dict.fromkeys((*channels, *more)))
     records = keep_for_a_day(
         request.session.cache / "environments",
         {
-            "channels": channels,
-            "specs": specs,
+            "channels": [strip_channel(channel) for channel in channels],
+            "specs": list(wanted.specs),
             "platform": target.platform,
             "glibc": target.glibc,
             "cuda": target.cuda,
@@ -54,18 +74,27 @@ def read_environment(request: LockFileRequest) -> Content:
     )
     content = replace(
         assemble_conda(request, [(record["url"], record["hashes"]) for record in records]),
-        notes=note_logins(channels),
+        notes=note_logins(wanted.channels),
     )
     if not pip:
         return content
     of_conda = {record["name"]: record["version"] for record in records if record["python"]}
-    wanted = Requirements(
-        lines=pip,
+    given = read_lines(request, "\n".join(pip))
+    if any(line.sha256 for line in given.lines):
+        # One hash makes pip require all of them.
+        refuse_unhashed(request, given)
+    requirements = Requirements(
+        lines=[line.text for line in given.lines],
         file=request.file,
-        constraints=[f"{name}=={version}" for name, version in sorted(of_conda.items())],
+        constraints=[
+            *(f"{name}=={version}" for name, version in sorted(of_conda.items())),
+            *(line.text for line in given.constraints),
+        ],
+        configuration=given.configuration,
+        options=given.options,
     )
     text = compile_kept(
-        wanted,
+        requirements,
         request.session,
         target=target,
         version=content.python.version,
@@ -75,41 +104,107 @@ def read_environment(request: LockFileRequest) -> Content:
     packages = [
         package for package in parse_pylock(request, text).packages if package.name not in of_conda
     ]
-    return replace(content, packages=packages)
+    return replace(
+        content,
+        packages=keep_hashed(request, packages, given.sha256),
+        notes=(*content.notes, *note_settings(given.lines)),
+        configuration=given.configuration,
+    )
 
 
-def _parse(request: LockFileRequest, document: Node) -> tuple[list[str], list[str], list[str]]:
-    """Return channels, conda's specs and pip's requirements."""
-    channels: list[str] = []
-    for channel in document.strings("channels") or request.session.settings.channels:
-        if channel != "nodefaults":
-            channels += _DEFAULTS if channel == "defaults" else [channel]
+def _parse(request: LockFileRequest, document: Node) -> _Wanted:
+    """Read the members that conda reads; `name`, `prefix` and others say nothing about packages."""
     specs: list[str] = []
     pip: list[str] = []
     for i, entry in enumerate(document.take("dependencies", list)):
+        path = f"dependencies[{i}]"
         if isinstance(entry, str):
             specs.append(entry)
         elif isinstance(entry, dict) and list(entry) == ["pip"]:
-            pip += Node(entry, f"dependencies[{i}]").strings("pip")
+            pip += Node(entry, path).strings("pip") if entry["pip"] is not None else ()
+        elif isinstance(entry, dict) and all(_SELECTOR.fullmatch(str(key)) for key in entry):
+            specs += _select(request.target.platform, Node(entry, path))
         else:
             found = f"{entry!r:.60}"
-            raise DocumentError(
-                f"Expected `dependencies[{i}]` a str or `pip:` with a list, found `{found}`"
-            )
-    return channels, specs, pip
+            raise DocumentError(f"Expected `{path}` a str or `pip:` with a list, found `{found}`")
+    channels = tuple(document.strings("channels")) if document.has("channels") else ()
+    return _Wanted(channels=channels, specs=tuple(specs), pip=tuple(pip))
+
+
+def _select(platform: str, node: Node) -> list[str]:
+    system = platform.partition("-")[0]
+    names = {system, *(["unix"] if system in ("linux", "osx") else [])}
+    found = []
+    for key in list(node.rest):
+        text = node.take(key, str)
+        selector = _SELECTOR.fullmatch(key)
+        if selector and selector[1] in names:
+            found.append(text)
+    return found
+
+
+def _join_channels(
+    request: LockFileRequest, given: tuple[str, ...], configured: Channels
+) -> tuple[str, ...]:
+    """Return the file's channels and, as conda adds them, the configured ones behind.
+
+    `nodefaults` keeps these out. Where conda has no configuration, its built-in `defaults` are
+    not added: they have terms that their user must have accepted.
+    """
+    folder = request.session.folder
+    own = tuple(
+        str(folder / channel) if channel.startswith(".") else channel
+        for channel in given
+        if channel != "nodefaults"
+    )
+    if len(own) == len(given):
+        own = tuple(dict.fromkeys((*own, *configured.names)))
+    return own or request.session.settings.channels
+
+
+def _read_specs(
+    request: LockFileRequest, texts: tuple[str, ...], configured: Channels
+) -> tuple[list[MatchSpec], list[str]]:
+    """Read specs as conda reads them, and the channels that they name (`channel::name`).
+
+    conda looks a package up in the channel of its spec, whether the file lists that or not.
+    """
+    specs, channels, wrong = [], [], []
+    for text in map(_name_package, texts):
+        head, separator, rest = text.partition("::")
+        if separator and "[" not in head:
+            subdir = _SUBDIR.search(head)
+            # Of several channels under one name, as `defaults`, the first has the packages.
+            opened = configured.open_all([head.removesuffix(subdir[0]) if subdir else head])[0]
+            channels.append(opened)
+            text = f"{opened}{subdir[0] if subdir else ''}::{rest}"
+        try:
+            specs.append(read_spec(text))
+        except ValueError as error:
+            wrong.append(redact(f"`{text}`: {error}"))
+    if wrong:
+        refuse(request, *wrong, hint="Specs are written as for `conda install`: `numpy=1.26.*`")
+    return specs, channels
+
+
+def _name_package(text: str) -> str:
+    """Return the spec of exactly one package for a package's URL: its channel knows the hash."""
+    url = text.partition("#")[0]
+    named = parse_name(url) if "://" in url and "::" not in url else None
+    if named is None:
+        return text
+    return f"{url.rpartition('/')[0]}::{named.name}=={named.version}={named.build}"
 
 
 def _solve(
-    request: LockFileRequest, channels: Sequence[str], specs: Sequence[str]
+    request: LockFileRequest, channels: tuple[str, ...], specs: list[MatchSpec]
 ) -> list[dict[str, Any]]:
-    configured = read_channels(request.session.environment)
-    urls = [configured.open(channel) for channel in channels]
-    with open_channels(urls, request.target, request.session) as found:
+    with open_channels(channels, request.target, request.session) as found:
         records = found.solve(specs)
     if isinstance(records, NoSolution):
         raise LockError(
             f"Cannot solve `{request.file}` for `{request.target.platform}`",
-            causes=(f"In {name_some([strip_channel(url) for url in urls])}: {records.words}",),
+            causes=(f"In {name_some([strip_channel(url) for url in channels])}: {records.words}",),
         )
     return [
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -26,6 +27,16 @@ class Format(Enum):
     ENVIRONMENT = "environment.yml"
 
 
+# UTF-32's begins with UTF-16's.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_CODING = re.compile(rb"\s*#.*?coding[:=]\s*([\w.-]+)")
+
 # What tells a format: every pattern matches somewhere in the text.
 _SIGNS = (
     (Format.EXPLICIT, (r"^@EXPLICIT\s*$",)),
@@ -44,6 +55,29 @@ _FOREIGN = (
     ("Pipfile.lock", r'^\s*"pipfile-spec"', "pipenv requirements --hash > requirements.txt"),
 )  # fmt: skip
 _REQUIREMENT = re.compile(r"(?m)^\s*(-\w|--\w|[A-Za-z0-9][\w.-]*\s*(\[|==|@|[<>~!;]|\\?$))")
+
+
+def decode(data: bytes) -> str:
+    """Return a file's text as pip reads it: by its byte order mark, its PEP 263 comment, or UTF-8.
+
+    Windows PowerShell writes UTF-16.
+
+    Raises:
+        ValueError: it is no text, or of an encoding that Python does not know.
+    """
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return _normalise(data[len(mark) :].decode(encoding))
+    named = next(filter(None, map(_CODING.match, data.split(b"\n")[:2])), None)
+    try:
+        return _normalise(data.decode(named[1].decode("ascii") if named else "utf-8"))
+    except LookupError as error:
+        raise ValueError(str(error)) from error
+
+
+def _normalise(text: str) -> str:
+    """Return a text with the line ends that files of text have in Python."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def split_names(given: Path, folder: Path) -> tuple[Path, tuple[str, ...]]:

@@ -77,7 +77,8 @@ def _is_usable(interpreter: Interpreter, requires: SpecifierSet | None) -> bool:
 
 def _ask_uv(wanted: str, session: Session, *options: str) -> str:
     """Ask uv for a CPython on this machine; empty where there is none."""
-    command = [find_uv(), "python", "find", "--no-project", "--no-python-downloads", "--quiet"]
+    # With `--quiet`, uv prints no path either.
+    command = [find_uv(), "python", "find", "--no-project", "--no-python-downloads"]
     done = process.run(
         [*command, *options, f"cpython{'' if wanted[0] in '<>=!~' else '@'}{wanted}"],
         environment=session.environment,

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.pylock import Package
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
 
 from envboot.lockfiles.compile import Requirements, compile_kept
 from envboot.lockfiles.content import Content, LockFileRequest, refuse, refuse_names
 from envboot.lockfiles.interpreters import choose_python
 from envboot.lockfiles.pylock import parse_pylock
+from envboot.lockfiles.requirements_grammar import read_lines
+from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
-_COMMENT = re.compile(r"(^|\s)#.*$")
-_HASH = re.compile(r"\s--hash[= ]\s*(\w+):([0-9a-fA-F]+)")
-_INCLUDE = re.compile(r"(?:-r|--requirement)[= ]?\s*(.+)")
-_DIRECT = re.compile(r"@\s*(git\+|file:|\.|/)|^(git\+|file:|\.{0,2}/)")
+    from envboot.lockfiles.requirements_grammar import Line, RequirementsFile
+
+_LOCK = "Lock it with `uv pip compile --generate-hashes`"
 
 
 def read_requirements(request: LockFileRequest) -> Content:
@@ -32,30 +31,68 @@ def read_requirements(request: LockFileRequest) -> Content:
     """
     if request.names:
         refuse_names(request, request.names, [])
-    lines, hashes = _read_file(request, request.file, request.text, ())
+    given = read_lines(request, request.text)
+    refuse_unhashed(request, given)
     python = choose_python(request)
     text = compile_kept(
-        Requirements(lines=lines, file=request.file, alone=True),
+        Requirements(
+            lines=[line.text for line in given.lines],
+            constraints=[line.text for line in given.constraints],
+            file=request.file,
+            configuration=given.configuration,
+            options=given.options,
+            alone=True,
+        ),
         request.session,
         target=request.target,
         version=python.version,
         prefix=Path(request.interpreter.prefix),
         fresh=request.fresh,
     )
-    packages, wrong = [], []
-    for package in parse_pylock(request, text).packages:
+    return Content(
+        python=python,
+        packages=keep_hashed(request, parse_pylock(request, text).packages, given.sha256),
+        notes=note_settings(given.lines),
+        configuration=given.configuration,
+    )
+
+
+def refuse_unhashed(request: LockFileRequest, given: RequirementsFile) -> None:
+    """Refuse a file that has a requirement without a sha256; every one is named."""
+    offenders = [name for name, hashes in given.sha256.items() if not hashes]
+    if offenders:
+        refuse(request, *(f"`{name}` has no sha256" for name in offenders), hint=_LOCK)
+
+
+def keep_hashed(
+    request: LockFileRequest, packages: Sequence[Package], hashes: Mapping[str, AbstractSet[str]]
+) -> list[Package]:
+    """Return packages with only the files that have one of their hashes, where there are some."""
+    kept, wrong = [], []
+    for package in packages:
         wanted = hashes.get(package.name)
-        kept = package if wanted is None else _keep(package, wanted)
-        if kept:
-            packages.append(kept)
+        found = _keep(package, wanted) if wanted else package
+        if found:
+            kept.append(found)
         else:
             wrong.append(f"`{package.name}`: no file for the target has one of its hashes")
     if wrong:
         refuse(request, *wrong, hint="Lock again with `uv pip compile --generate-hashes`")
-    return Content(python=python, packages=packages)
+    return kept
 
 
-def _keep(package: Package, wanted: set[str]) -> Package | None:
+def note_settings(lines: Sequence[Line]) -> tuple[Problem, ...]:
+    """Say whose build options are lost, should there be no wheel for the target."""
+    message = (
+        "Its build options (`--config-settings`, …) are not used: "
+        "if there is no wheel for the target, it is built without them"
+    )
+    return tuple(
+        Problem(subject=line.name or line.text, message=message) for line in lines if line.settings
+    )
+
+
+def _keep(package: Package, wanted: AbstractSet[str]) -> Package | None:
     """Return a package with only the files that have one of the hashes."""
     if package.is_direct:
         archive = package.archive
@@ -67,67 +104,3 @@ def _keep(package: Package, wanted: set[str]) -> Package | None:
     if not (wheels or sdist):
         return None
     return Package(name=package.name, version=package.version, wheels=wheels, sdist=sdist)
-
-
-def _read_file(
-    request: LockFileRequest, file: Path, text: str, above: tuple[Path, ...]
-) -> tuple[list[str], dict[str, set[str]]]:
-    """Return lines without hashes and files that they include, and every sha256 by name."""
-    lines: list[str] = []
-    hashes: dict[str, set[str]] = {}
-    offenders = []
-    for number, line in _logical_lines(text):
-        include = _INCLUDE.fullmatch(line)
-        if include:
-            where = f"Line {number} of `{file}`"
-            other = file.parent / include[1].strip()
-            if other in (*above, file):
-                refuse(request, f"{where} includes `{other}` once more")
-            try:
-                inner = other.read_text("utf-8-sig")
-            except (OSError, ValueError) as error:
-                refuse(request, f"{where} includes `{other}`: {error}")
-            more, found = _read_file(request, other, inner, (*above, file))
-            lines += more
-            for name, values in found.items():
-                hashes.setdefault(name, set()).update(values)
-            continue
-        clean = _HASH.sub("", line).strip()
-        lines.append(clean)
-        if clean.startswith("-") or _DIRECT.search(clean):
-            continue
-        try:
-            name = canonicalize_name(Requirement(clean).name)
-        except InvalidRequirement as error:
-            reason = str(error).partition("\n")[0]
-            refuse(
-                request,
-                f"Line {number} of `{file}`: expected a requirement, found `{clean:.80}`: {reason}",
-            )
-        sha256 = {value.lower() for kind, value in _HASH.findall(line) if kind == "sha256"}
-        if not sha256:
-            offenders.append(name)
-        hashes.setdefault(name, set()).update(sha256)
-    if offenders:
-        refuse(
-            request,
-            *(f"`{name}` has no sha256" for name in offenders),
-            hint="Lock it with `uv pip compile --generate-hashes`",
-        )
-    return lines, hashes
-
-
-def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield lines as pip joins them: without comments, with the number of the first one."""
-    joined, start = "", 1
-    for number, line in enumerate(text.splitlines(), 1):
-        start = start if joined else number
-        if line.endswith("\\") and not line.lstrip().startswith("#"):
-            joined += line[:-1] + " "
-            continue
-        found = _COMMENT.sub("", joined + line).strip()
-        joined = ""
-        if found:
-            yield start, found
-    if joined.strip():
-        yield start, joined.strip()
