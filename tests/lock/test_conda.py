@@ -9,6 +9,7 @@ import pytest
 
 from envboot.config import Settings
 from envboot.errors import LockError
+from envboot.indexes.packages import find_private, note_channels
 from envboot.lock.conda_packages import lock_records, note_files, solve_python
 from tests.index import serve_folder
 from tests.lock.documents import SHA, make_record
@@ -53,9 +54,14 @@ def test_every_record_of_unknown_origin_is_named() -> None:
 
 
 def test_packages_that_only_this_machine_has_are_pointed_out() -> None:
-    near = lock_records((make_record("a", url="file:///opt/channel/noarch/a-1.0-0.conda"),))
+    near = lock_records((make_record("a", url="http://localhost:8000/c/noarch/a-1.0-0.conda"),))
     assert "`a-1.0-0.conda`" in note_files(near)[0].message
-    assert not note_files(lock_records((make_record("b"),)))
+    # What is on its disk travels, and is said with what its channel keeps private.
+    disk = lock_records((make_record("c", url="file:///opt/channel/noarch/c-1.0-0.conda"),))
+    (note,) = note_channels(find_private(disk, {"HOME": "/nowhere"}))
+    assert note.subject == "file:///opt/channel"
+    assert "Is on this machine only: 1 of its packages" in note.message
+    assert not note_files((*disk, *lock_records((make_record("b"),))))
 
 
 @pytest.fixture(scope="module")

@@ -133,7 +133,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Private]:
             done = workspace.run(*words)
             assert done.returncode == 0, done.stderr
         explicit = base / "explicit.txt"
-        explicit.write_text(explicit_list(channel, f"{tokens}/t/hunter2-token", CONDA))
+        # One from a channel with a token, and one from this machine's disk.
+        lists = (
+            explicit_list(channel, f"{tokens}/t/hunter2-token", CONDA[:1]),
+            explicit_list(channel, channel.folder.as_uri(), CONDA[1:]),
+        )
+        explicit.write_text("@EXPLICIT\n" + "".join(lists).replace("@EXPLICIT\n", ""))
         create = ["create", "--no-rc", "-y", "-q", "-p", str(folder / "conda"), "-f", str(explicit)]
         root = str(base / "mamba")
         done = workspace.run(str(channel.micromamba), *create, MAMBA_ROOT_PREFIX=root)

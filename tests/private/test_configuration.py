@@ -247,6 +247,109 @@ class TestChannels:
         assert found.open("https://c.test/a") == "https://c.test/t/hunter2-a/a"
         assert "hunter2" not in repr((found, own))
 
+    def test_a_name_may_stand_for_several_channels_or_be_below_another(
+        self, home: dict[str, str]
+    ) -> None:
+        assert read_channels(home).open_all(["defaults", "conda-forge"]) == (
+            "https://repo.anaconda.com/pkgs/main",
+            "https://repo.anaconda.com/pkgs/r",
+            "conda-forge",
+        )
+        built = Path(home["HOME"], "conda-bld")
+        built.mkdir(parents=True)
+        write(
+            Path(home["HOME"], ".condarc"),
+            "channels: [defaults, lab]\n"
+            "default_channels: [https://user:hunter2@own.test/main, https://own.test/r]\n"
+            "custom_channels:\n  team: https://user:hunter2@own.test/conda/\n"
+            "custom_multichannels:\n  lab: [team, https://own.test/r, team/label/dev]\n",
+        )
+        found = read_channels(home)
+        assert found.names == ("defaults", "lab")
+        assert found.open_all(found.names) == (
+            "https://user:hunter2@own.test/main",
+            "https://own.test/r",
+            "https://user:hunter2@own.test/conda/team",
+            "https://user:hunter2@own.test/conda/team/label/dev",
+        )
+        assert found.open_all(["local"]) == (built.as_uri(),)
+        assert found.open("/srv/my channel") == "file:///srv/my%20channel"
+        assert found.open("~/channel") == f"file://{home['HOME']}/channel"
+
+    def test_files_win_in_the_order_that_conda_documents(
+        self, home: dict[str, str], tmp_path: Path
+    ) -> None:
+        own, root, prefix = Path(home["HOME"]), tmp_path / "conda", tmp_path / "env"
+        variables = {
+            **home,
+            "CONDA_EXE": str(root / "bin" / "conda"),
+            "XDG_CONFIG_HOME": str(tmp_path / "xdg"),
+            "CONDA_PREFIX": str(prefix),
+            "CONDARC": str(tmp_path / "named.yml"),
+        }
+        places = [
+            root / ".condarc",
+            root / "condarc.d" / "a.yml",
+            root / "condarc.d" / "b.yaml",
+            tmp_path / "xdg" / "conda" / ".condarc",
+            own / ".config" / "conda" / "condarc",
+            own / ".conda" / ".condarc",
+            own / ".conda" / "condarc.d" / "x.yml",
+            own / ".condarc",
+            prefix / ".condarc",
+            tmp_path / "named.yml",
+        ]
+        for number, file in enumerate(places):
+            write(file, f"channel_alias: https://{number}.test\nchannels: [c{number}, shared]\n")
+            found = read_channels(variables)
+            assert found.open("x") == f"https://{number}.test/x", file
+            # Of a list, what wins comes first, and the rest behind it.
+            assert found.names[:2] == (f"c{number}", "shared")
+        assert len(found.names) == len(places) + 1
+
+    @pytest.mark.parametrize(
+        ("key", "entry", "url", "authorization"),
+        [
+            (
+                "https://h.test",
+                {"type": "BasicHTTPAuthentication", "user": "user", "password": "aHVudGVyMg=="},
+                "https://h.test/c/x",
+                SECRET.header,
+            ),
+            (
+                "https://h.test:443",
+                {"type": "CondaToken", "token": "hunter2"},
+                "https://h.test:443/t/hunter2/c/x",
+                None,
+            ),
+            (
+                "h.test/c",
+                {"type": "BearerToken", "token": "hunter2"},
+                "https://h.test/c/x",
+                "Bearer hunter2",
+            ),
+        ],
+    )
+    def test_micromambas_logins_are_read(
+        self,
+        home: dict[str, str],
+        key: str,
+        entry: dict[str, str],
+        url: str,
+        authorization: str | None,
+    ) -> None:
+        """Entries as `micromamba auth login` writes them (mamba's `auth` command)."""
+        file = Path(home["HOME"], ".mamba", "auth", "authentication.json")
+        other = {"type": "CondaToken", "token": "hunter2-other"}
+        write(file, json.dumps({"https://other.test": other, key: entry, "odd": {"type": 1}}))
+        host = key.removeprefix("https://").partition("/")[0]
+        found = read_channels(home)
+        access = found.find(f"https://{host}/c/x")
+        assert access
+        assert (access.url, access.authorization) == (url, authorization)
+        assert found.find("https://none.test/c/x") is None
+        assert "hunter2" not in repr(found)
+
     def test_later_files_win_and_mambas_is_read(self, home: dict[str, str]) -> None:
         write(Path(home["HOME"], ".condarc"), "channel_alias: https://one.test\n")
         write(Path(home["HOME"], ".mambarc"), "channel_alias: https://two.test\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,8 @@ def test_a_rendered_document_and_its_bucket_hold_no_secret(
 def test_a_private_channel_is_refused_where_there_is_no_bucket(conda: Private) -> None:
     done = conda.envboot("render-userdata", "--python", "conda", "--no-loose")
     assert done.returncode == 14
-    assert "Cannot carry 2 conda packages, which want a login, in user-data" in done.stderr
+    assert "Cannot carry 2 conda packages in user-data, which guests cannot fetch" in done.stderr
+    assert "Is on this machine only: 1 of its packages travel in the bucket" in done.stderr
     assert "--store s3://bucket/prefix" in done.stderr
 
 
@@ -93,7 +95,10 @@ def test_packages_of_a_private_channel_come_from_the_bucket(conda: Private) -> N
     assert instance["outcome"] == "ready"
     assert instance["source"] == "install"
     assert instance["output"].startswith("/opt/envboot/env/lib/")
-    assert list((conda.state / "store").glob("**/packages/*.tar"))
+    (packed,) = (conda.state / "store").glob("**/packages/*.tar")
+    with tarfile.open(packed) as archive:
+        names = [name.rpartition("/")[2].partition("-")[0] for name in archive.getnames()]
+    assert names == ["python", "tabulate"]
     assert conda.leaks() == []
 
 
@@ -158,6 +163,6 @@ def test_an_expired_token_is_said_by_the_name_of_its_channel(
     finally:
         (tmp_path / "kept").rename(home / ".condarc")
     assert done.returncode == 11
-    assert "error: Failed to fetch 2 packages" in done.stderr
+    assert "error: Failed to fetch `python-" in done.stderr
     assert ".conda`: HTTP 401" in done.stderr
     assert "hint: Renew the login" in done.stderr

@@ -1,4 +1,4 @@
-"""Conda packages that this machine has no login for: from the bucket, where the client put them."""
+"""Conda packages that this machine cannot fetch itself: from the bucket, by the client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def bring(host: Host, conda: List[Dict[str, Any]], folder: str) -> None:
     Raises:
         AgentError: the tar has something else, or a package that is not what was pinned.
     """
-    wanted = {package["url"].partition("://")[2]: package for package in conda}
+    wanted = {package["url"].partition("://")[2].lstrip("/"): package for package in conda}
     data = memoryview(fetch.read(host.grants["packages"]["get"]))
     for path, kind, _, size, content, _ in tar.read(data):
         package = wanted.get(path, {})

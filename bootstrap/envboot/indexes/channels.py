@@ -1,23 +1,26 @@
-"""Conda channels and their logins: files of conda, mamba, rattler, anaconda-client; netrc."""
+"""Conda channels as conda and mamba are configured to find them, and who may read them."""
 
 from __future__ import annotations
 
-import json
 import string
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import quote, urlsplit
 
 from envboot.documents import find_table
 from envboot.folders import config_folder, home_folder
+from envboot.indexes.channel_logins import list_keys, read_hosts, read_tokens
 from envboot.indexes.logins import Login, find_netrc, join_login, split_login
 from envboot.redaction import strip_channel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
 
-_FOLDERS = ("/etc/conda", "/var/lib/conda")
+DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
+"""What `defaults` means to conda where nothing else is configured."""
+
+_FOLDERS = ("/etc/conda", "/var/lib/conda", "C:/ProgramData/conda")
 _NAMES = (".condarc", "condarc", "condarc.d")
 
 
@@ -43,30 +46,55 @@ class Access:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Channels:
-    """What is configured: channels by name, and those with a secret by their URL without it."""
+    """What is configured: channels by name, and those with a secret by their URL without it.
 
+    `names` are the channels that conda looks into, `custom` the places that names are below,
+    `several` what stands for several channels, as `defaults` does.
+    """
+
+    names: tuple[str, ...] = field(default=(), repr=False)
     alias: str | None = field(default=None, repr=False)
     custom: dict[str, str] = field(default_factory=dict, repr=False)
+    several: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     private: dict[str, str] = field(default_factory=dict, repr=False)
     tokens: dict[str, str] = field(default_factory=dict, repr=False)
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
+    def open_all(self, channels: Sequence[str]) -> tuple[str, ...]:
+        """Return the URLs of channels as `open` does, each once; one name may stand for several."""
+        found: dict[str, None] = {}
+        for channel in channels:
+            for one in self.several.get(channel, (channel,)):
+                found[self.open(one)] = None
+        return tuple(found)
+
     def open(self, channel: str) -> str:
-        """Return the URL of a channel, given by name or URL, with its login where it has one.
+        """Return the URL of a channel, given by name, path or URL, with its login if it has one.
 
         A name that no configuration knows stays a name: it is one of conda.anaconda.org.
         """
-        if "://" not in channel:
-            channel = self.custom.get(channel) or (
-                f"{self.alias.rstrip('/')}/{channel}" if self.alias else channel
-            )
-        found = self.find(f"{channel}/") if "://" in channel else None
+        url = self._place(channel)
+        found = self.find(f"{url}/") if "://" in url else None
         if found is None:
-            return channel
+            return url
         # A token of rattler's own file is put in by rattler itself.
-        url = found.url.rstrip("/")
-        return join_login(url, found.login) if found.login else url
+        opened = found.url.rstrip("/")
+        return join_login(opened, found.login) if found.login else opened
+
+    def _place(self, channel: str) -> str:
+        if "://" in channel:
+            return channel
+        if channel.startswith(("/", "~")):
+            home = str(home_folder(self.environment))
+            return "file://" + quote(channel.replace("~", home, 1))
+        # Of a name with slashes a part at its front may be configured: `mine` for `mine/label/x`.
+        name = channel
+        while name:
+            if name in self.custom:
+                return f"{self.custom[name]}/{channel}"
+            name = name.rpartition("/")[0]
+        return f"{self.alias.rstrip('/')}/{channel}" if self.alias else channel
 
     def find(self, url: str) -> Access | None:
         """Return how a URL without credentials is fetched, None where no login is known."""
@@ -81,15 +109,8 @@ class Channels:
         return self._find_host(clean)
 
     def _find_host(self, url: str) -> Access | None:
-        """Look into rattler's file, by host and then by `*.domain`, and into netrc."""
-        host = urlsplit(url).hostname or ""
-        parts = host.split(".")
-        names = [
-            urlsplit(url).netloc,
-            host,
-            *("*." + ".".join(parts[n:]) for n in range(len(parts))),
-        ]
-        entry = next((self.hosts[name] for name in names if name in self.hosts), {})
+        """Look into the files of rattler and micromamba, and into netrc."""
+        entry = next((self.hosts[key] for key in list_keys(url) if key in self.hosts), {})
         if "CondaToken" in entry:
             return Access(url=_with_token(url, entry["CondaToken"]))
         if "BearerToken" in entry:
@@ -101,19 +122,22 @@ class Channels:
 
 
 def find_condarc_files(environment: Mapping[str, str]) -> list[Path]:
-    """Return the files that conda and mamba read, in conda's order: the last one wins."""
-    home, own = home_folder(environment), config_folder(environment)
+    """Return the files that conda and mamba read, in conda's order: the last one wins.
+
+    The order is conda's `SEARCH_PATH` ("Searching for .condarc" in its manual).
+    """
+    home = home_folder(environment)
     places = [Path(folder, name) for folder in _FOLDERS for name in _NAMES]
-    for variable in ("CONDA_ROOT", "MAMBA_ROOT_PREFIX"):
-        if environment.get(variable):
-            places += [Path(environment[variable], name) for name in (*_NAMES, ".mambarc")]
-    places += [folder / name for folder in (own / "conda", home / ".conda") for name in _NAMES]
+    for root in _find_roots(environment):
+        places += [root / name for name in (*_NAMES, ".mambarc")]
+    settings = (config_folder(environment) / "conda", home / ".config" / "conda", home / ".conda")
+    places += [folder / name for folder in settings for name in _NAMES]
     places += [home / ".condarc", home / ".mambarc"]
     if environment.get("CONDA_PREFIX"):
         places += [Path(environment["CONDA_PREFIX"], name) for name in (*_NAMES, ".mambarc")]
     places += [Path(environment[name]) for name in ("CONDARC", "MAMBARC") if environment.get(name)]
     files: list[Path] = []
-    for place in places:
+    for place in dict.fromkeys(places):
         if place.is_dir():
             files += [file for file in sorted(place.iterdir()) if file.suffix in (".yml", ".yaml")]
         elif place.is_file():
@@ -123,39 +147,72 @@ def find_condarc_files(environment: Mapping[str, str]) -> list[Path]:
 
 def read_channels(environment: Mapping[str, str]) -> Channels:
     """Read every place that knows a channel or its login; what cannot be read is passed over."""
-    import yaml
-
-    alias, custom = environment.get("CONDA_CHANNEL_ALIAS"), {}
-    urls = _split(environment.get("CONDA_CHANNELS")) + _split(
-        environment.get("CONDA_DEFAULT_CHANNELS")
-    )
-    for file in find_condarc_files(environment):
-        try:
-            document = yaml.safe_load(file.read_text("utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
-            continue
-        if not isinstance(document, dict):
-            continue
-        # conda expands variables; tokens mostly stand in one.
-        found = _expand(document, environment)
+    found = [_read_condarc(file, environment) for file in find_condarc_files(environment)]
+    alias = environment.get("CONDA_CHANNEL_ALIAS")
+    custom: dict[str, str] = {}
+    several: dict[str, tuple[str, ...]] = {}
+    for document in found:
         if not environment.get("CONDA_CHANNEL_ALIAS"):
-            alias = found.get("channel_alias") or alias
-        for key in ("channels", "default_channels", "channel_alias"):
-            urls += _strings(found.get(key))
-        for key in ("custom_multichannels", "mirrored_channels"):
-            urls += [url for value in find_table(found, key).values() for url in _strings(value)]
-        for name, base in find_table(found, "custom_channels").items():
-            custom[name] = f"{str(base).rstrip('/')}/{name}"
-    urls += [*custom.values(), *_strings(alias)]
+            alias = document.get("channel_alias") or alias
+        for name, base in find_table(document, "custom_channels").items():
+            custom[name] = str(base).rstrip("/")
+        for name, urls in find_table(document, "custom_multichannels").items():
+            several[name] = tuple(_strings(urls))
+    names = _join(_split(environment.get("CONDA_CHANNELS")), found, "channels")
+    defaults = _join(_split(environment.get("CONDA_DEFAULT_CHANNELS")), found, "default_channels")
+    several = {"defaults": defaults or DEFAULTS, "local": _find_built(environment), **several}
+    urls = [*names, *(url for every in several.values() for url in every), *_strings(alias)]
+    urls += [f"{base}/{name}" for name, base in custom.items()]
+    for document in found:
+        mirrors = find_table(document, "mirrored_channels").values()
+        urls += [url for every in mirrors for url in _strings(every)]
     private = {strip_channel(url).rstrip("/"): url.rstrip("/") for url in urls if "://" in url}
     return Channels(
+        names=names,
         alias=alias,
         custom=custom,
+        several={name: every for name, every in several.items() if every},
         private={clean: url for clean, url in private.items() if clean != url},
-        tokens=dict(_read_tokens(environment)),
-        hosts=_read_hosts(environment),
+        tokens=dict(read_tokens(environment)),
+        hosts=read_hosts(environment),
         environment=environment,
     )
+
+
+def _read_condarc(file: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+    import yaml
+
+    try:
+        document = yaml.safe_load(file.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    # conda expands variables; tokens mostly stand in one.
+    return _expand(document, environment) if isinstance(document, dict) else {}
+
+
+def _find_roots(environment: Mapping[str, str]) -> list[Path]:
+    """Return where conda and mamba themselves are installed: `$CONDA_ROOT` in conda's manual."""
+    roots = [Path(environment["CONDA_ROOT"])] if environment.get("CONDA_ROOT") else []
+    if environment.get("CONDA_EXE"):
+        roots.append(Path(environment["CONDA_EXE"]).parent.parent)
+    if environment.get("MAMBA_ROOT_PREFIX"):
+        roots.append(Path(environment["MAMBA_ROOT_PREFIX"]))
+    return roots
+
+
+def _find_built(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the channels that conda-build writes to, which conda calls `local`."""
+    chosen = environment.get("CONDA_BLD_PATH")
+    folders = [Path(chosen)] if chosen else []
+    folders += [root / "conda-bld" for root in _find_roots(environment)]
+    folders.append(home_folder(environment) / "conda-bld")
+    return tuple(f"file://{quote(str(folder))}" for folder in folders if folder.is_dir())
+
+
+def _join(first: list[str], documents: Sequence[dict[str, Any]], key: str) -> tuple[str, ...]:
+    """Join a list of several files as conda does: of the one that wins comes first."""
+    every = [first, *(_strings(document.get(key)) for document in reversed(documents))]
+    return tuple(dict.fromkeys(item for items in every for item in items))
 
 
 def _split(value: str | None) -> list[str]:
@@ -178,26 +235,3 @@ def _expand(value: Any, environment: Mapping[str, str]) -> Any:
 def _with_token(url: str, token: str) -> str:
     parts = urlsplit(url)
     return parts._replace(path=f"/t/{token}{parts.path}").geturl()
-
-
-def _read_tokens(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield URL and token of anaconda-client and conda-token, which name files by their URL."""
-    home = home_folder(environment)
-    own = Path(environment.get("XDG_DATA_HOME") or home / ".local" / "share")
-    for folder in (home / ".continuum" / "anaconda-client" / "tokens", own / "binstar"):
-        for file in sorted(folder.glob("*.token")):
-            url = unquote_plus(file.name.removesuffix(".token")).rstrip("/")
-            try:
-                yield url.replace("://api.", "://conda.") + "/", file.read_text().strip()
-            except OSError:
-                continue
-
-
-def _read_hosts(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    own = home_folder(environment) / ".rattler" / "credentials.json"
-    file = Path(environment.get("RATTLER_AUTH_FILE") or own)
-    try:
-        document = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return {host: entry for host, entry in find_table(document).items() if isinstance(entry, dict)}

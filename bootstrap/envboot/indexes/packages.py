@@ -1,4 +1,4 @@
-"""Conda packages that guests have no login for: fetched here, and sent in one tar."""
+"""Conda packages that guests cannot fetch themselves: fetched here, and sent in one tar."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class PrivatePackage:
     @property
     def path(self) -> str:
         """Where the agent looks for it: host and path of its URL."""
-        return self.package.url.partition("://")[2]
+        return self.package.url.partition("://")[2].lstrip("/")
 
 
 def find_private(
     packages: Sequence[CondaPackage], environment: Mapping[str, str]
 ) -> tuple[PrivatePackage, ...]:
-    """Return the packages that want a login.
+    """Return the packages that guests cannot fetch: those of this machine's disk, or with a login.
 
     Where a login belongs to a whole host, one package of each channel is asked for without it:
     much of such a host, conda-forge say, may be public.
@@ -44,6 +44,9 @@ def find_private(
     public: dict[str, bool] = {}
     found = []
     for package in packages:
+        if package.url.startswith("file://"):
+            found.append(PrivatePackage(package=package, access=Access(url=package.url)))
+            continue
         access = channels.find(package.url) if package.url.startswith("http") else None
         if access is None:
             continue
@@ -63,18 +66,21 @@ def open_web(environment: Mapping[str, str]) -> Web:
 
 
 def note_channels(packages: Sequence[PrivatePackage]) -> tuple[Problem, ...]:
-    """Say which channels want a login, so that their packages travel in the bucket."""
+    """Say which channels no guest can read, so that their packages travel in the bucket."""
     counts: dict[str, int] = {}
     for private in packages:
         channel = private.package.channel
         counts[channel] = counts.get(channel, 0) + 1
     return tuple(
-        Problem(
-            subject=channel,
-            message=f"Guests have no login here: {count} of its packages travel in the bucket",
-        )
+        Problem(subject=channel, message=_explain(channel, count))
         for channel, count in sorted(counts.items())
     )
+
+
+def _explain(channel: str, count: int) -> str:
+    if channel.startswith("file:"):
+        return f"Is on this machine only: {count} of its packages travel in the bucket"
+    return f"Guests have no login here: {count} of its packages travel in the bucket"
 
 
 def pack_private(

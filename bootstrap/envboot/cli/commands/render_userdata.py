@@ -248,13 +248,13 @@ def name_launch(manifest: Manifest, auth: Auth) -> str:
 
 
 def _refuse_private(manifest: Manifest, session: Session) -> None:
-    """Refuse what only a bucket can carry to guests that have no login for its channel."""
+    """Refuse what only a bucket can carry to guests, which cannot fetch it themselves."""
     from envboot.indexes.packages import find_private, note_channels
 
     private = find_private(manifest.base.conda, session.environment)
     if private:
         raise RenderError(
-            f"Cannot carry {len(private)} conda packages, which want a login, in user-data",
+            f"Cannot carry {len(private)} conda packages in user-data, which guests cannot fetch",
             causes=tuple(f"`{note.subject}`: {note.message}" for note in note_channels(private)),
             hint="Give a bucket for them: `--store s3://bucket/prefix` or "
             "`--store gs://bucket/prefix`",
