@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 import tempfile
+import zipfile
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from envboot.agent import pack, seat, sync, tar, unpack, wire, zstd
 from envboot.documents import parse_json
-from envboot.errors import DocumentError
+from envboot.errors import DocumentError, LockError
 from envboot.fleet.reports import parse_report
+from envboot.layer import archives
+from envboot.lockfiles.formats import decode
+from envboot.lockfiles.requirements_grammar import read_lines
 from envboot.manifest import parse_manifest
 from envboot.publish.archive_index import ArchiveIndex
 from envboot.publish.grants import Grants
+from tests.lockfiles.reading import make_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,6 +156,22 @@ def dump(document: object) -> bytes:
     return json.dumps(document).encode()
 
 
+REQUIREMENTS = (
+    b"-i https://user:hunter2@a.test/simple --pre\none==1.0 \\\n --hash=sha256:" + b"a" * 64,
+    b"-e ./x\nhttps://a.test/one-1.0.zip#egg=one --hash=sha256:aa  # x\n${HOME}/wheel.whl\n",
+    "\ufeffone==1\r\n-c gone.txt\r\n".encode("utf-16-le"),
+)
+
+
+def make_zip() -> bytes:
+    """A zip with a directory, and a member that leads out of where it is unpacked."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("repo/setup.py", "x" * 99)
+        archive.writestr("../../outside/file", "y")
+    return stream.getvalue()
+
+
 def make_targets(sandbox: Sandbox) -> dict[str, Target]:
     """Return every reader by name; those that write do so into the sandbox."""
 
@@ -187,6 +209,23 @@ def make_targets(sandbox: Sandbox) -> dict[str, Target]:
         unpack.check_index(index, BASE)
         assert sum(row[1] for group in unpack.spans(index, 4) for row in group) == index["size"]
 
+    def read_source(data: bytes) -> None:
+        folder = Path(sandbox.use())
+        shutil.rmtree(folder / "source", ignore_errors=True)
+        (folder / "archive").write_bytes(data)
+        try:
+            archives.unpack(folder / "archive", folder / "source")
+        finally:
+            sandbox.check()
+
+    def read_requirements(data: bytes) -> None:
+        request = make_request()
+        try:
+            text = decode(data)
+        except ValueError as error:
+            raise LockError(str(error)) from error
+        read_lines(request, text)
+
     def read_report(data: bytes) -> None:
         event, _, text = data.partition(b"\n")
         parse_report(event.decode(errors="replace"), parse_json(text, "report"))
@@ -205,6 +244,8 @@ def make_targets(sandbox: Sandbox) -> dict[str, Target]:
         "layer-tar": Target(run=read_packed_tar, error=agent, seeds=TARS),
         "layer-list": Target(run=read_list, error=agent, seeds=lists),
         "index": Target(run=read_index, error=agent, seeds=(dump(INDEX),)),
+        "source": Target(run=read_source, error=archives.UnpackError, seeds=(*TARS, make_zip())),
+        "requirements": Target(run=read_requirements, error=LockError, seeds=REQUIREMENTS),
         "seats": Target(run=seat.read_seats, error=agent, seeds=(dump(SEATS),)),
         "secret": Target(
             run=seat.read_secret, error=agent, seeds=(dump({"environment": {"A": "b"}}),)
