@@ -6,10 +6,12 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from envboot.publish.layout import IDENTITY
+
 if TYPE_CHECKING:
     from envboot.store.protocol import Store
 
-_KEY = re.compile(r"reports/[^/]+/([^/]+)/\d{13}-(\w+)\.json")
+_KEY = re.compile(rf"reports/[^/]+/{IDENTITY}([^/]+)/\d{{13}}-(\w+)\.json")
 
 
 def read_documents(store: Store, launch: str) -> dict[str, dict[str, Any]]:

@@ -72,16 +72,13 @@ import sys
 from agent.main import main
 sys.exit(main(sys.argv[1:]))
 """
-FOR_PUBLISHING = frozenset(
-    {"agent/pack.py", "agent/permit.py", "agent/publish.py", "agent/renew.py"}
-)
+FOR_PUBLISHING = frozenset({"agent/pack.py", "agent/permit.py", "agent/publish.py"})
 FOR_COMMANDS = frozenset({"agent/run.py"})
 FOR_SEATS = frozenset({"agent/seat.py"})
-FOR_SYNC = frozenset({"agent/sync.py"})
+FOR_SYNC = frozenset({"agent/signed.py", "agent/sync.py"})
 FOR_ROLES = {kind: frozenset({"agent/role.py", f"agent/{kind}.py"}) for kind in ("aws", "gcp")}
 """By who gives the credentials: `kind` in the grants."""
 FOR_NOTICES = frozenset({"agent/watch.py"})
-FOR_RENEWING = {kind: f"agent/{kind}_copy.py" for kind in FOR_ROLES}
 FOR_LOCAL = "agent/local.py"
 FOR_PRIVATE = "agent/private.py"
 FOR_CONDA = "agent/conda.py"
@@ -95,7 +92,7 @@ EXTRAS = (
     | FOR_SEATS
     | FOR_SYNC
     | OF_CLOUDS
-    | {*FOR_RENEWING.values(), "agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA}
+    | {"agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA}
 )
 """Modules that not every document needs; the agent fetches those that are left out of one."""
 

@@ -52,7 +52,8 @@ class Instance:
     `folder` is its place on this machine, `root` its file system where that can be read.
     `details` are words about it for people, by what they are (`type`, `zone`, …). `address` is
     where the launch's other instances reach it, `public_address` where others do, if it has one
-    and the platform tells it by then (`State.public_address` tells it later).
+    and the platform tells it by then (`State.public_address` tells it later). `identity` is what
+    policies of its role call it, where they can name a single instance.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Instance:
     details: Mapping[str, str] = field(default_factory=dict)
     address: str | None = None
     public_address: str | None = None
+    identity: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -25,6 +25,7 @@ from uv import find_uv_bin
 from envboot import agent_payload as payload
 from envboot.agent import wire
 from envboot.agent.pack import LAYER_LIST, write_layer
+from envboot.fleet.launch_key import ensure_key, sign
 from envboot.manifest import Base, Layer, Manifest, Project, Python, Tool, Wheel
 from envboot.publish import publish, upload
 from envboot.publish.grants import Auth, Terms
@@ -34,6 +35,7 @@ from tests.index import make_wheel, write_simple
 from tests.sessions import make_session
 
 if TYPE_CHECKING:
+    from envboot.session import Session
     from envboot.store.protocol import Store
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -187,7 +189,24 @@ def want(
         **({"layer": grant(keys.layer)} if keys.layer else {}),
         **other,
     }
+    session = sign_for("launch", cache)
+    document["signature"] = sign(session, "launch", wire.canonical(document))
     assert store.create(key_wanted("launch", number), wire.canonical(document))
+
+
+def sign_for(launch: str, cache: Path) -> Session:
+    """Return a session whose state, beside the cache, has a launch's key."""
+    variables = {"PATH": os.environ["PATH"]}
+    session = make_session(state=cache.parent / "state", environment=variables)
+    assert ensure_key(session, launch)
+    return session
+
+
+def find_signer(launch: str, cache: Path) -> str:
+    """Return the public key that `want` signs with."""
+    found = ensure_key(sign_for(launch, cache), launch)
+    assert found
+    return found
 
 
 def _edit(lib: Path, module: str, old: str, new: str) -> None:

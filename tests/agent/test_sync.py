@@ -16,8 +16,20 @@ import pytest
 
 from envboot.agent import wire
 from envboot.agent.pack import LAYER_LIST
+from envboot.agent.sync import place
+from envboot.fleet.launch_key import sign
 from envboot.publish.layout import key_wanted
-from tests.agent.guests import SITE, Guest, Launch, make_launch, make_layer, make_manifest, want
+from tests.agent.guests import (
+    SITE,
+    Guest,
+    Launch,
+    find_signer,
+    make_launch,
+    make_layer,
+    make_manifest,
+    sign_for,
+    want,
+)
 from tests.agent.trees import snapshot
 from tests.reports import read_documents
 
@@ -56,12 +68,29 @@ class Client:
         cache = self.folder / "cache"
         launch = make_launch(self.parts, self.store, cache, manifest=manifest, layer=layer)
         first = self.store.sign_get(key_wanted("launch", 1), seconds)
-        launch.grants["wanted"] = {"get": first}
+        launch.grants["wanted"] = {"get": first, "signer": find_signer("launch", cache)}
         return launch
 
     def want(self, number: int, manifest: Manifest, layer: Path | None, **other: Any) -> None:
         """Send a change."""
         want(self.store, self.folder / "cache", number, manifest, layer, **other)
+
+    def write(self, number: int, document: dict[str, Any], *, key: str = "cache") -> None:
+        """Write a document, signed with the launch's key or with the one beside another cache."""
+        session = sign_for("launch", self.folder / key)
+        signature = sign(session, "launch", wire.canonical(document))
+        data = wire.canonical({**document, "signature": signature})
+        assert self.store.create(key_wanted("launch", number), data)
+
+    def compose(self, number: int, manifest: Manifest, layer: Path) -> dict[str, Any]:
+        """Return a whole document without its signature, and have what it names in the bucket."""
+        self.want(1000 + number, manifest, layer)
+        data = self.store.read(key_wanted("launch", 1000 + number))
+        assert data
+        document: dict[str, Any] = json.loads(data)
+        del document["signature"]
+        next_one = {"get": self.store.sign_get(key_wanted("launch", number + 1), 600)}
+        return {**document, "number": number, "next": next_one}
 
     def told(self, guest: Guest) -> dict[str, Any]:
         """Return what a machine has told of changes last."""
@@ -281,10 +310,91 @@ def test_a_wanted_document_of_another_shape_is_told_and_followed_by_nobody(
         "next": {"get": "/"},
         **other,
     }
-    assert client.store.create(key_wanted("launch", 1), wire.canonical(document))
+    client.write(1, document)
     guest = Guest(tmp_path / "machine", launch)
     assert guest.boot() == wire.READY
     with following(guest):
         wait_for(lambda: any(e["MESSAGE"].startswith("sync: ") for e in guest.events))
     said = {event["MESSAGE"] for event in guest.events if event["MESSAGE"].startswith("sync: ")}
     assert any("wanted" in text or "digest" in text for text in said), said
+
+
+def test_what_another_key_has_signed_is_refused_told_and_never_made(
+    client: Client, tmp_path: Path
+) -> None:
+    guest = Guest(tmp_path / "machine", client.launch(*client.layer(mine="VALUE = 1\n")))
+    assert guest.boot() == wire.READY
+    # Whoever may write to the bucket has a key of their own, and the launch's other documents.
+    document = client.compose(1, *client.layer(mine="VALUE = 2\n"))
+    client.write(1, document, key="elsewhere/cache")
+    with following(guest):
+        client.wait(guest, 1)
+    assert "the signature is not the client's" in client.told(guest)["error"]
+    assert guest.says("import mine; print(mine.VALUE)") == "1"
+    assert not (guest.state / "synced.json").exists()
+
+
+@pytest.mark.parametrize("change", ["digest", "next", "unsigned"])
+def test_a_signature_covers_the_whole_document(client: Client, tmp_path: Path, change: str) -> None:
+    guest = Guest(tmp_path / "machine", client.launch(*client.layer(mine="VALUE = 1\n")))
+    assert guest.boot() == wire.READY
+    document = client.compose(1, *client.layer(mine="VALUE = 2\n"))
+    session = sign_for("launch", client.folder / "cache")
+    document["signature"] = sign(session, "launch", wire.canonical(document))
+    if change == "digest":
+        document["digest"] = "sha256:" + 64 * "0"
+    elif change == "next":
+        document["next"] = {"get": "http://127.0.0.1:9/launches/launch/wanted-2.json"}
+    else:
+        del document["signature"]
+    assert client.store.create(key_wanted("launch", 1), wire.canonical(document))
+    with following(guest):
+        client.wait(guest, 1)
+    assert "signature" in client.told(guest)["error"]
+    assert guest.says("import mine; print(mine.VALUE)") == "1"
+
+
+def test_a_machine_without_ssh_keygen_refuses_and_says_so(client: Client, tmp_path: Path) -> None:
+    guest = Guest(tmp_path / "machine", client.launch(*client.layer(mine="VALUE = 1\n")))
+    assert guest.boot() == wire.READY
+    guest.environment["PATH"] = str(tmp_path / "empty")
+    client.want(1, *client.layer(mine="VALUE = 2\n"))
+    with following(guest):
+        client.wait(guest, 1)
+    assert client.told(guest)["error"].startswith("ssh-keygen is not installed here")
+    guest.environment["PATH"] = "/usr/bin:/bin"
+    assert guest.says("import mine; print(mine.VALUE)") == "1"
+
+
+FIRST = "https://bucket.s3.eu-west-1.amazonaws.com/team/launches/launch/wanted-1.json?X-Amz=1"
+ROOT = "https://bucket.s3.eu-west-1.amazonaws.com/team/"
+
+
+def test_urls_of_the_launch_s_own_bucket_and_prefix_are_taken() -> None:
+    for key in ("environments/00.json", "layers/00.tar.zst", "launches/launch/wanted-2.json"):
+        assert place({"get": f"{ROOT}{key}?X-Amz=2"}, FIRST) == f"{ROOT}{key}?X-Amz=2"
+    first = "http://127.0.0.1:4321/launches/launch/wanted-1.json?e=1"
+    found = place({"get": "/environments/00.json?e=2"}, first)
+    assert found == "http://127.0.0.1:4321/environments/00.json?e=2"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://other.s3.eu-west-1.amazonaws.com/team/environments/00.json",
+        "http://bucket.s3.eu-west-1.amazonaws.com/team/environments/00.json",
+        "https://bucket.s3.eu-west-1.amazonaws.com/environments/00.json",
+        "https://bucket.s3.eu-west-1.amazonaws.com/team-two/environments/00.json",
+        f"{ROOT}../other/environments/00.json",
+        f"{ROOT}environments/../../other/00.json",
+        f"{ROOT}environments/%2e%2e/%2e%2e/other/00.json",
+        f"{ROOT}environments//00.json",
+        f"{ROOT}?environments/00.json",
+        "/environments/00.json",
+        "file:///etc/passwd",
+        "",
+    ],
+)
+def test_urls_of_anything_else_are_refused(url: str) -> None:
+    with pytest.raises(wire.AgentError, match="is not below"):
+        place({"get": url}, FIRST)

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 ADDRESS = "169.254.169.254"
 REGION = "eu-central-1"
 MAC = "02:00:00:00:00:01"
+ACCOUNT = "123456789012"
+PROFILE = {
+    "Code": "Success",
+    "LastUpdated": "2026-01-01T00:00:00Z",
+    "InstanceProfileArn": f"arn:aws:iam::{ACCOUNT}:instance-profile/machine",
+    "InstanceProfileId": "AIPA0123456789ABCDEFG",
+}
+PROFILE_PATH = "meta-data/iam/info"
+"""What the service has of the instance profile, as EC2's documentation shows it."""
 
 
 class MetadataServer:
@@ -96,6 +105,11 @@ def serve_metadata() -> Iterator[tuple[MetadataServer, str]]:
         server.close()
 
 
+def identify(instance: str) -> str:
+    """Return what IAM calls an instance of this service: `ec2:SourceInstanceARN`."""
+    return f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance/{instance}"
+
+
 def _leaves(
     instance: str, role: tuple[str, dict[str, str]] | None, address: str | None
 ) -> dict[str, str]:
@@ -118,6 +132,7 @@ def _leaves(
     }
     if role:
         leaves[f"meta-data/iam/security-credentials/{role[0]}"] = json.dumps(role[1])
+        leaves[PROFILE_PATH] = json.dumps(PROFILE)
     return leaves
 
 

@@ -16,6 +16,7 @@ from tests.agent.proxy import running
 from tests.agent.role.gate import Gate
 from tests.boot.environment import make_environment
 from tests.boot.machine import Spec, boot
+from tests.boot.metadata import identify
 from tests.channel import ensure_channel
 from tests.index import serve_folder
 from tests.servers import run_s3_server
@@ -75,7 +76,7 @@ def test_the_template_boots_a_machine_that_is_ready_by_its_role(root: Path, tmp_
 
         # From now on the bucket does for roles what the module's policy says, and nothing else.
         policy = make_client(api, "iam").get_role_policy(RoleName="notebook", PolicyName="envboot")
-        gate.may = make_judge(policy["PolicyDocument"]["Statement"])
+        gate.may = make_judge(policy["PolicyDocument"]["Statement"], "i-terraform")
         (version,) = make_client(api, "ec2").describe_launch_template_versions(
             LaunchTemplateName="notebook", Versions=["$Default"]
         )["LaunchTemplateVersions"]
@@ -109,20 +110,22 @@ def list_keys(s3: S3Server, prefix: str) -> list[str]:
     return [each["Key"].removeprefix(prefix) for each in listed.get("Contents", ())]
 
 
-def make_judge(statements: list[dict[str, Any]]) -> Callable[[str, str], bool]:
+def make_judge(statements: list[dict[str, Any]], instance: str) -> Callable[[str, str], bool]:
     """Return what the policy says of a method and a path on the bucket's service."""
+    own = identify(instance)
     actions = {"GET": "s3:GetObject", "PUT": "s3:PutObject"}
 
     def may(method: str, path: str) -> bool:
         resource = f"arn:aws:s3:::{path.lstrip('/')}"
         return any(
             actions.get(method) == each["Action"]
-            and any(fnmatchcase(resource, wanted) for wanted in _listed(each["Resource"]))
+            and any(fnmatchcase(resource, wanted) for wanted in _fill(each["Resource"], own))
             for each in statements
         )
 
     return may
 
 
-def _listed(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
+def _fill(value: str | list[str], own: str) -> list[str]:
+    listed = [value] if isinstance(value, str) else value
+    return [each.replace("${ec2:SourceInstanceARN}", own) for each in listed]

@@ -24,6 +24,7 @@ from tests.agent.guests import (
     HOST_PYTHON,
     MODULES,
     Parts,
+    find_signer,
     make_layer,
     make_manifest,
     make_parts,
@@ -163,7 +164,13 @@ def machines(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Machines
                 packed,
                 store,
                 make_session(cache=folder / "cache", environment={}),
-                Terms(launch="launch", seconds=600, seats=0, wanted=1),
+                Terms(
+                    launch="launch",
+                    seconds=600,
+                    seats=0,
+                    wanted=1,
+                    signer=find_signer("launch", folder / "cache"),
+                ),
             )
             document = render(
                 what,

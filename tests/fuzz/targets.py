@@ -251,7 +251,9 @@ def make_targets(sandbox: Sandbox) -> dict[str, Target]:
             run=seat.read_secret, error=agent, seeds=(dump({"environment": {"A": "b"}}),)
         ),
         "wanted": Target(
-            run=lambda data: sync.read_wanted(data, 0), error=agent, seeds=(dump(WANTED),)
+            run=lambda data: sync.vet_wanted(wire.parse(data), 0),
+            error=agent,
+            seeds=(dump(WANTED),),
         ),
         "manifest": Target(run=parse_manifest, error=client, seeds=(dump(MANIFEST),)),
         "grants": Target(

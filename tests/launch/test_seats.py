@@ -116,7 +116,7 @@ def test_ranks_words_count_and_peers_may_be_chosen(store: LocalStore) -> None:
     assert document["seats"]["a-1"]["secret"].keys() == {"get", "delete"}
     assert "a secret" not in json.dumps(document)
     assert read(store, key_secret("a", "a-1")) == {"environment": {"KEY": "a secret"}}
-    clear_secrets(store, "a", ["a-0", "a-1"])
+    clear_secrets(store, "a", instances)
     assert [stat.key for stat in store.list("")] == ["launches/a/seats-0.json"]
 
 

@@ -160,7 +160,26 @@ def test_another_base_is_refused_with_what_has_changed(warm: Workspace) -> None:
         assert "caused by: Packages removed: `tiny-two 1.0`" in done.stderr
         assert "hint: Launch anew" in done.stderr
         assert running.ask(running.roots[0], SEE) == "1 one"
-        assert not list((warm.state / f"store/launches/{running.launch}").glob("wanted-*"))
+        folder = warm.state / f"store/launches/{running.launch}"
+        assert not list(folder.glob("wanted-*"))
+
+        # Elsewhere, where the key of the launch is not.
+        key = warm.state / f"launches/{running.launch}.key"
+        assert key.stat().st_mode & 0o777 == 0o600
+        key.rename(key.with_suffix(".away"))
+        done = running.sync(code=2)
+        assert f"Cannot sign changes for `{running.launch}`: its key `{key}` is not" in done.stderr
+        assert not list(folder.glob("wanted-*"))
+        key.with_suffix(".away").rename(key)
+
+        # Somebody else who may write to the bucket was first.
+        folder.mkdir(exist_ok=True)
+        forged = {"number": 1, "digest": "sha256:" + 64 * "0", "restart": True, "signature": "x"}
+        (folder / "wanted-1.json").write_text(json.dumps(forged))
+        done = running.sync(code=13)
+        named = f"`launches/{running.launch}/wanted-1.json` was not signed with its key"
+        assert f"Cannot sync `{running.launch}`: {named}" in done.stderr
+        assert running.ask(running.roots[0], SEE) == "1 one"
 
 
 def test_of_two_at_once_the_later_one_counts_and_both_end_well(warm: Workspace) -> None:

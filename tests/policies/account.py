@@ -12,7 +12,7 @@ import contextlib
 import json
 import re
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate, parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -43,12 +43,16 @@ ANSWERED = ("GetParameter", "GetServiceQuota", "DescribePlacementGroups")
 
 @dataclass(kw_only=True, slots=True)
 class Identity:
-    """A user or the session of a role: its keys and what it may do."""
+    """A user or the session of a role: its keys and what it may do.
+
+    `context` is what every request of it carries, beside what the request itself tells.
+    """
 
     name: str
     arn: str
     credentials: Credentials
     document: Document
+    context: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -233,6 +237,7 @@ class GateHandler(Handler):
     def _ask(self, who: Identity, call: Call, needs: tuple[Need, ...]) -> list[Need]:
         """Return what a policy does not allow, and note what it does."""
         account = self.server.account
+        needs = tuple(replace(need, context={**need.context, **who.context}) for need in needs)
         missing = [need for need in needs if not find_allowing(who.document, need)]
         account.refused[who.name] += [f"{call.operation}: {need.action}" for need in missing]
         if not missing:

@@ -28,6 +28,8 @@ VALUES = {
 }
 """What a user puts in place of each word in capitals; moto has one account only."""
 
+_VARIABLE = re.compile(r"\$\{([\w:]+)\}")
+
 Document = dict[str, Any]
 
 
@@ -90,10 +92,11 @@ def without(document: Document, sid: str, action: str) -> Document:
 
 
 def widen(document: Document) -> Document:
-    """Return a policy as moto can enforce it: resources of S3 only, and no conditions."""
+    """Return a policy as moto can enforce it: resources of S3 only, no conditions or variables."""
     statements = []
     for statement in document["Statement"]:
         kept = {name: value for name, value in statement.items() if name != "Condition"}
+        kept["Resource"] = [_VARIABLE.sub("*", each) for each in many(statement["Resource"])]
         if not all(action.startswith("s3:") for action in many(statement["Action"])):
             kept["Resource"] = "*"
         statements.append(kept)
@@ -106,12 +109,28 @@ def find_allowing(document: Document, need: Need) -> Document | None:
         assert statement["Effect"] == "Allow"
         if (
             need.action in many(statement["Action"])
-            and any(fnmatchcase(need.resource, each) for each in many(statement["Resource"]))
+            and any(_covers(each, need) for each in many(statement["Resource"]))
             and _holds(statement.get("Condition", {}), need.context)
         ):
             found: Document = statement
             return found
     return None
+
+
+def _covers(resource: str, need: Need) -> bool:
+    """Tell whether a resource is meant, with variables filled in; what is unknown fits nothing.
+
+    Wildcards in the value of a variable are ordinary characters (IAM User Guide, "IAM policy
+    elements: Variables and tags").
+    """
+    if not need.context.keys() >= set(_VARIABLE.findall(resource)):
+        return False
+    filled = _VARIABLE.sub(lambda match: _literal(need.context[match[1]]), resource)
+    return fnmatchcase(need.resource, filled)
+
+
+def _literal(text: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", text)
 
 
 def _holds(condition: Mapping[str, Any], context: Mapping[str, str]) -> bool:

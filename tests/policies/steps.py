@@ -133,7 +133,7 @@ def give_seats(world: World, who: Identity) -> None:
         write_seats(
             store, Terms(launch=name, auth=Auth.URLS, seconds=60, seats=0), instances, seats=seats
         )
-        clear_secrets(store, name, [name])
+        clear_secrets(store, name, instances)
         assert store.find(key_secret(name, name)) is None
 
 

@@ -16,7 +16,7 @@ from envboot.publish.grants import Auth
 from envboot_provisioners.aws import AwsProvisioner
 from tests.agent.guests import Guest
 from tests.policies import steps
-from tests.policies.documents import find_actions, list_grants, merge, read_policy, without
+from tests.policies.documents import VALUES, find_actions, list_grants, merge, read_policy, without
 from tests.policies.world import list_unused
 from tests.reports import read_documents
 from tests.sessions import make_session
@@ -108,6 +108,9 @@ def test_the_whole_scenario_needs_every_action_and_every_resource(
     steps.start(world, who)
     request = world.request()
     (instance,) = AwsProvisioner(make_session()).start(request)
+    # What policies call it, where a machine has a role.
+    arn = f"arn:aws:ec2:{VALUES['REGION']}:{VALUES['ACCOUNT']}:instance/{instance.name}"
+    assert instance.identity == arn
     record = Record(launch=request.launch, provisioner="aws", store=world.url)
     write_record(state_folder(os.environ), record)
     for words in (["ls"], ["status", request.launch], ["terminate", request.launch]):

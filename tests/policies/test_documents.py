@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import botocore.session
 import pytest
 
+from envboot.fleet.reports import KEY
 from envboot.store.s3.errors import ACTIONS
+from tests.boot.metadata import identify
 from tests.docs.pages import ROOT
 from tests.policies.documents import (
     NAMES,
@@ -151,11 +153,20 @@ def test_the_role_is_for_ec2_alone() -> None:
 
 
 def put(key: str, **context: str) -> Need:
-    """Return the writing of an object below the prefix."""
-    resource = f"arn:aws:s3:::{VALUES['BUCKET']}/{VALUES['PREFIX']}/{key}"
+    """Return the writing of an object below the prefix, by the instance `i-0` if a machine asks."""
     names = {"create": "s3:if-none-match", "source": "s3:x-amz-copy-source"}
     named = {names[name]: value for name, value in context.items()}
-    return Need(action="s3:PutObject", resource=resource, context=named)
+    return Need(action="s3:PutObject", resource=locate(key), context={**FROM, **named})
+
+
+def get(key: str, **context: str) -> Need:
+    """Return the reading of an object below the prefix, by the instance `i-0` or by `context`."""
+    return Need(action="s3:GetObject", resource=locate(key), context=context or FROM)
+
+
+def locate(key: str) -> str:
+    """Return the resource of an object below the prefix."""
+    return f"arn:aws:s3:::{VALUES['BUCKET']}/{VALUES['PREFIX']}/{key}"
 
 
 def may(document: Document, need: Need) -> bool:
@@ -163,6 +174,8 @@ def may(document: Document, need: Need) -> bool:
     return find_allowing(document, need) is not None
 
 
+OURS, OTHER = identify("i-0"), identify("i-1")
+FROM = {"ec2:SourceInstanceARN": OURS}
 BASE = "base/00/env.tar.zst"
 OWN = f"{VALUES['BUCKET']}/{VALUES['PREFIX']}/{BASE}"
 
@@ -171,15 +184,21 @@ def test_nobody_may_replace_what_machines_run() -> None:
     for name in ("client", "builder"):
         document = read_policy(name)
         assert may(document, put(BASE, create="*"))
-        assert may(document, put(BASE, source=OWN))
         assert not may(document, put(BASE))
         assert not may(document, put(BASE, source=f"elsewhere/{BASE}"))
 
 
-def test_a_guest_writes_reports_alone_and_none_twice() -> None:
+def test_only_clients_may_refresh_a_base_which_is_to_copy_it() -> None:
+    assert may(read_policy("client"), put(BASE, source=OWN))
+    for name in ("guest", "builder"):
+        document = read_policy(name)
+        # IAM cannot tell a copy onto itself from one over another base.
+        assert not may(document, put(BASE, source=OWN))
+        assert not may(document, put(BASE, source=OWN.replace("/00/", "/11/")))
+
+
+def test_a_machine_writes_its_own_reports_alone_and_none_twice() -> None:
     guest = read_policy("guest")
-    assert may(guest, put("reports/launch/i-0/1-result.json", create="*"))
-    assert not may(guest, put("reports/launch/i-0/1-result.json"))
     folders = ("base/00/manifest.json", "base/00/index.json", "tools/00/uv", "environments/0.json")
     assert not any(may(guest, put(key, create="*")) for key in (*folders, BASE))
     builder = read_policy("builder")
@@ -187,6 +206,62 @@ def test_a_guest_writes_reports_alone_and_none_twice() -> None:
         *(False, True, False, False),
         True,
     ]
+
+
+@pytest.mark.parametrize("name", ["guest", "builder"])
+def test_a_machine_reaches_nothing_of_another_machine(name: str) -> None:
+    document = read_policy(name)
+    report = "reports/launch/{}/0000000000001-result.json"
+    assert may(document, put(report.format(OURS), create="*"))
+    assert not may(document, put(report.format(OURS))), "nor replaces what it has reported"
+    for key in (report.format(OTHER), report.format("i-0"), report.format(f"{OTHER}/x/{OURS}")):
+        taken = may(document, put(key, create="*"))
+        # What it can write between others' names is no report.
+        assert taken is (OURS in key)
+        assert not (taken and KEY.fullmatch(key))
+    secret = "launches/launch/secrets/{}.json"
+    assert may(document, get(secret.format(OURS)))
+    assert not may(document, get(secret.format(OTHER)))
+    assert not may(document, get(secret.format("permit-0")))
+    assert not may(document, get(secret.format(OURS), **{"aws:userid": "AROA:i-0"})), "no instance"
+    # A name with wildcards is no pattern.
+    assert not may(document, get(secret.format(OTHER), **{"ec2:SourceInstanceARN": "*"}))
+
+
+@pytest.mark.parametrize("name", ["guest", "builder"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "launches/other/wanted-1.json",
+        "launches/other/seats-0.json",
+        f"launches/other/secrets/{OURS}.json",
+        "names/team/00000002.json",
+        "environments/00.json",
+        "layers/00.tar.zst",
+        "tools/00/uv",
+        "packages/00.tar",
+        "base/00/manifest.json",
+        "reports/other/launch.json",
+        "reports/other/ended.json",
+    ],
+)
+def test_a_machine_writes_nothing_that_others_obey(name: str, key: str) -> None:
+    assert may(read_policy("client"), put(key, create="*"))
+    assert not may(read_policy(name), put(key, create="*"))
+    assert not may(read_policy(name), put(key, source=OWN))
+
+
+def test_a_client_reaches_nothing_beside_the_prefix() -> None:
+    client = read_policy("client")
+    beside = f"arn:aws:s3:::{VALUES['BUCKET']}/team/one-more/launches/a/secrets/b.json"
+    for action in ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"):
+        context = {"s3:if-none-match": "*", "s3:x-amz-copy-source": OWN}
+        inside = locate("launches/a/secrets/b.json")
+        assert may(client, Need(action=action, resource=inside, context=context))
+        assert not may(client, Need(action=action, resource=beside, context=context))
+    # And it removes neither what machines run nor what they obey.
+    for key in ("launches/a/wanted-1.json", "names/team/00000001.json", "environments/0.json"):
+        assert not may(client, Need(action="s3:DeleteObject", resource=locate(key)))
 
 
 def test_machines_of_others_stay_out_of_reach() -> None:

@@ -72,7 +72,7 @@ def test_a_bucket_that_was_not_set_up_is_warned_of(url: str) -> None:
 @pytest.mark.parametrize(
     ("permission", "role", "names"),
     [
-        ("storage.objects.list", "objectViewer", ["list"]),
+        ("storage.objects.list", "legacyBucketReader", ["list"]),
         ("storage.objects.create", "objectCreator", ["write"]),
         ("storage.objects.get", "objectViewer", ["read"]),
     ],

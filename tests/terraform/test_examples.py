@@ -293,15 +293,19 @@ def test_nothing_comes_in(story: Story) -> None:
 def test_the_role_reads_creates_and_nothing_else(story: Story, name: str) -> None:
     statements = story.seen["role"]["PolicyDocument"]["Statement"]
     arn = f"arn:aws:s3:::envs-of-{name}"
-    folders = ("base", "environments", "launches", "layers", "packages", "tools")
-    publish = [] if name == "aws-existing-bucket" else [f"{arn}/envboot/base/*"]
+    read = ["base/*", "environments/*", "layers/*", "packages/*", "tools/*"]
+    read += ["launches/*/seats-*.json", "launches/*/wanted-*.json"]
+    bases = [] if name == "aws-existing-bucket" else ["base/*/env.tar.zst", "base/*/index.json"]
+    own = "${ec2:SourceInstanceARN}"
     assert {each["Sid"]: _listed(each["Resource"]) for each in statements} == {
-        "Read": sorted(f"{arn}/envboot/{folder}/*" for folder in folders),
+        "Read": sorted(f"{arn}/envboot/{key}" for key in read),
+        "ReadOwnSecret": [f"{arn}/envboot/launches/*/secrets/{own}.json"],
         "TellMissing": [arn],
-        "Create": sorted([f"{arn}/envboot/reports/*", *publish]),
+        "Create": sorted(f"{arn}/envboot/{key}" for key in (f"reports/*/{own}/*", *bases)),
     }
     assert {each["Sid"]: each["Action"] for each in statements} == {
         "Read": "s3:GetObject",
+        "ReadOwnSecret": "s3:GetObject",
         "TellMissing": "s3:ListBucket",
         "Create": "s3:PutObject",
     }

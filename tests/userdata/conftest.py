@@ -31,6 +31,11 @@ def sha(seed: object) -> str:
     return hashlib.sha256(str(seed).encode()).hexdigest()
 
 
+# A public key as OpenSSH writes it: name and key, each with its length.
+_KEY = b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes.fromhex(sha("signer"))
+SIGNER = f"ssh-ed25519 {base64.b64encode(_KEY).decode()}"
+
+
 def make_manifest(packages: int, *, layer: bool = False) -> Manifest:
     wheels = tuple(
         Wheel(name=f"package-{sha(i)[:6]}", version=f"1.{i}.0", sha256=sha(i))
@@ -98,7 +103,7 @@ def make_grants(manifest: Manifest, *, url_size: int = 412, published: bool = Fa
         },
         "tools": {sha("uv"): sign(f"tools/{sha('uv')}/uv.whl")},
         "agent": {"get": sign(f"tools/{sha('agent')}/agent.zip"), "sha256": sha("agent")},
-        "wanted": {"get": sign("launches/a1b2c3d4/wanted-1.json")},
+        "wanted": {"get": sign("launches/a1b2c3d4/wanted-1.json"), "signer": SIGNER},
         "seat": {"get": sign("launches/a1b2c3d4/seats-0.json")},
     }
     return Grants.from_dict(document)
@@ -118,14 +123,17 @@ def make_role_grants(manifest: Manifest) -> Grants:
     document: dict[str, Any] = {
         "grants_version": 1,
         "launch": "env-0123456789ab",
-        "auth": {"kind": "aws", "region": "eu-central-1", "url": url, "bucket": "team-envs"},
+        "auth": {"kind": "aws", "region": "eu-central-1", "url": url},
         "archive": {**both["archive"], "max_bytes": 5 << 30},
         "index": both["index"],
         "manifest": {"get": f"{environment}.json"},
         "report": {"url": f"{url}reports/env-0123456789ab/", "headers": headers},
         "tools": {sha("uv"): f"{url}tools/{sha('uv')}/uv"},
         "agent": {"get": f"{url}tools/{sha('agent')}/agent.zip", "sha256": sha("agent")},
-        "wanted": {"get": f"{url}launches/env-0123456789ab/wanted-1.json"},
+        "wanted": {
+            "get": f"{url}launches/env-0123456789ab/wanted-1.json",
+            "signer": SIGNER,
+        },
         "seat": {"get": f"{url}launches/env-0123456789ab/seats-0.json"},
     }
     return Grants.from_dict(document)

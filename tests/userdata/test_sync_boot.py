@@ -10,7 +10,7 @@ import pytest
 from envboot.publish import publish
 from envboot.publish.grants import Terms
 from envboot.userdata import Job, LaunchPath, render
-from tests.agent.guests import make_layer, want
+from tests.agent.guests import find_signer, make_layer, want
 from tests.boot.conftest import root  # noqa: F401 - a fixture
 from tests.boot.environment import open_bench
 from tests.boot.machine import Spec, boot
@@ -39,7 +39,12 @@ def test_a_booted_machine_makes_a_change_and_starts_its_command_anew(
             packed,
             bench.store,
             make_session(cache=bench.cache, environment={}),
-            Terms(launch="launch", seconds=3600, wanted=1),
+            Terms(
+                launch="launch",
+                seconds=3600,
+                wanted=1,
+                signer=find_signer("launch", bench.cache),
+            ),
         )
         document = render(
             first, launch_path=LaunchPath.EC2, grants=grants, job=Job(command=["sh", "-c", PROGRAM])

@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from .role import Answer, Asker
-from .wire import AgentError
+from .wire import AgentError, parse
 
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
 TOKEN_LIFE = 21600  # seconds, the longest
@@ -187,9 +187,23 @@ class Signer(Asker):
     def __init__(self, grants: Dict[str, Any], exchange: Callable[..., Answer]) -> None:
         super().__init__(grants, exchange)
         self.region = grants["auth"]["region"]
+        self.reports = grants["report"]["url"]
         self.role = Role()
         # Seconds by which the bucket's clock is ahead of this machine's.
         self.ahead = 0.0
+
+    def __call__(self, method: str, url: str, body: Any, headers: Dict[str, str]) -> Answer:
+        """Send one request; reports go to where IAM can tell whose they are."""
+        if url.startswith(self.reports):
+            # While a machine boots its role, and what is known of it, may not be there yet.
+            self.role.read(time.time() + self.ahead)
+            find = self.role.metadata.find
+            profile = parse(find("iam/info"))["InstanceProfileArn"].split(":")
+            # With the instance's id behind it, the value of `ec2:SourceInstanceARN`.
+            words = (profile[1], find("placement/region"), profile[4])
+            own = quote("arn:%s:ec2:%s:%s:instance/" % words)
+            url = self.reports + own + url[len(self.reports) :]
+        return super().__call__(method, url, body, headers)
 
     def refuse(self, method: str, url: str, found: Answer) -> AgentError:
         """Return what the role may not do."""

@@ -11,7 +11,7 @@ import signal
 import time
 from typing import Any, Dict, Iterator
 
-from . import fetch, pack, permit, renew, wire
+from . import fetch, pack, permit, wire
 from .host import WARNING, Host
 from .wire import AgentError
 
@@ -23,7 +23,6 @@ def publish(host: Host) -> int:
         base = wire.base_digest(host.manifest)
         tree = permit.find_kept(host)
         if not os.path.isdir(tree):
-            renew.renew(host)
             return wire.READY
         start, code = time.monotonic(), wire.READY
         fields: Dict[str, Any] = {"stage": "publish"}

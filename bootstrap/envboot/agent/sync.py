@@ -1,7 +1,7 @@
 """Brings a running machine to what its launch wants now: the same base, another local layer.
 
 Each wanted document names the next one, so that a machine needs nothing but its grants to follow,
-and nobody has to reach it.
+and nobody has to reach it. It is signed with a key of the launch: what it says is done as root.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import time
 from typing import Any, Dict, List
 
-from . import fetch, tar, unpack, wire
+from . import fetch, signed, tar, unpack, wire
 from .boot import activate, read_documents
 from .host import INFO, WARNING, Host, find_text, write_json
 from .install import check_python
@@ -39,8 +39,12 @@ def main(host: Host, parent: int = 0) -> int:
         pause = PAUSE
         try:
             while True:
-                document = read_wanted(fetch.read(url), chain[-1]["number"] if chain else 0)
-                url = _place(host, document["next"])
+                document = read_wanted(
+                    fetch.read(url),
+                    chain[-1]["number"] if chain else 0,
+                    host.grants["wanted"].get("signer", ""),
+                )
+                url = place(document["next"], host.grants["wanted"]["get"])
                 chain.append(document)
         except Exception as error:
             reason = getattr(error, "reason", "")
@@ -53,6 +57,10 @@ def main(host: Host, parent: int = 0) -> int:
             elif text != trouble:
                 trouble = text
                 host.journal("stage", text, WARNING, stage="sync", error=wire.line(error))
+                number = re.search(r"wanted-(\d+)\.json", url)
+                if number and not reason and isinstance(error, AgentError):
+                    # Nobody will be told of it otherwise, and whoever sent it waits.
+                    host.report("synced", {"number": int(number[1]), "error": wire.line(error)})
         if chain and chain[-1]["number"] != tried:
             tried = chain[-1]["number"]
             _follow(host, chain)
@@ -62,9 +70,18 @@ def main(host: Host, parent: int = 0) -> int:
     return 0
 
 
-def read_wanted(data: bytes, after: int) -> Dict[str, Any]:
-    """Read a wanted document; AgentError unless it is one, with a number above `after`."""
+def read_wanted(data: bytes, after: int, signer: str) -> Dict[str, Any]:
+    """Read a wanted document; AgentError unless it is one that `signer` signed, above `after`."""
     document = wire.parse(data)
+    signature = document.pop("signature", None)
+    if not isinstance(signature, str):
+        raise AgentError("a wanted document without a signature")
+    signed.verified(wire.canonical(document), signature, signer, signed.NAMESPACE)
+    return vet_wanted(document, after)
+
+
+def vet_wanted(document: Dict[str, Any], after: int) -> Dict[str, Any]:
+    """Return the document; AgentError unless it has every member, and a number above `after`."""
     found = [document.get(name) for name in ("number", "digest", "restart", "manifest", "next")]
     kinds: Any = (int, str, bool, dict, dict)
     grants = [*found[3:], document.get("layer", {"get": ""})]
@@ -81,11 +98,19 @@ def read_wanted(data: bytes, after: int) -> Dict[str, Any]:
     return document
 
 
-def _place(host: Host, grant: Dict[str, str]) -> str:
-    """Return a grant's URL; a mere path is of the server that the first one names."""
+def place(grant: Dict[str, str], first: str) -> str:
+    """Return a grant's URL; AgentError unless it is below the bucket and prefix of `first`.
+
+    `first` is the URL of the launch's first document; a mere path is of the same server.
+    """
     url = grant["get"]
     if url[:1] == "/":
-        url = "/".join(host.grants["wanted"]["get"].split("/")[:3]) + url
+        url = "/".join(first.split("/")[:3]) + url
+    root = first.partition("?")[0].rpartition("/launches/")[0] + "/"
+    key = url.partition("?")[0][len(root) :]
+    # No part begins with a dot, or is written in a way that only the server resolves.
+    if not url.startswith(root) or not re.fullmatch(r"(?:[\w-][\w.-]*/)+[\w-][\w.-]*", key):
+        raise AgentError("%.200s is not below %s" % (wire.without_query(url), root))
     return url
 
 
@@ -162,14 +187,14 @@ def _find(host: Host, digest: str) -> str:
 
 def _make(host: Host, wanted: Dict[str, Any], known: "set[str]") -> str:
     """Make the environment of hard links to the active one, with the new layer for the old."""
-    manifest = wire.parse(fetch.read(_place(host, wanted["manifest"])))
+    manifest = wire.parse(fetch.read(place(wanted["manifest"], host.grants["wanted"]["get"])))
     version = manifest.get("manifest_version")
     if version != wire.MANIFEST_VERSION or wire.environment_digest(manifest) != wanted["digest"]:
         raise AgentError("the manifest is not the one that is wanted")
     if wire.base_digest(manifest) != wire.base_digest(host.manifest):
         raise AgentError("another base is wanted")
     layer: Any = manifest.get("layer")
-    data = fetch.read(_place(host, wanted["layer"])) if layer else b""
+    data = fetch.read(place(wanted["layer"], host.grants["wanted"]["get"])) if layer else b""
     source, own = os.path.realpath(host.link), host.config["digest"]
     # After a rollback by hand it may be one of an earlier launch, with another base.
     if "sha256:" + os.path.basename(source).split(".")[0] not in {own, *known}:

@@ -55,7 +55,8 @@ class Machines:
         self._prepared: Prepared | None = None
         self._fleet: Fleet | None = None
         self._first, self._wanted = 0, 1
-        self._secrets: set[str] = set()
+        # By name, the machines whose keys may still be in the bucket.
+        self._secrets: dict[str, Instance] = {}
         # One start at a time; whoever closes waits for it.
         self._starting = threading.RLock()
         self._closed = False
@@ -188,7 +189,7 @@ class Machines:
 
             def place(instances: Sequence[Instance]) -> list[Seat]:
                 self._refuse_closed()
-                self._secrets |= {instance.name for instance in instances}
+                self._secrets |= {instance.name: instance for instance in instances}
                 return [
                     replace(seat(each), rank=first + number)
                     for number, (seat, each) in enumerate(zip(seats, instances, strict=True))
@@ -274,14 +275,13 @@ class Machines:
         """Return every machine with what it reported; keys that were taken are deleted."""
         outcomes = self._fleet.look() if self._fleet else []
         taken = {o.instance.name for o in outcomes if "seated" in o.reports.events}
-        self._clear(taken & self._secrets)
+        self._clear(taken)
         return outcomes
 
     def _clear(self, names: set[str]) -> None:
         """Delete the keys of these machines; each deletes its own where it can, at once."""
-        if names:
-            self._secrets -= names
-            clear_secrets(self.store, self.launch, sorted(names))
+        if known := [self._secrets.pop(name) for name in sorted(names & self._secrets.keys())]:
+            clear_secrets(self.store, self.launch, known)
 
     def end(self, instances: Sequence[Instance]) -> None:
         """End machines; what they have not taken of their keys is deleted."""
@@ -290,7 +290,7 @@ class Machines:
             if instance.name in names:
                 del self.workers[name]
         self._spec.provisioner.terminate(instances)
-        self._clear(names & self._secrets)
+        self._clear(names)
 
     def await_publishing(self, seconds: float) -> bool:
         """Wait until a machine that had to install has published; False after so many seconds.
@@ -326,7 +326,7 @@ class Machines:
                 ours += [i for i in self._started(fleet) if i.name not in known]
                 self._spec.provisioner.terminate(ours)
                 with contextlib.suppress(EnvbootError):
-                    clear_secrets(fleet.store, self.launch, sorted(self._secrets))
+                    clear_secrets(fleet.store, self.launch, self._secrets.values())
                 if self._first:
                     write_end(fleet.store, self.launch, why)
             finally:

@@ -42,7 +42,7 @@ def write_record(state: Path, record: Record) -> None:
     """Remember a launch in the state folder, and forget those that are long over."""
     folder = state / "launches"
     folder.mkdir(parents=True, exist_ok=True)
-    for file in folder.glob("*.json"):
+    for file in [*folder.glob("*.json"), *folder.glob("*.key")]:
         with contextlib.suppress(OSError):
             if time.time() - file.stat().st_mtime > KEPT:
                 file.unlink()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from envboot.publish.launch_record import read_end, read_record
+from envboot.publish.layout import IDENTITY
 from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ MOST = 200
 """Launches that are shown at most, the newest: each is one object to read."""
 AT_ONCE = 16
 _KEY = re.compile(
-    r"reports/(?P<launch>[^/]+)/((?P<note>launch|ended)\.json|(?P<instance>[^/]+)/.+)"
+    r"reports/(?P<launch>[^/]+)/((?P<note>launch|ended)\.json|"
+    rf"{IDENTITY}(?P<instance>[^/]+)/.+)"
 )
 
 

@@ -77,7 +77,7 @@ def write_seats(
                 "rank": seat.rank,
                 "words": list(seat.words),
                 **({"address": instance.address} if instance.address else {}),
-                **({"secret": sign(key_secret(launch, instance.name))} if seat.secret else {}),
+                **({"secret": sign(_key_secret(launch, instance))} if seat.secret else {}),
             }
             for instance, seat in pairs
         },
@@ -86,7 +86,7 @@ def write_seats(
     }
     # Secrets first: who has its seat reads on at once.
     secrets = {
-        key_secret(launch, instance.name): json.dumps({"environment": dict(seat.secret)}).encode()
+        _key_secret(launch, instance): json.dumps({"environment": dict(seat.secret)}).encode()
         for instance, seat in pairs
         if seat.secret
     }
@@ -95,16 +95,20 @@ def write_seats(
     _create_all(store, {key_seats(launch, first): wire.canonical(document)})
 
 
-def clear_secrets(store: Store, launch: str, names: Iterable[str]) -> None:
+def clear_secrets(store: Store, launch: str, instances: Iterable[Instance]) -> None:
     """Remove what is left of these instances' secrets; none is fine.
 
     Raises:
         StoreError: the bucket refuses.
     """
-    keys = [key_secret(launch, name) for name in names]
+    keys = [_key_secret(launch, instance) for instance in instances]
     if keys:
         with ThreadPoolExecutor(min(8, len(keys))) as pool:
             list(pool.map(store.delete, keys))
+
+
+def _key_secret(launch: str, instance: Instance) -> str:
+    return key_secret(launch, instance.identity or instance.name)
 
 
 def _create_all(store: Store, objects: Mapping[str, bytes]) -> None:

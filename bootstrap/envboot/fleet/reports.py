@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from envboot.documents import Node, parse_json
 from envboot.errors import DocumentError
+from envboot.publish.layout import IDENTITY
 from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 MOST = 4 << 20
 """Bytes of a report at most; forms for them are signed for half of it (`MAX_REPORT`)."""
-_KEY = re.compile(r"reports/[^/]+/(?P<instance>[^/]+)/\d{13}-(?P<event>\w+)\.json")
+KEY = re.compile(rf"reports/[^/]+/{IDENTITY}(?P<instance>[^/]+)/\d{{13}}-(?P<event>\w+)\.json")
+"""The key of a report: a role of AWS may write no other that this matches than its machine's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -251,7 +253,7 @@ class ReportReader:
         """
         new = []
         for stat in self.store.list(f"reports/{self.launch}/"):
-            match = None if stat.key in self._known else _KEY.fullmatch(stat.key)
+            match = None if stat.key in self._known else KEY.fullmatch(stat.key)
             if match and (stat.size > MOST or not match["instance"].isprintable()):
                 self._drop(stat.key)
             elif match:
@@ -265,13 +267,13 @@ class ReportReader:
                         self._take(key, data)
         found: dict[str, list[tuple[str, Any]]] = {}
         for key in sorted(self._known.keys() - set(self.malformed)):
-            match = _KEY.fullmatch(key)
+            match = KEY.fullmatch(key)
             assert match
             found.setdefault(match["instance"], []).append((match["event"], self._known[key]))
         return {name: collect_reports(documents) for name, documents in found.items()}
 
     def _take(self, key: str, data: bytes) -> None:
-        match = _KEY.fullmatch(key)
+        match = KEY.fullmatch(key)
         assert match
         try:
             self._known[key] = parse_report(match["event"], parse_json(data, "report"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from envboot.agent_payload import agent_files
 from envboot.fleet.disk import find_disk
 from envboot.fleet.history import Record, write_record
+from envboot.fleet.launch_key import ensure_key
 from envboot.fleet.peers import Seat, write_seats
 from envboot.publish import publish, try_url
 from envboot.publish.grants import Auth, Terms
@@ -81,6 +82,8 @@ def deliver(
         RenderError: the document does not fit its launch path.
     """
     terms, grants, expiry = delivery.terms, None, None
+    if store and terms.wanted:
+        terms = replace(terms, signer=ensure_key(session, terms.launch))
     if store:
         note("upload")
         grants = publish(

@@ -12,6 +12,7 @@ from envboot.agent import wire
 from envboot.documents import Node, parse_json
 from envboot.errors import DocumentError, GuestError, UsageError, name_some
 from envboot.fleet.base_diff import explain_base
+from envboot.fleet.launch_key import check_key, sign
 from envboot.fleet.watch import LONGEST, POLL, REMOTE_LONGEST, REMOTE_POLL, tell_end
 from envboot.publish import upload
 from envboot.publish.grants import Auth, Terms, find_reading
@@ -62,29 +63,42 @@ class Synced:
     gone: tuple[str, ...] = ()
 
 
-def find_newest(store: Store, launch: str) -> Wanted:
+def find_newest(store: Store, launch: str, session: Session) -> Wanted:
     """Return what a launch wants now; machines that are started later follow from the next number.
 
     Raises:
-        UsageError: the bucket does not know the launch.
-        StoreError: the bucket cannot be read.
+        UsageError: the bucket does not know the launch, or nothing can be signed for it here.
+        StoreError: the bucket cannot be read; `MalformedError` where somebody else has written
+            what is wanted: machines never get past that.
     """
     found = (_NUMBER.fullmatch(stat.key) for stat in store.list(f"launches/{launch}/wanted-"))
     number = max((int(match[1]) for match in found if match), default=0)
     data = store.read(key_wanted(launch, number), most=MOST) if number else None
     if data is not None:
-        return _read_wanted(data, key_wanted(launch, number), number)
+        return _read_wanted(data, launch, number, session)
     return Wanted(number=number, environment=_read_launch(store, launch).environment)
 
 
-def _read_wanted(data: bytes, key: str, number: int) -> Wanted:
+def _read_wanted(data: bytes, launch: str, number: int, session: Session) -> Wanted:
+    key = key_wanted(launch, number)
     try:
-        node = Node(parse_json(data, "wanted document"), "")
-        return Wanted(
+        document = parse_json(data, "wanted document")
+        node = Node(document, "")
+        found = Wanted(
             number=number, environment=node.take("digest", str), restart=node.take("restart", bool)
         )
+        signature = node.take("signature", str)
     except DocumentError as error:
         raise MalformedError(f"Cannot read `{key}`", causes=(error.message,)) from error
+    del document["signature"]
+    # A message has one signature with this key.
+    if signature != sign(session, launch, wire.canonical(document)):
+        raise MalformedError(
+            f"Cannot sync `{launch}`: `{key}` was not signed with its key",
+            causes=("Somebody else may write to the bucket; machines refuse what it says",),
+            hint="Launch again, and see who may write there",
+        )
+    return found
 
 
 def sync(
@@ -113,7 +127,8 @@ def sync(
     record = fleet.about or _read_launch(store, launch)
     _check(store, launch, record, manifest)
     names = _find_live(fleet) if wait_for is None else list(wait_for)
-    newest = find_newest(store, launch)
+    check_key(session, launch)
+    newest = find_newest(store, launch, session)
     if changed := not _is_wanted(fleet, newest, manifest, names, restart=restart):
         note("upload")
         terms = Terms(launch=launch, auth=Auth(record.auth), seconds=seconds)
@@ -123,10 +138,11 @@ def sync(
         while True:
             number = newest.number + 1
             document = _compose(store, launch, manifest, keys, read, number, restart=restart)
+            document["signature"] = sign(session, launch, wire.canonical(document))
             if store.create(key_wanted(launch, number), wire.canonical(document)):
                 break
             # Another sync was faster: ours comes after it.
-            newest = replace(newest, number=max(number, find_newest(store, launch).number))
+            newest = replace(newest, number=max(number, find_newest(store, launch, session).number))
         newest = Wanted(number=number, environment=manifest.environment_digest, restart=restart)
     instances, gone = _wait(fleet, newest, names, timeout, note, old=not changed)
     return Synced(
@@ -155,7 +171,8 @@ def _check(store: Store, launch: str, record: LaunchRecord, manifest: Manifest) 
     if record.auth not in {auth.value for auth in Auth}:
         raise UsageError(
             f"Cannot sync `{launch}`: its machines do not look for changes",
-            hint="Those of `envboot launch` do; launch anew",
+            hint="Those of `envboot launch` do, if `ssh-keygen` is installed where you launch: "
+            "launch again",
         )
     if record.base != manifest.base_digest:
         raise UsageError(

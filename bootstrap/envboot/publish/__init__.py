@@ -74,7 +74,7 @@ def publish(
         count=origin.count,
         command=origin.command,
         # Whoever sends changes later must know how these machines authenticate.
-        auth=terms.auth.value if terms.wanted else None,
+        auth=terms.auth.value if terms.wanted and terms.signer else None,
     )
     data = wire.canonical(record.to_dict())
     with ThreadPoolExecutor(1) as pool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timezone
 from enum import Enum
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from envboot.documents import Node, plain
 from envboot.errors import UsageError
@@ -40,8 +40,9 @@ class Terms:
 
     `seconds` is how long signed URLs live; a role needs none. With `seats` the machines that are
     started after so many others of the launch wait for `envboot.fleet.peers.write_seats`. With
-    `wanted` they follow the launch's wanted documents, from that number on. Without `pins` the
-    document is the same before and after the archive is published.
+    `wanted` they follow the launch's wanted documents, from that number on, if `signer`, a public
+    key in OpenSSH's form, has signed them. Without `pins` the document is the same before and
+    after the archive is published.
     """
 
     launch: str
@@ -49,6 +50,7 @@ class Terms:
     seconds: int = DAY
     seats: int | None = None
     wanted: int | None = None
+    signer: str | None = None
     pins: bool = True
 
     @property
@@ -133,12 +135,26 @@ class PermitGrant:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WantedGrant:
+    """How to read what machines are to become, and the public key that must have signed it."""
+
+    get: str
+    signer: str
+
+    @classmethod
+    def read(cls, node: Node) -> WantedGrant:
+        """Read one member; raises `DocumentError`."""
+        found = cls(get=node.take("get", str), signer=node.take("signer", str))
+        node.end()
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RoleGrant:
-    """Whose credentials sign (`kind`), for what begins with `url`, in which bucket."""
+    """Whose credentials sign (`kind`), for what begins with `url`."""
 
     kind: str
     url: str
-    bucket: str
     region: str | None = None
 
     @classmethod
@@ -147,7 +163,6 @@ class RoleGrant:
         found = cls(
             kind=node.take("kind", str),
             url=node.take("url", str),
-            bucket=node.take("bucket", str),
             region=node.find("region"),
         )
         node.end()
@@ -196,7 +211,7 @@ class Grants:
     tools: Mapping[str, str] = field(default_factory=dict)
     packages: ReadGrant | None = None
     seat: ReadGrant | None = None
-    wanted: ReadGrant | None = None
+    wanted: WantedGrant | None = None
     report: ReportGrant | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -221,7 +236,7 @@ class Grants:
             tools=node.texts("tools"),
             packages=node.maybe("packages", ReadGrant.read),
             seat=node.maybe("seat", ReadGrant.read),
-            wanted=node.maybe("wanted", ReadGrant.read),
+            wanted=node.maybe("wanted", WantedGrant.read),
             report=node.maybe("report", ReportGrant.read),
         )
         node.end()
@@ -279,8 +294,14 @@ def grant(
         packages=places.read(keys.packages if private else None),
         layer=places.read(keys.layer),
         seat=places.read(None if terms.seats is None else key_seats(terms.launch, terms.seats)),
-        wanted=places.read(key_wanted(terms.launch, terms.wanted) if terms.wanted else None),
+        wanted=_follow(terms, places.get),
     )
+
+
+def _follow(terms: Terms, get: Callable[[str], str]) -> WantedGrant | None:
+    if not terms.wanted or not terms.signer:
+        return None
+    return WantedGrant(get=get(key_wanted(terms.launch, terms.wanted)), signer=terms.signer)
 
 
 def find_reading(store: Store, *, seconds: int, auth: Auth) -> Callable[[str], str]:
@@ -363,8 +384,6 @@ def _as_role(store: Store, terms: Terms) -> _Places:
             kind=access.kind,
             region=access.region or None,
             url=access.url,
-            # A copy is asked for by the bucket's name, which not every URL tells.
-            bucket=urlsplit(store.url).netloc,
         ),
         report=ReportGrant(
             url=f"{access.url}reports/{quote(terms.launch)}/", headers=access.headers

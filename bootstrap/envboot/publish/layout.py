@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from envboot.manifest import Manifest
 
 
+IDENTITY = "(?:arn:[^/]+/)?"
+"""Pattern of what precedes an instance's name in the keys of reports that a role of AWS writes."""
+
+
 class Keys:
     """The keys of one environment.
 
@@ -34,9 +38,12 @@ def key_seats(launch: str, first: int) -> str:
     return f"launches/{launch}/seats-{first}.json"
 
 
-def key_secret(launch: str, name: str) -> str:
-    """Return where an instance's secret is until it has been read."""
-    return f"launches/{launch}/secrets/{name}.json"
+def key_secret(launch: str, instance: str) -> str:
+    """Return where an instance's secret is until it has been read.
+
+    `instance` is what policies call it, where they can: then no other instance reads it.
+    """
+    return f"launches/{launch}/secrets/{instance}.json"
 
 
 def key_permit(launch: str, first: int) -> str:

@@ -138,10 +138,6 @@ def _find_part(path: str, draft: Draft, rung: Rung) -> str | None:
     kind = role.kind if role else ""
     if path in agent_payload.FOR_ROLES.get(kind, ()):
         return "agent"
-    if path in agent_payload.FOR_RENEWING.values() and path != agent_payload.FOR_RENEWING.get(
-        kind or ""
-    ):
-        return None
     notices = (draft.watch or {}).get("kind", "aws")
     needed = agent_payload.FOR_NOTICES | agent_payload.FOR_ROLES[notices] if draft.job.watch else ()
     if path in agent_payload.OF_CLOUDS and path not in needed:

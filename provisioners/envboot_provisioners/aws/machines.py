@@ -92,7 +92,20 @@ def to_instance(found: dict[str, Any], *, launch: str, region: str) -> Instance:
         details={name: value for name, value in details.items() if value},
         address=found.get("PrivateIpAddress") or None,
         public_address=found.get("PublicIpAddress") or None,
+        identity=_find_identity(found, region),
     )
+
+
+def _find_identity(found: dict[str, Any], region: str) -> str | None:
+    """Return the value of `ec2:SourceInstanceARN` in what a machine with a role asks for.
+
+    Partition and account are those of its profile, which the machine knows as well
+    (IAM User Guide, "AWS global condition context keys", cross-service keys).
+    """
+    profile = found.get("IamInstanceProfile", {}).get("Arn", "").split(":")
+    if len(profile) < 6:
+        return None
+    return f"arn:{profile[1]}:ec2:{region}:{profile[4]}:instance/{found['InstanceId']}"
 
 
 def to_state(found: dict[str, Any]) -> State:

@@ -1,5 +1,5 @@
 locals {
-  # What nobody needs after a day, and bases, which clients renew while they are used.
+  # What nobody needs after a day, and bases, which clients refresh with every launch and rendering.
   lives = merge(
     {
       launches = var.report_expiration_days

@@ -13,7 +13,14 @@ data "aws_iam_policy_document" "guest" {
   statement {
     sid       = "Read"
     actions   = ["s3:GetObject"]
-    resources = [for folder in ["base", "environments", "launches", "layers", "packages", "tools"] : "${local.bucket_arn}/${local.root}${folder}/*"]
+    resources = [for key in ["base/*", "environments/*", "launches/*/seats-*.json", "launches/*/wanted-*.json", "layers/*", "packages/*", "tools/*"] : "${local.bucket_arn}/${local.root}${key}"]
+  }
+
+  # IAM fills in which machine asks.
+  statement {
+    sid       = "ReadOwnSecret"
+    actions   = ["s3:GetObject"]
+    resources = ["${local.bucket_arn}/${local.root}launches/*/secrets/&{ec2:SourceInstanceARN}.json"]
   }
 
   # With this S3 may say that a key is missing, where it would say that it is forbidden.
@@ -32,24 +39,13 @@ data "aws_iam_policy_document" "guest" {
   statement {
     sid       = "Create"
     actions   = ["s3:PutObject"]
-    resources = [for folder in concat(["reports"], var.allow_publish ? ["base"] : []) : "${local.bucket_arn}/${local.root}${folder}/*"]
+    resources = [for key in concat(["reports/*/&{ec2:SourceInstanceARN}/*"], var.allow_publish ? ["base/*/env.tar.zst", "base/*/index.json"] : []) : "${local.bucket_arn}/${local.root}${key}"]
 
     # Only with `If-None-Match`: what is there cannot be overwritten.
     condition {
       test     = "Null"
       variable = "s3:if-none-match"
       values   = ["false"]
-    }
-  }
-
-  dynamic "statement" {
-    for_each = var.allow_renew ? [true] : []
-
-    # A copy of an object onto itself takes no condition.
-    content {
-      sid       = "Renew"
-      actions   = ["s3:PutObject"]
-      resources = ["${local.bucket_arn}/${local.root}base/*"]
     }
   }
 

@@ -131,7 +131,7 @@ variable "kms_key_arn" {
 }
 
 variable "base_expiration_days" {
-  description = "Days after which a published base ends that nobody renewed, null for never. Every rendering renews it; a missing base is installed, and published again where machines may."
+  description = "Days after which an unused base expires, null for never. Every rendering refreshes it, machines do not; a missing base is installed, and published again where machines may."
   type        = number
   default     = 90
 
@@ -180,13 +180,6 @@ variable "access_log_bucket" {
 
 variable "allow_publish" {
   description = "Let machines that had to install publish what they made, for the next ones. They can create a base, never overwrite one."
-  type        = bool
-  default     = false
-  nullable    = false
-}
-
-variable "allow_renew" {
-  description = "Let machines keep the base that they use from ending, by copying it onto itself. S3 cannot tell that from overwriting it: leave it out where machines run code that you do not trust."
   type        = bool
   default     = false
   nullable    = false

@@ -2,8 +2,11 @@ locals {
   bucket  = var.create_bucket ? google_storage_bucket.this[0].name : var.bucket_name
   objects = "projects/_/buckets/${var.bucket_name}/objects/${local.root}"
 
-  readable  = ["base", "environments", "launches", "layers", "packages", "tools"]
-  creatable = concat(["reports"], var.allow_publish ? ["base"] : [])
+  readable = ["base", "environments", "launches", "layers", "packages", "tools"]
+
+  # The client alone writes the record of a launch, and that it is over.
+  reports = "resource.name.startsWith(\"${local.objects}reports/\") && !resource.name.endsWith(\"/launch.json\") && !resource.name.endsWith(\"/ended.json\")"
+  bases   = "resource.name.startsWith(\"${local.objects}base/\") && (resource.name.endsWith(\"/env.tar.zst\") || resource.name.endsWith(\"/index.json\"))"
 }
 
 resource "google_service_account" "this" {
@@ -30,6 +33,6 @@ resource "google_storage_bucket_iam_member" "create" {
 
   condition {
     title      = "envboot-create"
-    expression = join(" || ", [for folder in local.creatable : "resource.name.startsWith(\"${local.objects}${folder}/\")"])
+    expression = var.allow_publish ? "(${local.reports}) || (${local.bases})" : local.reports
   }
 }

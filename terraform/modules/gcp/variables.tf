@@ -136,7 +136,7 @@ variable "kms_key_name" {
 }
 
 variable "base_expiration_days" {
-  description = "Days after which a published base ends, null for never. A missing base is installed, and published again where machines may."
+  description = "Days after which an unused base expires, null for never. Every rendering refreshes it, machines do not; a missing base is installed, and published again where machines may."
   type        = number
   default     = 90
 

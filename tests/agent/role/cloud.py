@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from envboot.agent import wire
+from tests.boot.metadata import PROFILE, PROFILE_PATH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +42,7 @@ class Cloud:
         """Let the metadata service give new credentials; returns their access key."""
         credentials = self.gate.issue(seconds)
         self.metadata.tree[ROLE_PATH] = json.dumps(credentials)
+        self.metadata.tree[PROFILE_PATH] = json.dumps(PROFILE)
         return credentials["AccessKeyId"]
 
     @property

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +12,7 @@ from envboot.agent import wire
 from envboot.publish.grants import Auth
 from tests.agent.guests import SITE, Guest, Launch, Parts, make_launch, make_layer, make_manifest
 from tests.agent.role.cloud import ROLE, Cloud, assert_comes_from, by_role
+from tests.boot.metadata import identify
 from tests.reports import read_documents
 from tests.userdata.conftest import find_python
 
@@ -38,6 +39,9 @@ def test_every_python_installs_publishes_and_fetches_as_its_role(
     reports = read_documents(cloud.store, "launch")
     assert reports["first"].keys() == {"started", "result", "publish"}
     assert reports["second"]["result"] == second.result
+    # Where a policy can tell whose they are.
+    keys = {stat.key.rpartition("/")[0] for stat in cloud.store.list("reports/launch/arn:")}
+    assert keys == {f"reports/launch/{identify(name)}" for name in ("first", "second")}
     assert cloud.gate.refused == []
 
 
@@ -179,44 +183,24 @@ def modified(cloud: Cloud, launch: Launch) -> dict[str, object]:
     return {stat.key.rpartition("/")[2]: stat.modified for stat in found}
 
 
-def test_a_base_in_use_is_renewed_once_a_day(
-    cloud: Cloud, launch: Launch, new_guest: NewGuest
+def test_a_machine_writes_over_nothing_however_old_it_is(
+    parts: Parts, cloud: Cloud, launch: Launch, new_guest: NewGuest, tmp_path: Path
 ) -> None:
     first, second = new_guest("first", launch), new_guest("second", launch)
     assert_comes_from(first, "install")
     assert first.publish() == wire.READY
     assert_comes_from(second, "archive")
-    before = modified(cloud, launch)
-    assert second.publish() == wire.READY
-    assert modified(cloud, launch) == before, "it is not a day old"
+    before, start = modified(cloud, launch), len(cloud.gate.requests)
     cloud.gate.age = 86_500
-    time.sleep(1.1)
-    start = len(cloud.gate.requests)
-    assert second.publish() == wire.READY
-    after = modified(cloud, launch)
-    assert all(after[name] > before[name] for name in before)  # type: ignore[operator]
-    puts = [each.rpartition("/")[2] for each in cloud.gate.requests[start:] if each[:3] == "PUT"]
-    assert puts == ["index.json", "env.tar.zst", "manifest.json"]
-    assert second.events[-1]["MESSAGE"] == "renew: done"
+    assert (first.publish(), second.publish()) == (wire.READY, wire.READY)
     cloud.gate.age = 0
-    third = new_guest("third", launch)
-    assert_comes_from(third, "archive")
-    assert third.code() == first.code()
-
-
-def test_who_may_not_write_renews_nothing_and_says_so_quietly(
-    cloud: Cloud, launch: Launch, new_guest: NewGuest
-) -> None:
-    first, second = new_guest("first", launch), new_guest("second", launch)
-    assert_comes_from(first, "install")
-    assert first.publish() == wire.READY
-    assert_comes_from(second, "archive")
-    cloud.gate.age = 86_500
-    cloud.gate.may = lambda method, key: method == "GET" or "/reports/" in key
-    assert second.publish() == wire.READY
-    last = second.events[-1]
-    assert last["MESSAGE"].startswith(f"renew: forbidden: the role {ROLE} may not PUT http")
-    assert last["PRIORITY"] == 6
+    assert modified(cloud, launch) == before
+    assert [each for each in cloud.gate.requests[start:] if "/base/" in each] == []
+    # What is rendered from now on pins it, with a role too, and grants no writing.
+    later = make_launch(parts, cloud.store, tmp_path / "cache", auth=Auth.ROLE).grants
+    index = cloud.store.read(f"{launch.base_key}/index.json")
+    assert later["index"]["sha256"] == hashlib.sha256(index or b"").hexdigest()
+    assert [name for name in ("archive", "index") if "put" in later[name]] == []
 
 
 def test_manifest_and_rare_modules_are_fetched_as_the_role(
@@ -228,7 +212,7 @@ def test_manifest_and_rare_modules_are_fetched_as_the_role(
     launch.grants["manifest"] = {"get": launch.grants["auth"]["url"] + key}
     guest.give(launch)
     (guest.state / "manifest.json").unlink()
-    for name in ("explain", "pack", "publish", "renew", "run", "watch"):
+    for name in ("explain", "pack", "publish", "run", "watch"):
         (guest.lib / f"agent/{name}.py").unlink()
     assert guest.boot() == wire.READY
     processes = [guest.start(word) for word in ("run", "publish", "status")]

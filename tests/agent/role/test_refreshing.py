@@ -98,8 +98,9 @@ def test_only_what_begins_with_the_buckets_url_is_signed(url: str, signed: bool)
         seen.append(words[3])  # type: ignore[arg-type]
         return 200, b"", {"Date": None}
 
-    auth = {"kind": "aws", "region": "r", "url": "https://b.s3.test/team/", "bucket": "b"}
-    signer = aws.Signer({"auth": auth}, exchange)
+    auth = {"kind": "aws", "region": "r", "url": "https://b.s3.test/team/"}
+    report = {"url": "https://b.s3.test/team/reports/launch/"}
+    signer = aws.Signer({"auth": auth, "report": report}, exchange)
     signer.role, _ = make_role(time.time() - NOW + 3600)
     assert signer("GET", url, None, {"Range": "bytes=0-0"})[0] == 200
     assert ("Authorization" in seen[0], "X-Amz-Security-Token" in seen[0]) == (signed, signed)

@@ -15,6 +15,7 @@ from envboot.publish.layout import key_secret
 from envboot_provisioners import Instance
 from tests.agent.guests import Guest, Launch, Parts, make_launch
 from tests.agent.role.cloud import Cloud, by_role
+from tests.boot.metadata import identify
 from tests.reports import read_documents
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
 PROGRAM = "import os; print(os.environ['ENVBOOT_RANK'], len(os.environ['KEY']))"
 SECRET = "x" * 4321
+OWN = identify("guest")
 
 
 @pytest.fixture
@@ -39,7 +41,8 @@ def guest(parts: Parts, cloud: Cloud, new_guest: NewGuest, tmp_path: Path) -> Gu
     # What docs/aws/guest.json allows.
     cloud.gate.may_list = False
     cloud.gate.may = lambda method, key: (
-        method == "GET" or (method == "PUT" and ("/reports/" in key or "/base/" in key))
+        (method == "GET" and ("/secrets/" not in key or key.endswith(f"/{OWN}.json")))
+        or (method == "PUT" and (f"/{OWN}/" in key or "/base/" in key))
     )
     guest = new_guest("guest", launch)
     assert guest.boot() == 0, guest.reasons
@@ -56,7 +59,7 @@ def test_a_seat_is_read_with_the_role_and_its_secret_is_the_clients_to_remove(
     access = cloud.store.role_access()
     url = cloud.gate.redirect({"url": access.url})["url"]
     monkeypatch.setattr(cloud.store, "role_access", lambda: replace(access, url=url))
-    instances = [Instance(name="guest", launch="launch")]
+    instances = [Instance(name="guest", launch="launch", identity=OWN)]
     seats = [Seat(0, secret={"KEY": SECRET})]
     write_seats(
         cloud.store,
@@ -70,11 +73,11 @@ def test_a_seat_is_read_with_the_role_and_its_secret_is_the_clients_to_remove(
     assert "?" not in secret["get"]
     printed, _ = process.communicate(timeout=30)
     assert (process.returncode, printed) == (0, "0 4321\n")
-    assert cloud.store.find(key_secret("launch", "guest"))
+    assert cloud.store.find(key_secret("launch", OWN))
     reports = read_documents(cloud.store, "launch")["guest"]
     assert reports["seated"] == {"rank": 0, "count": 1}
     assert SECRET not in json.dumps(reports)
-    clear_secrets(cloud.store, "launch", ["guest"])
-    assert cloud.store.find(key_secret("launch", "guest")) is None
+    clear_secrets(cloud.store, "launch", instances)
+    assert cloud.store.find(key_secret("launch", OWN)) is None
     # It has its own by now.
     assert guest.agent("run") == 0

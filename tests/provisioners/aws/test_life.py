@@ -11,7 +11,7 @@ import pytest
 from envboot.errors import ProvisionError
 from envboot_provisioners import Instance
 from envboot_provisioners.aws import AwsProvisioner
-from envboot_provisioners.aws.machines import to_state
+from envboot_provisioners.aws.machines import to_instance, to_state
 from envboot_provisioners.cloud_records import FRESH, CloudRecords
 from tests.provisioners.aws.plans import LAUNCH, make_request
 from tests.sessions import make_session
@@ -40,6 +40,14 @@ def test_a_machine_runs_and_then_it_does_not(ec2: Ec2, aws: AwsProvisioner) -> N
     state = aws.states(made)[made[0].name]
     assert (state.alive, state.word) == (False, "terminated")
     assert "User initiated" in str(state.reason)
+
+
+def test_only_one_with_a_role_has_a_name_in_policies() -> None:
+    arn = "arn:aws-cn:iam::111122223333:instance-profile/team/machine"
+    found = {"InstanceId": "i-0", "IamInstanceProfile": {"Arn": arn, "Id": "AIPA0"}}
+    made = to_instance(found, launch=LAUNCH, region="cn-north-1")
+    assert made.identity == "arn:aws-cn:ec2:cn-north-1:111122223333:instance/i-0"
+    assert to_instance({"InstanceId": "i-0"}, launch=LAUNCH, region="cn-north-1").identity is None
 
 
 def test_one_that_ec2_has_forgotten_has_ended(ec2: Ec2, aws: AwsProvisioner) -> None:

@@ -22,7 +22,7 @@ BUCKET_ADMIN = "roles/storage.admin"
 TOKEN_CREATOR = "roles/iam.serviceAccountTokenCreator"  # noqa: S105 - no password
 
 ROLES = {
-    "storage.objects.list": "roles/storage.objectViewer",
+    "storage.objects.list": "roles/storage.legacyBucketReader",
     "storage.objects.get": "roles/storage.objectViewer",
     "storage.objects.create": "roles/storage.objectCreator",
     "storage.objects.delete": OBJECT_ADMIN,
@@ -66,7 +66,7 @@ CODES = {
     "SignatureDoesNotMatch": "The signing key is none of this account's: was it removed? Otherwise "
     + CLOCK[0].lower()
     + CLOCK[1:],
-    "AccessDenied": f"Give whoever signs `{OBJECT_ADMIN}` on the bucket",
+    "AccessDenied": f"Give whoever signs `{OBJECT_ADMIN}` on the bucket, below the prefix",
     "SlowDown": _BUSY,
     "ServiceUnavailable": _BUSY,
     "InternalError": _BUSY,
@@ -116,9 +116,20 @@ def is_missing_bucket(error: Exception) -> bool:
 
 
 def describe(permission: str, place: GcsPlace) -> str:
-    """Return what a permission is, and which role has it, on this bucket."""
+    """Return what a permission is, which role has it, on this bucket, and on what condition."""
     role = f" (role `{ROLES[permission]}`)" if permission in ROLES else ""
-    return f"`{permission}`{role} on bucket `{place.bucket}`"
+    found = f"`{permission}`{role} on bucket `{place.bucket}`"
+    # The permission to list is checked on the bucket, where no condition on objects holds.
+    is_of_objects = permission.startswith("storage.objects.") and not permission.endswith(".list")
+    return found + _limit(place) if is_of_objects else found
+
+
+def _limit(place: GcsPlace) -> str:
+    """Return the condition that keeps a role to the prefix, empty without a prefix."""
+    if not place.root:
+        return ""
+    objects = f"projects/_/buckets/{place.bucket}/objects/{place.root}"
+    return f', with the condition `resource.name.startsWith("{objects}")`'
 
 
 def is_skewed(error: BaseException | None) -> bool:
@@ -172,7 +183,7 @@ def _explain_denial(words: str, place: GcsPlace) -> str:
         )
     named = _PERMISSION.search(words)
     if not named:
-        return f"Give this identity `{OBJECT_ADMIN}` on bucket `{place.bucket}`"
+        return f"Give this identity `{OBJECT_ADMIN}` on bucket `{place.bucket}`{_limit(place)}"
     allow = f"Give {f'`{place.identity}`' if place.identity else 'this identity'} "
     found = allow + describe(named[0], place)
     if named[0] == "storage.objects.get":

@@ -124,9 +124,10 @@ run "machines_only_read_and_report" {
 
   assert {
     condition = tomap({ for each in data.aws_iam_policy_document.guest.statement : each.sid => sort(each.resources) }) == tomap({
-      Create      = tolist(["arn:aws-cn:s3:::team-envs/envboot/reports/*"])
-      Read        = tolist([for folder in ["base", "environments", "launches", "layers", "packages", "tools"] : "arn:aws-cn:s3:::team-envs/envboot/${folder}/*"])
-      TellMissing = tolist(["arn:aws-cn:s3:::team-envs"])
+      Create        = tolist(["arn:aws-cn:s3:::team-envs/envboot/reports/*/&{ec2:SourceInstanceARN}/*"])
+      Read          = tolist([for key in ["base/*", "environments/*", "launches/*/seats-*.json", "launches/*/wanted-*.json", "layers/*", "packages/*", "tools/*"] : "arn:aws-cn:s3:::team-envs/envboot/${key}"])
+      ReadOwnSecret = tolist(["arn:aws-cn:s3:::team-envs/envboot/launches/*/secrets/&{ec2:SourceInstanceARN}.json"])
+      TellMissing   = tolist(["arn:aws-cn:s3:::team-envs"])
     })
     error_message = "These and no others."
   }
@@ -137,21 +138,25 @@ run "machines_only_read_and_report" {
   }
 }
 
-run "machines_may_publish_and_renew" {
+run "machines_may_publish_and_replace_nothing" {
   command = plan
 
   variables {
     allow_publish = true
-    allow_renew   = true
   }
 
   assert {
-    condition     = contains([for each in data.aws_iam_policy_document.guest.statement : each.resources if each.sid == "Create"][0], "arn:aws-cn:s3:::team-envs/envboot/base/*")
-    error_message = "They create bases."
+    condition = toset([for each in data.aws_iam_policy_document.guest.statement : each.resources if each.sid == "Create"][0]) == toset([
+      "arn:aws-cn:s3:::team-envs/envboot/base/*/env.tar.zst",
+      "arn:aws-cn:s3:::team-envs/envboot/base/*/index.json",
+      "arn:aws-cn:s3:::team-envs/envboot/reports/*/&{ec2:SourceInstanceARN}/*",
+    ])
+    error_message = "They create archives and their own reports: no names, no desired states, no reports of others."
   }
 
+  # A copy of an object, onto itself or over another, has no such header.
   assert {
-    condition     = alltrue([for each in data.aws_iam_policy_document.guest.statement : one(each.condition).variable == "s3:if-none-match" if each.sid == "Create"])
+    condition     = alltrue([for each in data.aws_iam_policy_document.guest.statement : one(each.condition).variable == "s3:if-none-match" && one(each.condition).test == "Null" if contains(each.actions, "s3:PutObject")])
     error_message = "They create only what is not there."
   }
 }
