@@ -6,7 +6,7 @@ import hashlib
 import os
 import subprocess
 import tempfile
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict
 
 from .wire import AgentError
 
@@ -22,51 +22,52 @@ def name(sha256: str, number: int) -> str:
 
 def check(ask: Callable[..., Any], url: str, data: bytes, signers: str) -> None:
     """Raise AgentError unless one of `signers`, as ssh-keygen(1) lists them, signed the index."""
+    sha256, seen = hashlib.sha256(data).hexdigest(), 0
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            _write(folder + "/signers", signers.encode())
+            _write(folder + "/index", data)
+            while seen < MOST:
+                place = url.rpartition("/")[0] + "/" + name(sha256, seen + 1)
+                part = {"Range": "bytes=0-%d" % (LARGEST - 1)}
+                status, signature, _ = ask("GET", place, None, part)
+                if status >= 300:
+                    break
+                seen += 1
+                _write(folder + "/signature", signature[:LARGEST])
+                for principal in _keygen(folder, "find-principals").splitlines()[:MOST]:
+                    # It prints something only where the signature is good.
+                    if _keygen(folder, "verify", "-n", NAMESPACE, "-I", principal):
+                        return
+    except (OSError, subprocess.TimeoutExpired) as error:
+        # Not as an OSError, after which the index itself would be fetched again.
+        raise AgentError("ssh-keygen cannot verify its signature: %r" % error) from error
+    text = "no allowed signer has signed it (%d signatures): index %s"
+    raise AgentError(text % (seen, sha256))
+
+
+def _write(path: str, content: bytes) -> None:
+    with open(path, "wb") as stream:
+        stream.write(content)
+    os.chmod(path, 0o644)
+
+
+def _keygen(folder: str, *words: str) -> str:
+    """Return what ssh-keygen prints, nothing where it fails."""
     user: Dict[str, Any] = {}
     if not os.getuid():
         # A reader of untrusted input has no business with root's files.
         user = {"user": 65534, "group": 65534, "extra_groups": []}
-    sha256, seen = hashlib.sha256(data).hexdigest(), 0
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-
-        def write(path: str, content: bytes) -> str:
-            with open(folder + "/" + path, "wb") as stream:
-                stream.write(content)
-            os.chmod(stream.name, 0o644)
-            return stream.name
-
-        def keygen(*words: str) -> "subprocess.CompletedProcess[bytes]":
-            command: List[str] = ["ssh-keygen", "-Y", *words, "-s", folder + "/s", "-f", allowed]
-            with open(folder + "/index", "rb") as stream:
-                return subprocess.run(
-                    command,
-                    stdin=stream,
-                    capture_output=True,
-                    cwd="/",
-                    timeout=60,
-                    check=False,
-                    **user,
-                )
-
-        allowed = write("signers", signers.encode())
-        write("index", data)
-        for number in range(1, MOST + 1):
-            place = url.rpartition("/")[0] + "/" + name(sha256, number)
-            status, signature, _ = ask("GET", place, None, {"Range": "bytes=0-%d" % (LARGEST - 1)})
-            if status >= 300:
-                break
-            seen += 1
-            write("s", signature[:LARGEST])
-            try:
-                found = keygen("find-principals").stdout.decode(errors="replace").splitlines()
-                for principal in found[:MOST]:
-                    words = "verify", "-n", NAMESPACE, "-I", principal
-                    if not keygen(*words).returncode:
-                        return
-            except FileNotFoundError as error:
-                raise AgentError("its signature cannot be verified: no ssh-keygen here") from error
-            except subprocess.TimeoutExpired:
-                pass
-    text = "no allowed signer has signed it (%d signatures): index %s"
-    raise AgentError(text % (seen, sha256))
+    names = ["-s", folder + "/signature", "-f", folder + "/signers"]
+    with open(folder + "/index", "rb") as stream:
+        done = subprocess.run(
+            ["ssh-keygen", "-Y", *words, *names],
+            stdin=stream,
+            capture_output=True,
+            cwd="/",
+            timeout=60,
+            check=False,
+            **user,
+        )
+    return "" if done.returncode else done.stdout.decode(errors="replace")
