@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 60
 """Seconds that a verification may take."""
-_HINT = "Install OpenSSH's client 8.9 or later (`openssh-client`, `openssh-clients`)"
+_HINT = "Install OpenSSH's client 8.2 or later (`openssh-client`, `openssh-clients`)"
 
 
 def sign(data: bytes, key: str, session: Session) -> bytes:
