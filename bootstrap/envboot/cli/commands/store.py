@@ -247,7 +247,7 @@ def verify_archives(
     """Install bases again on this machine, and compare every file with the published archives.
 
     A DIGEST is of an environment or a base, a NAME of a published environment (`NAME@3`, `NAME`);
-    without any, all archives for machines of this platform are compared. An archive that is right
+    without any, all archives that can be installed here are compared. An archive that is right
     counts as your own (`trust = "own"`), and with `--sign` as your signers' (`trust = "signed"`).
     """
     from envboot.fleet.verification import find_all, find_target, verify
@@ -268,16 +268,23 @@ def verify_archives(
             find_target(text, bucket, session, warn=console.print_notes) for text in targets
         ] or find_all(bucket)
         for manifest in manifests:
-            with console.task(f"Verified base {manifest.base_digest[7:19]}") as progress:
-                one = verify(
-                    manifest,
-                    provisioner,
-                    bucket,
-                    policy,
-                    key=key,
-                    publishes=publish,
-                    progress=progress,
-                )
+            try:
+                with console.task(f"Verified base {manifest.base_digest[7:19]}") as progress:
+                    one = verify(
+                        manifest,
+                        provisioner,
+                        bucket,
+                        policy,
+                        key=key,
+                        publishes=publish,
+                        progress=progress,
+                    )
+            except UsageError as error:
+                if targets:
+                    raise
+                # Of another machine's own interpreter, for instance.
+                console.print_warning(f"Passed over: {error.message}")
+                continue
             found.append(one)
             if not as_json:
                 console.say(f"{one.base}  {_tell(one)}")
