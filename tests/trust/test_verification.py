@@ -16,8 +16,8 @@ from envboot.errors import GuestError, StoreError, UsageError
 from envboot.fleet.verification import Verified, find_all, find_target, verify
 from envboot.manifest import Manifest
 from envboot.publish import upload
+from envboot.publish.archive_comparison import Difference, compare_archive
 from envboot.publish.archive_index import ArchiveIndex
-from envboot.publish.comparison import Difference, compare_archive
 from envboot.publish.layout import Keys
 from envboot.publish.trust import find_policy
 from envboot.store.local.store import LocalStore

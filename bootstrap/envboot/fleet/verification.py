@@ -21,9 +21,9 @@ from envboot.errors import DocumentError, GuestError, StoreError, UsageError
 from envboot.fleet.history import make_name
 from envboot.manifest import Manifest, parse_manifest
 from envboot.prepare import check_interpreter
+from envboot.publish.archive_comparison import Difference, compare_archive
 from envboot.publish.archive_index import ArchiveIndex
 from envboot.publish.bases import MAX_INDEX
-from envboot.publish.comparison import Difference, compare_archive
 from envboot.publish.environments import fetch_manifest, find_environment
 from envboot.publish.grants import Grants, ObjectGrant, PutGrant, ReadGrant
 from envboot.publish.layout import Keys
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from envboot.publish.trust import Policy
+    from envboot.publish.trust import TrustPolicy
     from envboot.scan.schema import Problem
     from envboot.session import Session
     from envboot.store.protocol import Store
@@ -117,7 +117,7 @@ def verify(
     manifest: Manifest,
     provisioner: Provisioner,
     store: Store,
-    policy: Policy,
+    policy: TrustPolicy,
     *,
     key: str | None = None,
     publishes: bool = False,
@@ -197,7 +197,12 @@ def _read_index(store: Store, keys: Keys, base: str) -> bytes:
 
 @contextlib.contextmanager
 def _installed(
-    manifest: Manifest, provisioner: Provisioner, store: Store, policy: Policy, *, publishes: bool
+    manifest: Manifest,
+    provisioner: Provisioner,
+    store: Store,
+    policy: TrustPolicy,
+    *,
+    publishes: bool,
 ) -> Iterator[Path]:
     """Let the agent install the base on this machine; yields the prefix, which goes at the end.
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from envboot.manifest import Manifest
-    from envboot.publish.trust import Policy
+    from envboot.publish.trust import TrustPolicy
     from envboot.session import Session
     from envboot.store.protocol import Store
 
@@ -102,7 +102,7 @@ def publish(
     )
 
 
-def _guard(base: PublishedBase, policy: Policy, terms: Terms) -> PublishedBase:
+def _guard(base: PublishedBase, policy: TrustPolicy, terms: Terms) -> PublishedBase:
     """Keep machines from what others may publish before they look; see `PublishedBase`."""
     pinned = base.index_sha256 and terms.pins
     if policy.trust is Trust.ANY or pinned:

@@ -18,7 +18,7 @@ from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from envboot.publish.layout import Keys
-    from envboot.publish.trust import Policy
+    from envboot.publish.trust import TrustPolicy
     from envboot.store.protocol import Stat, Store
 
 ORPHANED = timedelta(hours=1)
@@ -50,7 +50,9 @@ class PublishedBase:
         return self.index_sha256 is None and not self.blocked
 
 
-def tend_base(store: Store, keys: Keys, base: str, policy: Policy | None = None) -> PublishedBase:
+def tend_base(
+    store: Store, keys: Keys, base: str, policy: TrustPolicy | None = None
+) -> PublishedBase:
     """Renew the objects of the base of that digest where they are whole, and remove what is not.
 
     Without a `policy` anybody's archive is used.
@@ -81,7 +83,7 @@ def tend_base(store: Store, keys: Keys, base: str, policy: Policy | None = None)
     return PublishedBase(problem=Problem(subject=place, message=text))
 
 
-def _pin(store: Store, keys: Keys, index: bytes, policy: Policy | None) -> PublishedBase:
+def _pin(store: Store, keys: Keys, index: bytes, policy: TrustPolicy | None) -> PublishedBase:
     """Return a whole base, pinned where it is trusted."""
     vouchers: tuple[str, ...] = ()
     if policy:

@@ -16,7 +16,7 @@ from envboot.errors import LISTED, DocumentError, StoreError, UsageError, name_s
 from envboot.manifest import parse_manifest
 from envboot.publish import upload
 from envboot.publish.publishers import PROOFS, judge_version, vouch
-from envboot.publish.trust import Policy, find_policy
+from envboot.publish.trust import TrustPolicy, find_policy
 from envboot.scan.schema import Problem
 from envboot.store.protocol import MalformedError
 
@@ -158,7 +158,7 @@ def publish_environment(
 
 
 def _find_same(
-    store: Store, name: str, version: int, manifest: Manifest, policy: Policy
+    store: Store, name: str, version: int, manifest: Manifest, policy: TrustPolicy
 ) -> dict[str, Any] | None:
     """Return the document of a version that is this environment and may be used, else None."""
     try:
@@ -233,7 +233,7 @@ def find_environment(
 
 
 def _find_newest(
-    store: Store, name: str, versions: Sequence[int], policy: Policy
+    store: Store, name: str, versions: Sequence[int], policy: TrustPolicy
 ) -> tuple[dict[str, Any] | None, list[Problem]]:
     """Return the first of the versions that may be used, and why those before it may not."""
     doubts: list[Problem] = []
@@ -285,7 +285,7 @@ def list_versions(store: Store, name: str) -> list[int]:
     return _list(store, f"{FOLDER}/{name}/").get(name, [])
 
 
-def _read(store: Store, name: str, version: int, policy: Policy) -> tuple[dict[str, Any], str]:
+def _read(store: Store, name: str, version: int, policy: TrustPolicy) -> tuple[dict[str, Any], str]:
     """Return the document of one version, and why it may not be used, where it may not.
 
     Raises:

@@ -16,7 +16,7 @@ from envboot.config import Trust
 from envboot.errors import UsageError
 from envboot.publish.own import mark
 from envboot.publish.ssh import find_signer, sign
-from envboot.publish.trust import Policy, Verdict, find_signing_key
+from envboot.publish.trust import TrustPolicy, Verdict, find_signing_key
 
 if TYPE_CHECKING:
     from envboot.session import Session
@@ -25,7 +25,7 @@ PROOFS = ("mark", "signature")
 """The members that prove the others: an HMAC of this user's own, and a signature."""
 
 
-def vouch(document: dict[str, Any], policy: Policy) -> dict[str, Any]:
+def vouch(document: dict[str, Any], policy: TrustPolicy) -> dict[str, Any]:
     """Return the document of a version with its publisher, and signed where there is a key.
 
     Raises:
@@ -47,7 +47,7 @@ def vouch(document: dict[str, Any], policy: Policy) -> dict[str, Any]:
     return proven
 
 
-def judge_version(document: dict[str, Any], policy: Policy) -> Verdict:
+def judge_version(document: dict[str, Any], policy: TrustPolicy) -> Verdict:
     """Say who signed the document of a version, and whether the version may be used.
 
     Raises:
@@ -65,7 +65,7 @@ def judge_version(document: dict[str, Any], policy: Policy) -> Verdict:
     return Verdict(signer=signer)
 
 
-def _is_own(document: dict[str, Any], data: bytes, policy: Policy) -> bool:
+def _is_own(document: dict[str, Any], data: bytes, policy: TrustPolicy) -> bool:
     found = document.get("mark")
     return isinstance(found, str) and hmac.compare_digest(
         found.encode(), mark(data, policy.session).encode()

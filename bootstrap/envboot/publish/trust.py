@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Policy:
+class TrustPolicy:
     """What this session trusts; `signers` is the file of allowed signers, where there is one."""
 
     trust: Trust
@@ -61,7 +61,7 @@ class Verdict:
     vouchers: tuple[str, ...] = ()
 
 
-def find_policy(session: Session) -> Policy:
+def find_policy(session: Session) -> TrustPolicy:
     """Return what this session trusts: by its variables, then by its settings.
 
     The variables come first, so that a project which somebody else wrote cannot lower it.
@@ -87,7 +87,7 @@ def find_policy(session: Session) -> Policy:
                 "file of OpenSSH's allowed signers (ssh-keygen(1))",
             )
         _read_signers(signers)
-    return Policy(trust=trust, signers=signers, session=session)
+    return TrustPolicy(trust=trust, signers=signers, session=session)
 
 
 def find_signing_key(session: Session) -> str | None:
@@ -109,7 +109,7 @@ def _read_signers(file: Path) -> str:
         raise UsageError(f"Cannot read allowed signers `{file}`", causes=(cause,)) from error
 
 
-def judge_index(policy: Policy, store: Store, keys: Keys, index: bytes) -> Verdict:
+def judge_index(policy: TrustPolicy, store: Store, keys: Keys, index: bytes) -> Verdict:
     """Say whether the archive of an index may be used; the index itself has been checked.
 
     Raises:
@@ -128,7 +128,7 @@ def judge_index(policy: Policy, store: Store, keys: Keys, index: bytes) -> Verdi
     return Verdict()
 
 
-def find_signatures(policy: Policy, store: Store, keys: Keys, index: bytes) -> Verdict:
+def find_signatures(policy: TrustPolicy, store: Store, keys: Keys, index: bytes) -> Verdict:
     """Return who signed an index, the first that counts, and which object says so.
 
     Raises:
@@ -156,7 +156,7 @@ def key_signature(keys: Keys, index: bytes, number: int) -> str:
 
 
 def sign_index(
-    policy: Policy, store: Store, keys: Keys, index: bytes, key: str
+    policy: TrustPolicy, store: Store, keys: Keys, index: bytes, key: str
 ) -> tuple[str, bool]:
     """Sign an index and put the signature beside it, unless there is one of the same key.
 
