@@ -18,6 +18,7 @@ import shutil
 import sys
 import tempfile
 import zipfile
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -80,7 +81,9 @@ def create(prefix: Path, explicit: Path) -> None:
     if prefix.exists():
         shutil.rmtree(prefix)
     (prefix / "conda-meta").mkdir(parents=True)
-    (prefix / "conda-meta" / "history").write_text("")
+    # As the real one does, which is never the same twice.
+    started = f"==> {datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S.%f} <=="
+    (prefix / "conda-meta" / "history").write_text(f"{started}\n# cmd: {' '.join(sys.argv)}\n")
 
     from rattler import install
 

@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from uv import find_uv_bin
 
 from envboot.agent import pack, tar
 from envboot.errors import GuestError, StoreError, UsageError
@@ -21,7 +23,6 @@ from envboot.publish.archive_index import ArchiveIndex
 from envboot.publish.layout import Keys
 from envboot.publish.trust import find_policy
 from envboot.store.local.store import LocalStore
-from envboot_provisioners.local import LocalProvisioner
 from tests.agent.conftest import parts, published
 from tests.agent.guests import SITE, Guest, Parts, make_manifest
 from tests.keys import allow
@@ -56,7 +57,6 @@ class Desk:
         """Verify the base on this machine."""
         return verify(
             self.manifest,
-            LocalProvisioner(self.session),
             self.store,
             find_policy(self.session),
             **options,
@@ -91,7 +91,30 @@ def test_an_honest_archive_is_the_same_and_signed(desk: Desk, ana: Signer) -> No
         assert desk.store.find(found.signature)
         assert not found.signed_before
     # Nothing of the installation stays.
-    assert not list((desk.session.state / "local").glob("*"))
+    left = {path.name for path in desk.session.state.iterdir()}
+    assert left == {"local", "trust"}
+    assert not list((desk.session.state / "local").iterdir())
+
+
+def test_a_cache_that_a_command_has_changed_makes_no_poisoned_archive_right(
+    desk: Desk, published: Guest, tmp_path: Path, ana: Signer
+) -> None:
+    """What `launch local` installs are hard links to uv's cache: a command can write to both."""
+
+    def change(tree: Path) -> None:
+        (tree / SITE / "alpha.py").write_text("import os\n")
+
+    cache = tmp_path / "cache/uv"
+    variables = {**desk.session.environment, "UV_CACHE_DIR": str(cache)}
+    wheel = find_uv_bin(), "pip", "install", "-q", "--no-deps", "--target", str(tmp_path / "once")
+    subprocess.run([*wheel, "alpha"], env=variables, check=True)
+    for file in cache.rglob("alpha.py"):
+        file.write_text("import os\n")
+    desk = replace(desk, session=replace(desk.session, environment=variables))
+    with desk.store:
+        poison(desk, published, tmp_path, change)
+        found = desk.verify(key=str(ana.key))
+    assert [each.path for each in found.differences] == [f"{SITE}/alpha.py"]
 
 
 def poison(desk: Desk, published: Guest, folder: Path, change: Callable[[Path], None]) -> None:

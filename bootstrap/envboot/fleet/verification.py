@@ -8,8 +8,9 @@ import json
 import platform
 import re
 import sys
+import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from envboot import platforms
@@ -115,7 +116,6 @@ def _find_base(store: Store, digest: str) -> Manifest | None:
 
 def verify(
     manifest: Manifest,
-    provisioner: Provisioner,
     store: Store,
     policy: TrustPolicy,
     *,
@@ -125,8 +125,9 @@ def verify(
 ) -> Verified:
     """Install the base of a manifest here, and compare every file of the archive with it.
 
-    The agent installs, as for a launch on this machine, and nothing that the bucket has of the
-    base is used but conda packages that need a login, which the manifest pins. With `key` a good
+    The agent installs, as for a launch on this machine. It uses neither uv's cache, whose files
+    earlier commands on this machine may have changed, nor what the bucket has of the base, but for
+    conda packages that need a login, which the manifest pins. With `key` a good
     archive is signed; with `publishes` this machine's own goes into the bucket where there is
     none. A good archive counts as this user's own from then on. `progress` is given bytes of the
     archive, compared and in all.
@@ -150,7 +151,7 @@ def verify(
             f"No archive of base `{manifest.base_digest}` is published in `{store.url}`",
             hint="Add `--publish` to put this machine's own there",
         )
-    with _installed(manifest, provisioner, store, policy, publishes=not there) as tree:
+    with _installed(manifest, store, policy.session, publishes=not there) as tree:
         index = _read_index(store, keys, manifest.base_digest)
         differences = compare_archive(
             store.sign_get(keys.archive, HOUR),
@@ -197,18 +198,14 @@ def _read_index(store: Store, keys: Keys, base: str) -> bytes:
 
 @contextlib.contextmanager
 def _installed(
-    manifest: Manifest,
-    provisioner: Provisioner,
-    store: Store,
-    policy: TrustPolicy,
-    *,
-    publishes: bool,
+    manifest: Manifest, store: Store, session: Session, *, publishes: bool
 ) -> Iterator[Path]:
     """Let the agent install the base on this machine; yields the prefix, which goes at the end.
 
     With `publishes` it packs and uploads the archive too.
     """
     from envboot_provisioners import StartRequest
+    from envboot_provisioners.local import LocalProvisioner
 
     launch, alone = make_name(), Manifest(base=manifest.base)
     document = render(
@@ -216,7 +213,7 @@ def _installed(
         launch_path=LaunchPath.LOCAL,
         grants=_grant(launch, manifest, store, publishes=publishes),
         job=Job(),
-        agent=agent_files(policy.session.cache),
+        agent=agent_files(session.cache),
     )
     request = StartRequest(
         launch=launch,
@@ -226,11 +223,16 @@ def _installed(
         fixed_prefix=manifest.base.python.source == "conda",
     )
     instances: list[Instance] = []
-    try:
-        instances += provisioner.start(request)
-        yield _wait(provisioner, instances[0], alone, publishes=publishes)
-    finally:
-        provisioner.terminate(instances or provisioner.instances(launch))
+    session.state.mkdir(parents=True, exist_ok=True)
+    # On the file system of the instance, which has hard links to it.
+    with tempfile.TemporaryDirectory(prefix="verify-", dir=session.state) as cache:
+        environment = {**session.environment, "UV_CACHE_DIR": cache}
+        provisioner = LocalProvisioner(replace(session, environment=environment))
+        try:
+            instances += provisioner.start(request)
+            yield _wait(provisioner, instances[0], alone, publishes=publishes)
+        finally:
+            provisioner.terminate(instances or provisioner.instances(launch))
 
 
 def _grant(launch: str, manifest: Manifest, store: Store, *, publishes: bool) -> Grants:

@@ -1,8 +1,8 @@
 """Whose archives and published environments count: anyone's, this user's own, or signed ones.
 
 Archives are reproducible, so a signature of an index has a meaning that can be checked: its signer
-installed the same base from the indexes and got the same files (`publish.verify`). What a machine
-has published therefore is signed by nobody, until somebody has done that.
+installed the same base from the indexes and got the same files (`fleet.verification`). Therefore
+nobody signs what a machine has published before somebody has done that.
 """
 
 from __future__ import annotations

@@ -252,7 +252,6 @@ def verify_archives(
     """
     from envboot.fleet.verification import find_all, find_target, verify
     from envboot.publish.trust import find_policy, find_signing_key
-    from envboot_provisioners.local import LocalProvisioner
 
     session = open_session()
     policy, key = find_policy(session), find_signing_key(session) if sign else None
@@ -261,7 +260,6 @@ def verify_archives(
             "Cannot sign without a key",
             hint="Set `signing-key` in `[tool.envboot]` or `ENVBOOT_SIGNING_KEY`",
         )
-    provisioner = LocalProvisioner(session)
     found: list[Verified] = []
     with open_store(store or session.store, session) as bucket:
         manifests = [
@@ -272,7 +270,6 @@ def verify_archives(
                 with console.task(f"Verified base {manifest.base_digest[7:19]}") as progress:
                     one = verify(
                         manifest,
-                        provisioner,
                         bucket,
                         policy,
                         key=key,
