@@ -169,6 +169,20 @@ def test_an_installation_that_fails_is_told_in_the_agents_words(desk: Desk) -> N
     assert error.value.causes[0].startswith("install: uv failed")
 
 
+def test_an_archive_that_is_not_what_its_index_says_is_an_error_that_names_it(desk: Desk) -> None:
+    with desk.store as store:
+        data = store.read(desk.keys.archive) or b""
+        store.delete(desk.keys.archive)
+        store.create(desk.keys.archive, data[::-1])
+        with pytest.raises(
+            StoreError, match=r"Failed to compare `http.*/env.tar.zst` with"
+        ) as error:
+            desk.verify()
+    assert error.value.causes == ("the frame at byte 0 is not what its index says",)
+    assert error.value.hint
+    assert f"envboot store rm {desk.store.url} {desk.keys.index}" in error.value.hint
+
+
 def test_what_cannot_be_installed_here_is_refused(desk: Desk) -> None:
     base = replace(desk.manifest.base, platform="linux-aarch64")
     foreign = replace(desk, manifest=Manifest(base=base))

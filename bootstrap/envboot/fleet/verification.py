@@ -153,13 +153,21 @@ def verify(
         )
     with _installed(manifest, store, policy.session, publishes=not there) as tree:
         index = _read_index(store, keys, manifest.base_digest)
-        differences = compare_archive(
-            store.sign_get(keys.archive, HOUR),
-            ArchiveIndex.from_dict(parse_json(index, "index")),
-            tree,
-            base.python.executable or "",
-            progress=progress,
-        )
+        try:
+            differences = compare_archive(
+                store.sign_get(keys.archive, HOUR),
+                ArchiveIndex.from_dict(parse_json(index, "index")),
+                tree,
+                base.python.executable or "",
+                progress=progress,
+            )
+        except StoreError as error:
+            raise StoreError(
+                error.message,
+                causes=error.causes,
+                hint="If it was not the network, remove it: "
+                f"`envboot store rm {store.url} {keys.index} {keys.archive}`",
+            ) from error
     signature, is_new = None, False
     if not differences:
         remember(policy.session, keys, index)

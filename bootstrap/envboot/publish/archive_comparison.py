@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from envboot.agent import fetch, pack, tar, zstd
 from envboot.agent.unpack import spans
-from envboot.agent.wire import AgentError
+from envboot.agent.wire import AgentError, without_query
 from envboot.errors import StoreError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def compare_archive(
             progress(done, index.size)
     except (AgentError, OSError) as error:
         raise StoreError(
-            "Failed to compare the archive with an installation", causes=(str(error),)
+            f"Failed to compare `{without_query(url)}` with an installation", causes=(str(error),)
         ) from error
     return found.finish()
 
