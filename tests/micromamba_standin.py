@@ -18,7 +18,6 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -81,9 +80,7 @@ def create(prefix: Path, explicit: Path) -> None:
     if prefix.exists():
         shutil.rmtree(prefix)
     (prefix / "conda-meta").mkdir(parents=True)
-    # As the real one does, which is never the same twice.
-    started = f"==> {datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S.%f} <=="
-    (prefix / "conda-meta" / "history").write_text(f"{started}\n# cmd: {' '.join(sys.argv)}\n")
+    (prefix / "conda-meta" / "history").write_text("")
 
     from rattler import install
 

@@ -84,7 +84,7 @@ FOR_NOTICES = frozenset({"agent/watch.py"})
 FOR_RENEWING = {kind: f"agent/{kind}_copy.py" for kind in FOR_ROLES}
 FOR_LOCAL = "agent/local.py"
 FOR_PRIVATE = "agent/private.py"
-FOR_SIGNED = "agent/signed.py"
+FOR_KEYGEN = "agent/keygen.py"
 """In documents whose machines verify signatures themselves."""
 FOR_CONDA = "agent/conda.py"
 """In every document of an environment with conda packages, and in no other."""
@@ -98,7 +98,7 @@ EXTRAS = (
     | FOR_SYNC
     | OF_CLOUDS
     | {*FOR_RENEWING.values(), "agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA}
-    | {FOR_SIGNED}
+    | {FOR_KEYGEN}
 )
 """Modules that not every document needs; the agent fetches those that are left out of one."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from envboot.agent.signed import MOST
+from envboot.agent.keygen import MOST
 from envboot.config import Settings, Trust, read_settings
 from envboot.errors import UsageError
 from envboot.manifest import Base, Manifest, Python

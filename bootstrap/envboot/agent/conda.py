@@ -41,8 +41,6 @@ def create(host: Host, staging: str, micromamba: str) -> Tuple[List[str], str]:
     inside = ["unshare", "-m", "sh", "-ec", script, staging, seen]
     options = ["create", "--no-rc", "-y", "-q", "-p", prefix, "-f", seen + "/home/conda"]
     run_tool("micromamba", [*inside, micromamba, *options], seen)
-    # It has the time in it: two installations must be the same bytes. conda wants the file itself.
-    open(staging + "/env/conda-meta/history", "w").close()
     return inside, seen
 
 

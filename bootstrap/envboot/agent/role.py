@@ -53,9 +53,9 @@ class Asker:
             status = 404
         if self.signers and (method, url) == ("GET", self.index) and status == 200:
             # A part of it answers 206: who looks how old it is takes nothing from it.
-            from . import signed
+            from . import keygen
 
-            signed.check(self.ask, url, data, self.signers)
+            keygen.check(self.ask, url, data, self.signers)
         return status, data, answer
 
     def _reads_beside(self, url: str) -> bool:

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envboot.agent.signed import LARGEST, MOST, NAMESPACE
+from envboot.agent.keygen import LARGEST, MOST, NAMESPACE
 from envboot.config import is_public_key
 from envboot.errors import UsageError
 from envboot.process import Completed, run

@@ -12,7 +12,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from envboot.agent.signed import LARGEST, MOST, name
+from envboot.agent.keygen import LARGEST, MOST, name
 from envboot.config import Trust, is_public_key
 from envboot.errors import StoreError, UsageError
 from envboot.folders import home_folder
