@@ -75,7 +75,9 @@ sys.exit(main(sys.argv[1:]))
 FOR_PUBLISHING = frozenset({"agent/pack.py", "agent/permit.py", "agent/publish.py"})
 FOR_COMMANDS = frozenset({"agent/run.py"})
 FOR_SEATS = frozenset({"agent/seat.py"})
-FOR_SYNC = frozenset({"agent/signed.py", "agent/sync.py"})
+FOR_KEYGEN = "agent/keygen.py"
+"""In documents whose machines verify signatures themselves."""
+FOR_SYNC = frozenset({FOR_KEYGEN, "agent/sync.py"})
 FOR_ROLES = {kind: frozenset({"agent/role.py", f"agent/{kind}.py"}) for kind in ("aws", "gcp")}
 """By who gives the credentials: `kind` in the grants."""
 FOR_NOTICES = frozenset({"agent/watch.py"})
@@ -92,7 +94,7 @@ EXTRAS = (
     | FOR_SEATS
     | FOR_SYNC
     | OF_CLOUDS
-    | {"agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA}
+    | {"agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA, FOR_KEYGEN}
 )
 """Modules that not every document needs; the agent fetches those that are left out of one."""
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from envboot.scan.schema import Problem
+
 
 @lists_keywords(PackageSyncOptions, DEFAULTS)
 def publish_here(
@@ -102,10 +104,14 @@ def fetch_environment(name: str | os.PathLike[str], *, store: str | None = None)
     """
     from envboot.source import resolve_source
     from envboot.store import open_store
+    from envboot.text import show_controls
 
     session = open_session()
     with open_store(store or session.store, session) as bucket:
-        found = resolve_source(name, session, bucket)
+        passed_over: list[Problem] = []
+        found = resolve_source(name, session, bucket, warn=passed_over.extend)
+    for note in passed_over:
+        warnings.warn(show_controls(f"`{note.subject}`: {note.message}"), stacklevel=2)
     if not isinstance(found, Manifest):
         raise UsageError(
             f"Expected a published environment or a manifest, found the lock file `{name}`",

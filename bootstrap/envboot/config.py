@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,36 @@ _PROJECT = re.compile(r"[a-z0-9.:-]+")
 _CLOUD_KMS_KEY = re.compile(r"projects/[^/\s]+/locations/[\w-]+/keyRings/[\w-]+/cryptoKeys/[\w-]+")
 _S3 = {"endpoint-url": _ENDPOINT, "region": _REGION, "kms-key": _KMS_KEY}
 _GCS = {"endpoint-url": _ENDPOINT, "project": _PROJECT, "kms-key": _CLOUD_KMS_KEY}
+
+
+class Trust(str, Enum):
+    """Whose archives and published environments a launch may use."""
+
+    ANY = "any"
+    OWN = "own"
+    SIGNED = "signed"
+
+
+_KNOWN = (
+    "add",
+    "allowed-signers",
+    "channels",
+    "exclude",
+    "gcs",
+    "glibc",
+    "ignore",
+    "include",
+    "loose-limit",
+    "no-build-isolation",
+    "require",
+    "s3",
+    "signing-key",
+    "store",
+    "tools",
+    "torch-index",
+    "trust",
+)
+_TRUST = re.compile("|".join(each.value for each in Trust))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,13 +99,17 @@ class Settings:
     of `gs://`; `provisioners` are tables of their own options by name, which they read themselves.
     `require` names packages that no environment may lack; `ignore` and `add` come before what
     the command line says. `no_build_isolation` names, normalised, the projects that are built
-    with the packages of the environment.
+    with the packages of the environment. `allowed_signers` and `signing_key` are files, absolute
+    or below `~`; the latter may also be a public key whose private half an SSH agent has.
     """
 
     tools: dict[str, Tool] = field(default_factory=dict)
     channels: tuple[str, ...] = CHANNELS
     glibc: str = GLIBC
     store: str | None = None
+    trust: Trust | None = None
+    allowed_signers: str | None = None
+    signing_key: str | None = None
     require: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     add: tuple[str, ...] = ()
@@ -99,12 +134,32 @@ def read_settings(folder: Path) -> Settings:
         file = place / "pyproject.toml"
         if file.is_file():
             try:
-                return parse_settings(file.read_text("utf-8"))
+                return _locate(parse_settings(file.read_text("utf-8")), place)
             except UsageError as error:
                 raise UsageError(
                     error.message, causes=(*error.causes, f"Read from `{file}`"), hint=error.hint
                 ) from error
     return Settings()
+
+
+def is_public_key(text: str) -> bool:
+    """Tell a public key, as in `ssh-ed25519 AAAA…`, from the name of a file."""
+    return re.match(r"(ssh|ecdsa|sk)-\S+ +AAAA", text) is not None
+
+
+def _locate(settings: Settings, place: Path) -> Settings:
+    """Read relative names of files as seen from the project, wherever envboot is run."""
+
+    def find(name: str | None) -> str | None:
+        if name is None or name.startswith("~") or is_public_key(name):
+            return name
+        return str(place / name)
+
+    return replace(
+        settings,
+        allowed_signers=find(settings.allowed_signers),
+        signing_key=find(settings.signing_key),
+    )
 
 
 def parse_settings(text: str) -> Settings:
@@ -119,14 +174,17 @@ def parse_settings(text: str) -> Settings:
         tools=_parse_tools(rest.pop("tools", {}), f"{path}.tools"),
         channels=_parse_channels(rest.pop("channels", list(CHANNELS)), f"{path}.channels"),
         glibc=_text(rest, "glibc", path, _GLIBC) if "glibc" in rest else GLIBC,
-        store=_text(rest, "store", path) if "store" in rest else None,
+        store=_maybe_text(rest, "store", path),
+        trust=Trust(_text(rest, "trust", path, _TRUST)) if "trust" in rest else None,
+        allowed_signers=_maybe_text(rest, "allowed-signers", path),
+        signing_key=_maybe_text(rest, "signing-key", path),
         require=_strings(rest, "require", path),
         ignore=_strings(rest, "ignore", path),
         add=_strings(rest, "add", path),
         exclude=_patterns(rest, "exclude", path),
         include=_patterns(rest, "include", path),
         loose_limit=_parse_limit(rest.pop("loose-limit", LOOSE_LIMIT), f"{path}.loose-limit"),
-        torch_index=_text(rest, "torch-index", path) if "torch-index" in rest else None,
+        torch_index=_maybe_text(rest, "torch-index", path),
         s3=S3Settings(**_parse_bucket(rest.pop("s3", {}), f"{path}.s3", _S3)),
         gcs=GcsSettings(**_parse_bucket(rest.pop("gcs", {}), f"{path}.gcs", _GCS)),
         no_build_isolation=(*_names(rest, "no-build-isolation", path), *_read_uv(document)),
@@ -135,10 +193,8 @@ def parse_settings(text: str) -> Settings:
             for name in entry_points(group="envboot.provisioners").names & rest.keys()
         },
     )
-    known = ("add", "channels", "exclude", "gcs", "glibc", "ignore", "include", "loose-limit")
-    more = ("no-build-isolation", "require", "s3", "store", "tools", "torch-index")
     made = sorted(entry_points(group="envboot.provisioners").names)
-    _refuse_unknown(rest, path, (*known, *more, *made))
+    _refuse_unknown(rest, path, (*_KNOWN, *made))
     return settings
 
 
@@ -208,6 +264,10 @@ def _text(rest: dict[str, Any], key: str, path: str, pattern: re.Pattern[str] | 
         found = "nothing" if value is None else f"`{value!r:.80}`"
         raise UsageError(f"Expected `{path}.{key}`{wanted}, found {found}")
     return value
+
+
+def _maybe_text(rest: dict[str, Any], key: str, path: str) -> str | None:
+    return _text(rest, key, path) if key in rest else None
 
 
 def _strings(rest: dict[str, Any], key: str, path: str) -> tuple[str, ...]:

@@ -211,7 +211,7 @@ def prepare_manifest(
             f"Cannot make an environment of `{base.platform}` on machines of `{platform}`",
             hint=f"Ask for machines of `{base.platform}`, or lock for `--platform {platform}`",
         )
-    _check_interpreter(manifest, session, host_python=host_python)
+    check_interpreter(manifest, session, host_python=host_python)
     from envboot.selection.required import refuse_missing_in
 
     projects = [project.name for project in manifest.layer.projects] if manifest.layer else []
@@ -249,10 +249,11 @@ def prepare_source(
     if selection.lock_file:
         from envboot.source import resolve_source
 
-        source = resolve_source(selection.lock_file, session, store)
+        passed_over: list[Problem] = []
+        source = resolve_source(selection.lock_file, session, store, warn=passed_over.extend)
         if isinstance(source, Manifest):
             _refuse_choices(selection)
-            return prepare_manifest(
+            prepared = prepare_manifest(
                 source,
                 session,
                 host_python=host_python,
@@ -261,6 +262,7 @@ def prepare_source(
                 dask=dask,
                 note=note,
             )
+            return replace(prepared, notes=(*passed_over, *prepared.notes))
     return prepare(
         selection,
         session,
@@ -289,7 +291,7 @@ def _refuse_choices(selection: Selection) -> None:
         )
 
 
-def _check_interpreter(manifest: Manifest, session: Session, *, host_python: bool) -> None:
+def check_interpreter(manifest: Manifest, session: Session, *, host_python: bool) -> None:
     """Refuse a manifest of a host's own interpreter where it is not there, or is another."""
     python = manifest.base.python
     if python.source == "conda":

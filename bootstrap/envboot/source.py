@@ -13,6 +13,9 @@ from envboot.publish.environments import NAME, find_environment, parse_reference
 from envboot.selection import Selection
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from envboot.scan.schema import Problem
     from envboot.session import Session
     from envboot.store.protocol import Store
 
@@ -21,13 +24,17 @@ _FILE = re.compile(r"\.(lock|toml|ya?ml|txt|json)$")
 
 
 def resolve_source(
-    value: str | os.PathLike[str] | Manifest, session: Session, store: Store | None
+    value: str | os.PathLike[str] | Manifest,
+    session: Session,
+    store: Store | None,
+    *,
+    warn: Callable[[Sequence[Problem]], None] = lambda _: None,
 ) -> Selection | Manifest:
     """Return what an environment's name means: a lock file, still to be read, or a manifest.
 
     `value` is a lock file, a manifest, its file, or a published environment: `NAME@latest`,
     `NAME@3`, or `NAME` where there is no file of that name. None for `store` says that there is
-    no bucket.
+    no bucket. `warn` is told which newer versions were passed over, since they are not trusted.
 
     Raises:
         UsageError: it is none of them, or there is no bucket to look into.
@@ -47,7 +54,7 @@ def resolve_source(
             f"Cannot look for the environment `{reference}` without a bucket",
             hint="Give one: `--store s3://bucket/prefix`",
         )
-    return find_environment(store, reference)[1]
+    return find_environment(store, reference, session, warn=warn)[1]
 
 
 def read_manifest(file: Path, session: Session) -> Manifest:

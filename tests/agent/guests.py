@@ -35,6 +35,8 @@ from tests.index import make_wheel, write_simple
 from tests.sessions import make_session
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from envboot.session import Session
     from envboot.store.protocol import Store
 
@@ -150,14 +152,19 @@ def make_launch(
     seconds: int = 600,
     auth: Auth = Auth.URLS,
     seats: int | None = None,
+    state: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Launch:
-    """Publish as the client does; the manifest travels in user-data."""
+    """Publish as the client does; the manifest travels in user-data.
+
+    `state` and `environment` are of the session that launches.
+    """
     manifest = manifest or make_manifest(parts)
     grants = publish(
         manifest,
         layer,
         store,
-        make_session(cache=cache, environment={}),
+        make_session(cache=cache, state=state, environment=environment or {}),
         Terms(launch="launch", auth=auth, seconds=seconds, seats=seats),
     )
     document = grants.to_dict()

@@ -134,6 +134,15 @@ def test_cold_and_warm_at_its_prefix_and_nothing_on_the_host(conda: Workspace) -
     assert conda.leftovers() == conda.survivors() == []
 
 
+def test_an_archive_is_the_same_when_it_is_installed_again(conda: Workspace) -> None:
+    check(conda.launch("--json", "--", "python", "-c", PROGRAM))
+    done = conda.run(ENVBOOT, "store", "verify", "--json")
+    assert done.returncode == 0, done.stderr
+    [verified] = json.loads(done.stdout)
+    assert (verified["outcome"], verified["differences"]) == ("same", [])
+    assert conda.leftovers() == []
+
+
 def test_two_at_once_have_a_prefix_each(conda: Workspace) -> None:
     script = f"echo $ENVBOOT_INSTANCE >{PREFIX}/whose; sleep 0.5; cat {PREFIX}/whose"
     done = conda.launch("--json", "--count", "2", "--", "sh", "-c", script)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,10 +12,12 @@ from click.shell_completion import ShellComplete
 
 from envboot.cli import cli
 from envboot.manifest import parse_manifest
+from tests.keys import allow, make_signer
 from tests.launch.workspace import ENVBOOT, PROGRAM, Workspace, open_workspace, write_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
 
@@ -96,8 +98,10 @@ def test_what_is_published_is_listed_shown_and_completed(
     assert json.loads(ask(workspace, "ls", "--json")) == [two]
     assert json.loads(ask(workspace, "ls", "team", "--json")) == [two, one]
     head, row = ask(workspace, "ls").splitlines()
-    assert head.split() == ["ENVIRONMENT", "PLATFORM", "PYTHON", "PACKAGES", "PROJECTS", "CREATED"]
-    assert row.split() == ["team@2", two["platform"], two["python"], "2", "mine", two["created"]]
+    names = ["ENVIRONMENT", "PLATFORM", "PYTHON", "PACKAGES", "PROJECTS", "CREATED", "PUBLISHER"]
+    assert head.split() == names
+    cells = ["team@2", two["platform"], two["python"], "2", "mine", two["created"]]
+    assert row.split() == [*cells, two["publisher"], "(not", "verified)"]
     shown = json.loads(ask(workspace, "show", "team@1", "--json"))
     contents = shown.pop("contents")
     assert shown == one
@@ -107,6 +111,7 @@ def test_what_is_published_is_listed_shown_and_completed(
     ]
     text = ask(workspace, "show", "team")
     assert f"name         team@2\ncreated      {two['created']}\n" in text
+    assert f"\npublisher    {two['publisher']} (not verified)\n" in text
     assert "project      mine 1.0\n" in text
     assert text.splitlines()[-1].split() == ["tiny-two", "1.0", "pypi"]
     manifest = parse_manifest(ask(workspace, "show", "team@latest", "--manifest"))
@@ -125,9 +130,50 @@ def test_what_is_published_is_listed_shown_and_completed(
         assert [item.value for item in complete.get_completions(words, text)] == wanted
 
 
+def test_a_team_signs_what_it_has_verified_and_uses_nothing_else(
+    desk: Desk, tmp_path: Path
+) -> None:
+    """The commands of docs/security.md."""
+    workspace, ana = desk.workspace, make_signer(tmp_path, "ana@example.com")
+    keys = {
+        "ENVBOOT_TRUST": "signed",
+        "ENVBOOT_ALLOWED_SIGNERS": str(allow(tmp_path / "allowed", [ana.line()])),
+        "ENVBOOT_SIGNING_KEY": str(ana.key),
+    }
+    team = replace(workspace, variables={**workspace.variables, **keys})
+    refused = team.run(ENVBOOT, "launch", "local", "--from", "team", "--", "true")
+    assert refused.returncode == 13
+    assert "`team@2`: not used: no signer of `" in refused.stderr
+    version = publish(team)
+    assert (version["version"], version["signer"]) == (3, "ana@example.com")
+    assert "ana@example.com (signed)" in ask(team, "ls")
+    verify = (ENVBOOT, "store", "verify", "team", "--sign")
+    missing = team.run(*verify)
+    assert missing.returncode == 13
+    assert "hint: Add `--publish`" in missing.stderr
+    done = team.run(*verify, "--publish", "--json")
+    assert done.returncode == 0, done.stderr
+    [verified] = json.loads(done.stdout)
+    assert (verified["base"], verified["outcome"]) == (version["base"], "published")
+    bucket = workspace.state / "store"
+    assert (bucket / verified["signature"]).exists()
+    done = team.run(ENVBOOT, "launch", "local", "--from", "team", "--json", "--", "true")
+    assert json.loads(done.stdout)["instances"][0]["source"] == "archive", done.stderr
+    # Another archive in its place is neither used nor taken for right.
+    index = bucket / "base" / version["base"][7:] / "index.json"
+    index.chmod(0o600)
+    index.write_bytes(index.read_bytes() + b"\n")
+    done = team.run(ENVBOOT, "launch", "local", "--from", "team", "--json", "--", "true")
+    told = json.loads(done.stdout)
+    assert told["instances"][0]["source"] == "install", done.stderr
+    assert told["notes"][0]["message"].startswith("not used, because no signer of `")
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
+        (("store", "verify", "--sign"), 2),
+        (("store", "verify", "Team"), 2),
         (("env", "show", "teams"), 13),
         (("env", "show", "team", "--json", "--manifest"), 2),
         (("env", "ls", "teams"), 13),

@@ -58,7 +58,7 @@ def put(store: Store, cache: Path, manifest: Manifest, name: str = "demo") -> Pu
         cache.mkdir(exist_ok=True)
         kept = cache / "layer.tar.zst"
         kept.write_bytes(b"layer")
-    session = make_session(cache=cache, environment={})
+    session = make_session(cache=cache, state=cache / "state", environment={"USER": "ana"})
     return publish_environment(name, manifest, kept, store, session, now=NOW)
 
 
@@ -68,6 +68,8 @@ def test_each_environment_gets_the_next_version_and_the_same_one_none(
     one, two = make_manifest("1.0", LAYER), make_manifest("2.0")
     first = put(store, tmp_path, one)
     assert first.is_new
+    publisher = first.document.pop("publisher")
+    assert publisher.startswith("ana@")
     assert first.document == {
         "name": "demo",
         "version": 1,
@@ -80,26 +82,28 @@ def test_each_environment_gets_the_next_version_and_the_same_one_none(
         "created": "2026-01-02T03:04:05Z",
     }
     assert tuple(first.document) == MEMBERS
-    assert put(store, tmp_path, one) == replace(first, is_new=False)
+    again = put(store, tmp_path, one)
+    assert (again.document.pop("publisher"), again.is_new) == (publisher, False)
+    assert again.document == first.document
     assert put(store, tmp_path, two).document["version"] == 2
     # What was the newest once is a version again: `latest` must lead to it.
     assert put(store, tmp_path, one).document["version"] == 3
     put(store, tmp_path, two, name="demo.more")
     assert list_names(store) == {"demo": [1, 2, 3], "demo.more": [1]}
     assert list_versions(store, "demo") == [1, 2, 3]
-    shown, _ = read_versions(store, [("demo", 3), ("demo", 2)])
+    shown, _, _ = read_versions(store, [("demo", 3), ("demo", 2)], make_session())
     assert [each["environment"] for each in shown] == [
         one.environment_digest,
         two.environment_digest,
     ]
-    assert tuple(shown[0]) == MEMBERS
+    assert tuple(shown[0]) == (*MEMBERS, "publisher")
     for reference, version, manifest in (
         ("demo", 3, one),
         ("demo@latest", 3, one),
         ("demo@2", 2, two),
         ("demo@1", 1, one),
     ):
-        document, found = find_environment(store, reference)
+        document, found = find_environment(store, reference, make_session())
         assert (document["version"], found) == (version, manifest)
 
 
@@ -107,7 +111,7 @@ def test_more_than_nine_versions_are_in_order(store: Store, tmp_path: Path) -> N
     for number in range(11):
         put(store, tmp_path, make_manifest(f"{number}"))
     assert list_versions(store, "demo") == list(range(1, 12))
-    assert find_environment(store, "demo")[1] == make_manifest("10")
+    assert find_environment(store, "demo", make_session())[1] == make_manifest("10")
 
 
 def test_of_two_that_publish_at_once_each_gets_a_version_of_its_own(
@@ -127,7 +131,9 @@ def test_of_two_that_publish_at_once_each_gets_a_version_of_its_own(
     assert sorted(document["version"] for document in found) == [1, 2, 3, 4]
     assert {document["version"]: document["environment"] for document in found} == {
         each["version"]: each["environment"]
-        for each in read_versions(store, [("demo", version) for version in (1, 2, 3, 4)])[0]
+        for each in read_versions(
+            store, [("demo", version) for version in (1, 2, 3, 4)], make_session()
+        )[0]
     }
 
 
@@ -153,20 +159,20 @@ def test_who_is_never_the_first_is_told_in_the_end(
 
 def test_what_is_not_there_is_an_error_that_names_what_is(store: Store, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="Environment `demo` was not found in") as none:
-        find_environment(store, "demo@3")
+        find_environment(store, "demo@3", make_session())
     assert none.value.causes == ("Nothing is published there",)
     put(store, tmp_path, make_manifest(), name="team-gpu")
     put(store, tmp_path, make_manifest("2"), name="team-gpu")
     put(store, tmp_path, make_manifest(), name="other")
     with pytest.raises(StoreError, match="Environment `team-gpus` was not found") as near:
-        find_environment(store, "team-gpus")
+        find_environment(store, "team-gpus", make_session())
     assert near.value.causes == ("Published are `team-gpu`",)
     assert near.value.hint == "Publish it with `envboot env publish team-gpus`"
     with pytest.raises(StoreError, match="`far` was not found") as far:
-        find_environment(store, "far")
+        find_environment(store, "far", make_session())
     assert far.value.causes == ("Published are `other`, `team-gpu`",)
     with pytest.raises(StoreError, match="Environment `team-gpu@7` was not found") as version:
-        find_environment(store, "team-gpu@7")
+        find_environment(store, "team-gpu@7", make_session())
     assert version.value.causes == ("There is `team-gpu@2`, `team-gpu@1`",)
     with pytest.raises(StoreError, match=r"Environment `sha256:a+` was not found"):
         fetch_manifest(store, f"sha256:{'a' * 64}")
@@ -177,7 +183,7 @@ def test_a_document_that_envboot_did_not_write_is_refused(store: Store, written:
     store.create("names/demo/00000001.json", written)
     store.create("names/demo/notes.txt", b"not looked at")
     with pytest.raises(StoreError, match=r"Expected a published environment at `names/demo/0+1"):
-        find_environment(store, "demo")
+        find_environment(store, "demo", make_session())
 
 
 def test_a_layer_that_was_published_serves_short_and_long_launches_elsewhere(

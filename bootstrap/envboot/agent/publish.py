@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import hmac
 import json
 import os
 import shutil
@@ -102,7 +103,13 @@ def _publish(host: Host, tree: str, base: str) -> int:
             length = {"Content-Length": str(index["size"])}
             if not _put(permitted["archive"], stream, length):
                 _compare(host.grants["archive"]["get"], output)
-        _put(permitted["index"], json.dumps(index).encode(), {})
+        document = json.dumps(index).encode()
+        _put(permitted["index"], document, {})
+        proof = permitted.get("proof")
+        if proof:
+            # Whoever made the permit, and nobody else, can tell that this is its machine's.
+            mac = hmac.new(proof["key"].encode(), document, "sha256")
+            _put(proof, mac.hexdigest().encode(), {})
         return int(index["size"])
     finally:
         if os.path.exists(output):

@@ -16,7 +16,7 @@ import subprocess
 import time
 from typing import Any, Dict, List
 
-from . import fetch, signed, tar, unpack, wire
+from . import fetch, keygen, tar, unpack, wire
 from .boot import activate, read_documents
 from .host import INFO, WARNING, Host, find_text, write_json
 from .install import check_python
@@ -76,7 +76,9 @@ def read_wanted(data: bytes, after: int, signer: str) -> Dict[str, Any]:
     signature = document.pop("signature", None)
     if not isinstance(signature, str):
         raise AgentError("a wanted document without a signature")
-    signed.verified(wire.canonical(document), signature, signer, signed.NAMESPACE)
+    message, signers = wire.canonical(document), "* " + signer
+    if not keygen.is_signed(message, signature.encode(), signers, keygen.DESIRED_STATE):
+        raise AgentError("the signature is not the client's")
     return vet_wanted(document, after)
 
 

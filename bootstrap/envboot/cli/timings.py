@@ -66,9 +66,7 @@ def to_document(launched: Launched) -> dict[str, Any]:
             }
             for outcome in launched.outcomes
         ],
-        "notes": [
-            {"subject": note.subject, "message": note.message} for note in launched.prepared.notes
-        ],
+        "notes": [{"subject": note.subject, "message": note.message} for note in launched.notes],
     }
 
 

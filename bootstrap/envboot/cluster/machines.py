@@ -116,15 +116,17 @@ class Machines:
         spec = self._spec
         selection = spec.selection
         if spec.source is not None:
-            source = resolve_source(spec.source, spec.session, self.store)
+            passed_over: list[Problem] = []
+            source = resolve_source(spec.source, spec.session, self.store, warn=passed_over.extend)
             if isinstance(source, Manifest):
-                return prepare_manifest(
+                prepared = prepare_manifest(
                     source,
                     spec.session,
                     platform=self._platform,
                     host_python=spec.provisioner.host_python,
                     dask=True,
                 )
+                return replace(prepared, notes=(*passed_over, *prepared.notes))
             selection = replace(selection, lock_file=source.lock_file)
         prepared = prepare(
             selection.placed(self._platform),

@@ -58,7 +58,8 @@ class Order:
 class Launched:
     """A finished launch: client steps in seconds, and every instance's outcome.
 
-    `expiry` is that of the signed URLs, None where instances asked as their role.
+    `expiry` is that of the signed URLs, None where instances asked as their role. `notes` say what
+    does not arrive as it is, and what the bucket has that is not used.
     """
 
     launch: str
@@ -67,6 +68,7 @@ class Launched:
     outcomes: tuple[Outcome, ...]
     kept: bool
     expiry: Expiry | None
+    notes: tuple[Problem, ...] = ()
 
 
 class Watcher(Looker, Protocol):
@@ -117,6 +119,12 @@ def launch(
         note=clock.begin,
     )
     watcher.notes(prepared.notes)
+    notes = [*prepared.notes]
+
+    def warn(found: Sequence[Problem]) -> None:
+        notes.extend(found)
+        watcher.notes(found)
+
     keep = order.keep or not order.command
     fleet = Fleet(
         launch=name,
@@ -133,7 +141,7 @@ def launch(
         session,
         _compose(order, fleet, prepared, selection.kept(_find_python(prepared), session.folder)),
         note=clock.begin,
-        warn=watcher.notes,
+        warn=warn,
     )
     instances: list[Instance] | None = None
     try:
@@ -170,6 +178,7 @@ def launch(
         outcomes=tuple(outcomes),
         kept=keep,
         expiry=delivered.expiry,
+        notes=tuple(notes),
     )
 
 

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from envboot import process
-from envboot.agent.signed import NAMESPACE
+from envboot.agent.keygen import DESIRED_STATE
 from envboot.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def sign(session: Session, launch: str, message: bytes) -> str:
     check_key(session, launch)
     path = os.fspath(find_path(session.state, launch))
     return _run(
-        session, launch, ["-q", "-Y", "sign", "-f", path, "-n", NAMESPACE], message
+        session, launch, ["-q", "-Y", "sign", "-f", path, "-n", DESIRED_STATE], message
     ).decode()
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from envboot.agent import wire
 from envboot.agent_payload import agent_zip
+from envboot.config import Trust
 from envboot.errors import StoreError
 from envboot.indexes.packages import find_private
 from envboot.publish.bases import PublishedBase, tend_base
@@ -19,6 +20,7 @@ from envboot.publish.launch_record import LaunchRecord, Origin, key_record
 from envboot.publish.layout import Keys, key_permit
 from envboot.publish.mirror import ensure_packages, ensure_tool
 from envboot.publish.permits import make_permit
+from envboot.publish.trust import find_policy
 from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from envboot.manifest import Manifest
+    from envboot.publish.trust import TrustPolicy
     from envboot.session import Session
     from envboot.store.protocol import Store
 
@@ -82,11 +85,13 @@ def publish(
         recorded = pool.submit(store.create, key_record(terms.launch), data)
         uploaded = upload(manifest, layer, store, session, lasting=terms.lasting, progress=progress)
         recorded.result()
-    base = uploaded.base
+    policy = find_policy(session)
+    base = _guard(uploaded.base, policy, terms)
     if base.problem:
         warn([base.problem])
     if terms.auth is Auth.URLS and base.is_missing:
-        base = _permit(manifest, store, terms, base, warn)
+        owner = session if policy.trust is Trust.OWN else None
+        base = _permit(manifest, store, terms, base, warn, owner)
     return grant(
         manifest,
         store,
@@ -97,12 +102,34 @@ def publish(
     )
 
 
+def _guard(base: PublishedBase, policy: TrustPolicy, terms: Terms) -> PublishedBase:
+    """Keep machines from what others may publish before they look; see `PublishedBase`."""
+    pinned = base.index_sha256 and terms.pins
+    if policy.trust is Trust.ANY or pinned:
+        return base
+    if terms.auth is Auth.URLS:
+        # They install, and publish: whoever launches later pins that, if it is to be trusted.
+        return replace(base, guarded=True)
+    if policy.trust is Trust.SIGNED and (base.is_missing or not terms.pins):
+        # The same document before and after somebody has signed: machines look themselves.
+        return replace(base, blocked=False, guarded=True, signers=policy.signers_text)
+    if base.blocked:
+        return base
+    text = (
+        "machines install, and do not publish: nothing in a document by role can say which "
+        'archive will be your own (`trust = "own"`)'
+    )
+    problem = base.problem or Problem(subject=f"launch {terms.launch}", message=text)
+    return replace(base, blocked=True, guarded=True, problem=problem)
+
+
 def _permit(
     manifest: Manifest,
     store: Store,
     terms: Terms,
     base: PublishedBase,
     warn: Callable[[Sequence[Problem]], None],
+    owner: Session | None,
 ) -> PublishedBase:
     """Let the machines publish the base, if they can remove that right before a command starts."""
     key = key_permit(terms.launch, terms.first)
@@ -114,7 +141,7 @@ def _permit(
         text = f"machines install and do not publish, since permits cannot be removed: {error}"
         warn([Problem(subject=f"{store.url}/{key}", message=text)])
         return replace(base, blocked=True)
-    store.create(key, wire.canonical(make_permit(manifest, store, terms).to_dict()))
+    store.create(key, wire.canonical(make_permit(manifest, store, terms, owner=owner).to_dict()))
     return base
 
 
@@ -138,7 +165,7 @@ def upload(
             what was pinned.
         LockError: a private conda package cannot be fetched.
     """
-    keys = Keys(manifest, lasting=lasting)
+    keys, policy = Keys(manifest, lasting=lasting), find_policy(session)
     private = find_private(manifest.base.conda, session.environment)
     layer_data = layer or _find_layer(store, keys)
     document, base = manifest.to_bytes(), wire.canonical({"base": manifest.to_dict()["base"]})
@@ -149,7 +176,7 @@ def upload(
             pool.submit(store.create, keys.environment, document),
             pool.submit(store.create, f"tools/{agent_sha256}/agent.zip", agent),
         ]
-        tended = pool.submit(tend_base, store, keys, manifest.base_digest)
+        tended = pool.submit(tend_base, store, keys, manifest.base_digest, policy)
         # Whoever locked it had logins that this machine may lack.
         others = pool.submit(store.find, keys.packages) if manifest.base.conda else None
         if layer_data is not None and keys.layer:

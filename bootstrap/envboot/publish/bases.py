@@ -13,10 +13,12 @@ from envboot.agent.wire import AgentError
 from envboot.documents import parse_json
 from envboot.errors import DocumentError, StoreError
 from envboot.publish.archive_index import ArchiveIndex
+from envboot.publish.trust import judge_index
 from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from envboot.publish.layout import Keys
+    from envboot.publish.trust import TrustPolicy
     from envboot.store.protocol import Stat, Store
 
 ORPHANED = timedelta(hours=1)
@@ -30,12 +32,16 @@ class PublishedBase:
     """A base as machines of this launch may take it.
 
     `index_sha256` (hex) pins the archive, None where there is none yet. Where the bucket has one
-    that nobody can use and that cannot be removed, `blocked` says so: machines install, and do
-    not publish. `problem` is what was found wrong, for the user.
+    that nobody can use and that cannot be removed, or that is not trusted, `blocked` says so:
+    machines install, and do not publish. With `guarded` they may not take what others publish
+    meanwhile, unless one of `signers`, which they verify themselves, has signed it. `problem` is
+    what was found wrong, for the user.
     """
 
     index_sha256: str | None = None
     blocked: bool = False
+    guarded: bool = False
+    signers: str | None = None
     problem: Problem | None = None
 
     @property
@@ -44,8 +50,12 @@ class PublishedBase:
         return self.index_sha256 is None and not self.blocked
 
 
-def tend_base(store: Store, keys: Keys, base: str) -> PublishedBase:
+def tend_base(
+    store: Store, keys: Keys, base: str, policy: TrustPolicy | None = None
+) -> PublishedBase:
     """Renew the objects of the base of that digest where they are whole, and remove what is not.
+
+    Without a `policy` anybody's archive is used.
 
     An archive whose publisher died before it wrote the index goes, so another can publish. So does
     an index that does not parse, is of another base, or is not of the archive beside it.
@@ -58,11 +68,9 @@ def tend_base(store: Store, keys: Keys, base: str) -> PublishedBase:
         if found and datetime.now(timezone.utc) - found.modified >= ORPHANED:
             store.delete(keys.archive)
         return PublishedBase()
-    fault, sha256 = _judge(store, keys.index, indexed, found, base)
+    fault, index = _judge(store, keys.index, indexed, found, base)
     if not fault:
-        for key in (keys.index, keys.archive, keys.manifest):
-            store.renew(key)
-        return PublishedBase(index_sha256=sha256)
+        return _pin(store, keys, index, policy)
     place, text = f"{store.url}/{keys.index}", f"no machine can use it: {fault}"
     try:
         # Whoever publishes meanwhile is left with an archive alone, and the index comes later.
@@ -75,29 +83,45 @@ def tend_base(store: Store, keys: Keys, base: str) -> PublishedBase:
     return PublishedBase(problem=Problem(subject=place, message=text))
 
 
+def _pin(store: Store, keys: Keys, index: bytes, policy: TrustPolicy | None) -> PublishedBase:
+    """Return a whole base, pinned where it is trusted."""
+    vouchers: tuple[str, ...] = ()
+    if policy:
+        verdict = judge_index(policy, store, keys, index)
+        if verdict.doubt:
+            text = f"not used, because {verdict.doubt}: machines install, and do not publish"
+            problem = Problem(subject=f"{store.url}/{keys.index}", message=text)
+            # Not renewed either: what nobody trusts may expire.
+            return PublishedBase(blocked=True, problem=problem)
+        vouchers = verdict.vouchers
+    for key in (keys.index, keys.archive, keys.manifest, *vouchers):
+        store.renew(key)
+    return PublishedBase(index_sha256=hashlib.sha256(index).hexdigest())
+
+
 def _judge(
     store: Store, key: str, indexed: Stat, archive: Stat | None, base: str
-) -> tuple[str, str]:
-    """Return what is wrong with an index, and its sha256."""
+) -> tuple[str, bytes]:
+    """Return what is wrong with an index, and the index."""
     if indexed.size > MAX_INDEX:
-        return f"it has {indexed.size:,} bytes", ""
+        return f"it has {indexed.size:,} bytes", b""
     data = store.read(key)
     if data is None:
-        return "it went while it was read", ""
+        return "it went while it was read", b""
     try:
         document = ArchiveIndex.from_dict(parse_json(data, "index"))
     except DocumentError as error:
-        return error.message, ""
+        return error.message, b""
     if document.base != base:
-        return f"it is of base `{document.base:.80}`", ""
+        return f"it is of base `{document.base:.80}`", b""
     if archive is None:
-        return "there is no archive beside it", ""
+        return "there is no archive beside it", b""
     if document.size != archive.size:
         text = f"it is of an archive of {document.size:,} bytes, and that one has {archive.size:,}"
-        return text, ""
+        return text, b""
     try:
         # What every machine would refuse must not be pinned.
         check_index(document.to_dict(), base)
     except AgentError:
-        return "its frames are not such as machines write", ""
-    return "", hashlib.sha256(data).hexdigest()
+        return "its frames are not such as machines write", b""
+    return "", data

@@ -10,14 +10,18 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from envboot.agent import wire
+from envboot.config import Trust
 from envboot.documents import Node, parse_json, plain
-from envboot.errors import DocumentError, StoreError, UsageError, name_some
+from envboot.errors import LISTED, DocumentError, StoreError, UsageError, name_some
 from envboot.manifest import parse_manifest
 from envboot.publish import upload
+from envboot.publish.publishers import PROOFS, judge_version, vouch
+from envboot.publish.trust import TrustPolicy, find_policy
+from envboot.scan.schema import Problem
 from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -37,10 +41,15 @@ MEMBERS = (
     "projects",
     "created",
 )
-"""What the document of a version has, in the order in which it is shown."""
+"""What the document of every version has, in the order in which it is shown.
+
+Those of newer ones have their `publisher` and, once read, the `signer` where one is known.
+"""
 LATEST = "latest"
 MOST = 2 << 20
 """Bytes of such a document at most."""
+MOST_SKIPPED = 100
+"""Versions that are looked at for the newest one that may be used."""
 ATTEMPTS = 30
 """How often a version is tried for: of so many who publish at once each gets one."""
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
@@ -113,15 +122,16 @@ def publish_environment(
 ) -> Published:
     """Put an environment into the bucket to stay, and give it the next version of `name`.
 
-    Where the newest version is the same environment there is none to make. `now` is the time that
-    the document tells.
+    Where the newest version is the same environment, and may be used, there is none to make. `now`
+    is the time that the document tells.
 
     Raises:
-        UsageError: no environment can be named so.
+        UsageError: no environment can be named so, or nothing can be signed.
         StoreError: others took every version that was tried for; or see `envboot.publish.upload`.
         LockError: see there.
     """
     check_name(name)
+    policy = find_policy(session)
     upload(
         manifest,
         layer,
@@ -134,17 +144,30 @@ def publish_environment(
         # Of several who publish at once one creates the version; the others look again.
         time.sleep(attempt * 0.02)
         newest = max(list_versions(store, name), default=0)
-        if newest:
-            found = read_version(store, name, newest)
-            if found["environment"] == manifest.environment_digest:
-                return Published(document=found, is_new=False)
-        document = describe(name, newest + 1, manifest, now)
+        found = _find_same(store, name, newest, manifest, policy) if newest else None
+        if found:
+            return Published(document=found, is_new=False)
+        document = vouch(describe(name, newest + 1, manifest, now), policy)
         if store.create(_key(name, newest + 1), wire.canonical(document)):
-            return Published(document=document, is_new=True)
+            signer = judge_version(document, policy).signer
+            return Published(document=_shown(document, signer), is_new=True)
     raise StoreError(
         f"Failed to publish `{name}`: others took each version in {ATTEMPTS} attempts",
         hint="Publish again",
     )
+
+
+def _find_same(
+    store: Store, name: str, version: int, manifest: Manifest, policy: TrustPolicy
+) -> dict[str, Any] | None:
+    """Return the document of a version that is this environment and may be used, else None."""
+    try:
+        found, doubt = _read(store, name, version, policy)
+    except MalformedError:
+        if policy.trust is Trust.ANY:
+            raise
+        return None
+    return None if doubt or found["environment"] != manifest.environment_digest else found
 
 
 def describe(name: str, version: int, manifest: Manifest, now: datetime) -> dict[str, Any]:
@@ -163,12 +186,21 @@ def describe(name: str, version: int, manifest: Manifest, now: datetime) -> dict
     }
 
 
-def find_environment(store: Store, reference: Reference | str) -> tuple[dict[str, Any], Manifest]:
+def find_environment(
+    store: Store,
+    reference: Reference | str,
+    session: Session,
+    *,
+    warn: Callable[[Sequence[Problem]], None] = lambda _: None,
+) -> tuple[dict[str, Any], Manifest]:
     """Return the document and the manifest of `NAME`, `NAME@latest` or `NAME@3`.
+
+    Where not every publisher is trusted, `warn` is told which newer versions were passed over.
 
     Raises:
         UsageError: it is no such reference.
-        StoreError: there is none, or the bucket holds something else in its place.
+        StoreError: there is none, it may not be used, or the bucket holds something else in its
+            place.
     """
     wanted = parse_reference(reference) if isinstance(reference, str) else reference
     versions = list_versions(store, wanted.name)
@@ -185,8 +217,37 @@ def find_environment(store: Store, reference: Reference | str) -> tuple[dict[str
             f"Environment `{wanted}` was not found in `{store.url}`",
             causes=(f"There is {name_some([f'{wanted.name}@{v}' for v in versions[::-1]])}",),
         )
-    document = read_version(store, wanted.name, wanted.version or versions[-1])
+    policy = find_policy(session)
+    document, doubts = _find_newest(
+        store, wanted.name, [wanted.version] if wanted.version else versions[::-1], policy
+    )
+    if document is None:
+        raise StoreError(
+            f"Cannot use environment `{wanted}` of `{store.url}`",
+            causes=tuple(f"`{doubt.subject}`: {doubt.message}" for doubt in doubts[:LISTED]),
+            hint=f"`trust` is `{policy.trust.value}`; `envboot env ls {wanted.name}` shows who "
+            "published each version",
+        )
+    warn(doubts)
     return document, fetch_manifest(store, document["environment"])
+
+
+def _find_newest(
+    store: Store, name: str, versions: Sequence[int], policy: TrustPolicy
+) -> tuple[dict[str, Any] | None, list[Problem]]:
+    """Return the first of the versions that may be used, and why those before it may not."""
+    doubts: list[Problem] = []
+    for version in versions[:MOST_SKIPPED]:
+        try:
+            document, doubt = _read(store, name, version, policy)
+        except MalformedError as error:
+            if policy.trust is Trust.ANY:
+                raise
+            document, doubt = {}, error.message
+        if not doubt:
+            return document, doubts
+        doubts.append(Problem(subject=f"{name}@{version}", message=f"not used: {doubt}"))
+    return None, doubts
 
 
 def fetch_manifest(store: Store, digest: str) -> Manifest:
@@ -224,8 +285,8 @@ def list_versions(store: Store, name: str) -> list[int]:
     return _list(store, f"{FOLDER}/{name}/").get(name, [])
 
 
-def read_version(store: Store, name: str, version: int) -> dict[str, Any]:
-    """Return the document of one version.
+def _read(store: Store, name: str, version: int, policy: TrustPolicy) -> tuple[dict[str, Any], str]:
+    """Return the document of one version, and why it may not be used, where it may not.
 
     Raises:
         MalformedError: it is gone, or is not what envboot writes.
@@ -237,13 +298,22 @@ def read_version(store: Store, name: str, version: int) -> dict[str, Any]:
         try:
             document = parse_json(data, "published environment")
             _check_version(Node(document, ""), name, version)
-            return {member: document[member] for member in MEMBERS}
+            verdict = judge_version(document, policy)
+            return _shown(document, verdict.signer), verdict.doubt
         except DocumentError as error:
             causes = (error.message, *error.causes)
     seen = "something else" if data is not None else "nothing"
     raise MalformedError(
         f"Expected a published environment at `{key}` in `{store.url}`, found {seen}", causes=causes
     )
+
+
+def _shown(document: dict[str, Any], signer: str | None) -> dict[str, Any]:
+    """Return what people see of the document of a version."""
+    shown = {member: document[member] for member in MEMBERS}
+    if "publisher" in document:
+        shown["publisher"] = document["publisher"]
+    return {**shown, "signer": signer} if signer else shown
 
 
 def _check_version(node: Node, name: str, version: int) -> None:
@@ -254,6 +324,9 @@ def _check_version(node: Node, name: str, version: int) -> None:
     for member in ("base", "platform", "python", "created"):
         node.take(member, str)
     node.take("packages", int)
+    node.find("publisher")
+    for member in PROOFS:
+        node.find(member)
     if not node.has("projects"):
         raise DocumentError("Expected `projects`, found nothing")
     for project in node.children("projects"):
@@ -263,24 +336,32 @@ def _check_version(node: Node, name: str, version: int) -> None:
 
 
 def read_versions(
-    store: Store, wanted: Iterable[tuple[str, int]]
-) -> tuple[list[dict[str, Any]], list[MalformedError]]:
-    """Return the documents of several versions, in the order given, and what is wrong with others.
+    store: Store, wanted: Iterable[tuple[str, int]], session: Session
+) -> tuple[list[dict[str, Any]], list[MalformedError], list[Problem]]:
+    """Return the documents of several versions in the order given, what is wrong with others, and
+    which of the documents may not be used.
 
     Raises:
         StoreError: the bucket cannot be read.
     """
+    policy = find_policy(session)
 
-    def read(pair: tuple[str, int]) -> dict[str, Any] | MalformedError:
+    def read(pair: tuple[str, int]) -> tuple[dict[str, Any], str] | MalformedError:
         try:
-            return read_version(store, *pair)
+            return _read(store, *pair, policy)
         except MalformedError as error:
             return error
 
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(read, wanted))
+    whole = [each for each in found if not isinstance(each, MalformedError)]
+    doubts = [
+        Problem(subject=f"{document['name']}@{document['version']}", message=f"not used: {doubt}")
+        for document, doubt in whole
+        if doubt
+    ]
     wrong = [each for each in found if isinstance(each, MalformedError)]
-    return [each for each in found if not isinstance(each, MalformedError)], wrong
+    return [document for document, _ in whole], wrong, doubts
 
 
 def _list(store: Store, prefix: str) -> dict[str, list[int]]:

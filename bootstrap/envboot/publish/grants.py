@@ -196,6 +196,8 @@ class Grants:
     """The document `grants.json`: what the machines of one launch may do in the bucket.
 
     What is None is not granted, and not in the document. `tools` has a URL by sha256 (hex).
+    `signers`, as in OpenSSH's file of allowed signers, are those of whom machines demand a
+    signature of the index.
     `expires` (UTC) is when signed URLs do; with `auth` nothing expires.
     """
 
@@ -204,6 +206,7 @@ class Grants:
     auth: RoleGrant | None = None
     archive: ObjectGrant | None = None
     index: ObjectGrant | None = None
+    signers: str | None = None
     permit: PermitGrant | None = None
     layer: ReadGrant | None = None
     manifest: ReadGrant | None = None
@@ -229,6 +232,7 @@ class Grants:
             auth=node.maybe("auth", RoleGrant.read),
             archive=node.maybe("archive", ObjectGrant.read),
             index=node.maybe("index", ObjectGrant.read),
+            signers=node.find("signers"),
             permit=node.maybe("permit", PermitGrant.read),
             layer=node.maybe("layer", ReadGrant.read),
             manifest=node.maybe("manifest", ReadGrant.read),
@@ -263,7 +267,8 @@ def grant(
     Nothing goes over the network but what signing needs.
 
     Where the archive is published, its index is pinned, and nobody may write. Where it is not,
-    machines without a role find how to publish in the permit (`publish.permits`).
+    machines without a role find how to publish in the permit (`publish.permits`). Where not
+    everybody's archive counts, machines without a pin are shown no index, or verify it themselves.
 
     With `Auth.ROLE` guests sign with their own role: the grants hold nothing that is secret or
     expires, and are the same whenever environment, launch and archive are.
@@ -277,13 +282,15 @@ def grant(
     places = _as_role(store, terms) if by_role else _by_urls(store, terms)
     pin = base.index_sha256 if terms.pins else None
     puts = by_role and not pin
+    hidden = base.blocked or (base.guarded and not base.signers)
     return Grants(
         launch=terms.launch,
         expires=places.expires,
         auth=places.auth,
         report=places.report,
         archive=None if base.blocked else places.object(keys.archive, put=puts, large=True),
-        index=None if base.blocked else places.object(keys.index, put=puts, sha256=pin),
+        index=None if hidden else places.object(keys.index, put=puts, sha256=pin),
+        signers=None if pin or base.blocked else base.signers,
         permit=places.permit(key_permit(terms.launch, terms.first)) if base.is_missing else None,
         manifest=places.read(keys.environment),
         agent=ReadGrant(get=places.get(f"tools/{agent_sha256}/agent.zip"), sha256=agent_sha256),

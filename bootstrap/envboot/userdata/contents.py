@@ -148,6 +148,8 @@ def _find_part(path: str, draft: Draft, rung: Rung) -> str | None:
         return None
     if path == agent_payload.FOR_PRIVATE and "packages" not in draft.granted:
         return None
+    if path == agent_payload.FOR_KEYGEN:
+        return "agent" if "signers" in draft.granted else None
     if path == agent_payload.FOR_CONDA:
         return "agent" if draft.manifest.base.conda else None
     if path == agent_payload.FOR_LOCAL and draft.path in _WITH_SYSTEMD:

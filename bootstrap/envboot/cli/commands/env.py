@@ -22,6 +22,7 @@ from envboot.publish.environments import (
 )
 from envboot.session import open_session
 from envboot.store import open_store
+from envboot.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,14 +108,15 @@ def ls(*, name: str | None, store: str | None, as_json: bool) -> None:
         if name:
             versions = list_versions(bucket, check_name(name))
             if not versions:
-                find_environment(bucket, name)  # It says what there is instead.
+                find_environment(bucket, name, session)  # It says what there is instead.
             wanted = [(name, version) for version in reversed(versions)]
         else:
             newest = sorted(list_names(bucket).items())
             wanted = [(each, versions[-1]) for each, versions in newest]
-        documents, wrong = read_versions(bucket, wanted)
+        documents, wrong, doubts = read_versions(bucket, wanted, session)
     for error in wrong:
         console.print_warning(error.message)
+    console.print_notes(doubts)
     if as_json:
         console.print_json(documents)
     elif documents:
@@ -135,7 +137,7 @@ def show(*, reference: str, as_manifest: bool, store: str | None, as_json: bool)
     parse_reference(reference)
     session = open_session()
     with open_store(store or session.store, session) as bucket:
-        document, manifest = find_environment(bucket, reference)
+        document, manifest = find_environment(bucket, reference, session, warn=console.print_notes)
     if as_manifest:
         console.print_json(manifest.to_dict())
     elif as_json:
@@ -164,11 +166,20 @@ def _render_table(documents: Sequence[dict[str, Any]]) -> list[str]:
             str(found["packages"]),
             " ".join(project["name"] for project in found["projects"]),
             found["created"],
+            _name_publisher(found),
         )
         for found in documents
     ]
-    head = ("ENVIRONMENT", "PLATFORM", "PYTHON", "PACKAGES", "PROJECTS", "CREATED")
+    head = ("ENVIRONMENT", "PLATFORM", "PYTHON", "PACKAGES", "PROJECTS", "CREATED", "PUBLISHER")
     return console.columns([head, *rows], right=(3,))
+
+
+def _name_publisher(document: dict[str, Any]) -> str:
+    """Return who published a version: who signed it, else who its document says it was."""
+    if "signer" in document:
+        return f"{document['signer']} (signed)"
+    claimed = document.get("publisher")
+    return f"{one_line(claimed)} (not verified)" if claimed else "unknown"
 
 
 def _render(document: dict[str, Any], manifest: Manifest) -> list[str]:
@@ -177,6 +188,7 @@ def _render(document: dict[str, Any], manifest: Manifest) -> list[str]:
     lines = [
         f"name         {document['name']}@{document['version']}",
         f"created      {document['created']}",
+        f"publisher    {_name_publisher(document)}",
         f"environment  {document['environment']}",
         f"base         {document['base']}",
         f"python       {python.version} ({origin}) for {document['platform']}",

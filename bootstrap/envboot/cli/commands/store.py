@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from envboot.cli import console
-from envboot.errors import StoreError, UsageError, name_some
+from envboot.cli.options import complete_published
+from envboot.errors import LISTED, StoreError, UsageError, name_some
 from envboot.extras import require
 from envboot.session import open_session
 from envboot.store import open_store
@@ -18,6 +19,7 @@ from envboot.text import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from envboot.fleet.verification import Verified
     from envboot.session import Session
     from envboot.store.protocol import Stat
     from envboot.store.steps import Step
@@ -227,6 +229,102 @@ def rm(url: str, keys: tuple[str, ...], yes: bool) -> None:
             console.confirm(f"Remove {name_some(list(keys))} from `{url}`?")
         for key in keys:
             store.delete(key)
+
+
+@command.command("verify")
+@click.argument("targets", nargs=-1, metavar="[DIGEST|NAME]...", shell_complete=complete_published)
+@click.option(
+    "--store",
+    metavar="URL",
+    help="The bucket.  [default: `tool.envboot.store`, else a folder of this user]",
+)
+@click.option("--sign", is_flag=True, help="Sign each archive that is right, with `signing-key`.")
+@click.option("--publish", is_flag=True, help="Put this machine's own where there is no archive.")
+@click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document.")
+def verify_archives(
+    *, targets: tuple[str, ...], store: str | None, sign: bool, publish: bool, as_json: bool
+) -> None:
+    """Install bases again on this machine, and compare every file with the published archives.
+
+    A DIGEST is of an environment or a base, a NAME of a published environment (`NAME@3`, `NAME`);
+    without any, all archives that can be installed here are compared. An archive that is right
+    counts as your own (`trust = "own"`), and with `--sign` as your signers' (`trust = "signed"`).
+    """
+    from envboot.fleet.verification import find_all, find_target, verify
+    from envboot.publish.trust import find_policy, find_signing_key
+
+    session = open_session()
+    policy, key = find_policy(session), find_signing_key(session) if sign else None
+    if sign and not key:
+        raise UsageError(
+            "Cannot sign without a key",
+            hint="Set `signing-key` in `[tool.envboot]` or `ENVBOOT_SIGNING_KEY`",
+        )
+    found: list[Verified] = []
+    with open_store(store or session.store, session) as bucket:
+        manifests = [
+            find_target(text, bucket, session, warn=console.print_notes) for text in targets
+        ] or find_all(bucket)
+        for manifest in manifests:
+            try:
+                with console.task(f"Verified base {manifest.base_digest[7:19]}") as progress:
+                    one = verify(
+                        manifest,
+                        bucket,
+                        policy,
+                        key=key,
+                        publishes=publish,
+                        progress=progress,
+                    )
+            except UsageError as error:
+                if targets:
+                    raise
+                # Of another machine's own interpreter, for instance.
+                console.print_warning(f"Passed over: {error.message}")
+                continue
+            found.append(one)
+            if not as_json:
+                console.say(f"{one.base}  {_tell(one)}")
+    if as_json:
+        console.print_json([_to_json(one) for one in found])
+    wrong = [one for one in found if one.differences]
+    if wrong:
+        raise _refuse(wrong, bucket.url)
+    if not manifests:
+        console.say(f"No archive is published in `{bucket.url}`", err=True)
+
+
+def _tell(one: Verified) -> str:
+    if one.differences:
+        return f"different: {one.differences[0]}"
+    words = ["published" if one.published else "same"]
+    if one.signature:
+        words.append("signed before" if one.signed_before else "signed")
+    return ", ".join(words)
+
+
+def _to_json(one: Verified) -> dict[str, Any]:
+    return {
+        "base": one.base,
+        "index": one.index,
+        "outcome": "different" if one.differences else "published" if one.published else "same",
+        "differences": [asdict(difference) for difference in one.differences],
+        "signature": one.signature,
+    }
+
+
+def _refuse(wrong: list[Verified], url: str) -> StoreError:
+    first = wrong[0]
+    others = f", and {len(wrong) - 1} more are not either" if wrong[1:] else ""
+    causes = [str(difference) for difference in first.differences[:LISTED]]
+    rest = len(first.differences) - LISTED
+    folder = f"base/{first.base.removeprefix('sha256:')}"
+    return StoreError(
+        f"The archive of base `{first.base}` is not what its packages give{others}",
+        causes=(*causes, *([f"{rest} more"] if rest > 0 else ())),
+        hint="Find out who wrote it, then remove it: "
+        f"`envboot store rm {url} {folder}/index.json {folder}/env.tar.zst`",
+    )
 
 
 def render_listing(found: list[Stat], now: datetime) -> list[str]:

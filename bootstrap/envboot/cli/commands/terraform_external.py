@@ -124,7 +124,7 @@ def answer_query(query: Query, session: Session) -> dict[str, str]:
         if query.manifest:
             manifest, layer = find_manifest(query.manifest, session)
         else:
-            manifest = _fetch(store, query.environment or "")
+            manifest = _fetch(store, query.environment or "", session)
         refuse_host(manifest, LaunchPath.TERRAFORM.value)
         launch = name_launch(manifest, Auth.ROLE)
         delivery = Delivery(
@@ -155,11 +155,11 @@ def answer_query(query: Query, session: Session) -> dict[str, str]:
     }
 
 
-def _fetch(store: Store, environment: str) -> Manifest:
+def _fetch(store: Store, environment: str, session: Session) -> Manifest:
     from envboot.publish.environments import fetch_manifest, find_environment
 
     if "@" in environment:
-        return find_environment(store, environment)[1]
+        return find_environment(store, environment, session, warn=console.print_notes)[1]
     return fetch_manifest(store, environment)
 
 
