@@ -75,7 +75,7 @@ sys.exit(main(sys.argv[1:]))
 FOR_PUBLISHING = frozenset(
     {"agent/pack.py", "agent/permit.py", "agent/publish.py", "agent/renew.py"}
 )
-FOR_COMMANDS = frozenset({"agent/run.py"})
+FOR_COMMANDS = frozenset({"agent/run.py", "agent/user.py"})
 FOR_SEATS = frozenset({"agent/seat.py"})
 FOR_SYNC = frozenset({"agent/sync.py"})
 FOR_ROLES = {kind: frozenset({"agent/role.py", f"agent/{kind}.py"}) for kind in ("aws", "gcp")}
@@ -86,8 +86,10 @@ FOR_LOCAL = "agent/local.py"
 FOR_PRIVATE = "agent/private.py"
 FOR_CONDA = "agent/conda.py"
 """In every document of an environment with conda packages, and in no other."""
+FOR_VERIFYING = "agent/verify.py"
 FOR_ARCHIVES = frozenset(f"agent/{name}.py" for name in ("tar", "unpack", "workers", "zstd"))
 """What archives and layers are unpacked with: they come from a bucket only."""
+FOR_BUCKETS = FOR_PUBLISHING | FOR_ARCHIVES | {FOR_VERIFYING}
 OF_CLOUDS = FOR_ROLES["aws"] | FOR_ROLES["gcp"] | FOR_NOTICES
 EXTRAS = (
     FOR_PUBLISHING
@@ -96,6 +98,7 @@ EXTRAS = (
     | FOR_SYNC
     | OF_CLOUDS
     | {*FOR_RENEWING.values(), "agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA}
+    | {FOR_VERIFYING}
 )
 """Modules that not every document needs; the agent fetches those that are left out of one."""
 

@@ -12,7 +12,7 @@ import time
 from typing import Any, Dict, Iterator
 
 from . import fetch, pack, permit, renew, wire
-from .host import WARNING, Host
+from .host import WARNING, Host, write_json
 from .wire import AgentError
 
 
@@ -104,6 +104,8 @@ def _publish(host: Host, tree: str, base: str) -> int:
             if not _put(permitted["archive"], stream, length):
                 _compare(host.grants["archive"]["get"], output)
         _put(permitted["index"], json.dumps(index).encode(), {})
+        # `verify` compares the disk with it.
+        write_json(host.state + "/index.json", index)
         return int(index["size"])
     finally:
         if os.path.exists(output):

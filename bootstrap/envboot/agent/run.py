@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from .boot import read_documents
 from .host import INFO, WARNING, Host, write_json
+from .user import find_user
 from .wire import line
 
 TAIL = 256 << 10
@@ -155,13 +156,6 @@ def find_environ(host: Host) -> Tuple[str, Dict[str, str]]:
     environ["PATH"] = prefix + "/bin:" + environ.get("PATH", "/usr/bin:/bin")
     environ["CONDA_PREFIX" if base.get("conda") else "VIRTUAL_ENV"] = prefix
     return prefix, environ
-
-
-def find_user(host: Host) -> Dict[str, Any]:
-    """Return by whom the user's programs are run, as `subprocess` takes it."""
-    if os.getuid() or host.root:
-        return {}
-    return {"user": "envboot", "group": "envboot", "extra_groups": []}
 
 
 class Output:
