@@ -75,7 +75,9 @@ sys.exit(main(sys.argv[1:]))
 FOR_PUBLISHING = frozenset(
     {"agent/pack.py", "agent/permit.py", "agent/publish.py", "agent/renew.py"}
 )
-FOR_COMMANDS = frozenset({"agent/run.py", "agent/user.py"})
+FOR_COMMANDS = frozenset({"agent/run.py"})
+FOR_IMDS = "agent/imds.py"
+"""Where the metadata service is closed to commands; travels as `run` does."""
 FOR_SEATS = frozenset({"agent/seat.py"})
 FOR_SYNC = frozenset({"agent/sync.py"})
 FOR_ROLES = {kind: frozenset({"agent/role.py", f"agent/{kind}.py"}) for kind in ("aws", "gcp")}
@@ -98,7 +100,7 @@ EXTRAS = (
     | FOR_SYNC
     | OF_CLOUDS
     | {*FOR_RENEWING.values(), "agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA}
-    | {FOR_VERIFYING}
+    | {FOR_VERIFYING, FOR_IMDS}
 )
 """Modules that not every document needs; the agent fetches those that are left out of one."""
 

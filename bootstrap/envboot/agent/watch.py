@@ -9,8 +9,7 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 from .host import WARNING, Host, write_json
-from .run import find_environ
-from .user import find_user
+from .run import find_environ, find_user
 from .wire import AgentError, line
 
 # EC2 asks to look every five seconds: two minutes are left after the first notice.

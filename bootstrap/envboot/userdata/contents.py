@@ -103,7 +103,7 @@ def collect(draft: Draft, rung: Rung) -> list[File]:
         config["environment"] = dict(job.environment)
     if draft.watch is not None:
         config["watch"] = draft.watch
-    if draft.imds == "allow" and (job.command or draft.watch):
+    if draft.imds == "allow" and (job.command or job.hook):
         # Closed where nothing is said: a document that lost this must not open it.
         config["imds"] = draft.imds
     if "manifest" not in rung.moves:
@@ -169,6 +169,10 @@ def _find_part(path: str, draft: Draft, rung: Rung) -> str | None:
         return None
     if path in agent_payload.FOR_SYNC and "wanted" not in draft.granted:
         return None
+    if path == agent_payload.FOR_IMDS:
+        if draft.imds == "allow":
+            return None
+        (path,) = agent_payload.FOR_COMMANDS
     if path in agent_payload.FOR_COMMANDS and rung is Rung.EXTRAS and "seat" not in draft.granted:
         # A machine that can do without the bucket must not need it for the command; where it has
         # a seat, that is in the bucket anyway.

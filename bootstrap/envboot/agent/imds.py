@@ -1,44 +1,20 @@
-"""The user that commands and hooks run as: what is closed to it, and what is done for it."""
+"""Closes the metadata service, which has user-data and roles, to the user of commands."""
 
 from __future__ import annotations
 
 import errno
-import glob
 import os
-import pwd
-import re
-import shutil
 import socket
 import subprocess
-from typing import Any, Dict
 
-from .host import Host, find_text
 from .wire import AgentError
 
-NAME = "envboot"
 # EC2's and Google's share the first one. EC2: "Access instance metadata for an EC2 instance" (EC2
 # User Guide). Google: "About VM metadata" (Compute Engine).
 METADATA = ("169.254.169.254", "fd00:ec2::254", "fd20:ce::254")
 
 
-def find_user(host: Host) -> Dict[str, Any]:
-    """Return which user runs the user's programs, as `subprocess` takes it.
-
-    The metadata service is closed to that user, unless config.json says `"imds": "allow"`.
-
-    Raises:
-        AgentError: it cannot be closed.
-        LookupError: this machine has no such user.
-    """
-    if os.getuid() or host.root:
-        return {}
-    if host.config.get("imds") != "allow":
-        close_metadata(pwd.getpwnam(NAME).pw_uid)
-    ensure_devices("/proc/driver/nvidia/gpus")
-    return {"user": NAME, "group": NAME, "extra_groups": []}
-
-
-def close_metadata(uid: int) -> None:
+def close(uid: int) -> None:
     """Close the metadata service to a user, by routing rules, and try that it is closed.
 
     IPAddressDeny= would depend on BPF, which systemd silently goes without; nftables and iptables
@@ -84,20 +60,3 @@ def _try(address: str, uid: int) -> int:
         return error.errno or -1
     finally:
         os.seteuid(0)
-
-
-def ensure_devices(gpus: str) -> None:
-    """Make the device files of NVIDIA's GPUs, which `gpus` lists as /proc has them.
-
-    CUDA has a set-user-ID program do that the first time, which cannot where a command may not
-    gain privileges.
-    """
-    program = shutil.which("nvidia-modprobe")
-    if not program:
-        return
-    subprocess.run([program], check=False)
-    texts = map(find_text, glob.glob(gpus + "/*/information"))
-    minors = [found for text in texts for found in re.findall(r"(?m)^Device Minor:\s*(\d+)", text)]
-    # 255 is nvidiactl.
-    for options in (["-c=" + minor for minor in ["255", *minors]], ["-u", "-c=0"]):
-        subprocess.run([program, *options], check=False)
