@@ -43,7 +43,7 @@ def close(uid: int) -> None:
             answer = os.strerror(found) if found else "it answers"
             raise AgentError(
                 "the metadata service cannot be closed to the command: %s port 80: %s; ip rule: %s;"
-                " `--imds allow` leaves it open" % (address, answer, said or "added")
+                " --imds allow leaves it open" % (address, answer, said or "added")
             )
 
 
