@@ -76,12 +76,12 @@ found = [
 ]
 
 # What the machine keeps, and what its agent knows.
-for path in ("/var/lib/envboot", "/var/lib/cloud/instance/boothooks"):
-    attempt(f"list {path}", os.listdir, path)
+attempt("list /var/lib/envboot", os.listdir, "/var/lib/envboot")
 private = [f"/var/lib/envboot/{name}.json" for name in ("grants", "config", "permit", "seat")]
 for path in (
     *private,
     "/var/lib/cloud/instance/user-data.txt",
+    "/var/lib/cloud/instance/boothooks/envboot.sh",
     "/run/cloud-init/instance-data-sensitive.json",
 ):
     attempt(f"read {path}", read, path)
