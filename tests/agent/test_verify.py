@@ -10,6 +10,7 @@ import pytest
 
 from envboot.agent import wire
 from tests.agent.guests import SITE, Launch, make_launch, make_layer, make_manifest, want
+from tests.docs.pages import REFERENCE, read_rows, read_section
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +81,9 @@ def test_every_difference_is_named_with_its_package(layered: Launch, new_guest: 
     python.symlink_to("/bin/true")
     code, document = verify(guest)
     assert code == 1
+    members = {f"differences[].{name}" for each in document["differences"] for name in each}
+    told = read_rows(read_section(REFERENCE, "`envboot-agent verify --json`"))
+    assert told.keys() == members | (document.keys() - {"differences"}) | {"error"}
     found = {each.pop("path"): each for each in document["differences"]}
     assert found == {
         "bin/python": {"kind": "changed", "what": "target"},
