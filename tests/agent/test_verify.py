@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -132,12 +133,15 @@ def test_what_was_sent_to_a_running_machine_is_compared_too(
     layered.grants["wanted"] = {"get": store.sign_get("launches/launch/wanted-1.json", 600)}
     guest = new_guest("one", layered)
     assert guest.boot() == wire.READY
-    manifest, layer = make_layer(make_manifest(parts), tmp_path / "sent", {MINE: b"NAME = 2\n"})
+    files = {MINE: b"NAME = 2\n", f"{SITE}/beta.py": b"NAME = 'theirs'\n"}
+    manifest, layer = make_layer(make_manifest(parts), tmp_path / "sent", files)
     want(store, cache, 1, manifest, layer)
     process = guest.start("sync")
+    end = time.monotonic() + 60
     while not (guest.state / "synced.json").exists():
         assert process.poll() is None
-        os.sched_yield()
+        assert time.monotonic() < end
+        time.sleep(0.05)
     process.terminate()
     process.communicate(timeout=10)
     code, document = verify(guest)
