@@ -74,6 +74,8 @@ sys.exit(main(sys.argv[1:]))
 """
 FOR_PUBLISHING = frozenset({"agent/pack.py", "agent/permit.py", "agent/publish.py"})
 FOR_COMMANDS = frozenset({"agent/run.py"})
+FOR_IMDS = "agent/imds.py"
+"""Where the metadata service is closed to commands; travels as `run` does."""
 FOR_SEATS = frozenset({"agent/seat.py"})
 FOR_KEYGEN = "agent/keygen.py"
 """In documents whose machines verify signatures themselves."""
@@ -85,8 +87,10 @@ FOR_LOCAL = "agent/local.py"
 FOR_PRIVATE = "agent/private.py"
 FOR_CONDA = "agent/conda.py"
 """In every document of an environment with conda packages, and in no other."""
+FOR_VERIFYING = "agent/verify.py"
 FOR_ARCHIVES = frozenset(f"agent/{name}.py" for name in ("tar", "unpack", "workers", "zstd"))
 """What archives and layers are unpacked with: they come from a bucket only."""
+FOR_BUCKETS = FOR_PUBLISHING | FOR_ARCHIVES | {FOR_VERIFYING}
 OF_CLOUDS = FOR_ROLES["aws"] | FOR_ROLES["gcp"] | FOR_NOTICES
 EXTRAS = (
     FOR_PUBLISHING
@@ -94,7 +98,7 @@ EXTRAS = (
     | FOR_SEATS
     | FOR_SYNC
     | OF_CLOUDS
-    | {"agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA, FOR_KEYGEN}
+    | {"agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA, FOR_KEYGEN, FOR_VERIFYING, FOR_IMDS}
 )
 """Modules that not every document needs; the agent fetches those that are left out of one."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from envboot.errors import UsageError, name_some
 from envboot_provisioners import Option
@@ -27,8 +28,45 @@ CLOUD_OPTIONS = (
         metavar="COMMAND",
         help="A shell command for when the platform is about to take an instance back.",
     ),
+    Option(
+        name="imds",
+        choices=("allow", "deny"),
+        help="Whether your command can reach the metadata service, which has user-data and the "
+        "credentials of the role.  [default: deny, unless instances have a role]",
+    ),
 )
 """Of every provisioner whose instances can have a role, beside its own."""
+
+
+_ROLES = ("instance-profile", "service-account")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CloudChoice:
+    """What `CLOUD_OPTIONS` were set to.
+
+    `imds` is None where neither the user nor an option that gives instances a role decides.
+    """
+
+    auth: Literal["urls", "role"]
+    hook: str | None
+    imds: Literal["allow", "deny"] | None
+
+
+def split_cloud(options: Options) -> tuple[CloudChoice, Options]:
+    """Return what the user set of `CLOUD_OPTIONS`, and the provisioner's own options."""
+    hook = options.get("on-interruption")
+    imds: Any = options.get("imds")
+    if not imds and any(name in options for name in _ROLES):
+        # Whoever gives instances a role wants the command to have it.
+        imds = "allow"
+    choice = CloudChoice(
+        auth="role" if options.get("auth") == "role" else "urls",
+        hook=str(hook) if hook else None,
+        imds=imds,
+    )
+    ours = {option.name for option in CLOUD_OPTIONS}
+    return choice, {name: value for name, value in options.items() if name not in ours}
 
 
 def own_options(provisioner: Provisioner) -> tuple[Option, ...]:

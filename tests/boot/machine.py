@@ -244,6 +244,8 @@ def _command(name: str, root: Path, folder: Path, network: str) -> list[str]:
         f"--directory={folder}/merged", f"--machine={name}", "--resolv-conf=off",
         "--timezone=off", "--link-journal=no", "--console=read-only",
         "--network-namespace-path=/proc/self/ns/net",
+        # A machine's root sets up its own network; it ends with the machine.
+        "--capability=CAP_NET_ADMIN",
     ]  # fmt: skip
     commands = [
         # nspawn keeps its own files below /run and clears them only where that is a tmpfs.

@@ -37,6 +37,10 @@ class Namespace:
             subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
             for address in addresses:
                 subprocess.run(["ip", "address", "add", address, "dev", "lo"], check=True)
+            if addresses:
+                # Elsewhere they are no local ones: rules for them come before those of loopback.
+                subprocess.run(["ip", "rule", "add", "pref", "100", "lookup", "local"], check=True)
+                subprocess.run(["ip", "rule", "del", "pref", "0"], check=True)
             return os.open(_HERE, os.O_RDONLY)
 
         self.descriptor = _in_thread(make)

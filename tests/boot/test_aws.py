@@ -11,12 +11,13 @@ import json
 import os
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from envboot_provisioners.qemu.image import ensure_debian_image
-from tests.boot.account import BY_ROLE, STORE, Account, open_account
+from tests.boot.account import BUCKET, BY_ROLE, STORE, Account, open_account
 from tests.boot.cloud import boot_in_nspawn, boot_in_qemu
 from tests.boot.metadata import ADDRESS
 from tests.boot.network import Namespace
@@ -24,7 +25,6 @@ from tests.channel import CACHE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 # py-rattler, in the stand-in for micromamba, has been seen to crash in a booted machine.
 CRASHED = r"micromamba failed \(-11\)"
@@ -42,6 +42,13 @@ import json, time
 while not (found := json.load(open("/run/cloud-init/status.json"))["v1"]["datasource"]):
     time.sleep(0.2)
 print(found.split()[0])
+"""
+ATTACK = Path(__file__).with_name("attack.py").read_text()
+# A role is in the metadata service: with `--imds deny` it is the agent's alone.
+CLOSED = f"""
+import urllib.request
+try: print(urllib.request.urlopen("http://{ADDRESS}/", timeout=10).status)
+except OSError as error: print(error)
 """
 SLOW = f"{CODE}; import time; time.sleep(6); print('and ended')"
 EMULATED = 900
@@ -64,23 +71,45 @@ def account(root: Path, tmp_path: Path) -> Iterator[Account]:
 def test_a_launch_installs_and_publishes_the_next_fetches_and_is_seen_and_ended_from_elsewhere(
     account: Account, auth: str
 ) -> None:
-    access = BY_ROLE if auth == "role" else ()
+    access: tuple[str, ...] = BY_ROLE
+    attack = ""
     if auth == "role":
         account.use_session()
-    first = account.launch(*access, "--", "python", "-c", CODE)
+    else:
+        endpoint = account.variables["AWS_ENDPOINT_URL_S3"]
+        access, attack = ("--env", f"BUCKET={endpoint}/{BUCKET}/envboot"), ATTACK
+    # The command is told everything that user-data says, and the base is not there yet.
+    opened = ("--imds", "allow") if attack else ()
+    first = account.launch(*access, *opened, "--", "python", "-c", f"{attack}\n{CODE}")
     (instance,) = first["instances"]
+    if attack:
+        urls, attempts, instance["output"] = read_attack(instance["output"])
+        assert urls >= 6
+        attempts.remove([f"metadata service at {ADDRESS}", "done"])
+        assert [f"GET launches/{first['launch']}/secrets/permit-0.json", 404] in attempts
+        assert_denied(attempts)
+        assert {how for what, how in attempts if what[:3] in ("PUT", "POS", "DEL")} == {403}
     assert (instance["outcome"], instance["source"]) == ("ready", "install")
     assert instance["errors"] == []
     assert instance["output"] == RAN
     assert set(account.cloud.states().values()) == {"terminated"}
 
-    second = account.launch(*access, "--count", "2", "--keep", "--", "python", "-c", SLOW)
+    known = ("--env", f"BASE={first['base'].removeprefix('sha256:')}") if attack else ()
+    words = ("--count", "2", "--keep", "--", "python", "-c", f"{attack}\n{SLOW}")
+    second = account.launch(*access, *known, *words)
+    for instance in second["instances"] if attack else []:
+        urls, attempts, _ = read_attack(instance["output"])
+        # It ends here: no more is known of the bucket than its name.
+        assert [f"metadata service at {ADDRESS}", "EACCES"] in attempts
+        assert urls == 0
+        assert_denied(attempts)
     assert [each["source"] for each in second["instances"]] == ["archive", "archive"]
     names = {each["name"] for each in second["instances"]}
     states = account.cloud.states()
     assert {states[name] for name in names} == {"running"}
     for name in names:
-        secrets = (b"X-Amz-Signature", b"secret", account.variables["AWS_ACCESS_KEY_ID"].encode())
+        keys = [account.variables[f"AWS_{name}"] for name in ("SECRET_ACCESS_KEY", "ACCESS_KEY_ID")]
+        secrets = (b"X-Amz-Signature=", *(key.encode() for key in keys))
         document = unpack(account.cloud.user_data[name])
         assert [secret in document for secret in secrets] == [auth == "urls", False, auth == "urls"]
 
@@ -100,6 +129,19 @@ def test_a_launch_installs_and_publishes_the_next_fetches_and_is_seen_and_ended_
     assert f"ended {min(names)}" in other.run("terminate", *where).stderr
     assert set(account.cloud.states().values()) == {"terminated"}
     assert account.run("ls").stdout == ""
+
+
+def read_attack(output: str) -> tuple[int, list[list[Any]], str]:
+    """Return how many URLs `attack.py` found, its attempts, and the rest of the output."""
+    line, _, rest = output.partition("\n")
+    document = json.loads(line)
+    return document["urls"], document["attempts"], rest
+
+
+def assert_denied(attempts: list[list[Any]]) -> None:
+    """Not one attempt has worked."""
+    assert len(attempts) > 30
+    assert [each for each in attempts if each[1] == "done" or str(each[1])[0] in "23"] == []
 
 
 def unpack(user_data: bytes) -> bytes:
@@ -123,14 +165,16 @@ def test_a_real_kernel_finds_ec2_by_itself_and_its_role_by_imdsv2(tmp_path: Path
             account = replace(opened, timeout=1200)
             account.use_session()
             limit = ("--timeout", str(EMULATED))
-            program = CODE + DATASOURCE
-            launched = account.launch(*BY_ROLE, *limit, "--", "python", "-c", program)
+            program = CODE + DATASOURCE + CLOSED
+            options = (*BY_ROLE, *limit, "--imds", "deny")
+            launched = account.launch(*options, "--", "python", "-c", program)
             (instance,) = launched["instances"]
             assert (instance["outcome"], instance["source"]) == ("ready", "install")
             assert instance["errors"] == []
             ran, _, datasource = instance["output"].partition("\n")
             assert f"{ran}\n" == RAN
             assert datasource.startswith("DataSourceEc2")
+            assert "Permission denied" in datasource
             assert set(account.cloud.states().values()) == {"terminated"}
             console = folder / "machines" / instance["name"] / "console.txt"
             shown = console.read_text(errors="replace")

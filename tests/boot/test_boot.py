@@ -88,7 +88,12 @@ def test_the_first_machine_installs_and_publishes_and_the_next_fetches(
             user_data=document.payload,
             ports=bench.ports(grants),
             files=bench.mirror,
-            commands={"schema": "cloud-init schema --system"},
+            commands={
+                "schema": "cloud-init schema --system",
+                "verify": "envboot-agent verify --json",
+                "mode": "stat -c %a /var/lib/envboot",
+                "stranger": "setpriv --reuid=envboot envboot-agent status",
+            },
         )
         with boot(f"boot-{source}", spec, root=root, folder=tmp_path / source) as machine:
             report = machine.wait(120)
@@ -100,6 +105,10 @@ def test_the_first_machine_installs_and_publishes_and_the_next_fetches(
         assert report.text("/root/foreign-file") == "written"
         assert "Valid cloud-config" in report.output("schema")
         assert "Subject:" in report.output("explanation")
+        assert report.code("verify") == 0, report.output("verify")
+        assert json.loads(report.output("verify"))["differences"] == []
+        assert report.output("mode") == "700"
+        assert "sudo envboot-agent status" in report.output("stranger")
         assert "Main PID" in report.output("status")
         records = report.journal(f"ENVBOOT_DIGEST={manifest.environment_digest}")
         assert {"probe", "verify", "activate"} <= {record["ENVBOOT_STAGE"] for record in records}

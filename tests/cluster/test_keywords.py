@@ -98,6 +98,7 @@ def test_keywords_become_one_specification() -> None:
         "spot": True,
         "auth": "role",
         "on_interruption": None,
+        "imds": "deny",
         "package_sync_ignore": "jupyterlab",
         "package_sync_use_uv_installer": True,
         "cuda": "12.4",
@@ -113,6 +114,7 @@ def test_keywords_become_one_specification() -> None:
     }
     assert spec.steady.keys() == {"instance-type", "zone"}
     assert (spec.auth.value, spec.seconds, spec.timeout, spec.hook) == ("role", 90, 900, None)
+    assert spec.imds == "deny"
     assert (spec.selection.ignore, spec.selection.cuda) == (("jupyterlab",), "12.4")
     assert spec.worker[-2:] == ("--nthreads", "2")
 

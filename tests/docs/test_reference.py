@@ -178,7 +178,7 @@ def test_the_agents_commands_and_exit_codes_are_those_of_the_code() -> None:
         elif isinstance(node, ast.Compare):
             words |= {item.value for item in node.comparators if isinstance(item, ast.Constant)}
     assert set(read_rows(first)) == words
-    codes = {wire.READY, wire.FAILED, wire.DEGRADED, 64}
+    codes = {wire.READY, wire.FAILED, wire.DEGRADED, 64, 77}
     assert set(read_rows(second)) == {str(code) for code in codes}
 
 

@@ -217,6 +217,7 @@ BASE = {"store": "s3://team/envboot", "manifest": "m.json"}
         ({**BASE, "env": '["A=1"]'}, "Expected `env` as a JSON object of texts"),
         ({**BASE, "env": '{"A-B": "1"}'}, "Expected names of variables in `env`, found `A-B`"),
         ({**BASE, "parts": "a.yaml"}, "Expected `parts` in JSON"),
+        ({**BASE, "imds": "yes"}, "Expected `imds` as `allow` or `deny`, found `yes`"),
     ],
 )
 def test_a_query_that_cannot_be_is_refused(query: Any, message: str) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from envboot import agent_payload as payload
 from envboot.agent import wire
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from envboot.publish.grants import WantedGrant
+from envboot.userdata import Job, LaunchPath, Rung
+from envboot.userdata.contents import COMMAND_UNITS, Draft, collect
+from envboot.userdata.contents import UNITS as UNIT_FOLDER
+from tests.userdata.conftest import make_grants, make_manifest
 
 UNITS = (
     "envboot.service",
@@ -21,9 +24,11 @@ UNITS = (
     "envboot-run.service",
     "envboot-dask-scheduler.service",
     "envboot-dask-worker.service",
+    "envboot-sync.service",
     "envboot-watch.service",
     "envboot.target",
 )
+ROOTS = ("envboot", "envboot-publish", "envboot-sync", "envboot-watch")
 FIELDS = {"STAGE", "DIGEST", "BYTES", "MS", "SOURCE", "ERROR", "NOTICE", "NOTICE_TIME"}
 
 
@@ -47,6 +52,41 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.stdout + done.stderr, done.returncode) == ("", 0)
+
+
+def shipped_units() -> dict[str, str]:
+    """The text of every unit that a document carries, by name."""
+    manifest = make_manifest(3)
+    grants = replace(
+        make_grants(manifest),
+        wanted=WantedGrant(get="http://h/wanted-1.json", signer="ssh-ed25519 AAAA"),
+    )
+    job = Job(command=["true"], watch=True)
+    draft = Draft(
+        manifest=manifest, grants=grants, job=job, parts=(), agent={}, path=LaunchPath.NOCLOUD
+    )
+    files = collect(draft, Rung.PLAIN)
+    return {Path(file.path).name: file.text for file in files if file.path.startswith(UNIT_FOLDER)}
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize("name", ROOTS)
+def test_units_of_root_are_exposed_by_3_at_most(name: str, tmp_path: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("needs systemd-analyze")
+    unit = tmp_path / f"{name}.service"
+    unit.write_text(shipped_units()[unit.name])
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=30", "--no-pager"]
+    done = subprocess.run([*command, unit], text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", COMMAND_UNITS)
+def test_a_command_can_gain_no_privileges_and_loses_nothing_else(name: str) -> None:
+    text = payload.template(f"{name}.service")
+    assert "\nNoNewPrivileges=yes\n" in text
+    taken = re.findall("(?m)^(?:Private|Protect|Restrict|SystemCall|Capability|Device).*", text)
+    assert taken == []
 
 
 @pytest.mark.parametrize("name", UNITS)

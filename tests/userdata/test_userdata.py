@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import json
 import random
 import re
 from collections.abc import Callable
@@ -103,7 +104,7 @@ def test_a_document_of_a_role_fits_ec2_too(packages: int, rung: Rung, watch: boo
     )
     assert document.rung is rung
     # A hook, variables and parts want room, too.
-    assert len(document.payload) <= 16_384 - (2_816 if rung is Rung.MANIFEST else 0)
+    assert len(document.payload) <= 16_384 - (2_560 if rung is Rung.MANIFEST else 0)
 
 
 @pytest.mark.parametrize(("kind", "other"), [("aws", "gcp"), ("gcp", "aws")])
@@ -149,7 +150,7 @@ def test_what_a_role_signs_with_travels_only_where_there_is_one() -> None:
 
 
 def test_a_command_without_a_seat_needs_no_bucket_where_there_is_room() -> None:
-    for packages, wanted in ((20, Rung.EXTRAS), (60, Rung.MANIFEST)):
+    for packages, wanted in ((15, Rung.EXTRAS), (60, Rung.MANIFEST)):
         manifest = make_manifest(packages)
         grants = replace(make_role_grants(manifest), seat=None)
         document = render(
@@ -234,6 +235,34 @@ def test_an_overflow_says_what_every_part_costs(golden: Golden) -> None:
             agent=agent,
         )
     golden("overflow-part.txt", explain(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("grants", "imds", "said"),
+    [
+        (make_grants, None, None),
+        (make_grants, "allow", "allow"),
+        (make_role_grants, None, "allow"),
+        (make_role_grants, "deny", None),
+    ],
+)
+def test_the_metadata_service_is_open_where_a_role_or_the_user_says_so(
+    grants: Callable[..., Any], imds: Any, said: str | None
+) -> None:
+    manifest = make_manifest(3)
+
+    def config(job: Job) -> dict[str, Any]:
+        document = render(
+            manifest, launch_path=LaunchPath.NOCLOUD, grants=grants(manifest), job=job, agent=SMALL
+        )
+        text = document.payload.decode().partition("/config.json\n")[2].partition("\n")[0]
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    assert config(Job(command=COMMAND, imds=imds)).get("imds") == said
+    assert config(Job(watch=True, hook="true", imds=imds)).get("imds") == said
+    # Nobody but root runs anything then.
+    assert "imds" not in config(Job(watch=True, imds=imds))
 
 
 def test_an_overflow_without_signed_urls_asks_for_a_bucket(golden: Golden) -> None:

@@ -68,9 +68,8 @@ def _finish(host: Host, code: int, source: str) -> None:
         host.notify(text, "READY=1\n")
     host.report("result", result)
     if not host.root:
-        # The console is what is left where the bucket cannot be reached.
-        with contextlib.suppress(OSError), open("/dev/console", "w", encoding="utf-8") as console:
-            console.write("envboot: %s\n" % text)
+        # The unit's output goes to the console: what is left where the bucket cannot be reached.
+        print("envboot:", text)
 
 
 def _bring(host: Host) -> str:
@@ -171,12 +170,13 @@ def _fetch_archive(host: Host, env: str) -> bool:
     try:
         with host.stage("fetch") as fields:
             try:
-                index = wire.parse(fetch.read(grants["index"]["get"], sha256=pin))
+                found = fetch.read(grants["index"]["get"], sha256=pin)
             except AgentError as error:
                 if error.reason != "missing":
                     raise
                 fields["source"] = error.reason
                 return False
+            index = wire.parse(found)
             unpack.check_index(index, wire.base_digest(host.manifest))
             fields["bytes"] = 0
 
@@ -187,6 +187,9 @@ def _fetch_archive(host: Host, env: str) -> bool:
             own = host.manifest["base"]["python"].get("executable", "")
             unpack.unpack_archive(grants["archive"]["get"], index, env, done, own)
             check_python(host, env)
+            # `verify` compares the disk with it.
+            with open(host.state + "/index.json", "wb") as stream:
+                stream.write(found)
             return True
     except Exception as error:
         text = wire.line(error)

@@ -1,4 +1,4 @@
-"""What `envboot-agent status` and `why` say, in words and as JSON."""
+"""What people type on a machine: `envboot-agent status`, `why`, `verify`, `rollback`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from . import wire
 from .boot import activate
 from .host import Host
 
-USAGE = "usage: envboot-agent status|why|rollback [--json]\n"
+USAGE = "usage: envboot-agent status|why|verify|rollback [--json]\n"
 WORDS = {
     "ready": "The environment is ready.",
     "degraded": "The environment is ready; something on the way went wrong and was mended.",
@@ -21,11 +21,20 @@ WORDS = {
 
 def explain(host: Host, what: str, argv: List[str]) -> int:
     """Print the state, or the story, or roll back; returns the agent's exit code for it."""
-    if what == "rollback":
-        return rollback(host)
-    if what not in ("status", "why"):
+    if what not in ("status", "why", "verify", "rollback"):
         sys.stderr.write(USAGE)
         return 0 if "--help" in argv else 64
+    if not os.access(host.state, os.R_OK | os.X_OK):
+        sys.stderr.write(
+            "envboot: Only root reads %s: `sudo envboot-agent %s`\n" % (host.state, what)
+        )
+        return 77
+    if what == "verify":
+        from .main import load
+
+        return int(load(host, "verify").verify(host, argv))
+    if what == "rollback":
+        return rollback(host)
     root, state = host.root, host.state
     status, result = _read(root + "/run/envboot/status.json"), _read(state + "/result.json")
     link = root + "/opt/envboot/env"

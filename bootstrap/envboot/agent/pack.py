@@ -153,7 +153,7 @@ def plan(tree: str, owners: Dict[str, str], interpreter: str = "") -> List[List[
     return [frame for frame in frames if frame] or [[]]
 
 
-def _confine(tree: str, path: str, target: str) -> str:
+def confine(tree: str, path: str, target: str) -> str:
     """Return a link's target by the shortest way inside the tree, so that it can be checked.
 
     Raises:
@@ -175,7 +175,7 @@ def _piece(tree: str, path: str, owner: str, interpreter: str) -> Piece:
     if stat.S_ISLNK(info.st_mode):
         target = os.readlink(full)
         if tar.leads_out(path, target) and target != interpreter:
-            target = _confine(tree, path, target)
+            target = confine(tree, path, target)
         return Piece(path, owner, tar.LINK, 0o777, 0, target)
     if stat.S_ISDIR(info.st_mode):
         return Piece(path, owner, tar.DIRECTORY, mode, 0)

@@ -13,7 +13,7 @@ import time
 from typing import Any, Dict, Iterator
 
 from . import fetch, pack, permit, wire
-from .host import WARNING, Host
+from .host import WARNING, Host, write_json
 from .wire import AgentError
 
 
@@ -110,6 +110,8 @@ def _publish(host: Host, tree: str, base: str) -> int:
             # Whoever made the permit, and nobody else, can tell that this is its machine's.
             mac = hmac.new(proof["key"].encode(), document, "sha256")
             _put(proof, mac.hexdigest().encode(), {})
+        # `verify` compares the disk with it.
+        write_json(host.state + "/index.json", index)
         return int(index["size"])
     finally:
         if os.path.exists(output):

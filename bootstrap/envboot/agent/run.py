@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import os
+import pwd
 import select
 import signal
 import subprocess
@@ -20,6 +21,13 @@ TAIL = 256 << 10
 # pause in seconds before the first one and, at last, between two.
 NEWEST = 64 << 10
 FIRST, LONGEST = 2.0, 15.0
+# Makes the device files of NVIDIA's GPUs. CUDA has the same set-user-ID program do that on first
+# use, which cannot where a command may gain no privileges. 255 is nvidiactl.
+DEVICES = """
+nvidia-modprobe && nvidia-modprobe -u -c=0
+cd /proc/driver/nvidia/gpus &&
+  nvidia-modprobe -c=255 $(sed -n 's/^Device Minor:[^0-9]*/-c=/p' */information)
+"""
 # Seconds between SIGTERM and SIGKILL.
 GRACE = 10
 
@@ -158,10 +166,21 @@ def find_environ(host: Host) -> Tuple[str, Dict[str, str]]:
 
 
 def find_user(host: Host) -> Dict[str, Any]:
-    """Return by whom the user's programs are run, as `subprocess` takes it."""
+    """Return by whom the user's programs are run, as `subprocess` takes it.
+
+    Raises:
+        AgentError: the metadata service cannot be closed to them.
+        LookupError: there is no such user.
+    """
     if os.getuid() or host.root:
         return {}
-    return {"user": "envboot", "group": "envboot", "extra_groups": []}
+    name = "envboot"
+    if host.config.get("imds") != "allow":
+        from .main import load
+
+        load(host, "imds").close(pwd.getpwnam(name).pw_uid)
+    subprocess.run(["/bin/sh", "-c", DEVICES], capture_output=True, check=False)
+    return {"user": name, "group": name, "extra_groups": []}
 
 
 class Output:

@@ -196,7 +196,11 @@ def _make(host: Host, wanted: Dict[str, Any], known: "set[str]") -> str:
     if wire.base_digest(manifest) != wire.base_digest(host.manifest):
         raise AgentError("another base is wanted")
     layer: Any = manifest.get("layer")
-    data = fetch.read(place(wanted["layer"], host.grants["wanted"]["get"])) if layer else b""
+    url = place(wanted["layer"], host.grants["wanted"]["get"]) if layer else ""
+    data = fetch.read(url) if layer else b""
+    # `verify` compares the disk with it.
+    sent = {"environment": wanted["digest"], "layer": layer, "get": url}
+    write_json(host.state + "/sent.json", sent, 0o600)
     source, own = os.path.realpath(host.link), host.config["digest"]
     # After a rollback by hand it may be one of an earlier launch, with another base.
     if "sha256:" + os.path.basename(source).split(".")[0] not in {own, *known}:

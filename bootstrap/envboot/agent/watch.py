@@ -112,7 +112,7 @@ def _take(host: Host, kind: str, found: Dict[str, str], running: Running) -> Non
         command = ["/bin/sh", "-c", hook]
         try:
             process = subprocess.Popen(command, env=environ, **find_user(host))
-        except (OSError, LookupError, subprocess.SubprocessError) as error:
+        except (AgentError, OSError, LookupError, subprocess.SubprocessError) as error:
             _tell(host, "notice: the hook does not start: %s" % error, {**notice, "exit_code": 127})
         else:
             running.append((process, notice))

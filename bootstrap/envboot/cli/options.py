@@ -31,6 +31,14 @@ PYTHON = click.option(
 )
 
 
+takes_imds = click.option(
+    "--imds",
+    type=click.Choice(("allow", "deny")),
+    help="Whether the command can reach the metadata service."
+    "  [default: deny; `allow` with a role]",
+)
+
+
 def _complete_package(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
     """Complete names of the environment's packages; one that cannot be read has none."""
     del parameter

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envboot.cli import console
-from envboot.cli.options import parse_variable, read_part, selects_environment
+from envboot.cli.options import parse_variable, read_part, selects_environment, takes_imds
 from envboot.cli.provisioner_options import takes_own_options
 from envboot.errors import UsageError
-from envboot_provisioners.option_values import add_settings, own_options
+from envboot_provisioners.option_values import add_settings, own_options, split_cloud
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from envboot.selection import Selection
     from envboot.session import Session
     from envboot.userdata import Document, LaunchPath
+    from envboot.userdata.contents import Imds
     from envboot.userdata.parts import Part
     from envboot_provisioners import Option, Options, Provisioner
 
@@ -40,6 +41,7 @@ class TemplateArguments:
     fresh: bool
     options: Options
     as_json: bool
+    imds: Imds | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +59,7 @@ class TemplateOrder:
     parts: tuple[Part, ...]
     options: Options
     hook: str | None
+    imds: Imds | None
     fresh: bool
 
 
@@ -100,6 +103,7 @@ def takes_template_options(
             metavar="COMMAND",
             help=f"Let machines look for {notices}, and run this in a shell at each.",
         ),
+        takes_imds,
         click.option("--fresh", is_flag=True, help="Lock again, whatever was kept."),
         takes_own_options(options),
         click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document."),
@@ -136,9 +140,7 @@ def read_order(
             hint=f"Let machines ask as their role: `--auth role {role}`",
         )
     known = own_options(provisioner)
-    own = dict(add_settings(provisioner.name, known, given.options, session.settings))
-    own.pop("auth", None)
-    set_hook = own.pop("on-interruption", None)
+    cloud, own = split_cloud(add_settings(provisioner.name, known, given.options, session.settings))
     store = given.store or session.settings.store
     if not store or store.startswith("file:"):
         raise UsageError(
@@ -153,7 +155,8 @@ def read_order(
         environment=dict(parse_variable(text) for text in given.variables),
         parts=tuple(read_part(spec) for spec in given.parts),
         options=own,
-        hook=given.on_interruption or (str(set_hook) if set_hook else None),
+        hook=given.on_interruption or cloud.hook,
+        imds=given.imds or cloud.imds,
         fresh=given.fresh,
     )
 
@@ -197,6 +200,7 @@ def compose(
                 environment=order.environment,
                 watch=order.hook is not None,
                 hook=order.hook,
+                imds=order.imds,
             ),
             parts=order.parts,
             origin=Origin(provisioner=provisioner, command=order.command),

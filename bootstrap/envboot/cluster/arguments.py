@@ -25,6 +25,7 @@ class MachineOptions(TypedDict, total=False):
 
     auth: Literal["urls", "role"] | None
     on_interruption: str | None
+    imds: Literal["allow", "deny"] | None
     instance_type: str | None
     machine_type: str | None
     image: str | None

@@ -224,6 +224,7 @@ class Machines:
                 watch=bool(hook),
                 hook=hook or None,
                 unit=_UNITS[role],
+                imds=spec.imds,
             ),
             origin=Origin(provisioner=provisioner.name, count=count, command=spec.worker),
             chosen=spec.selection.kept(sys.executable, spec.session.folder),

@@ -13,7 +13,12 @@ from envboot.errors import UsageError
 from envboot.package_sync import PackageSyncOptions, read_demands, selection_from
 from envboot.publish.grants import Auth
 from envboot_provisioners import load_provisioner
-from envboot_provisioners.option_values import add_settings, own_options, read_keywords
+from envboot_provisioners.option_values import (
+    add_settings,
+    own_options,
+    read_keywords,
+    split_cloud,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     from envboot.package_sync import FailOn
     from envboot.selection import Selection
     from envboot.session import Session
+    from envboot.userdata.contents import Imds
     from envboot_provisioners import Options, Provisioner
 
 
@@ -37,7 +43,7 @@ class ClusterSpec:
     of it, and `strict` and `fail_on` which differences are refused. `environ` are
     variables of scheduler, workers and tasks. `seconds` is how long signed URLs live, `timeout`
     are those within which the scheduler must answer. `hook` is a shell command for when a
-    platform is about to take a machine back.
+    platform is about to take a machine back. `imds` is as in `Job`.
     """
 
     provisioner: Provisioner
@@ -55,6 +61,7 @@ class ClusterSpec:
     timeout: float
     seconds: int
     hook: str | None = None
+    imds: Imds | None = None
 
     @property
     def steady(self) -> Options:
@@ -85,8 +92,7 @@ def make_spec(given: Mapping[str, Any], session: Session) -> ClusterSpec:
     known = own_options(maker)
     owner = f"`provisioner={provisioner!r}`"
     keywords = read_keywords(known, rest, owner, ("n_workers", *DEFAULTS))
-    own = dict(add_settings(provisioner, known, keywords, session.settings))
-    auth, hook = Auth(str(own.pop("auth", "urls"))), own.pop("on-interruption", None)
+    cloud, own = split_cloud(add_settings(provisioner, known, keywords, session.settings))
     if maker.is_remote and store.startswith("file:"):
         raise UsageError(
             f"Cannot make a cluster on `{provisioner}` with the bucket `{store}`",
@@ -105,7 +111,7 @@ def make_spec(given: Mapping[str, Any], session: Session) -> ClusterSpec:
         options=own,
         store=store,
         session=session,
-        auth=auth,
+        auth=Auth(cloud.auth),
         selection=selection,
         strict=strict,
         fail_on=fail_on,
@@ -121,7 +127,8 @@ def make_spec(given: Mapping[str, Any], session: Session) -> ClusterSpec:
         environ=environ,
         timeout=seconds,
         seconds=read_expiry(options["expires"]),
-        hook=str(hook) if hook else None,
+        hook=cloud.hook,
+        imds=cloud.imds,
     )
 
 

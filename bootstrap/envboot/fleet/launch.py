@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from envboot.scan.schema import Problem
     from envboot.session import Session
     from envboot.store.protocol import Expiry, Store
+    from envboot.userdata.contents import Imds
     from envboot.userdata.parts import Part
     from envboot_provisioners import Instance, Options, Provisioner
 
@@ -36,7 +37,7 @@ class Order:
 
     `timeout` are the seconds that instances may take, the command included; with None they must
     be ready within half an hour, and the command may take any time. `hook` is a shell command
-    that an instance runs when its platform is about to take it back.
+    that an instance runs when its platform is about to take it back. `imds` is as in `Job`.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -50,6 +51,7 @@ class Order:
     seconds: int = 24 * 3600
     auth: Auth = Auth.URLS
     hook: str | None = None
+    imds: Imds | None = None
     fresh: bool = False
     keep: bool = False
 
@@ -200,6 +202,7 @@ def _compose(order: Order, fleet: Fleet, prepared: Prepared, chosen: Mapping[str
             environment=order.environment,
             watch=bool(order.hook) or provisioner.is_interruptible(order.options),
             hook=order.hook,
+            imds=order.imds,
         ),
         parts=order.parts,
         origin=Origin(provisioner=provisioner.name, count=order.count, command=order.command),

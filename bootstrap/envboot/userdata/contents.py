@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from envboot import agent_payload
 from envboot.userdata.launch_path import LaunchPath
@@ -26,6 +26,7 @@ STATE = "/var/lib/envboot"
 UNITS = "/etc/systemd/system"
 CATALOG = "/usr/local/lib/systemd/catalog"
 _WITH_SYSTEMD = (LaunchPath.EC2, LaunchPath.EC2_BASE64, LaunchPath.TERRAFORM)
+Imds: TypeAlias = 'Literal["allow", "deny"]'
 COMMAND_UNITS = ("envboot-run", "envboot-dask-scheduler", "envboot-dask-worker")
 """The units that run a command: a machine has one of them at most."""
 
@@ -46,7 +47,8 @@ class Job:
 
     `environment` are variables of the command. With `watch` the guest looks for its cloud's
     notices, and runs the shell command `hook` at each. `unit` is which of `COMMAND_UNITS` runs
-    the command.
+    the command. `imds` says whether command and hook may use the metadata service; with None they
+    may if the machine's role signs.
     """
 
     command: Sequence[str] = ()
@@ -54,6 +56,7 @@ class Job:
     watch: bool = False
     hook: str | None = None
     unit: str = "envboot-run"
+    imds: Imds | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +74,11 @@ class Draft:
     def granted(self) -> frozenset[str]:
         """The members of the grants."""
         return self.grants.granted if self.grants else frozenset()
+
+    @property
+    def imds(self) -> Imds:
+        """Whether the user's programs may use the metadata service: the role's are in there."""
+        return self.job.imds or ("allow" if "auth" in self.granted else "deny")
 
     @property
     def watch(self) -> dict[str, str] | None:
@@ -95,6 +103,9 @@ def collect(draft: Draft, rung: Rung) -> list[File]:
         config["environment"] = dict(job.environment)
     if draft.watch is not None:
         config["watch"] = draft.watch
+    if draft.imds == "allow" and (job.command or job.hook):
+        # Closed where nothing is said: a document that lost this must not open it.
+        config["imds"] = draft.imds
     if "manifest" not in rung.moves:
         grants.pop("manifest", None)
     if rung not in (Rung.EXTRAS, Rung.MANIFEST):
@@ -142,7 +153,7 @@ def _find_part(path: str, draft: Draft, rung: Rung) -> str | None:
     needed = agent_payload.FOR_NOTICES | agent_payload.FOR_ROLES[notices] if draft.job.watch else ()
     if path in agent_payload.OF_CLOUDS and path not in needed:
         return None
-    if path in agent_payload.FOR_PUBLISHING | agent_payload.FOR_ARCHIVES and not draft.grants:
+    if path in agent_payload.FOR_BUCKETS and not draft.grants:
         return None
     if path in agent_payload.FOR_SEATS and "seat" not in draft.granted:
         return None
@@ -156,6 +167,10 @@ def _find_part(path: str, draft: Draft, rung: Rung) -> str | None:
         return None
     if path in agent_payload.FOR_SYNC and "wanted" not in draft.granted:
         return None
+    if path == agent_payload.FOR_IMDS:
+        if draft.imds == "allow":
+            return None
+        (path,) = agent_payload.FOR_COMMANDS
     if path in agent_payload.FOR_COMMANDS and rung is Rung.EXTRAS and "seat" not in draft.granted:
         # A machine that can do without the bucket must not need it for the command; where it has
         # a seat, that is in the bucket anyway.

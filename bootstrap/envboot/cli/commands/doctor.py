@@ -14,7 +14,7 @@ from envboot.doctor import check_store
 from envboot.errors import StoreError, name_some
 from envboot.session import open_session
 from envboot_provisioners import load_provisioner, provisioner_names
-from envboot_provisioners.option_values import add_settings, own_options
+from envboot_provisioners.option_values import add_settings, own_options, split_cloud
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,8 +95,8 @@ def _check(
 ) -> Iterator[Check]:
     yield from check_store(url, session, lambda: datetime.now(timezone.utc))
     if provisioner:
-        own = {k: v for k, v in options.items() if k not in ("auth", "on-interruption")}
-        by_role = options.get("auth") == "role"
+        cloud, own = split_cloud(options)
+        by_role = cloud.auth == "role"
         yield from provisioner.doctor(own, by_role=by_role, count=count)
 
 

@@ -13,7 +13,7 @@ from envboot.cli.provisioner_options import takes_own_options
 from envboot.errors import UsageError
 from envboot.session import open_session
 from envboot_provisioners import load_provisioner, provisioner_names
-from envboot_provisioners.option_values import add_settings, own_options
+from envboot_provisioners.option_values import add_settings, own_options, split_cloud
 
 if TYPE_CHECKING:
     from envboot.fleet.launch import Launched, Order
@@ -186,8 +186,8 @@ def _read_order(provisioner: Provisioner, given: Arguments, session: Session, ur
     from envboot.userdata import LaunchPath
 
     known = own_options(provisioner)
-    own = dict(add_settings(provisioner.name, known, given.options, session.settings))
-    auth, hook = own.pop("auth", "urls"), own.pop("on-interruption", None)
+    options = add_settings(provisioner.name, known, given.options, session.settings)
+    cloud, own = split_cloud(options)
     if given.parts and not LaunchPath(provisioner.render_for(own)).rules.mime:
         raise UsageError(f"Provisioner `{provisioner.name}` takes no `--part`")
     if provisioner.is_remote and url.startswith("file:"):
@@ -207,8 +207,9 @@ def _read_order(provisioner: Provisioner, given: Arguments, session: Session, ur
         options=own,
         timeout=given.timeout,
         seconds=parse_duration(given.expires),
-        auth=Auth(auth),
-        hook=str(hook) if hook else None,
+        auth=Auth(cloud.auth),
+        hook=cloud.hook,
+        imds=cloud.imds,
         fresh=given.fresh,
         keep=given.keep,
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from envboot.cli import console
-from envboot.cli.options import parse_variable, read_part, selects_environment
+from envboot.cli.options import parse_variable, read_part, selects_environment, takes_imds
 from envboot.duration import parse_duration
 from envboot.errors import RenderError, UsageError
 from envboot.fleet.start import Delivered, Delivery, deliver
@@ -26,6 +26,7 @@ from envboot.userdata import Document, Job, LaunchPath
 if TYPE_CHECKING:
     from envboot.manifest import Manifest
     from envboot.session import Session
+    from envboot.userdata.contents import Imds
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _WATCHED = ("ec2", "ec2-base64", "terraform", "gce", "gce-startup-script")
@@ -72,6 +73,7 @@ _WATCHED = ("ec2", "ec2-base64", "terraform", "gce", "gce-startup-script")
     metavar="COMMAND",
     help="Let the guest look for its cloud's notices, and run this in a shell at each.",
 )
+@takes_imds
 @click.option("--env", "variables", multiple=True, metavar="K=V", help="Set for the command.")
 @click.option("-o", "--output", type=click.Path(), help="Write here rather than to stdout.")
 @click.option("--explain", is_flag=True, help="Show on stderr what each part costs.")
@@ -98,6 +100,7 @@ class _Arguments:
     parts: tuple[str, ...]
     expires: str
     on_interruption: str | None
+    imds: Imds | None
     variables: tuple[str, ...]
     output: str | None
     words: tuple[str, ...]
@@ -134,7 +137,13 @@ def _render(given: _Arguments, session: Session) -> None:
             pins=path != LaunchPath.TERRAFORM.value,
         ),
         path=LaunchPath(path),
-        job=Job(command=words, environment=environment, watch=watch, hook=given.on_interruption),
+        job=Job(
+            command=words,
+            environment=environment,
+            watch=watch,
+            hook=given.on_interruption,
+            imds=given.imds,
+        ),
         parts=parts,
     )
     if url:

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from envboot.manifest import Manifest
     from envboot.session import Session
     from envboot.store.protocol import Store
+    from envboot.userdata.contents import Imds
 
-KEYS = ("store", "manifest", "environment", "command", "env", "parts", "on_interruption")
+KEYS = ("store", "manifest", "environment", "command", "env", "parts", "on_interruption", "imds")
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -47,6 +48,7 @@ class Query:
     env: dict[str, str]
     parts: tuple[str, ...]
     on_interruption: str | None
+    imds: Imds | None
 
 
 @click.command("terraform-external")
@@ -55,7 +57,8 @@ def command() -> None:
 
     The query has `store` and one of `manifest`, a file, and `environment`, a published one
     (`NAME@latest`, `NAME@3`) or a digest that is in the bucket; `command` (words, or a JSON list),
-    `env` (a JSON object), `parts` (a JSON list of [TYPE:]FILE) and `on_interruption` may be there.
+    `env` (a JSON object), `parts` (a JSON list of [TYPE:]FILE), `on_interruption` and `imds`
+    (`allow` or `deny`) may be there.
     Machines ask the bucket as their role, so that nothing in the document ends, and the same query
     gives the same document.
     """
@@ -104,6 +107,7 @@ def parse_query(text: str) -> Query:
         env=_parse_env(query.get("env", "{}")),
         parts=_parse_list("parts", query.get("parts", "[]")),
         on_interruption=query.get("on_interruption"),
+        imds=_parse_imds(query.get("imds")),
     )
 
 
@@ -136,6 +140,7 @@ def answer_query(query: Query, session: Session) -> dict[str, str]:
                 environment=query.env,
                 watch=query.on_interruption is not None,
                 hook=query.on_interruption,
+                imds=query.imds,
             ),
             parts=parts,
         )
@@ -180,6 +185,13 @@ def _parse_command(text: str) -> tuple[str, ...]:
         raise UsageError(
             f"Cannot split `command` into words: `{text}`", causes=(str(error),)
         ) from error
+
+
+def _parse_imds(text: str | None) -> Imds | None:
+    known: dict[str | None, Imds | None] = {None: None, "allow": "allow", "deny": "deny"}
+    if text in known:
+        return known[text]
+    raise UsageError(f"Expected `imds` as `allow` or `deny`, found `{text:.60}`")
 
 
 def _parse_list(name: str, text: str) -> tuple[str, ...]:
