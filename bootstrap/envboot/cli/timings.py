@@ -67,7 +67,8 @@ def to_document(launched: Launched) -> dict[str, Any]:
             for outcome in launched.outcomes
         ],
         "notes": [
-            {"subject": note.subject, "message": note.message} for note in launched.prepared.notes
+            {"subject": note.subject, "message": note.message}
+            for note in (*launched.prepared.notes, *launched.found)
         ],
     }
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from envboot.cluster import dask_commands
 from envboot.cluster.tls import Authority, compose_secret, make_security
 from envboot.errors import EnvbootError, UsageError
+from envboot.fleet.healing import heal
 from envboot.fleet.history import make_name
 from envboot.fleet.launch import check_place
 from envboot.fleet.peers import Seat, clear_secrets
@@ -55,6 +56,7 @@ class Machines:
         self._prepared: Prepared | None = None
         self._fleet: Fleet | None = None
         self._first, self._wanted = 0, 1
+        self._seen: list[Outcome] = []
         self._secrets: set[str] = set()
         # One start at a time; whoever closes waits for it.
         self._starting = threading.RLock()
@@ -272,7 +274,7 @@ class Machines:
 
     def look(self) -> list[Outcome]:
         """Return every machine with what it reported; keys that were taken are deleted."""
-        outcomes = self._fleet.look() if self._fleet else []
+        outcomes = self._seen = self._fleet.look() if self._fleet else self._seen
         taken = {o.instance.name for o in outcomes if "seated" in o.reports.events}
         self._clear(taken & self._secrets)
         return outcomes
@@ -300,7 +302,8 @@ class Machines:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             outcomes = [o for o in self.look() if not o.gone]
-            installed = [o for o in outcomes if o.source == "install"]
+            # What has refused an archive installs, and publishes nothing in its place.
+            installed = [o for o in outcomes if o.source == "install" and not o.refused]
             if not installed or any(o.reports.publish for o in outcomes):
                 return True
             time.sleep(1 if self.is_remote else 0.2)
@@ -329,6 +332,9 @@ class Machines:
                     clear_secrets(fleet.store, self.launch, sorted(self._secrets))
                 if self._first:
                     write_end(fleet.store, self.launch, why)
+                    damage = heal(fleet.store, self.prepared.manifest, self._seen)
+                    if damage and damage.problem:
+                        _warn([damage.problem])
             finally:
                 self._open.close()
 

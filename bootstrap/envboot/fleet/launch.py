@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from envboot.errors import EnvbootError, UsageError, name_some
+from envboot.fleet.healing import heal
 from envboot.fleet.history import make_name
 from envboot.fleet.outcomes import raise_failures
 from envboot.fleet.start import Delivery, deliver, start
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from envboot.fleet.outcomes import Outcome
+    from envboot.publish.bases import PublishedBase
     from envboot.scan.schema import Problem
     from envboot.session import Session
     from envboot.store.protocol import Expiry, Store
@@ -58,7 +60,8 @@ class Order:
 class Launched:
     """A finished launch: client steps in seconds, and every instance's outcome.
 
-    `expiry` is that of the signed URLs, None where instances asked as their role.
+    `expiry` is that of the signed URLs, None where instances asked as their role. `damage` is what
+    was wrong with the published archive, and whether it could be removed.
     """
 
     launch: str
@@ -67,6 +70,12 @@ class Launched:
     outcomes: tuple[Outcome, ...]
     kept: bool
     expiry: Expiry | None
+    damage: PublishedBase | None = None
+
+    @property
+    def found(self) -> tuple[Problem, ...]:
+        """What came to light while it ran."""
+        return (self.damage.problem,) if self.damage and self.damage.problem else ()
 
 
 class Watcher(Looker, Protocol):
@@ -143,6 +152,9 @@ def launch(
         clock.begin("wait")
         outcomes = wait(fleet, Goal.DONE, timeout=order.timeout, looker=watcher)
         clock.end()
+        damage = heal(store, prepared.manifest, outcomes)
+        if damage and damage.problem:
+            watcher.notes([damage.problem])
         raise_failures(provisioner, outcomes, hint=_hint(outcomes, keep=order.keep))
         if not keep:
             watcher.step("end")
@@ -170,6 +182,7 @@ def launch(
         outcomes=tuple(outcomes),
         kept=keep,
         expiry=delivered.expiry,
+        damage=damage,
     )
 
 

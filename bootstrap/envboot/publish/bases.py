@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
+import urllib.request
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from envboot.agent.fetch import MOST
 from envboot.agent.unpack import check_index
-from envboot.agent.wire import AgentError
+from envboot.agent.wire import AgentError, without_query
 from envboot.documents import parse_json
 from envboot.errors import DocumentError, StoreError
 from envboot.publish.archive_index import ArchiveIndex
 from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from envboot.publish.layout import Keys
     from envboot.store.protocol import Stat, Store
 
@@ -23,6 +27,9 @@ ORPHANED = timedelta(hours=1)
 """After this long an archive without an index has lost its publisher."""
 MAX_INDEX = MOST
 """Bytes that an index may have, for machines too: that of an environment of 10 GB has 1 MB."""
+MOST_CHECKED = 4
+"""Frames that are read at most because machines report them: one has up to 48 MiB."""
+CHECK_SECONDS = 600
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,46 +65,97 @@ def tend_base(store: Store, keys: Keys, base: str) -> PublishedBase:
         if found and datetime.now(timezone.utc) - found.modified >= ORPHANED:
             store.delete(keys.archive)
         return PublishedBase()
-    fault, sha256 = _judge(store, keys.index, indexed, found, base)
+    fault, data = _judge(store, keys.index, indexed, found, base)
     if not fault:
         for key in (keys.index, keys.archive, keys.manifest):
             store.renew(key)
-        return PublishedBase(index_sha256=sha256)
-    place, text = f"{store.url}/{keys.index}", f"no machine can use it: {fault}"
+        return PublishedBase(index_sha256=hashlib.sha256(data).hexdigest())
+    return _remove(store, keys, f"no machine can use it: {fault}")
+
+
+def heal_base(store: Store, keys: Keys, base: str, offsets: Iterable[int]) -> PublishedBase | None:
+    """Remove the archive of the base of that digest if a frame of it is damaged.
+
+    `offsets` are the frames that machines could not use, as they say. That is only where to look:
+    each is read here and compared with the index, so that nobody who forges a report has a good
+    archive removed. None where no damage was found.
+
+    Raises:
+        StoreError: the bucket cannot be read.
+    """
+    found, indexed = store.find(keys.archive), store.find(keys.index)
+    if indexed is None:
+        return None
+    fault, data = _judge(store, keys.index, indexed, found, base)
+    if fault:
+        # The next launch sees to it.
+        return None
+    document = ArchiveIndex.from_dict(parse_json(data, "index"))
+    frames = {frame.offset: frame for frame in document.frames}
+    url = store.sign_get(keys.archive, CHECK_SECONDS)
+    for offset in sorted(frames.keys() & set(offsets))[:MOST_CHECKED]:
+        frame = frames[offset]
+        sum_ = hashlib.sha256(_read_range(url, offset, frame.size)).hexdigest()
+        if sum_ != frame.sha256:
+            text = f"the frame at byte {offset:,} of its archive has sha256 `{sum_}`, "
+            return _remove(store, keys, f"{text}expected `{frame.sha256:.64}`")
+    return None
+
+
+def _read_range(url: str, start: int, size: int) -> bytes:
+    """Return bytes of an object as machines read them, fewer where it has become shorter.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    span = {"Range": f"bytes={start}-{start + size - 1}"}
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=span), timeout=60
+        ) as answer:
+            data: bytes = answer.read(size)
+    except (OSError, http.client.HTTPException) as error:
+        raise StoreError(f"Cannot read `{without_query(url)}`", causes=(str(error),)) from error
+    return data
+
+
+def _remove(store: Store, keys: Keys, fault: str) -> PublishedBase:
+    """Remove an archive that nobody can use, if these credentials may."""
+    place = f"{store.url}/{keys.index}"
     try:
         # Whoever publishes meanwhile is left with an archive alone, and the index comes later.
         for key in (keys.archive, keys.index):
             store.delete(key)
     except StoreError as error:
-        text += f"; machines install, because it cannot be removed: {error.message}"
+        text = f"{fault}; machines install, because it cannot be removed: {error.message}"
         return PublishedBase(blocked=True, problem=Problem(subject=place, message=text))
-    text += "; it is removed, and machines publish another"
+    text = f"{fault}; it is removed, and machines publish another"
     return PublishedBase(problem=Problem(subject=place, message=text))
 
 
 def _judge(
     store: Store, key: str, indexed: Stat, archive: Stat | None, base: str
-) -> tuple[str, str]:
-    """Return what is wrong with an index, and its sha256."""
+) -> tuple[str, bytes]:
+    """Return what is wrong with an index, and its bytes if nothing is."""
     if indexed.size > MAX_INDEX:
-        return f"it has {indexed.size:,} bytes", ""
+        return f"it has {indexed.size:,} bytes", b""
     data = store.read(key)
     if data is None:
-        return "it went while it was read", ""
+        return "it went while it was read", b""
     try:
         document = ArchiveIndex.from_dict(parse_json(data, "index"))
     except DocumentError as error:
-        return error.message, ""
+        return error.message, b""
     if document.base != base:
-        return f"it is of base `{document.base:.80}`", ""
+        return f"it is of base `{document.base:.80}`", b""
     if archive is None:
-        return "there is no archive beside it", ""
+        return "there is no archive beside it", b""
     if document.size != archive.size:
         text = f"it is of an archive of {document.size:,} bytes, and that one has {archive.size:,}"
-        return text, ""
+        return text, b""
     try:
         # What every machine would refuse must not be pinned.
         check_index(document.to_dict(), base)
     except AgentError:
-        return "its frames are not such as machines write", ""
-    return "", hashlib.sha256(data).hexdigest()
+        return "its frames are not such as machines write", b""
+    return "", data

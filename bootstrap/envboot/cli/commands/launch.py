@@ -216,8 +216,8 @@ def _read_order(provisioner: Provisioner, given: Arguments, session: Session, ur
 
 def _print_cure(launched: Launched, url: str) -> None:
     """Say how a damaged archive is removed, so that the next machine publishes again."""
-    results = [outcome.result for outcome in launched.outcomes if outcome.result]
-    if any(error.stage == "fetch" for result in results for error in result.errors):
+    is_removed = launched.damage is not None and not launched.damage.blocked
+    if not is_removed and any(outcome.refused for outcome in launched.outcomes):
         folder = f"base/{launched.prepared.manifest.base_digest.removeprefix('sha256:')}"
         console.say(
             "\nIf the archive is damaged, have the next machine publish it anew:\n"
