@@ -77,6 +77,8 @@ FOR_PUBLISHING = frozenset(
 )
 FOR_COMMANDS = frozenset({"agent/run.py"})
 FOR_SEATS = frozenset({"agent/seat.py"})
+FOR_SECRETS = frozenset({"agent/secret_manager.py"})
+"""Where the cloud keeps secrets of the command; those of a cloud's role are needed then, too."""
 FOR_SYNC = frozenset({"agent/sync.py"})
 FOR_ROLES = {kind: frozenset({"agent/role.py", f"agent/{kind}.py"}) for kind in ("aws", "gcp")}
 """By who gives the credentials: `kind` in the grants."""
@@ -93,6 +95,7 @@ EXTRAS = (
     FOR_PUBLISHING
     | FOR_COMMANDS
     | FOR_SEATS
+    | FOR_SECRETS
     | FOR_SYNC
     | OF_CLOUDS
     | {*FOR_RENEWING.values(), "agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA}

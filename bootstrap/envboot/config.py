@@ -65,7 +65,7 @@ class Settings:
     `torch_index` is a mirror of PyTorch's indexes; `s3` is for buckets of `s3://`, `gcs` for those
     of `gs://`; `provisioners` are tables of their own options by name, which they read themselves.
     `require` names packages that no environment may lack; `ignore` and `add` come before what
-    the command line says.
+    the command line says. `secrets` are those that every command gets, as `--secret` has them.
     """
 
     tools: dict[str, Tool] = field(default_factory=dict)
@@ -75,6 +75,7 @@ class Settings:
     require: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     add: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     loose_limit: int = LOOSE_LIMIT
@@ -119,6 +120,7 @@ def parse_settings(text: str) -> Settings:
         require=_strings(rest, "require", path),
         ignore=_strings(rest, "ignore", path),
         add=_strings(rest, "add", path),
+        secrets=_strings(rest, "secrets", path),
         exclude=_patterns(rest, "exclude", path),
         include=_patterns(rest, "include", path),
         loose_limit=_parse_limit(rest.pop("loose-limit", LOOSE_LIMIT), f"{path}.loose-limit"),
@@ -130,9 +132,11 @@ def parse_settings(text: str) -> Settings:
             for name in entry_points(group="envboot.provisioners").names & rest.keys()
         },
     )
+    known: tuple[str, ...]
     known = ("add", "channels", "exclude", "gcs", "glibc", "ignore", "include", "loose-limit")
     made = sorted(entry_points(group="envboot.provisioners").names)
-    _refuse_unknown(rest, path, (*known, "require", "s3", "store", "tools", "torch-index", *made))
+    known += ("require", "s3", "secrets", "store", "tools", "torch-index")
+    _refuse_unknown(rest, path, (*known, *made))
     return settings
 
 

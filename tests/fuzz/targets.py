@@ -207,7 +207,9 @@ def make_targets(sandbox: Sandbox) -> dict[str, Target]:
         "index": Target(run=read_index, error=agent, seeds=(dump(INDEX),)),
         "seats": Target(run=seat.read_seats, error=agent, seeds=(dump(SEATS),)),
         "secret": Target(
-            run=seat.read_secret, error=agent, seeds=(dump({"environment": {"A": "b"}}),)
+            run=seat.read_secret,
+            error=agent,
+            seeds=(dump({"environment": {"A": "b"}, "secrets": {"C": "d"}}),),
         ),
         "wanted": Target(
             run=lambda data: sync.read_wanted(data, 0), error=agent, seeds=(dump(WANTED),)

@@ -19,7 +19,7 @@ from envboot.errors import EnvbootError, UsageError
 from envboot.fleet.healing import heal
 from envboot.fleet.history import make_name
 from envboot.fleet.launch import check_place
-from envboot.fleet.peers import Seat, clear_secrets
+from envboot.fleet.peers import Seat, check_removal
 from envboot.fleet.start import Delivery, deliver, start
 from envboot.fleet.watch import Fleet
 from envboot.publish.grants import Auth, Terms
@@ -57,7 +57,6 @@ class Machines:
         self._fleet: Fleet | None = None
         self._first, self._wanted = 0, 1
         self._seen: list[Outcome] = []
-        self._secrets: set[str] = set()
         # One start at a time; whoever closes waits for it.
         self._starting = threading.RLock()
         self._closed = False
@@ -102,9 +101,14 @@ class Machines:
             command=True,
             is_ours=True,
         )
-        self._platform = check_place(spec.provisioner, store, spec.options, spec.auth)
+        needs_role = bool(spec.secrets.managed)
+        self._platform = check_place(
+            spec.provisioner, store, spec.options, spec.auth, needs_role=needs_role
+        )
         if spec.steady != spec.options:
-            spec.provisioner.check(spec.steady, by_role=spec.auth is Auth.ROLE)
+            spec.provisioner.check(spec.steady, by_role=needs_role or spec.auth is Auth.ROLE)
+        if spec.secrets.values:
+            check_removal(store, self.launch)
         self._prepared = self.read_environment()
 
     def read_environment(self) -> Prepared:
@@ -190,9 +194,8 @@ class Machines:
 
             def place(instances: Sequence[Instance]) -> list[Seat]:
                 self._refuse_closed()
-                self._secrets |= {instance.name for instance in instances}
                 return [
-                    replace(seat(each), rank=first + number)
+                    replace(seat(each), rank=first + number, passing=self._spec.secrets.values)
                     for number, (seat, each) in enumerate(zip(seats, instances, strict=True))
                 ]
 
@@ -220,6 +223,7 @@ class Machines:
             job=Job(
                 command=spec.scheduler if role == "scheduler" else spec.worker,
                 environment=spec.environ,
+                secrets=spec.secrets.managed,
                 watch=bool(hook),
                 hook=hook or None,
                 unit=_UNITS[role],
@@ -274,16 +278,9 @@ class Machines:
 
     def look(self) -> list[Outcome]:
         """Return every machine with what it reported; keys that were taken are deleted."""
-        outcomes = self._seen = self._fleet.look() if self._fleet else self._seen
-        taken = {o.instance.name for o in outcomes if "seated" in o.reports.events}
-        self._clear(taken & self._secrets)
-        return outcomes
-
-    def _clear(self, names: set[str]) -> None:
-        """Delete the keys of these machines; each deletes its own where it can, at once."""
-        if names:
-            self._secrets -= names
-            clear_secrets(self.store, self.launch, sorted(names))
+        if self._fleet:
+            self._seen = self._fleet.look()
+        return self._seen
 
     def end(self, instances: Sequence[Instance]) -> None:
         """End machines; what they have not taken of their keys is deleted."""
@@ -292,7 +289,8 @@ class Machines:
             if instance.name in names:
                 del self.workers[name]
         self._spec.provisioner.terminate(instances)
-        self._clear(names & self._secrets)
+        if self._fleet:
+            self._fleet.clear_secrets(names)
 
     def await_publishing(self, seconds: float) -> bool:
         """Wait until a machine that had to install has published; False after so many seconds.
@@ -328,8 +326,6 @@ class Machines:
                 known = {instance.name for instance in ours}
                 ours += [i for i in self._started(fleet) if i.name not in known]
                 self._spec.provisioner.terminate(ours)
-                with contextlib.suppress(EnvbootError):
-                    clear_secrets(fleet.store, self.launch, sorted(self._secrets))
                 if self._first:
                     write_end(fleet.store, self.launch, why)
                     damage = heal(fleet.store, self.prepared.manifest, self._seen)

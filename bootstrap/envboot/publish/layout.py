@@ -34,9 +34,14 @@ def key_seats(launch: str, first: int) -> str:
     return f"launches/{launch}/seats-{first}.json"
 
 
+def secrets_prefix(launch: str) -> str:
+    """Return below which prefix everything is that a launch must not leave behind."""
+    return f"launches/{launch}/secrets/"
+
+
 def key_secret(launch: str, name: str) -> str:
     """Return where an instance's secret is until it has been read."""
-    return f"launches/{launch}/secrets/{name}.json"
+    return f"{secrets_prefix(launch)}{name}.json"
 
 
 def key_permit(launch: str, first: int) -> str:
@@ -44,7 +49,7 @@ def key_permit(launch: str, first: int) -> str:
 
     It lies with the secrets, since it is removed as they are.
     """
-    return f"launches/{launch}/secrets/permit-{first}.json"
+    return f"{secrets_prefix(launch)}permit-{first}.json"
 
 
 def key_wanted(launch: str, number: int) -> str:

@@ -1,3 +1,8 @@
+locals {
+  secrets    = [for arn in var.secret_arns : arn if split(":", arn)[2] == "secretsmanager"]
+  parameters = [for arn in var.secret_arns : arn if split(":", arn)[2] == "ssm"]
+}
+
 data "aws_iam_policy_document" "trust" {
   statement {
     actions = ["sts:AssumeRole"]
@@ -50,6 +55,26 @@ data "aws_iam_policy_document" "guest" {
       sid       = "Renew"
       actions   = ["s3:PutObject"]
       resources = ["${local.bucket_arn}/${local.root}base/*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(local.secrets) == 0 ? [] : [true]
+
+    content {
+      sid       = "ReadSecrets"
+      actions   = ["secretsmanager:GetSecretValue"]
+      resources = local.secrets
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(local.parameters) == 0 ? [] : [true]
+
+    content {
+      sid       = "ReadParameters"
+      actions   = ["ssm:GetParameter"]
+      resources = local.parameters
     }
   }
 

@@ -33,3 +33,11 @@ resource "google_storage_bucket_iam_member" "create" {
     expression = join(" || ", [for folder in local.creatable : "resource.name.startsWith(\"${local.objects}${folder}/\")"])
   }
 }
+
+resource "google_secret_manager_secret_iam_member" "read" {
+  for_each = var.secret_ids
+
+  secret_id = each.value
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.this.member
+}

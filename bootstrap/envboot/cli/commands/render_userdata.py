@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from envboot.cli import console
-from envboot.cli.options import parse_variable, read_part, selects_environment
+from envboot.cli.options import parse_variable, read_part, selects_environment, takes_secrets
+from envboot.command_secrets import read_secrets, refuse_places, refuse_values
 from envboot.duration import parse_duration
 from envboot.errors import RenderError, UsageError
 from envboot.fleet.start import Delivered, Delivery, deliver
@@ -24,6 +25,7 @@ from envboot.store import open_store
 from envboot.userdata import Document, Job, LaunchPath
 
 if TYPE_CHECKING:
+    from envboot.command_secrets import SecretOptions
     from envboot.manifest import Manifest
     from envboot.session import Session
 
@@ -73,6 +75,7 @@ _WATCHED = ("ec2", "ec2-base64", "terraform", "gce", "gce-startup-script")
     help="Let the guest look for its cloud's notices, and run this in a shell at each.",
 )
 @click.option("--env", "variables", multiple=True, metavar="K=V", help="Set for the command.")
+@takes_secrets
 @click.option("-o", "--output", type=click.Path(), help="Write here rather than to stdout.")
 @click.option("--explain", is_flag=True, help="Show on stderr what each part costs.")
 @click.option("--json", "as_json", is_flag=True, help="Print document and costs as JSON.")
@@ -99,6 +102,7 @@ class _Arguments:
     expires: str
     on_interruption: str | None
     variables: tuple[str, ...]
+    secrets: SecretOptions
     output: str | None
     words: tuple[str, ...]
     explain: bool
@@ -114,6 +118,9 @@ def _render(given: _Arguments, session: Session) -> None:
     auth = _choose_auth(path, given.auth)
     parts = [read_part(spec) for spec in given.parts]
     environment = dict(parse_variable(variable) for variable in given.variables)
+    secrets = read_secrets(given.secrets, session, variables=environment, command=bool(given.words))
+    refuse_values(secrets, what="user-data", cloud=LaunchPath(path).cloud)
+    refuse_places(secrets, owner=f"launch path `{path}`", cloud=LaunchPath(path).cloud)
     url = given.store or session.settings.store
     _check_bucket(url, path, auth)
     if given.manifest:
@@ -134,7 +141,13 @@ def _render(given: _Arguments, session: Session) -> None:
             pins=path != LaunchPath.TERRAFORM.value,
         ),
         path=LaunchPath(path),
-        job=Job(command=words, environment=environment, watch=watch, hook=given.on_interruption),
+        job=Job(
+            command=words,
+            environment=environment,
+            secrets=secrets.managed,
+            watch=watch,
+            hook=given.on_interruption,
+        ),
         parts=parts,
     )
     if url:
