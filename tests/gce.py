@@ -50,7 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
             document = {"code": error.status, "message": str(error), "errors": [told]}
             self._tell(error.status, {"error": document})
 
-    do_GET = do_POST = do_DELETE = _any  # noqa: N815
+    do_GET = do_POST = do_DELETE = _any
 
     def _tell(self, status: int, document: dict[str, Any]) -> None:
         data = json.dumps(document).encode()

@@ -27,7 +27,7 @@ from tests.gcs_xml import XmlHandler
 class GcsHandler(XmlHandler):
     """Answers one request as Google does."""
 
-    def do_PATCH(self) -> None:  # noqa: N802
+    def do_PATCH(self) -> None:
         self._pass()
 
     def _pass(self) -> None:

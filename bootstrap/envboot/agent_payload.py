@@ -77,6 +77,8 @@ FOR_COMMANDS = frozenset({"agent/run.py"})
 FOR_IMDS = "agent/imds.py"
 """Where the metadata service is closed to commands; travels as `run` does."""
 FOR_SEATS = frozenset({"agent/seat.py"})
+FOR_SECRETS = frozenset({"agent/secret_manager.py"})
+"""Where the cloud keeps secrets of the command; those of a cloud's role are needed then, too."""
 FOR_KEYGEN = "agent/keygen.py"
 """In documents whose machines verify signatures themselves."""
 FOR_SYNC = frozenset({FOR_KEYGEN, "agent/sync.py"})
@@ -96,6 +98,7 @@ EXTRAS = (
     FOR_PUBLISHING
     | FOR_COMMANDS
     | FOR_SEATS
+    | FOR_SECRETS
     | FOR_SYNC
     | OF_CLOUDS
     | {"agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA, FOR_KEYGEN, FOR_VERIFYING, FOR_IMDS}

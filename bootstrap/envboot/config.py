@@ -53,6 +53,7 @@ _KNOWN = (
     "no-build-isolation",
     "require",
     "s3",
+    "secrets",
     "signing-key",
     "store",
     "tools",
@@ -100,7 +101,8 @@ class Settings:
     `require` names packages that no environment may lack; `ignore` and `add` come before what
     the command line says. `no_build_isolation` names, normalised, the projects that are built
     with the packages of the environment. `allowed_signers` and `signing_key` are files, absolute
-    or below `~`; the latter may also be a public key whose private half an SSH agent has.
+    or below `~`; the latter may also be a public key whose private half an SSH agent has. `secrets`
+    are those that every command gets, as `--secret` has them.
     """
 
     tools: dict[str, Tool] = field(default_factory=dict)
@@ -113,6 +115,7 @@ class Settings:
     require: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     add: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     loose_limit: int = LOOSE_LIMIT
@@ -181,6 +184,7 @@ def parse_settings(text: str) -> Settings:
         require=_strings(rest, "require", path),
         ignore=_strings(rest, "ignore", path),
         add=_strings(rest, "add", path),
+        secrets=_strings(rest, "secrets", path),
         exclude=_patterns(rest, "exclude", path),
         include=_patterns(rest, "include", path),
         loose_limit=_parse_limit(rest.pop("loose-limit", LOOSE_LIMIT), f"{path}.loose-limit"),

@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from envboot.agent.run import NEWEST, TAIL
+from envboot.fleet.peers import Seat, write_seats
+from envboot.publish.grants import Auth, Terms
+from envboot.publish.layout import key_seats
+from envboot_provisioners import Instance
 from tests.launch.workspace import wait_for
 from tests.reports import read_documents
 
@@ -170,3 +174,22 @@ def test_a_silent_command_reports_no_output(run: Run, store: LocalStore) -> None
     guest = run(f"time.sleep({2 * FIRST})")
     assert guest.agent("run") == 0
     assert read_documents(store, "launch")["guest"].keys() == {"started", "result", "command"}
+
+
+def test_a_secret_in_memory_outlives_the_agent_and_not_the_machines_restart(
+    run: Run, hit: Launch, store: LocalStore
+) -> None:
+    hit.grants["seat"] = {"get": store.sign_get(key_seats("launch", 0), 600)}
+    guest = run(
+        "at = os.stat('/run/envboot/secrets.json')\n"
+        "print(len(os.environ['KEY']), oct(at.st_mode & 0o777), at.st_uid)"
+    )
+    terms = Terms(launch="launch", auth=Auth.URLS, seconds=600, seats=0)
+    seat = Seat(0, passing={"KEY": "of-the-person"})
+    write_seats(store, terms, [Instance(name="guest", launch="launch")], seats=[seat])
+    # The unit starts a second agent on the same boot.
+    guest.wrap[4] = NAMESPACE.replace('exec "$@"', '"$@"; "$@"')
+    assert guest.start("run").communicate(timeout=60)[0] == "13 0o600 0\n" * 2
+    # `/run` is empty after a restart.
+    printed = guest.start("run").communicate(timeout=60)[0]
+    assert "KEY: secrets are kept in memory only, and this machine has restarted since" in printed

@@ -103,6 +103,60 @@ def test_a_secret_is_gone_from_the_bucket_and_is_told_to_the_command_only(
             assert SECRET.encode() not in path.read_bytes(), path
 
 
+def test_a_secret_in_memory_reaches_the_command_and_no_disk(
+    guest: Guest, store: LocalStore
+) -> None:
+    give_seats(store, "guest", seat=Seat(0, passing={"KEY": SECRET}))
+    code, printed = run(guest)
+    assert (code, json.loads(printed)[1]["key"]) == (0, KEY)
+    assert store.find(key_secret("launch", "guest")) is None
+    objects = [store.read(stat.key) or b"" for stat in store.list("")]
+    assert not any(SECRET.encode() in data for data in objects)
+    for path in guest.root.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_a_secret_that_was_in_memory_is_missed_after_a_restart(
+    guest: Guest, store: LocalStore
+) -> None:
+    give_seats(store, "guest", seat=Seat(0, passing={"KEY": SECRET}))
+    run(guest)
+    assert_not_started(
+        guest, store, "KEY: secrets are kept in memory only, and this machine has restarted since"
+    )
+
+
+def test_a_restart_before_the_secret_was_removed_reads_it_again(
+    guest: Guest, store: LocalStore
+) -> None:
+    give_seats(store, "guest", seat=Seat(0, passing={"KEY": SECRET}))
+    data = store.read(key_secret("launch", "guest"))
+    run(guest)
+    assert data
+    store.create(key_secret("launch", "guest"), data)
+    assert json.loads(run(guest)[1])[1]["key"] == KEY
+
+
+def test_what_a_command_prints_of_its_secret_is_shown_nowhere(
+    guest: Guest, store: LocalStore
+) -> None:
+    program = "import os; print('a', os.environ['KEY'], 'z')"
+    config = {**guest.launch.config, "command": ["python", "-c", program]}
+    (guest.state / "config.json").write_text(json.dumps(config))
+    give_seats(store, "guest", seat=Seat(0, passing={"KEY": SECRET}))
+    assert run(guest) == (0, "a *** z\n")
+    assert report(store)["command"]["output"] == "a *** z\n"
+
+
+def test_a_secret_that_is_malformed_is_not_shown(guest: Guest, store: LocalStore) -> None:
+    give_seats(store, "guest", seat=Seat(0, passing={"KEY": SECRET}))
+    store.delete(key_secret("launch", "guest"))
+    store.create(key_secret("launch", "guest"), b'{"secrets": {"KEY": "' + SECRET.encode())
+    assert_not_started(guest, store, "not a secret of a seat")
+    assert SECRET not in json.dumps([guest.events, report(store)])
+
+
 def test_the_next_boot_keeps_the_seat_though_the_bucket_has_none(
     guest: Guest, store: LocalStore
 ) -> None:

@@ -144,8 +144,9 @@ def test_a_document_of_many_packages_boots_on_ec2(
 
 
 SEATED = """
-cd; echo "$ENVBOOT_RANK $ENVBOOT_COUNT $ENVBOOT_PEERS $(id -un) $(printf %s "$KEY" | wc -c)" >>runs
-echo $$ >pid; exec sleep 600
+cd; echo "$ENVBOOT_RANK $ENVBOOT_COUNT $ENVBOOT_PEERS $(id -un) $(printf %s "$KEY" | wc -c)" \
+  "$(printf %s "$PASSED" | wc -c) $(cat /run/envboot/secrets.json 2>&1 | grep -c denied)" >>runs
+echo "$PASSED"; echo $$ >pid; exec sleep 600
 """
 UNIT = "envboot-dask-worker"
 
@@ -154,14 +155,14 @@ def test_a_seat_is_the_commands_own_and_the_unit_starts_it_again(
     bench: Bench, root: Path, tmp_path: Path
 ) -> None:
     # The first test's, whose archive is there by now.
-    manifest, secret = bench.manifest(), "only-for-one-machine"
+    manifest, secret, passed = bench.manifest(), "only-for-one-machine", "in-memory-alone"
     grants = bench.publish(manifest, "boot-seat", seats=0)
     names = ("i-boot-seat", "i-other")
     instances = [
         Instance(name=name, launch="boot-seat", address=f"10.0.0.{number}")
         for number, name in enumerate(names)
     ]
-    seats = [Seat(1, secret={"KEY": secret}), Seat(0)]
+    seats = [Seat(1, secret={"KEY": secret}, passing={"PASSED": passed}), Seat(0)]
     write_seats(
         bench.store,
         Terms(launch="boot-seat", auth=Auth.URLS, seconds=600, seats=0),
@@ -182,7 +183,10 @@ def test_a_seat_is_the_commands_own_and_the_unit_starts_it_again(
         "c-fail": f"sleep 0.5; kill -KILL $(cat /home/envboot/pid); {until % 3} sleep 0.3",
         "d-mode": "stat -c '%U %a' /var/lib/envboot/seat.json",
         "e-active": f"systemctl is-active {UNIT}; systemctl is-enabled envboot-run",
-        "f-secret": f"journalctl --no-pager | grep -c {secret}",
+        "f-secret": f"journalctl --no-pager | grep -c -e {secret} -e {passed}",
+        "g-memory": "stat -f -c %T /run/envboot/secrets.json; "
+        "stat -c '%U %a' /run/envboot/secrets.json",
+        "h-disk": "grep -rl in-memory-alon[e] /var /etc /home /opt/envboot/lib",
     }
     spec = Spec(
         user_data=document.payload,
@@ -193,11 +197,13 @@ def test_a_seat_is_the_commands_own_and_the_unit_starts_it_again(
     with boot("boot-seat", spec, root=root, folder=tmp_path / "m") as machine:
         report = machine.wait(120)
     assert result(report)["outcome"] == "ready", report.output("journal")
-    line = f"1 2 10.0.0.1,10.0.0.0 envboot {len(secret)}"
+    line = f"1 2 10.0.0.1,10.0.0.0 envboot {len(secret)} {len(passed)} 1"
     assert report.text("/home/envboot/runs").splitlines() == [line] * 3
     assert report.output("d-mode") == "root 600"
     assert report.output("e-active").splitlines()[0] == "active"
     assert report.output("f-secret") == "0"
+    assert report.output("g-memory").splitlines() == ["tmpfs", "root 600"]
+    assert report.output("h-disk") == ""
     assert bench.store.find(key_secret("boot-seat", names[0])) is None
     reports = read_documents(bench.store, "boot-seat")[names[0]]
     assert reports["seated"] == {"rank": 1, "count": 2}

@@ -277,7 +277,8 @@ async def main():
     seen = []
     options = {"nthreads": 1, "memory_limit": "1GiB", "resources": {"GPU": 2}}
     async with Cluster(
-        n_workers=0, worker_options=options, name="mine", asynchronous=True, quiet=True
+        n_workers=0, worker_options=options, name="mine", asynchronous=True, quiet=True,
+        secrets={"TOKEN": "of-whoever-calls"},
     ) as cluster:
         seen.append([cluster.name, count(cluster)])
         cluster.scale(2)
@@ -297,11 +298,27 @@ async def main():
             seen.append(await until(cluster, 0))
             seen.append(await client.submit(shop.price, 8))
             seen.append(count(cluster) > 0)
+            # A machine that came later has it too.
+            seen.append(await client.submit(lambda: os.environ["TOKEN"]))
+            launch = os.environ["ENVBOOT_STATE_DIR"] + "/store/launches/" + cluster.launch
+            seen.append(os.listdir(launch + "/secrets"))
     return seen
 show(asyncio.run(main()))
 """
     )
-    assert seen == [["mine", 0], 2, [1, 1 << 30, {"GPU": 2.0}], 7, 1, 2, 0, 8, True]
+    assert seen == [
+        ["mine", 0],
+        2,
+        [1, 1 << 30, {"GPU": 2.0}],
+        7,
+        1,
+        2,
+        0,
+        8,
+        True,
+        "of-whoever-calls",
+        [],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -314,6 +331,11 @@ show(asyncio.run(main()))
         ('provisioner="aws"', "Its machines cannot reach a folder of this one"),
         ('environ={"A": 1}', "Expected variables and strings in `environ`"),
         ('environ={"A B": "1"}', "Expected variables and strings in `environ`"),
+        ('secrets="TOKEN"', "Expected `secrets` as names of variables"),
+        ('secrets=["ABSENT_HERE"]', "Cannot pass `ABSENT_HERE` as a secret: not set"),
+        ('secrets={"A": "b"}, environ={"A": "b"}', "both in plain text and as a secret"),
+        ('secrets={"DASK_SCHEDULER_ADDRESS": "x"}', "the cluster sets them itself"),
+        ('env_file="absent"', "Cannot read `absent` for env file"),
         ("n_worker=1", "Did you mean `n_workers`?"),
         ('provisioner="aws", store="s3://bucket"', "needs the extra `aws` of envboot"),
         ('n_workers="2"', "Expected `n_workers` as a number"),

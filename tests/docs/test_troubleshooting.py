@@ -94,18 +94,20 @@ def test_the_expiry_is_where_people_are_told_to_look(machines: Machines) -> None
 
 @pytest.mark.subprocess
 @pytest.mark.sockets
-def test_removing_index_and_archive_mends_a_damaged_one(
+def test_a_damaged_archive_is_replaced_and_may_be_removed_by_hand(
     project: Project, launches: list[dict[str, Any]]
 ) -> None:
     errors = [error["error"] for error in launches[1]["instances"][0]["errors"]]
     assert [error.split(" at ")[0] for error in errors] == ["corrupt: the frame"]
     base = f"base/{launches[0]['base'].removeprefix('sha256:')}"
     names = [f"{base}/{name}" for name in ("index.json", "env.tar.zst")]
-    done = project.run("store", "rm", "--yes", f"file://{project.folder}/bucket", *names)
-    assert done.returncode == 0
     words = ["launch", "local", "--python", "venv", "--json", "--", "python", "-c", PROGRAM]
     seen = [project.json(*words)["instances"][0] for _ in range(2)]
+    done = project.run("store", "rm", "--yes", f"file://{project.folder}/bucket", *names)
+    assert done.returncode == 0
+    seen.append(project.json(*words)["instances"][0])
     assert [(s["outcome"], s["source"]) for s in seen] == [
         ("ready", "install"),
         ("ready", "archive"),
+        ("ready", "install"),
     ]

@@ -248,7 +248,9 @@ def make_targets(sandbox: Sandbox) -> dict[str, Target]:
         "requirements": Target(run=read_requirements, error=LockError, seeds=REQUIREMENTS),
         "seats": Target(run=seat.read_seats, error=agent, seeds=(dump(SEATS),)),
         "secret": Target(
-            run=seat.read_secret, error=agent, seeds=(dump({"environment": {"A": "b"}}),)
+            run=seat.read_secret,
+            error=agent,
+            seeds=(dump({"environment": {"A": "b"}, "secrets": {"C": "d"}}),),
         ),
         "wanted": Target(
             run=lambda data: sync.vet_wanted(wire.parse(data), 0),

@@ -11,7 +11,7 @@ import pytest
 from envboot.errors import StoreError
 from envboot.manifest import Base, Manifest, Python
 from envboot.publish import publish
-from envboot.publish.bases import MAX_INDEX, tend_base
+from envboot.publish.bases import MAX_INDEX, heal_base, tend_base
 from envboot.publish.grants import Grants, Terms
 from envboot.publish.layout import Keys
 from envboot.store.local.store import LocalStore
@@ -170,3 +170,44 @@ def test_where_machines_could_not_remove_their_right_they_get_none(tmp_path: Pat
         assert not list(store.list("launches/"))
     assert (grants.archive, grants.permit) == (None, None)
     assert "machines install and do not publish" in told[0].message
+
+
+def test_a_damaged_frame_is_removed_once_it_was_seen_here(store: LocalStore) -> None:
+    store.create(KEYS.archive, ARCHIVE[:-1] + b"X")
+    store.create(KEYS.index, make_index(MANIFEST, ARCHIVE))
+    found = heal_base(store, KEYS, MANIFEST.base_digest, [0])
+    assert found
+    assert found.problem
+    assert "the frame at byte 0 of its archive has sha256 `" in found.problem.message
+    assert found.problem.message.endswith("; it is removed, and machines publish another")
+    assert (store.find(KEYS.archive), store.find(KEYS.index)) == (None, None)
+    assert tend_base(store, KEYS, MANIFEST.base_digest).is_missing
+
+
+@pytest.mark.parametrize("offsets", [[0], [1], [10**14], range(1000)], ids=str)
+def test_nobody_has_a_good_archive_removed_by_a_report(
+    store: LocalStore, offsets: list[int]
+) -> None:
+    store.create(KEYS.archive, ARCHIVE)
+    store.create(KEYS.index, make_index(MANIFEST, ARCHIVE))
+    assert heal_base(store, KEYS, MANIFEST.base_digest, offsets) is None
+    assert store.find(KEYS.index)
+
+
+def test_what_is_damaged_and_cannot_be_removed_is_told(tmp_path: Path) -> None:
+    with Guarded(f"file://{tmp_path}/bucket") as store:
+        store.create(KEYS.archive, ARCHIVE[:-1] + b"X")
+        store.create(KEYS.index, make_index(MANIFEST, ARCHIVE))
+        found = heal_base(store, KEYS, MANIFEST.base_digest, [0])
+        assert found
+        assert found.blocked
+        assert found.problem
+        assert "machines install, because it cannot be removed" in found.problem.message
+
+
+def test_what_is_replaced_or_gone_by_then_is_left_alone(store: LocalStore) -> None:
+    assert heal_base(store, KEYS, MANIFEST.base_digest, [0]) is None
+    store.create(KEYS.archive, ARCHIVE)
+    store.create(KEYS.index, b"{}")
+    assert heal_base(store, KEYS, MANIFEST.base_digest, [0]) is None
+    assert store.find(KEYS.index)

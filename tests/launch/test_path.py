@@ -165,15 +165,23 @@ def test_a_program_of_any_length_can_be_given(warm: Workspace) -> None:
     assert document["instances"][0]["output"] == "a long one\n"
 
 
-def test_a_damaged_archive_is_told_of_and_costs_an_installation(fresh: Workspace) -> None:
+def test_a_damaged_archive_costs_an_installation_and_is_replaced(fresh: Workspace) -> None:
     fresh.launch_json("--", "true")
     [archive] = fresh.state.glob("store/base/*/env.tar.zst")
     with archive.open("r+b") as stream:
         stream.seek(2000)
         stream.write(b"\0" * 100)
-    [instance] = fresh.launch_json("--", "python", "-c", PROGRAM)["instances"]
+    damaged = archive.read_bytes()
+    document = fresh.launch_json("--", "python", "-c", PROGRAM)
+    [instance] = document["instances"]
     assert (instance["outcome"], instance["source"]) == ("degraded", "install")
     assert instance["output"] == "1 tiny-one\n"
     assert [error["stage"] for error in instance["errors"]] == ["fetch"]
+    [note] = [note for note in document["notes"] if note["subject"].endswith("/index.json")]
+    assert "it is removed, and machines publish another" in note["message"]
+    sources = [fresh.launch_json("--", "true")["instances"][0]["source"] for _ in "ab"]
+    assert sources == ["install", "archive"]
+    archive.write_bytes(damaged)
     shown = fresh.launch("--", "true").stderr
+    assert "it is removed, and machines publish another" in shown
     assert "went wrong: fetch: corrupt" in shown

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
+import socket
 import stat
 import struct
 import subprocess
@@ -18,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from envboot.errors import ProvisionError
+from envboot.store.local import gate
 from envboot_provisioners import Instance, StartRequest, qemu
 from envboot_provisioners.qemu import QemuProvisioner, compose_command
 from envboot_provisioners.qemu.programs import QEMU, can_accelerate, find_format, make_overlay
@@ -237,6 +240,25 @@ def test_user_data_is_served_only_at_its_own_path() -> None:
         for path in ("/", "/secret/", "/secret/a1-0/", "/secret/../etc/passwd"):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(base + path)
+    finally:
+        server.close()
+
+
+@pytest.mark.sockets
+def test_strangers_cannot_hold_the_server_of_user_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "PATIENCE", 0.3)
+    server = SeedServer({"/secret/a1-0/user-data": b"content"})
+    try:
+        slow, large = (socket.create_connection(("127.0.0.1", server.port), 20) for _ in "ab")
+        with slow, large:
+            slow.sendall(b"GET /")
+            assert slow.recv(1) == b""
+            with contextlib.suppress(ConnectionError):
+                large.sendall(b"GET / HTTP/1.1\r\nA: " + b"b" * (gate.HEAD + 1) + b"\r\n\r\n")
+                assert large.recv(12) in (b"HTTP/1.1 431", b"")
+        url = f"http://127.0.0.1:{server.port}/secret/a1-0/user-data"
+        with urllib.request.urlopen(url) as answer:
+            assert answer.read() == b"content"
     finally:
         server.close()
 

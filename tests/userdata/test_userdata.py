@@ -107,6 +107,22 @@ def test_a_document_of_a_role_fits_ec2_too(packages: int, rung: Rung, watch: boo
     assert len(document.payload) <= 16_384 - (2_560 if rung is Rung.MANIFEST else 0)
 
 
+@pytest.mark.parametrize("has_grants", [False, True])
+def test_what_reads_secrets_of_a_cloud_travels_where_one_is_named(has_grants: bool) -> None:
+    manifest, place = make_manifest(3), "projects/p/secrets/s/versions/1"
+    grants = make_grants(manifest) if has_grants else None
+    for secrets, command in (({"DB": place}, COMMAND), ({}, COMMAND), ({"DB": place}, ())):
+        job = Job(command=command, secrets=secrets)
+        document = render(manifest, launch_path=LaunchPath.GCE, grants=grants, job=job)
+        assert document.rung is Rung.PLAIN
+        text = document.payload.decode()
+        named = bool(secrets and command)
+        assert (f'"secrets":{{"DB":"{place}"}}' in text) is named
+        for name in ("secret_manager", "role", "gcp"):
+            assert (f"/lib/agent/{name}.py\n" in text) is named
+        assert "/lib/agent/aws.py\n" not in text
+
+
 @pytest.mark.parametrize(("kind", "other"), [("aws", "gcp"), ("gcp", "aws")])
 def test_of_two_clouds_only_the_modules_of_ones_own_travel(kind: str, other: str) -> None:
     manifest = make_manifest(3)

@@ -13,7 +13,7 @@ import re
 import socket
 import time
 from email.utils import mktime_tz, parsedate_tz
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Tuple
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from .role import Answer, Asker
@@ -137,18 +137,25 @@ class Role:
 
 
 def sign(
-    method: str, url: str, headers: Dict[str, str], keys: Dict[str, str], region: str, now: float
+    method: str,
+    url: str,
+    headers: Dict[str, str],
+    keys: Dict[str, str],
+    place: str,
+    now: float,
 ) -> Dict[str, str]:
-    """Return the headers of a request to S3, signed: all those given, and what SigV4 adds.
+    """Return the headers of a request, signed: all those given, and what SigV4 adds.
 
-    The body is not signed, which S3 takes over TLS (UNSIGNED-PAYLOAD): an archive would have to
-    be read twice. https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+    `place` are region and service, as `eu-west-1/s3`. S3 needs no signature of the body over TLS:
+    an archive would have to be read twice. Other services need its sha256 (hex) among the headers,
+    as `X-Amz-Content-Sha256`.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
     """
     parts, stamp = urlsplit(url), time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     signed = {
+        "X-Amz-Content-Sha256": "UNSIGNED-PAYLOAD",
         **headers,
         "Host": parts.netloc,
-        "X-Amz-Content-Sha256": "UNSIGNED-PAYLOAD",
         "X-Amz-Date": stamp,
         "X-Amz-Security-Token": keys["Token"],
     }
@@ -162,16 +169,16 @@ def sign(
         "&".join("%s=%s" % pair for pair in query),
         "".join("%s:%s\n" % line for line in lines),
         names,
-        "UNSIGNED-PAYLOAD",
+        signed["X-Amz-Content-Sha256"],
     ]
-    scope = "%s/%s/s3/aws4_request" % (stamp[:8], region)
+    scope = "%s/%s/aws4_request" % (stamp[:8], place)
     digest = hashlib.sha256("\n".join(request).encode()).hexdigest()
     key = ("AWS4" + keys["SecretAccessKey"]).encode()
     for part in [*scope.split("/"), "\n".join(["AWS4-HMAC-SHA256", stamp, scope, digest])]:
         key = hmac.new(key, part.encode(), hashlib.sha256).digest()
     signed["Authorization"] = (
         "AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%s"
-        % (*(keys["AccessKeyId"], scope, names, key.hex()),)
+        % (keys["AccessKeyId"], scope, names, key.hex())
     )
     return signed
 
@@ -186,7 +193,7 @@ class Signer(Asker):
 
     def __init__(self, grants: Dict[str, Any], exchange: Callable[..., Answer]) -> None:
         super().__init__(grants, exchange)
-        self.region = grants["auth"]["region"]
+        self.place = grants["auth"]["region"] + "/s3"
         self.reports = grants["report"]["url"]
         self.role = Role()
         # Seconds by which the bucket's clock is ahead of this machine's.
@@ -219,12 +226,12 @@ class Signer(Asker):
 
     def ask(self, method: str, url: str, body: Any, headers: Dict[str, str]) -> Answer:
         """Send a request, again where its credentials or its time were those of before."""
-        found: Optional[Answer] = None
+        found: Answer = (0, b"", None)
         for _ in range(3):
             now = time.time() + self.ahead
             keys = self.role.read(now)
-            signed = sign(method, url, headers, keys, self.region, now)
-            if found and hasattr(body, "seek"):
+            signed = sign(method, url, headers, keys, self.place, now)
+            if found[0] and hasattr(body, "seek"):
                 body.seek(0)
             found = self.exchange(method, url, body, signed)
             code, date = _find_code(found), parsedate_tz(found[2]["Date"] or "")
@@ -234,7 +241,6 @@ class Signer(Asker):
                 self.ahead = mktime_tz(date) - time.time()
             else:
                 break
-        assert found
         return found
 
 

@@ -10,7 +10,7 @@ import select
 import signal
 import subprocess
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from .boot import read_documents
 from .host import INFO, WARNING, Host, write_json
@@ -30,6 +30,8 @@ cd /proc/driver/nvidia/gpus &&
 """
 # Seconds between SIGTERM and SIGKILL.
 GRACE = 10
+# Bytes of a secret that is looked for in the output.
+SHORTEST = 8
 
 
 def main(host: Host) -> int:
@@ -81,7 +83,8 @@ class Runner:
             while True:
                 # Anew each time: by now there may be another environment.
                 read_documents(host)
-                prefix, words, environ = compose(host)
+                prefix, words, environ, secrets = compose(host)
+                output.hide(secrets.values())
                 # In a group of its own, which can be ended as one, and in our session, by which
                 # `local` knows what is its own.
                 process = subprocess.Popen(
@@ -128,20 +131,27 @@ class Runner:
                 os.killpg(self.process.pid, kind)
 
 
-def compose(host: Host) -> Tuple[str, List[str], Dict[str, str]]:
-    """Return the prefix, the command's words, and its variables.
+def compose(host: Host) -> Tuple[str, List[str], Dict[str, str], Dict[str, str]]:
+    """Return the prefix, the command's words, its variables, and those of them that are secret.
 
     Raises:
-        AgentError: the machine should have a seat, and there is none for it.
+        AgentError: the machine should have a seat, and there is none for it; or a secret cannot be
+            read.
     """
+    from .main import load
+
     prefix, environ = find_environ(host)
     words = list(host.config["command"])
+    secrets: Dict[str, str] = {}
     if "seat" in host.grants:
-        from .main import load
-
-        words += load(host, "seat").take(host, environ)
+        more, found = load(host, "seat").take(host, environ)
+        words += more
+        secrets.update(found)
+    if "secrets" in host.config:
+        secrets.update(load(host, "secret_manager").read(host.config["secrets"]))
+    environ.update(secrets)
     # NUL stands for the prefix, which the client may not know.
-    return prefix, [word.replace("\0", prefix) for word in words], environ
+    return prefix, [word.replace("\0", prefix) for word in words], environ, secrets
 
 
 def wrap(prefix: str, words: List[str]) -> List[str]:
@@ -183,6 +193,14 @@ def find_user(host: Host) -> Dict[str, Any]:
     return {"user": name, "group": name, "extra_groups": []}
 
 
+def _find_begun(data: bytes, value: bytes) -> int:
+    """Return where the end of `data` begins to be `value`: its length where it does not."""
+    at = data.find(value[:1], max(0, len(data) - len(value) + 1))
+    while at >= 0 and not value.startswith(data[at:]):
+        at = data.find(value[:1], at + 1)
+    return len(data) if at < 0 else at
+
+
 class Output:
     """What the command prints: passed on at once, and from time to time, where there is a host,
     into the bucket."""
@@ -192,6 +210,14 @@ class Output:
         self.tail = b""
         self.total = self.sent = 0
         self.pause, self.due = FIRST, 0.0
+        self.hidden: List[bytes] = []
+        self.begun = b""
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Show these as `***`, but for those that are too short to be told from other words."""
+        # Of two that begin alike the longer one is looked for first.
+        values = sorted((value.strip().encode() for value in secrets), key=len, reverse=True)
+        self.hidden = [value for value in values if len(value) >= SHORTEST]
 
     def pass_on(self, descriptor: int) -> bool:
         """Wait for output or until it is time to report some; False at its end."""
@@ -200,14 +226,30 @@ class Output:
             self._upload()
             return True
         block = os.read(descriptor, 65536)
-        os.write(1, block)
-        self.tail = (self.tail + block)[-TAIL:]
-        self.total += len(block)
+        shown = self._mask(block) if self.hidden else block
+        os.write(1, shown)
+        self.tail = (self.tail + shown)[-TAIL:]
+        self.total += len(shown)
         if self.host and not self.due:
             self.due = time.monotonic() + self.pause
         elif self.due and time.monotonic() >= self.due:
             self._upload()
         return bool(block)
+
+    def _mask(self, block: bytes) -> bytes:
+        """Return what may be shown by now; an end that may begin a secret waits for what follows.
+
+        An empty block is the end of the output.
+        """
+        data, shown = self.begun + block, b""
+        while True:
+            end = min(_find_begun(data, value) for value in self.hidden) if block else len(data)
+            found = [(data.find(value), -len(value)) for value in self.hidden]
+            at, size = min([pair for pair in found if pair[0] >= 0], default=(end, 0))
+            if at >= end:
+                self.begun = data[end:]
+                return shown + data[:end]
+            shown, data = shown + data[:at] + b"***", data[at - size :]
 
     def _upload(self) -> None:
         """Report what is new, unless the report before is still on its way."""

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 from . import fetch
-from .host import WARNING, Host
+from .host import WARNING, Host, find_text, write_json
 from .wire import AgentError, parse
 
 # Seats are written when the last machine of a launch has been started. In seconds: for how long
 # they are waited for, and the pause between two looks at first and at most.
 PATIENCE, FIRST, LONGEST = 600, 0.05, 3.0
+# Where secrets are kept for a restart of the command, below `/run/envboot`.
+MEMORY = "/secrets.json"
+# The same, for as long as this process runs the command.
+_passed: Dict[str, str] = {}
 
 
 def find_seat(host: Host) -> Dict[str, Any]:
     """Return this machine's seat: the one that it has kept, or else the bucket's.
 
     Its members are `rank`, `words`, `count`, `peers`, `address`, and `environment`, which is
-    secret: the bucket has that until this machine has it.
+    secret: the bucket has that until this machine has it. `secrets` are the names of variables
+    whose values are in memory, and on no disk.
 
     Raises:
         AgentError: there are no seats, none for this machine, or its secret cannot be read.
     """
     mine = {"launch": host.grants["launch"], "instance": host.instance}
     kept: Dict[str, Any] = host.read_json("seat")
-    if mine.items() <= kept.items():
+    known, names = mine.items() <= kept.items(), kept.get("secrets", [])
+    if known and (not names or _recall(host, names)):
         return kept
     document = _wait_for_seats(host)
     seat = document["seats"].get(host.instance)
@@ -36,7 +43,14 @@ def find_seat(host: Host) -> Dict[str, Any]:
         raise AgentError("no seat for %s, there are some for %s" % (host.instance, names[:300]))
     secret = seat.pop("secret", None)
     kept = {**seat, **mine, "count": document["count"], "peers": document["peers"]}
-    kept["environment"] = _read_secret(secret) if secret else {}
+    kept["environment"] = {}
+    _passed.clear()
+    if secret:
+        kept["environment"], found = _read_secret(secret, names if known else [])
+        _passed.update(found)
+    kept["secrets"] = sorted(_passed)
+    if _passed and not host.root:
+        write_json(host.run + MEMORY, {**mine, "secrets": _passed}, 0o600)
     # What is removed from the bucket must have reached the disk: the next boot needs it, too.
     _keep(host.state + "/seat.json", kept)
     if secret and "delete" in secret:
@@ -49,8 +63,10 @@ def find_seat(host: Host) -> Dict[str, Any]:
     return kept
 
 
-def take(host: Host, environ: Dict[str, str]) -> List[str]:
-    """Set the variables that tell a command its seat, and return the words that are appended to it.
+def take(host: Host, environ: Dict[str, str]) -> Tuple[List[str], Dict[str, str]]:
+    """Set the variables that tell a command its seat.
+
+    Returns the words that are appended to it, and the secrets that its user passed to it.
 
     Raises:
         AgentError: this machine has no seat.
@@ -69,8 +85,7 @@ def take(host: Host, environ: Dict[str, str]) -> List[str]:
         if value:
             environ[name] = value
     environ.update(seat["environment"])
-    words: List[str] = seat["words"]
-    return words
+    return seat["words"], _passed
 
 
 def read_seats(data: bytes) -> Dict[str, Any]:
@@ -104,13 +119,18 @@ def _is_seat(seat: Any) -> bool:
     )
 
 
-def read_secret(data: bytes) -> Dict[str, str]:
-    """Read the variables of one machine; AgentError when they are none."""
-    found: Any = parse(data).get("environment")
-    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
-        # Not shown: it is secret.
-        raise AgentError("not a secret of a seat")
-    return found
+def read_secret(data: bytes) -> List[Dict[str, str]]:
+    """Read the variables of one machine, and those that are for no disk; or AgentError."""
+    with contextlib.suppress(AgentError):
+        document = parse(data)
+        found: List[Any] = [document.get("environment"), document.get("secrets", {})]
+        if all(
+            isinstance(each, dict) and all(isinstance(text, str) for text in each.values())
+            for each in found
+        ):
+            return found
+    # Not shown: it is secret.
+    raise AgentError("not a secret of a seat")
 
 
 def _wait_for_seats(host: Host) -> Dict[str, Any]:
@@ -132,10 +152,24 @@ def _wait_for_seats(host: Host) -> Dict[str, Any]:
         pause = min(LONGEST, 1.3 * pause)
 
 
-def _read_secret(secret: Dict[str, str]) -> Dict[str, str]:
+def _recall(host: Host, names: List[str]) -> bool:
+    """Find the secrets that this machine has in memory; False once it was restarted."""
+    if not _passed and not host.root:
+        # A file of tmpfs (file-hierarchy(7)), for the next process of the unit. On `local` there is
+        # none: there this is a directory of the user's disk.
+        found = parse(find_text(host.run + MEMORY) or "{}")
+        if found.get("launch") == host.grants["launch"]:
+            _passed.update(found["secrets"])
+    return sorted(_passed) == names
+
+
+def _read_secret(secret: Dict[str, str], names: List[str]) -> List[Dict[str, str]]:
     try:
         return read_secret(fetch.read(secret["get"]))
     except AgentError as error:
+        if names:
+            text = "%s: secrets are kept in memory only, and this machine has restarted since"
+            raise AgentError(text % ", ".join(names)) from error
         # It is removed by who reads it first, and that should have been this machine.
         text = "the secret of this seat cannot be read, or somebody else has: %s"
         raise AgentError(text % error) from error

@@ -186,6 +186,49 @@ def selects_environment(function: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+def _complete_variable(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
+    """Complete names of variables, as of `--secret`; never a value."""
+    del ctx, parameter
+    return sorted(name for name in os.environ if name.startswith(text))
+
+
+_SECRETS = (
+    click.option(
+        "--secret",
+        "specs",
+        multiple=True,
+        metavar="NAME[=SOURCE]",
+        shell_complete=_complete_variable,
+        help="Pass a secret variable to the command, outside of user-data: its value here, of a"
+        " file (`NAME=@FILE`), or what the machine's cloud keeps (`NAME=arn:…`,"
+        " `NAME=projects/…/versions/latest`); repeat it for more.",
+    ),
+    click.option(
+        "--env-file",
+        "env_files",
+        multiple=True,
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Pass every variable of a `.env` file as a secret; repeat it for more.",
+    ),
+)
+
+
+def takes_secrets(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that name secrets, as one `secrets`."""
+
+    @wraps(function)
+    def wrapped(**given: Any) -> None:
+        from envboot.command_secrets import SecretOptions
+
+        secrets = SecretOptions(specs=given.pop("specs"), files=given.pop("env_files"))
+        function(secrets=secrets, **given)
+
+    for option in reversed(_SECRETS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
 class TakesCommand(click.Command):
     """A command whose `words` are what stands behind `--`, and nothing else."""
 

@@ -9,14 +9,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envboot.cli import console
-from envboot.cli.options import parse_variable, read_part, selects_environment, takes_imds
+from envboot.cli.options import (
+    parse_variable,
+    read_part,
+    selects_environment,
+    takes_imds,
+    takes_secrets,
+)
 from envboot.cli.provisioner_options import takes_own_options
+from envboot.command_secrets import read_secrets, refuse_places, refuse_values
 from envboot.errors import UsageError
 from envboot_provisioners.option_values import add_settings, own_options, split_cloud
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from envboot.command_secrets import SecretOptions
     from envboot.manifest import Manifest
     from envboot.selection import Selection
     from envboot.session import Session
@@ -36,6 +44,7 @@ class TemplateArguments:
     auth: str
     selection: Selection
     variables: tuple[str, ...]
+    secrets: SecretOptions
     parts: tuple[str, ...]
     on_interruption: str | None
     fresh: bool
@@ -48,7 +57,8 @@ class TemplateArguments:
 class TemplateOrder:
     """What the user wants in a template, beneath it what the project sets.
 
-    `parts` and `environment` are read already; `options` are the provisioner's own.
+    `parts` and `environment` are read already; `secrets` are places of the machines' cloud by name,
+    `options` the provisioner's own.
     """
 
     name: str
@@ -56,6 +66,7 @@ class TemplateOrder:
     selection: Selection
     command: tuple[str, ...]
     environment: dict[str, str]
+    secrets: Mapping[str, str]
     parts: tuple[Part, ...]
     options: Options
     hook: str | None
@@ -95,6 +106,7 @@ def takes_template_options(
         click.option(
             "--env", "variables", multiple=True, metavar="K=V", help="Set for the command."
         ),
+        takes_secrets,
         click.option(
             "--part", "parts", multiple=True, metavar="[TYPE:]FILE", help="Add a part of yours."
         ),
@@ -147,12 +159,17 @@ def read_order(
             f"Expected a bucket that machines can reach, found {f'`{store}`' if store else 'none'}",
             hint="Give one, as in `--store s3://bucket/prefix` or `--store gs://bucket/prefix`",
         )
+    environment = dict(parse_variable(text) for text in given.variables)
+    secrets = read_secrets(given.secrets, session, variables=environment, command=bool(given.words))
+    refuse_values(secrets, what=kind, cloud=provisioner.role)
+    refuse_places(secrets, owner=f"`{provisioner.name}`", cloud=provisioner.role)
     return TemplateOrder(
         name=given.name,
         store=store,
         selection=given.selection,
         command=given.words,
-        environment=dict(parse_variable(text) for text in given.variables),
+        environment=environment,
+        secrets=secrets.managed,
         parts=tuple(read_part(spec) for spec in given.parts),
         options=own,
         hook=given.on_interruption or cloud.hook,
@@ -198,6 +215,7 @@ def compose(
             job=Job(
                 command=prepared.command,
                 environment=order.environment,
+                secrets=order.secrets,
                 watch=order.hook is not None,
                 hook=order.hook,
                 imds=order.imds,

@@ -62,6 +62,8 @@ class PlainOptions(TypedDict, total=False):
     worker_options: Mapping[str, Any] | None
     scheduler_options: Mapping[str, Any] | None
     environ: Mapping[str, str] | None
+    secrets: Sequence[str] | Mapping[str, str] | None
+    env_file: str | Path | None
     timeout: float
     expires: float | str
     cuda: str | None
@@ -87,6 +89,8 @@ DEFAULTS: OwnOptions = {
     "worker_options": None,
     "scheduler_options": None,
     "environ": None,
+    "secrets": None,
+    "env_file": None,
     "timeout": 900,
     "expires": "24h",
     "cuda": None,

@@ -60,7 +60,11 @@ class Cluster(KeptCluster):
         worker_options: options of `dask worker`: `{"nthreads": 2, "memory_limit": "4GiB",
             "resources": {"GPU": 1}}`.
         scheduler_options: options of `dask scheduler`: `{"idle_timeout": "1 hour"}`.
-        environ: variables of scheduler and workers. They stand in user-data: no secrets.
+        environ: variables of scheduler and workers. They are part of user-data: no secrets.
+        secrets: secret variables of scheduler and workers: `["API_TOKEN"]` takes its value from
+            this environment, `["API_TOKEN=@FILE"]` from a file, `{"API_TOKEN": value}` as given;
+            `["API_TOKEN=arn:…"]` names one that the machines' cloud keeps.
+        env_file: a `.env` file whose variables are secrets too.
         timeout: seconds within which the scheduler must answer.
         expires: how long machines may use the bucket by signed URLs: `90s`, `15m`, `24h`, at most
             `7d`, or seconds.

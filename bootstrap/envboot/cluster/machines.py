@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from envboot.cluster import dask_commands
 from envboot.cluster.tls import Authority, compose_secret, make_security
 from envboot.errors import EnvbootError, UsageError
+from envboot.fleet.healing import heal
 from envboot.fleet.history import make_name
 from envboot.fleet.launch import check_place
-from envboot.fleet.peers import Seat, clear_secrets
+from envboot.fleet.peers import Seat, check_removal
 from envboot.fleet.start import Delivery, deliver, start
 from envboot.fleet.watch import Fleet
 from envboot.publish.grants import Auth, Terms
@@ -55,8 +56,7 @@ class Machines:
         self._prepared: Prepared | None = None
         self._fleet: Fleet | None = None
         self._first, self._wanted = 0, 1
-        # By name, the machines whose keys may still be in the bucket.
-        self._secrets: dict[str, Instance] = {}
+        self._seen: list[Outcome] = []
         # One start at a time; whoever closes waits for it.
         self._starting = threading.RLock()
         self._closed = False
@@ -101,9 +101,14 @@ class Machines:
             command=True,
             is_ours=True,
         )
-        self._platform = check_place(spec.provisioner, store, spec.options, spec.auth)
+        needs_role = bool(spec.secrets.managed)
+        self._platform = check_place(
+            spec.provisioner, store, spec.options, spec.auth, needs_role=needs_role
+        )
         if spec.steady != spec.options:
-            spec.provisioner.check(spec.steady, by_role=spec.auth is Auth.ROLE)
+            spec.provisioner.check(spec.steady, by_role=needs_role or spec.auth is Auth.ROLE)
+        if spec.secrets.values:
+            check_removal(store, self.launch)
         self._prepared = self.read_environment()
 
     def read_environment(self) -> Prepared:
@@ -191,9 +196,8 @@ class Machines:
 
             def place(instances: Sequence[Instance]) -> list[Seat]:
                 self._refuse_closed()
-                self._secrets |= {instance.name: instance for instance in instances}
                 return [
-                    replace(seat(each), rank=first + number)
+                    replace(seat(each), rank=first + number, passing=self._spec.secrets.values)
                     for number, (seat, each) in enumerate(zip(seats, instances, strict=True))
                 ]
 
@@ -221,6 +225,7 @@ class Machines:
             job=Job(
                 command=spec.scheduler if role == "scheduler" else spec.worker,
                 environment=spec.environ,
+                secrets=spec.secrets.managed,
                 watch=bool(hook),
                 hook=hook or None,
                 unit=_UNITS[role],
@@ -276,15 +281,9 @@ class Machines:
 
     def look(self) -> list[Outcome]:
         """Return every machine with what it reported; keys that were taken are deleted."""
-        outcomes = self._fleet.look() if self._fleet else []
-        taken = {o.instance.name for o in outcomes if "seated" in o.reports.events}
-        self._clear(taken)
-        return outcomes
-
-    def _clear(self, names: set[str]) -> None:
-        """Delete the keys of these machines; each deletes its own where it can, at once."""
-        if known := [self._secrets.pop(name) for name in sorted(names & self._secrets.keys())]:
-            clear_secrets(self.store, self.launch, known)
+        if self._fleet:
+            self._seen = self._fleet.look()
+        return self._seen
 
     def end(self, instances: Sequence[Instance]) -> None:
         """End machines; what they have not taken of their keys is deleted."""
@@ -293,7 +292,8 @@ class Machines:
             if instance.name in names:
                 del self.workers[name]
         self._spec.provisioner.terminate(instances)
-        self._clear(names)
+        if self._fleet:
+            self._fleet.clear_secrets(names)
 
     def await_publishing(self, seconds: float) -> bool:
         """Wait until a machine that had to install has published; False after so many seconds.
@@ -303,7 +303,8 @@ class Machines:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             outcomes = [o for o in self.look() if not o.gone]
-            installed = [o for o in outcomes if o.source == "install"]
+            # What has refused an archive installs, and publishes nothing in its place.
+            installed = [o for o in outcomes if o.source == "install" and not o.refused]
             if not installed or any(o.reports.publish for o in outcomes):
                 return True
             time.sleep(1 if self.is_remote else 0.2)
@@ -328,10 +329,11 @@ class Machines:
                 known = {instance.name for instance in ours}
                 ours += [i for i in self._started(fleet) if i.name not in known]
                 self._spec.provisioner.terminate(ours)
-                with contextlib.suppress(EnvbootError):
-                    clear_secrets(fleet.store, self.launch, self._secrets.values())
                 if self._first:
                     write_end(fleet.store, self.launch, why)
+                    damage = heal(fleet.store, self.prepared.manifest, self._seen)
+                    if damage and damage.problem:
+                        _warn([damage.problem])
             finally:
                 self._open.close()
 

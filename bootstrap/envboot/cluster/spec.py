@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from envboot.cluster.arguments import DEFAULTS, split_options
 from envboot.cluster.dask_commands import SCHEDULER, WORKER, compose
-from envboot.errors import UsageError
+from envboot.cluster.tls import OWN
+from envboot.command_secrets import SecretOptions, Secrets, read_secrets, refuse_places
+from envboot.errors import UsageError, name_some
 from envboot.package_sync import PackageSyncOptions, read_demands, selection_from
 from envboot.publish.grants import Auth
 from envboot_provisioners import load_provisioner
@@ -40,10 +42,10 @@ class ClusterSpec:
     """One cluster: on which machines, with which environment, and how its processes start.
 
     `source` is what is taken instead of the running interpreter's environment, `selection` what
-    of it, and `strict` and `fail_on` which differences are refused. `environ` are
-    variables of scheduler, workers and tasks. `seconds` is how long signed URLs live, `timeout`
-    are those within which the scheduler must answer. `hook` is a shell command for when a
-    platform is about to take a machine back. `imds` is as in `Job`.
+    of it, and `strict` and `fail_on` which differences are refused. `environ` are variables of
+    scheduler, workers and tasks; so are `secrets`, which user-data does not have. `seconds` is how
+    long signed URLs live, `timeout` are those within which the scheduler must answer. `hook` is a
+    shell command for when a platform is about to take a machine back. `imds` is as in `Job`.
     """
 
     provisioner: Provisioner
@@ -58,6 +60,7 @@ class ClusterSpec:
     scheduler: tuple[str, ...]
     worker: tuple[str, ...]
     environ: Mapping[str, str] = field(default_factory=dict)
+    secrets: Secrets = field(default_factory=Secrets)
     timeout: float
     seconds: int
     hook: str | None = None
@@ -125,6 +128,7 @@ def make_spec(given: Mapping[str, Any], session: Session) -> ClusterSpec:
             WORKER, _add_preloads("worker", worker_options, environ), keyword="worker_options"
         ),
         environ=environ,
+        secrets=_read_secrets(options, session, environ, maker),
         timeout=seconds,
         seconds=read_expiry(options["expires"]),
         hook=cloud.hook,
@@ -148,6 +152,25 @@ def _read_mappings(
                 hint='As in `worker_options={"nthreads": 2}`',
             )
     return found["scheduler_options"], found["worker_options"], found["environ"]
+
+
+def _read_secrets(
+    options: OwnOptions, session: Session, environ: Mapping[str, str], provisioner: Provisioner
+) -> Secrets:
+    """Return the secrets of scheduler and workers; raises `UsageError`."""
+    specs, file = options["secrets"] or (), options["env_file"]
+    if isinstance(specs, str) or not isinstance(specs, (Mapping, Sequence)):
+        raise UsageError(
+            "Expected `secrets` as names of variables, or as a mapping with their values",
+            hint='As in `secrets=["API_TOKEN"]`',
+        )
+    given = SecretOptions(specs=specs, files=(file,) if file else ())
+    found = read_secrets(given, session, variables=environ)
+    own = [name for name in (*found.values, *found.managed) if name.startswith(OWN)]
+    if own:
+        raise UsageError(f"Cannot pass {name_some(own)} as secrets: the cluster sets them itself")
+    refuse_places(found, owner=f"`provisioner={provisioner.name!r}`", cloud=provisioner.role)
+    return found
 
 
 def _add_preloads(

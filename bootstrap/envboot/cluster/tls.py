@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from distributed.security import Security
 
 _TLS = "DASK_DISTRIBUTED__COMM__TLS__"
+OWN = ("DASK_DISTRIBUTED__COMM__", "DASK_SCHEDULER_ADDRESS")
+"""With what those begin that decide whom a member trusts."""
 EARLIER = datetime.timedelta(days=1)
 """Certificates are valid since then: the clock of a machine may be behind."""
 LONGEST = datetime.timedelta(days=90)

@@ -6,9 +6,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from envboot.command_secrets import Secrets, refuse_places
 from envboot.errors import EnvbootError, UsageError, name_some
+from envboot.fleet.healing import heal
 from envboot.fleet.history import make_name
 from envboot.fleet.outcomes import raise_failures
+from envboot.fleet.peers import Seat, check_removal
 from envboot.fleet.start import Delivery, deliver, start
 from envboot.fleet.watch import Fleet, Goal, Looker, wait
 from envboot.prepare import Prepared, prepare_source
@@ -18,9 +21,10 @@ from envboot.selection import Selection
 from envboot.userdata import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from envboot.fleet.outcomes import Outcome
+    from envboot.publish.bases import PublishedBase
     from envboot.scan.schema import Problem
     from envboot.session import Session
     from envboot.store.protocol import Expiry, Store
@@ -38,12 +42,14 @@ class Order:
     `timeout` are the seconds that instances may take, the command included; with None they must
     be ready within half an hour, and the command may take any time. `hook` is a shell command
     that an instance runs when its platform is about to take it back. `imds` is as in `Job`.
+    `secrets` are variables of the command beside `environment`, which is part of user-data.
     """
 
     selection: Selection = field(default_factory=Selection)
     count: int = 1
     command: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    secrets: Secrets = field(default_factory=Secrets)
     dask: bool = False
     parts: tuple[Part, ...] = ()
     options: Options = field(default_factory=dict)
@@ -61,7 +67,8 @@ class Launched:
     """A finished launch: client steps in seconds, and every instance's outcome.
 
     `expiry` is that of the signed URLs, None where instances asked as their role. `notes` say what
-    does not arrive as it is, and what the bucket has that is not used.
+    does not arrive as it is, and what the bucket has that is not used. `damage` is what was wrong
+    with the published archive, and whether it could be removed.
     """
 
     launch: str
@@ -71,6 +78,7 @@ class Launched:
     kept: bool
     expiry: Expiry | None
     notes: tuple[Problem, ...] = ()
+    damage: PublishedBase | None = None
 
 
 class Watcher(Looker, Protocol):
@@ -109,7 +117,17 @@ def launch(
     """
     name = make_name()
     clock = Clock(watcher)
-    selection = order.selection.placed(check_place(provisioner, store, order.options, order.auth))
+    refuse_places(order.secrets, owner=f"`{provisioner.name}`", cloud=provisioner.role)
+    platform = check_place(
+        provisioner,
+        store,
+        order.options,
+        order.auth,
+        needs_role=bool(order.secrets.managed),
+    )
+    if order.secrets.values:
+        check_removal(store, name)
+    selection = order.selection.placed(platform)
     prepared = prepare_source(
         selection,
         session,
@@ -149,10 +167,13 @@ def launch(
     try:
         watcher.begins(fleet)
         clock.begin("start")
-        instances = start(delivered, fleet, session, order.options)
+        instances = start(delivered, fleet, session, order.options, seats=_seat_with(order.secrets))
         clock.begin("wait")
         outcomes = wait(fleet, Goal.DONE, timeout=order.timeout, looker=watcher)
         clock.end()
+        damage = heal(store, prepared.manifest, outcomes)
+        if damage and damage.problem:
+            watcher.notes([damage.problem])
         raise_failures(provisioner, outcomes, hint=_hint(outcomes, keep=order.keep))
         if not keep:
             watcher.step("end")
@@ -180,7 +201,8 @@ def launch(
         outcomes=tuple(outcomes),
         kept=keep,
         expiry=delivered.expiry,
-        notes=tuple(notes),
+        notes=(*notes, damage.problem) if damage and damage.problem else tuple(notes),
+        damage=damage,
     )
 
 
@@ -200,6 +222,7 @@ def _compose(order: Order, fleet: Fleet, prepared: Prepared, chosen: Mapping[str
         job=Job(
             command=prepared.command,
             environment=order.environment,
+            secrets=order.secrets.managed,
             watch=bool(order.hook) or provisioner.is_interruptible(order.options),
             hook=order.hook,
             imds=order.imds,
@@ -211,13 +234,31 @@ def _compose(order: Order, fleet: Fleet, prepared: Prepared, chosen: Mapping[str
     )
 
 
+def _seat_with(secrets: Secrets) -> Callable[[Sequence[Instance]], list[Seat]] | None:
+    """Return what gives every instance these secrets, None where there are none."""
+    if not secrets.values:
+        return None
+    return lambda instances: [
+        Seat(rank, passing=secrets.values) for rank, _ in enumerate(instances)
+    ]
+
+
 def _find_python(prepared: Prepared) -> str | None:
     """Return the interpreter by its path: what is active may be another at a later sync."""
     return prepared.scan.interpreter.executable if prepared.scan else None
 
 
-def check_place(provisioner: Provisioner, store: Store, options: Options, auth: Auth) -> str | None:
+def check_place(
+    provisioner: Provisioner,
+    store: Store,
+    options: Options,
+    auth: Auth,
+    *,
+    needs_role: bool = False,
+) -> str | None:
     """Refuse what could never start; returns the one platform that such instances can be.
+
+    With `needs_role` instances must have a role, however they use the bucket.
 
     Raises:
         UsageError: instances have no role, or the bucket does not know it.
@@ -239,7 +280,7 @@ def check_place(provisioner: Provisioner, store: Store, options: Options, auth: 
     if provisioner.is_remote:
         # A bucket that is not there, or that nobody signs for, is no use to scan anything for.
         store.check(signs=auth is Auth.URLS)
-    return provisioner.check(options, by_role=auth is Auth.ROLE)
+    return provisioner.check(options, by_role=needs_role or auth is Auth.ROLE)
 
 
 def _hint(outcomes: list[Outcome], *, keep: bool) -> str:

@@ -50,6 +50,11 @@ class Outcome:
         return self.result.source if self.result else ""
 
     @property
+    def refused(self) -> bool:
+        """Whether it could not use the published archive."""
+        return bool(self.result and any(e.stage == "fetch" for e in self.result.errors))
+
+    @property
     def failed(self) -> bool:
         """Whether it will never be ready."""
         if self.result is None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from envboot.agent import wire
 from envboot.errors import StoreError
 from envboot.publish.grants import Auth, Terms, find_reading
-from envboot.publish.layout import key_seats, key_secret
+from envboot.publish.layout import key_seats, key_secret, secrets_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -28,12 +28,26 @@ class Seat:
     """One instance's place in its launch.
 
     `words` are appended to its command; `secret` are environment variables that no other
-    instance gets, and that are in the bucket only until it has them.
+    instance gets, and that are in the bucket only until it has them. So are `passing`, which the
+    instance keeps in memory only, and does not have after a restart.
     """
 
     rank: int
     words: tuple[str, ...] = ()
-    secret: Mapping[str, str] | None = None
+    secret: Mapping[str, str] | None = field(default=None, repr=False)
+    passing: Mapping[str, str] | None = field(default=None, repr=False)
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether there is an object that only this instance is to read."""
+        return bool(self.secret or self.passing)
+
+    def pack_secret(self) -> bytes:
+        """Return that object."""
+        found = {"environment": dict(self.secret or {})}
+        if self.passing:
+            found["secrets"] = dict(self.passing)
+        return json.dumps(found).encode()
 
 
 def write_seats(
@@ -77,7 +91,7 @@ def write_seats(
                 "rank": seat.rank,
                 "words": list(seat.words),
                 **({"address": instance.address} if instance.address else {}),
-                **({"secret": sign(_key_secret(launch, instance))} if seat.secret else {}),
+                **({"secret": sign(_key_secret(launch, instance))} if seat.has_secret else {}),
             }
             for instance, seat in pairs
         },
@@ -86,13 +100,30 @@ def write_seats(
     }
     # Secrets first: who has its seat reads on at once.
     secrets = {
-        _key_secret(launch, instance): json.dumps({"environment": dict(seat.secret)}).encode()
+        _key_secret(launch, instance): seat.pack_secret()
         for instance, seat in pairs
-        if seat.secret
+        if seat.has_secret
     }
     _create_all(store, secrets)
     # `peers` has a place for every rank, so the nulls of this document stay.
     _create_all(store, {key_seats(launch, first): wire.canonical(document)})
+
+
+def check_removal(store: Store, launch: str) -> None:
+    """Make sure that secrets can be removed, before any is written.
+
+    Raises:
+        StoreError: they cannot.
+    """
+    key = key_secret(launch, "none")
+    try:
+        store.delete(key)
+    except StoreError as error:
+        raise StoreError(
+            f"Cannot pass secrets by bucket `{store.url}`: they could not be removed from it",
+            causes=(error.message, *error.causes),
+            hint=f"Allow these credentials to delete below `{secrets_prefix('*')}`",
+        ) from error
 
 
 def clear_secrets(store: Store, launch: str, instances: Iterable[Instance]) -> None:

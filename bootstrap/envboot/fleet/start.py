@@ -166,5 +166,8 @@ def start(
     instances = provisioner.start(request)
     fleet.add(instances)
     if terms.seats is not None:
-        write_seats(fleet.store, terms, instances, seats=seats(instances) if seats else None)
+        given = seats(instances) if seats else None
+        pairs = zip(instances, given or (), strict=bool(given))
+        fleet.secrets |= {each.name: each for each, seat in pairs if seat.has_secret}
+        write_seats(fleet.store, terms, instances, seats=given)
     return instances

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from envboot.errors import CommandError, EnvbootError, GuestError, name_some
 from envboot.fleet.outcomes import Outcome, find_reason
+from envboot.fleet.peers import clear_secrets
 from envboot.fleet.reports import ReportReader, Reports
 from envboot.text import one_line
 
@@ -52,7 +53,9 @@ class Fleet:
     `count` is how many instances there should be, `command` whether they run one, `about` what
     the bucket has on the launch, `end` why and when it was over, None while it is not. `unread` are
     the keys of such documents that are none. With `is_ours` every instance is added here: what
-    others report is nobody's, or a machine's that pretends to be one more.
+    others report is nobody's, or a machine's that pretends to be one more. `secrets` are, by
+    name, the instances that have an object in the bucket which goes once they have read it:
+    machines with a role cannot remove it.
     """
 
     launch: str
@@ -64,6 +67,7 @@ class Fleet:
     end: LaunchEnd | None = None
     unread: list[str] = field(default_factory=list)
     is_ours: bool = False
+    secrets: dict[str, Instance] = field(default_factory=dict)
     _instances: dict[str, Instance] = field(default_factory=dict)
     _reader: ReportReader = field(init=False)
     _states: dict[str, State] = field(default_factory=dict)
@@ -98,6 +102,17 @@ class Fleet:
         """Whether its platform is not this machine."""
         return self.provisioner is None or self.provisioner.is_remote
 
+    def clear_secrets(self, names: Iterable[str]) -> None:
+        """Remove what these instances were to read, or have read.
+
+        Raises:
+            StoreError: the bucket refuses.
+        """
+        with self._lock:
+            known = sorted(self.secrets.keys() & set(names))
+            gone = [self.secrets.pop(name) for name in known]
+        clear_secrets(self.store, self.launch, gone)
+
     def look(self) -> list[Outcome]:
         """Return every instance that is known, with what it reported until now.
 
@@ -113,6 +128,7 @@ class Fleet:
         self._ask(self._instances.values())
         reports = self._reader.read()
         self._reported = frozenset(reports)
+        self.clear_secrets([name for name in reports if "seated" in reports[name].events])
         if not self.is_ours:
             from envboot_provisioners import Instance
 

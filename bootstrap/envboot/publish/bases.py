@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
+import urllib.request
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from envboot.agent.fetch import MOST
 from envboot.agent.unpack import check_index
-from envboot.agent.wire import AgentError
+from envboot.agent.wire import AgentError, without_query
 from envboot.documents import parse_json
 from envboot.errors import DocumentError, StoreError
 from envboot.publish.archive_index import ArchiveIndex
@@ -17,6 +19,8 @@ from envboot.publish.trust import judge_index
 from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from envboot.publish.layout import Keys
     from envboot.publish.trust import TrustPolicy
     from envboot.store.protocol import Stat, Store
@@ -25,6 +29,9 @@ ORPHANED = timedelta(hours=1)
 """After this long an archive without an index has lost its publisher."""
 MAX_INDEX = MOST
 """Bytes that an index may have, for machines too: that of an environment of 10 GB has 1 MB."""
+MOST_CHECKED = 4
+"""Frames that are read at most because machines report them: one has up to 48 MiB."""
+CHECK_SECONDS = 600
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,15 +78,66 @@ def tend_base(
     fault, index = _judge(store, keys.index, indexed, found, base)
     if not fault:
         return _pin(store, keys, index, policy)
-    place, text = f"{store.url}/{keys.index}", f"no machine can use it: {fault}"
+    return _remove(store, keys, f"no machine can use it: {fault}")
+
+
+def heal_base(store: Store, keys: Keys, base: str, offsets: Iterable[int]) -> PublishedBase | None:
+    """Remove the archive of the base of that digest if a frame of it is damaged.
+
+    `offsets` are the frames that machines could not use, as they say. That is only where to look:
+    each is read here and compared with the index, so that nobody who forges a report has a good
+    archive removed. None where no damage was found.
+
+    Raises:
+        StoreError: the bucket cannot be read.
+    """
+    found, indexed = store.find(keys.archive), store.find(keys.index)
+    if indexed is None:
+        return None
+    fault, data = _judge(store, keys.index, indexed, found, base)
+    if fault:
+        # The next launch sees to it.
+        return None
+    document = ArchiveIndex.from_dict(parse_json(data, "index"))
+    frames = {frame.offset: frame for frame in document.frames}
+    url = store.sign_get(keys.archive, CHECK_SECONDS)
+    for offset in sorted(frames.keys() & set(offsets))[:MOST_CHECKED]:
+        frame = frames[offset]
+        sum_ = hashlib.sha256(_read_range(url, offset, frame.size)).hexdigest()
+        if sum_ != frame.sha256:
+            text = f"the frame at byte {offset:,} of its archive has sha256 `{sum_}`, "
+            return _remove(store, keys, f"{text}expected `{frame.sha256:.64}`")
+    return None
+
+
+def _read_range(url: str, start: int, size: int) -> bytes:
+    """Return bytes of an object as machines read them, fewer where it has become shorter.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    span = {"Range": f"bytes={start}-{start + size - 1}"}
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=span), timeout=60
+        ) as answer:
+            data: bytes = answer.read(size)
+    except (OSError, http.client.HTTPException) as error:
+        raise StoreError(f"Cannot read `{without_query(url)}`", causes=(str(error),)) from error
+    return data
+
+
+def _remove(store: Store, keys: Keys, fault: str) -> PublishedBase:
+    """Remove an archive that nobody can use, if these credentials may."""
+    place = f"{store.url}/{keys.index}"
     try:
         # Whoever publishes meanwhile is left with an archive alone, and the index comes later.
         for key in (keys.archive, keys.index):
             store.delete(key)
     except StoreError as error:
-        text += f"; machines install, because it cannot be removed: {error.message}"
+        text = f"{fault}; machines install, because it cannot be removed: {error.message}"
         return PublishedBase(blocked=True, problem=Problem(subject=place, message=text))
-    text += "; it is removed, and machines publish another"
+    text = f"{fault}; it is removed, and machines publish another"
     return PublishedBase(problem=Problem(subject=place, message=text))
 
 
@@ -102,7 +160,7 @@ def _pin(store: Store, keys: Keys, index: bytes, policy: TrustPolicy | None) -> 
 def _judge(
     store: Store, key: str, indexed: Stat, archive: Stat | None, base: str
 ) -> tuple[str, bytes]:
-    """Return what is wrong with an index, and the index."""
+    """Return what is wrong with an index, and its bytes if nothing is."""
     if indexed.size > MAX_INDEX:
         return f"it has {indexed.size:,} bytes", b""
     data = store.read(key)

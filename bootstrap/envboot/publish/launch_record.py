@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from envboot.documents import Node, parse_json, plain
 from envboot.errors import DocumentError, StoreError
+from envboot.publish.layout import secrets_prefix
 from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
@@ -118,7 +119,13 @@ def read_end(store: Store, launch: str) -> LaunchEnd | None:
 
 
 def write_end(store: Store, launch: str, why: str) -> None:
-    """Leave a note in the bucket that a launch is over, and why; best effort, the first counts."""
+    """Leave a note in the bucket that a launch is over, and why; best effort, the first counts.
+
+    Secrets that its machines have not read go: nobody will.
+    """
+    with contextlib.suppress(StoreError):
+        for stat in store.list(secrets_prefix(launch)):
+            store.delete(stat.key)
     end = LaunchEnd(why=why, time=f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}")
     with contextlib.suppress(StoreError):
         store.create(key_end(launch), json.dumps(end.to_dict()).encode())

@@ -38,12 +38,17 @@ def key_seats(launch: str, first: int) -> str:
     return f"launches/{launch}/seats-{first}.json"
 
 
+def secrets_prefix(launch: str) -> str:
+    """Return below which prefix everything is that a launch must not leave behind."""
+    return f"launches/{launch}/secrets/"
+
+
 def key_secret(launch: str, instance: str) -> str:
     """Return where an instance's secret is until it has been read.
 
     `instance` is what policies call it, where they can: then no other instance reads it.
     """
-    return f"launches/{launch}/secrets/{instance}.json"
+    return f"{secrets_prefix(launch)}{instance}.json"
 
 
 def key_permit(launch: str, first: int) -> str:
@@ -51,7 +56,7 @@ def key_permit(launch: str, first: int) -> str:
 
     It lies with the secrets, since it is removed as they are.
     """
-    return f"launches/{launch}/secrets/permit-{first}.json"
+    return f"{secrets_prefix(launch)}permit-{first}.json"
 
 
 def key_wanted(launch: str, number: int) -> str:

@@ -45,14 +45,15 @@ class File:
 class Job:
     """What machines run in their environment.
 
-    `environment` are variables of the command. With `watch` the guest looks for its cloud's
-    notices, and runs the shell command `hook` at each. `unit` is which of `COMMAND_UNITS` runs
-    the command. `imds` says whether command and hook may use the metadata service; with None they
-    may if the machine's role signs.
+    `environment` are variables of the command, and `secrets` say of others where the guest's cloud
+    keeps their values. With `watch` the guest looks for its cloud's notices, and runs the shell
+    command `hook` at each. `unit` is which of `COMMAND_UNITS` runs the command. `imds` says whether
+    command and hook may use the metadata service; with None they may if the machine's role signs.
     """
 
     command: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
     watch: bool = False
     hook: str | None = None
     unit: str = "envboot-run"
@@ -81,6 +82,14 @@ class Draft:
         return self.job.imds or ("allow" if "auth" in self.granted else "deny")
 
     @property
+    def for_secrets(self) -> frozenset[str]:
+        """The modules that read secrets of the command from the machine's cloud."""
+        if not (self.job.command and self.job.secrets):
+            return frozenset()
+        assert self.path.cloud, "others are refused"
+        return agent_payload.FOR_SECRETS | agent_payload.FOR_ROLES[self.path.cloud]
+
+    @property
     def watch(self) -> dict[str, str] | None:
         """What config.json says of notices, None where nobody looks for any."""
         hook = {"hook": self.job.hook} if self.job.hook else {}
@@ -101,6 +110,8 @@ def collect(draft: Draft, rung: Rung) -> list[File]:
         config["command"] = list(job.command)
     if job.environment:
         config["environment"] = dict(job.environment)
+    if job.command and job.secrets:
+        config["secrets"] = dict(job.secrets)
     if draft.watch is not None:
         config["watch"] = draft.watch
     if draft.imds == "allow" and (job.command or job.hook):
@@ -151,6 +162,11 @@ def _find_part(path: str, draft: Draft, rung: Rung) -> str | None:
         return "agent"
     notices = (draft.watch or {}).get("kind", "aws")
     needed = agent_payload.FOR_NOTICES | agent_payload.FOR_ROLES[notices] if draft.job.watch else ()
+    if path in draft.for_secrets:
+        # As what runs the command: see below.
+        return "extras" if rung is not Rung.EXTRAS or "seat" in draft.granted else "agent"
+    if path in agent_payload.FOR_SECRETS:
+        return None
     if path in agent_payload.OF_CLOUDS and path not in needed:
         return None
     if path in agent_payload.FOR_BUCKETS and not draft.grants:

@@ -34,6 +34,14 @@ class LaunchPath(Enum):
         return self in (LaunchPath.GCE, LaunchPath.GCE_STARTUP_SCRIPT)
 
     @property
+    def cloud(self) -> str | None:
+        """Whose roles such machines have: `aws`, `gcp`, or None."""
+        if self.is_google:
+            return "gcp"
+        known = (LaunchPath.EC2, LaunchPath.EC2_BASE64, LaunchPath.TERRAFORM)
+        return "aws" if self in known else None
+
+    @property
     def notices(self) -> dict[str, str]:
         """Whose notices such machines look for, in `watch` of config.json; EC2's go unsaid."""
         return {"kind": "gcp"} if self.is_google else {}

@@ -2,48 +2,42 @@
 
 from __future__ import annotations
 
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from envboot.store.local.gate import GatedHandler, GatedServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class SeedServer:
+class SeedServer(GatedServer):
     """Answers GET of exactly these paths, on a free port of the loopback.
 
     User-data may carry grants, and every user of this machine reaches the loopback, so the
-    paths have to be ones that nobody guesses.
+    paths have to be ones that nobody guesses: knowing one is what a signature is elsewhere.
     """
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
-        handler = type("Handler", (_Handler,), {"files": dict(files)})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        arguments = {"poll_interval": 0.1}
-        Thread(target=self._server.serve_forever, kwargs=arguments, daemon=True).start()
+        self.files = dict(files)
+        super().__init__(_Handler)
 
     @property
     def port(self) -> int:
         """The port that it listens on."""
-        return int(self._server.server_address[1])
-
-    def close(self) -> None:
-        """Stop answering."""
-        self._server.shutdown()
-        self._server.server_close()
+        return self.server_port
 
 
-class _Handler(BaseHTTPRequestHandler):
-    files: Mapping[str, bytes]
+class _Handler(GatedHandler):
+    server: SeedServer
 
     def do_GET(self) -> None:
-        body = self.files.get(self.path)
+        body = self.server.files.get(self.path)
+        if body is not None:
+            self.server.gate.admit(self.connection)
         self.send_response(404 if body is None else 200)
         self.send_header("Content-Length", str(len(body or b"")))
+        if body is None:
+            self.send_header("Connection", "close")
+            self.close_connection = True
         self.end_headers()
         self.wfile.write(body or b"")
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing."""

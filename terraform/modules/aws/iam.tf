@@ -1,3 +1,8 @@
+locals {
+  secrets    = [for arn in var.secret_arns : arn if split(":", arn)[2] == "secretsmanager"]
+  parameters = [for arn in var.secret_arns : arn if split(":", arn)[2] == "ssm"]
+}
+
 data "aws_iam_policy_document" "trust" {
   statement {
     actions = ["sts:AssumeRole"]
@@ -46,6 +51,26 @@ data "aws_iam_policy_document" "guest" {
       test     = "Null"
       variable = "s3:if-none-match"
       values   = ["false"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(local.secrets) == 0 ? [] : [true]
+
+    content {
+      sid       = "ReadSecrets"
+      actions   = ["secretsmanager:GetSecretValue"]
+      resources = local.secrets
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(local.parameters) == 0 ? [] : [true]
+
+    content {
+      sid       = "ReadParameters"
+      actions   = ["ssm:GetParameter"]
+      resources = local.parameters
     }
   }
 

@@ -185,6 +185,18 @@ variable "allow_publish" {
   nullable    = false
 }
 
+variable "secret_arns" {
+  description = "Secrets of Secrets Manager and parameters of Systems Manager that machines may read: those that `secrets` of the user-data names. A key of your own needs `kms:Decrypt` in `additional_policy_arns`."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.secret_arns : can(regex("^arn:aws[a-z-]*:(secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:|ssm:[a-z0-9-]+:[0-9]{12}:parameter/).", arn))])
+    error_message = "Expected ARNs of secrets (`arn:aws:secretsmanager:…:secret:NAME`) and parameters (`arn:aws:ssm:…:parameter/NAME`)."
+  }
+}
+
 variable "additional_policy_arns" {
   description = "More policies for the machines' role: a name of your own, and the policy's ARN."
   type        = map(string)

@@ -36,3 +36,11 @@ resource "google_storage_bucket_iam_member" "create" {
     expression = var.allow_publish ? "(${local.reports}) || (${local.bases})" : local.reports
   }
 }
+
+resource "google_secret_manager_secret_iam_member" "read" {
+  for_each = var.secret_ids
+
+  secret_id = each.value
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.this.member
+}

@@ -188,6 +188,18 @@ variable "allow_publish" {
   nullable    = false
 }
 
+variable "secret_ids" {
+  description = "Secrets of Secret Manager that machines may read, as `projects/PROJECT/secrets/NAME`: those that `--secret` of the user-data names."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for id in var.secret_ids : can(regex("^projects/[^/]+/secrets/[A-Za-z0-9_-]+$", id))])
+    error_message = "Expected `projects/PROJECT/secrets/NAME`, without a version."
+  }
+}
+
 # --- the network -----------------------------------------------------------------------------
 
 variable "network" {

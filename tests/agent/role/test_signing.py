@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import hashlib
 import time
 from datetime import datetime
 from unittest import mock
@@ -71,7 +72,7 @@ def test_signatures_are_those_of_botocore(
     path = "/".join(quote(part, safe="") for part in parts)
     tail = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query)
     url = f"http://{host}/{path}" + (f"?{tail}" if tail else "")
-    signed = aws.sign(method, url, headers, KEYS, "eu-central-1", NOW)
+    signed = aws.sign(method, url, headers, KEYS, "eu-central-1/s3", NOW)
     assert signed["Authorization"] == sign_like_botocore(method, url, headers, "eu-central-1")
     assert signed["Host"] == host
     assert signed["X-Amz-Security-Token"] == KEYS["Token"]
@@ -91,10 +92,23 @@ def test_a_url_that_is_encoded_otherwise_is_signed_as_the_bucket_reads_it(
     url: str, same: str
 ) -> None:
     """S3 decodes the path and encodes it in its own way before it checks."""
-    one, other = (aws.sign("GET", each, {}, KEYS, "us-east-1", NOW) for each in (url, same))
+    one, other = (aws.sign("GET", each, {}, KEYS, "us-east-1/s3", NOW) for each in (url, same))
     assert one == other
 
 
 def test_the_time_is_the_one_given_and_not_the_clock() -> None:
-    assert aws.sign("GET", "http://h/", {}, KEYS, "r", 0)["X-Amz-Date"] == "19700101T000000Z"
+    assert aws.sign("GET", "http://h/", {}, KEYS, "r/s3", 0)["X-Amz-Date"] == "19700101T000000Z"
     assert abs(time.time() - NOW) > 1
+
+
+def test_a_request_to_another_service_is_signed_with_its_body() -> None:
+    body, headers = b'{"SecretId": "x"}', {"X-Amz-Target": "secretsmanager.GetSecretValue"}
+    headers["X-Amz-Content-Sha256"] = hashlib.sha256(body).hexdigest()
+    url = "https://secretsmanager.eu-west-1.amazonaws.com/"
+    request = AWSRequest("POST", url, headers=headers, data=body)
+    keys = Credentials(KEYS["AccessKeyId"], KEYS["SecretAccessKey"], KEYS["Token"])
+    moment = mock.Mock(return_value=datetime(2026, 11, 24, 3, 4, 5))
+    with mock.patch.object(auth, "get_current_datetime", moment):
+        auth.SigV4Auth(keys, "secretsmanager", "eu-west-1").add_auth(request)
+    signed = aws.sign("POST", url, headers, KEYS, "eu-west-1/secretsmanager", NOW)
+    assert signed["Authorization"] == request.headers["Authorization"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envboot.cli import console, timings
-from envboot.cli.options import selects_environment
+from envboot.cli.options import selects_environment, takes_secrets
 from envboot.cli.provisioner_options import takes_own_options
 from envboot.errors import UsageError
 from envboot.session import open_session
@@ -16,6 +16,7 @@ from envboot_provisioners import load_provisioner, provisioner_names
 from envboot_provisioners.option_values import add_settings, own_options, split_cloud
 
 if TYPE_CHECKING:
+    from envboot.command_secrets import SecretOptions
     from envboot.fleet.launch import Launched, Order
     from envboot.selection import Selection
     from envboot.session import Session
@@ -42,6 +43,7 @@ _OPTIONS = (
     ),
     selects_environment,
     click.option("--env", "variables", multiple=True, metavar="K=V", help="Set for the command."),
+    takes_secrets,
     click.option(
         "--part",
         "parts",
@@ -138,6 +140,7 @@ class Arguments:
     store: str | None
     selection: Selection
     variables: tuple[str, ...]
+    secrets: SecretOptions
     parts: tuple[str, ...]
     timeout: float | None
     expires: str
@@ -179,6 +182,7 @@ def _read_order(provisioner: Provisioner, given: Arguments, session: Session, ur
         UsageError: it makes no sense, or machines could not reach the bucket.
     """
     from envboot.cli.options import parse_variable, read_part
+    from envboot.command_secrets import read_secrets
     from envboot.duration import parse_duration
     from envboot.fleet.launch import Order
     from envboot.publish.grants import Auth
@@ -197,11 +201,15 @@ def _read_order(provisioner: Provisioner, given: Arguments, session: Session, ur
             hint="Give a bucket that they can reach, as in `--store s3://bucket/prefix` or "
             "`--store gs://bucket/prefix`",
         )
+    environment = dict(parse_variable(text) for text in given.variables)
     return Order(
         selection=given.selection,
         count=given.count,
         command=given.command,
-        environment=dict(parse_variable(text) for text in given.variables),
+        environment=environment,
+        secrets=read_secrets(
+            given.secrets, session, variables=environment, command=bool(given.command)
+        ),
         dask=starts_dask(given.command),
         parts=tuple(read_part(spec) for spec in given.parts),
         options=own,
@@ -217,8 +225,8 @@ def _read_order(provisioner: Provisioner, given: Arguments, session: Session, ur
 
 def _print_cure(launched: Launched, url: str) -> None:
     """Say how a damaged archive is removed, so that the next machine publishes again."""
-    results = [outcome.result for outcome in launched.outcomes if outcome.result]
-    if any(error.stage == "fetch" for result in results for error in result.errors):
+    is_removed = launched.damage is not None and not launched.damage.blocked
+    if not is_removed and any(outcome.refused for outcome in launched.outcomes):
         folder = f"base/{launched.prepared.manifest.base_digest.removeprefix('sha256:')}"
         console.say(
             "\nIf the archive is damaged, have the next machine publish it anew:\n"

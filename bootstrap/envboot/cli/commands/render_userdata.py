@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from envboot.cli import console
-from envboot.cli.options import parse_variable, read_part, selects_environment, takes_imds
+from envboot.cli.options import (
+    parse_variable,
+    read_part,
+    selects_environment,
+    takes_imds,
+    takes_secrets,
+)
+from envboot.command_secrets import read_secrets, refuse_places, refuse_values
 from envboot.duration import parse_duration
 from envboot.errors import RenderError, UsageError
 from envboot.fleet.start import Delivered, Delivery, deliver
@@ -24,6 +31,7 @@ from envboot.store import open_store
 from envboot.userdata import Document, Job, LaunchPath
 
 if TYPE_CHECKING:
+    from envboot.command_secrets import SecretOptions
     from envboot.manifest import Manifest
     from envboot.session import Session
     from envboot.userdata.contents import Imds
@@ -75,6 +83,7 @@ _WATCHED = ("ec2", "ec2-base64", "terraform", "gce", "gce-startup-script")
 )
 @takes_imds
 @click.option("--env", "variables", multiple=True, metavar="K=V", help="Set for the command.")
+@takes_secrets
 @click.option("-o", "--output", type=click.Path(), help="Write here rather than to stdout.")
 @click.option("--explain", is_flag=True, help="Show on stderr what each part costs.")
 @click.option("--json", "as_json", is_flag=True, help="Print document and costs as JSON.")
@@ -102,6 +111,7 @@ class _Arguments:
     on_interruption: str | None
     imds: Imds | None
     variables: tuple[str, ...]
+    secrets: SecretOptions
     output: str | None
     words: tuple[str, ...]
     explain: bool
@@ -117,6 +127,9 @@ def _render(given: _Arguments, session: Session) -> None:
     auth = _choose_auth(path, given.auth)
     parts = [read_part(spec) for spec in given.parts]
     environment = dict(parse_variable(variable) for variable in given.variables)
+    secrets = read_secrets(given.secrets, session, variables=environment, command=bool(given.words))
+    refuse_values(secrets, what="user-data", cloud=LaunchPath(path).cloud)
+    refuse_places(secrets, owner=f"launch path `{path}`", cloud=LaunchPath(path).cloud)
     url = given.store or session.settings.store
     _check_bucket(url, path, auth)
     if given.manifest:
@@ -140,6 +153,7 @@ def _render(given: _Arguments, session: Session) -> None:
         job=Job(
             command=words,
             environment=environment,
+            secrets=secrets.managed,
             watch=watch,
             hook=given.on_interruption,
             imds=given.imds,

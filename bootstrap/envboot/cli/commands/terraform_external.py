@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -19,6 +19,12 @@ import click
 from envboot.cli import console
 from envboot.cli.commands.render_userdata import find_manifest, name_launch, refuse_host
 from envboot.cli.options import read_part
+from envboot.command_secrets import (
+    SecretOptions,
+    read_secrets,
+    refuse_places,
+    refuse_values,
+)
 from envboot.errors import EnvbootError, UsageError, name_some
 from envboot.session import open_session
 from envboot.userdata import Job, LaunchPath
@@ -29,7 +35,17 @@ if TYPE_CHECKING:
     from envboot.store.protocol import Store
     from envboot.userdata.contents import Imds
 
-KEYS = ("store", "manifest", "environment", "command", "env", "parts", "on_interruption", "imds")
+KEYS = (
+    "store",
+    "manifest",
+    "environment",
+    "command",
+    "env",
+    "secrets",
+    "parts",
+    "on_interruption",
+    "imds",
+)
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -46,6 +62,7 @@ class Query:
     environment: str | None
     command: tuple[str, ...]
     env: dict[str, str]
+    secrets: dict[str, str]
     parts: tuple[str, ...]
     on_interruption: str | None
     imds: Imds | None
@@ -57,8 +74,8 @@ def command() -> None:
 
     The query has `store` and one of `manifest`, a file, and `environment`, a published one
     (`NAME@latest`, `NAME@3`) or a digest that is in the bucket; `command` (words, or a JSON list),
-    `env` (a JSON object), `parts` (a JSON list of [TYPE:]FILE), `on_interruption` and `imds`
-    (`allow` or `deny`) may be there.
+    `env` (a JSON object), `secrets` (a JSON object of names and ARNs), `parts` (a JSON list of
+    [TYPE:]FILE), `on_interruption` and `imds` (`allow` or `deny`) may be there.
     Machines ask the bucket as their role, so that nothing in the document ends, and the same query
     gives the same document.
     """
@@ -104,7 +121,8 @@ def parse_query(text: str) -> Query:
         manifest=query.get("manifest"),
         environment=environment,
         command=_parse_command(query.get("command", "")),
-        env=_parse_env(query.get("env", "{}")),
+        env=_parse_texts("env", query.get("env", "{}")),
+        secrets=_parse_texts("secrets", query.get("secrets", "{}")),
         parts=_parse_list("parts", query.get("parts", "[]")),
         on_interruption=query.get("on_interruption"),
         imds=_parse_imds(query.get("imds")),
@@ -123,6 +141,12 @@ def answer_query(query: Query, session: Session) -> dict[str, str]:
     from envboot.store import open_store
 
     parts = [read_part(spec) for spec in query.parts]
+    given = SecretOptions(specs=[f"{name}={place}" for name, place in query.secrets.items()])
+    # A plan is the same wherever it is made: the project's settings have no part in it.
+    alone = replace(session, settings=replace(session.settings, secrets=()))
+    secrets = read_secrets(given, alone, variables=query.env, command=bool(query.command))
+    refuse_values(secrets, what="what Terraform keeps", cloud=LaunchPath.TERRAFORM.cloud)
+    refuse_places(secrets, owner="Terraform on AWS", cloud=LaunchPath.TERRAFORM.cloud)
     with open_store(query.store, session) as store:
         layer = None
         if query.manifest:
@@ -138,6 +162,7 @@ def answer_query(query: Query, session: Session) -> dict[str, str]:
             job=Job(
                 command=query.command,
                 environment=query.env,
+                secrets=secrets.managed,
                 watch=query.on_interruption is not None,
                 hook=query.on_interruption,
                 imds=query.imds,
@@ -201,11 +226,11 @@ def _parse_list(name: str, text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _parse_env(text: str) -> dict[str, str]:
-    found = _parse_json("`env`", text)
+def _parse_texts(key: str, text: str) -> dict[str, str]:
+    found = _parse_json(f"`{key}`", text)
     if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
-        raise UsageError(f"Expected `env` as a JSON object of texts, found `{text:.60}`")
+        raise UsageError(f"Expected `{key}` as a JSON object of texts, found `{text:.60}`")
     wrong = sorted(name for name in found if not _NAME.fullmatch(name))
     if wrong:
-        raise UsageError(f"Expected names of variables in `env`, found {name_some(wrong)}")
+        raise UsageError(f"Expected names of variables in `{key}`, found {name_some(wrong)}")
     return found

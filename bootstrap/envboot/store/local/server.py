@@ -6,24 +6,20 @@ import contextlib
 import os
 import re
 import socket
-import socketserver
-import sys
-import threading
 import time
 from email.message import Message
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 from xml.sax.saxutils import escape
 
 from envboot.store.local.folder import CHUNK, ObjectFolder, OutsideError
-from envboot.store.local.gate import Gate, HeadTooLargeError, Reader
+from envboot.store.local.gate import GatedHandler, GatedServer
 from envboot.store.local.signing import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, BinaryIO
+    from typing import BinaryIO
 
     from envboot.store.local.signing import UrlSigner
 
@@ -36,81 +32,21 @@ DRAINED, LINGER = 1 << 20, 1.0
 
 
 _LENGTH = re.compile(r"[0-9]{1,18}")
-_TOO_LARGE = b"HTTP/1.1 431 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-class Server(ThreadingHTTPServer):
+class Server(GatedServer):
     """Serves a folder on loopback until `close`; one thread a connection."""
-
-    daemon_threads = True
-    request_queue_size = 512
 
     def __init__(self, folder: ObjectFolder, signer: UrlSigner, port: int = 0):
         self.folder = folder
         self.signer = signer
-        self.gate = Gate()
-        super().__init__(("127.0.0.1", port), _Handler)
-        self._thread = threading.Thread(
-            target=self.serve_forever, args=(0.1,), name="envboot-store", daemon=True
-        )
-        self._thread.start()
-
-    def server_bind(self) -> None:
-        """Bind without looking up the host's name, which may wait for a resolver."""
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = "127.0.0.1", self.socket.getsockname()[1]
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Start a thread for the connection, once there is room for one more."""
-        if self.gate.enter(request):
-            super().process_request(request, client_address)
-        else:
-            super().shutdown_request(request)
-
-    def shutdown_request(self, request: Any) -> None:
-        """Forget the connection."""
-        self.gate.leave(request)
-        super().shutdown_request(request)
-
-    def service_actions(self) -> None:
-        """End strangers that take too long: ten times a second."""
-        self.gate.expel_late()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that went away: it happens whenever a guest is killed."""
-        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
-            super().handle_error(request, client_address)
-
-    def close(self) -> None:
-        """Stop serving; connections that are still open are cut."""
-        # First, since the thread may be waiting for room.
-        self.gate.close()
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
+        super().__init__(_Handler, port)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(GatedHandler):
     disable_nagle_algorithm = True
     timeout = 60
     server: Server
-    rfile: Any
-
-    def setup(self) -> None:
-        """Bound what is read as a request's head."""
-        super().setup()
-        self.rfile = Reader(self.rfile)
-
-    def handle_one_request(self) -> None:
-        """Answer one request."""
-        self.rfile.begin()
-        try:
-            super().handle_one_request()
-        except HeadTooLargeError:
-            self.close_connection = True
-            with contextlib.suppress(OSError):
-                self.wfile.write(_TOO_LARGE)
 
     def do_GET(self) -> None:
         self._answer(self._send_object)
@@ -126,16 +62,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_DELETE(self) -> None:
         self._answer(self._remove_object)
-
-    def version_string(self) -> str:
-        """Name the server, without Python's version."""
-        return "envboot"
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Keep quiet: workers send thousands of requests."""
-
-    def log_error(self, format: str, *args: object) -> None:  # noqa: A002
-        """Keep quiet: every refusal is told to the client."""
 
     def _answer(self, respond: Callable[[], None]) -> None:
         length = self.headers.get("Content-Length", "")

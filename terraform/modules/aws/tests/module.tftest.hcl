@@ -101,6 +101,47 @@ run "a_bucket_that_is_there_is_left_alone" {
   }
 }
 
+run "machines_read_the_secrets_that_are_named" {
+  command = plan
+
+  variables {
+    secret_arns = [
+      "arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-a1B2c3",
+      "arn:aws:ssm:eu-central-1:123456789012:parameter/team/token",
+    ]
+  }
+
+  assert {
+    condition = {
+      for each in data.aws_iam_policy_document.guest.statement : one(each.actions) => one(each.resources)
+      if contains(["ReadSecrets", "ReadParameters"], each.sid)
+      } == {
+      "secretsmanager:GetSecretValue" = var.secret_arns[0]
+      "ssm:GetParameter"              = var.secret_arns[1]
+    }
+    error_message = "Each by its own action, and no other."
+  }
+}
+
+run "no_secret_is_readable_by_default" {
+  command = plan
+
+  assert {
+    condition     = !anytrue([for each in data.aws_iam_policy_document.guest.statement : startswith(coalesce(each.sid, "-"), "ReadS") || startswith(coalesce(each.sid, "-"), "ReadP")])
+    error_message = "Nothing that nobody named."
+  }
+}
+
+run "what_is_no_secret_is_refused" {
+  command = plan
+
+  variables {
+    secret_arns = ["arn:aws:s3:::team-envs/key"]
+  }
+
+  expect_failures = [var.secret_arns]
+}
+
 run "the_bucket_is_encrypted_with_a_key" {
   command = plan
 
