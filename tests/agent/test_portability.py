@@ -43,7 +43,7 @@ def test_every_python_installs_publishes_and_unpacks_without_a_warning(
     python = find_python(version)
     for name, source in (("first", "install"), ("second", "archive")):
         guest = new_guest(name, launch)
-        guest.python = [python, "-I", "-bb", "-W", "error"]
+        guest.python = [python, "-I", "-S", "-bb", "-W", "error"]
         assert guest.boot() == wire.READY, guest.reasons
         assert guest.result["source"] == source
         assert guest.publish() == wire.READY
