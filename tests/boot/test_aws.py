@@ -20,7 +20,7 @@ from tests.boot.account import BY_ROLE, STORE, Account, open_account
 from tests.boot.cloud import boot_in_nspawn, boot_in_qemu
 from tests.boot.metadata import ADDRESS
 from tests.boot.network import Namespace
-from tests.channel import CACHE
+from tests.channel import CACHE, ensure_channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,12 +50,13 @@ HUNG = rf"Expected every instance to be (ready|done) within {EMULATED} s"
 RAN = "ran in /opt/envboot/env as root: False\n"
 
 
-@pytest.fixture
-def account(root: Path, tmp_path: Path) -> Iterator[Account]:
+@pytest.fixture(scope="module")
+def account(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     """An account whose instances are containers."""
+    folder = tmp_path_factory.mktemp("aws") / "account"
     with open_account(
-        tmp_path,
-        lambda ports, role: boot_in_nspawn(root, tmp_path / "machines", ports, role),
+        folder,
+        lambda ports, role: boot_in_nspawn(root, folder / "machines", ports, role),
     ) as opened:
         yield opened
 
@@ -64,6 +65,9 @@ def account(root: Path, tmp_path: Path) -> Iterator[Account]:
 def test_a_launch_installs_and_publishes_the_next_fetches_and_is_seen_and_ended_from_elsewhere(
     account: Account, auth: str
 ) -> None:
+    # Where nothing has been published.
+    store = f"{STORE}-{auth}"
+    account = replace(account, store=store, variables=dict(account.variables))
     access = BY_ROLE if auth == "role" else ()
     if auth == "role":
         account.use_session()
@@ -87,7 +91,7 @@ def test_a_launch_installs_and_publishes_the_next_fetches_and_is_seen_and_ended_
     # From another machine, which has nothing but credentials and the bucket's name.
     elsewhere = {**account.variables, "ENVBOOT_STATE_DIR": str(account.folder / "elsewhere")}
     other = replace(account, variables=elsewhere)
-    where = [second["launch"], "--store", STORE]
+    where = [second["launch"], "--store", store]
     waited = json.loads(other.run("wait", *where, "--json").stdout)
     assert {each["name"] for each in waited["instances"]} == names
     assert {each["state"] for each in waited["instances"]} == {"running"}
@@ -112,6 +116,7 @@ def unpack(user_data: bytes) -> bytes:
 @pytest.mark.flaky(reruns=1, only_rerun=[CRASHED, HUNG])
 def test_a_real_kernel_finds_ec2_by_itself_and_its_role_by_imdsv2(tmp_path: Path) -> None:
     image = ensure_debian_image(CACHE / "images", os.environ)
+    ensure_channel()
     folder = tmp_path / "account"
 
     def launch() -> None:
@@ -121,12 +126,16 @@ def test_a_real_kernel_finds_ec2_by_itself_and_its_role_by_imdsv2(tmp_path: Path
             loopback=ADDRESS,
         ) as opened:
             account = replace(opened, timeout=1200)
+            # This machine installs and publishes, which takes minutes under emulation.
+            # `test_qemu.py` shows it on a real kernel.
+            base = account.publish()
             account.use_session()
             limit = ("--timeout", str(EMULATED))
             program = CODE + DATASOURCE
             launched = account.launch(*BY_ROLE, *limit, "--", "python", "-c", program)
             (instance,) = launched["instances"]
-            assert (instance["outcome"], instance["source"]) == ("ready", "install")
+            assert launched["base"] == base
+            assert (instance["outcome"], instance["source"]) == ("ready", "archive")
             assert instance["errors"] == []
             ran, _, datasource = instance["output"].partition("\n")
             assert f"{ran}\n" == RAN
@@ -135,7 +144,7 @@ def test_a_real_kernel_finds_ec2_by_itself_and_its_role_by_imdsv2(tmp_path: Path
             console = folder / "machines" / instance["name"] / "console.txt"
             shown = console.read_text(errors="replace")
             # What is left to tell how a machine fares that cannot reach its bucket.
-            assert re.search(r"envboot: ready in \d+ ms, from install", shown)
+            assert re.search(r"envboot: ready in \d+ ms, from archive", shown)
 
     # The user, the API, the bucket and QEMU are where there is no other network.
     namespace = Namespace(f"{ADDRESS}/32")
