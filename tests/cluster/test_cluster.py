@@ -24,6 +24,8 @@ import json, os, sys, time
 from envboot import Cluster
 from dask.distributed import Client
 import shop, taxes
+# A second of CPU for each process that has one.
+BARE = {"dashboard": False}
 def show(document):
     print(json.dumps(document, default=str))
 """
@@ -185,7 +187,9 @@ def slow(number):
     import time
     time.sleep(0.2)
     return number * number
-with Cluster(n_workers=2, worker_options={"nthreads": 2}) as cluster:
+with Cluster(
+    n_workers=2, worker_options={"nthreads": 2, **BARE}, scheduler_options=BARE
+) as cluster:
     client = Client(cluster)
     client.wait_for_workers(2, timeout=180)
     futures = client.map(slow, range(60))
@@ -223,7 +227,7 @@ def test_a_scheduler_that_never_comes_up_is_told_in_its_own_words_and_nothing_is
         + """
 start = time.monotonic()
 try:
-    Cluster(n_workers=2, scheduler_options={"preload": "no_such_module"}, timeout=60)
+    Cluster(n_workers=2, scheduler_options={"preload": "no_such_module", **BARE}, timeout=60)
 except Exception as error:
     show([type(error).__name__, str(error), time.monotonic() - start])
 """
@@ -275,9 +279,10 @@ async def until(cluster, number):
     return count(cluster)
 async def main():
     seen = []
-    options = {"nthreads": 1, "memory_limit": "1GiB", "resources": {"GPU": 2}}
+    options = {"nthreads": 1, "memory_limit": "1GiB", "resources": {"GPU": 2}, **BARE}
     async with Cluster(
-        n_workers=0, worker_options=options, name="mine", asynchronous=True, quiet=True
+        n_workers=0, worker_options=options, scheduler_options=BARE, name="mine",
+        asynchronous=True, quiet=True,
     ) as cluster:
         seen.append([cluster.name, count(cluster)])
         cluster.scale(2)
@@ -348,7 +353,9 @@ def test_a_spot_worker_that_is_taken_back_hands_on_what_it_holds(project: Projec
         + """
 import pathlib, subprocess
 from envboot.cluster.dask_commands import RETIRE
-with Cluster(n_workers=2, worker_options={"nthreads": 1}, quiet=True) as cluster:
+with Cluster(
+    n_workers=2, worker_options={"nthreads": 1, **BARE}, scheduler_options=BARE, quiet=True
+) as cluster:
     client = Client(cluster)
     client.wait_for_workers(2, timeout=180)
     addresses = {w["name"]: a for a, w in cluster.scheduler_info["workers"].items()}
@@ -406,7 +413,10 @@ def price(number):
     return shop.price(number)
 seen = []
 for environment in ("mine@latest", {str(manifest)!r}):
-    with Cluster(n_workers=1, environment=environment, quiet=True) as cluster:
+    with Cluster(
+        n_workers=1, worker_options=BARE, scheduler_options=BARE, environment=environment,
+        quiet=True,
+    ) as cluster:
         client = Client(cluster)
         seen.append(client.submit(price, 5, pure=False).result())
         client.close()
@@ -420,7 +430,7 @@ def test_a_script_that_closes_nothing_leaves_nothing_and_ends_in_peace(project: 
     done = project.run(
         HEAD
         + """
-cluster = Cluster(n_workers=1, quiet=True)
+cluster = Cluster(n_workers=1, worker_options=BARE, scheduler_options=BARE, quiet=True)
 client = Client(cluster)
 show(client.submit(shop.price, 3).result())
 """
@@ -457,7 +467,7 @@ def test_sigterm_of_the_client_ends_the_machines_too(project: Project) -> None:
         HEAD
         + """
 import signal, threading
-cluster = Cluster(n_workers=1, quiet=True)
+cluster = Cluster(n_workers=1, worker_options=BARE, scheduler_options=BARE, quiet=True)
 threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
 time.sleep(60)
 """
@@ -472,7 +482,7 @@ def test_a_cluster_whose_scheduler_has_ended_says_so_and_ends_in_peace(project: 
         HEAD
         + """
 import pathlib, signal
-cluster = Cluster(n_workers=1, quiet=True)
+cluster = Cluster(n_workers=1, worker_options=BARE, scheduler_options=BARE, quiet=True)
 cluster.wait_for_workers(1, timeout=180)
 mark = f"ENVBOOT_ROOT={cluster._machines.scheduler.root}".encode()
 for entry in pathlib.Path("/proc").glob("[0-9]*"):
