@@ -23,7 +23,7 @@ PYTHON310 ?= $(shell for python in python3.10 $(PYENVS)/3.10.*/bin/python3.10; d
 OLDEST_TESTS := $(addprefix tests/,launch lock lockfiles private select)
 FAST := not subprocess and not sockets and not boot and not network
 
-.PHONY: help demo test unit oldest boots lint types relock bench apt golden clean
+.PHONY: help demo test unit oldest boots lint types relock bench apt golden clean ensurepip
 help:
 	@echo 'make demo   your environment on a fresh local machine: cold, warm, and after an edit'
 	@echo 'make test   everything that is promised, checked (Debian: installs what it needs)'
@@ -32,11 +32,13 @@ help:
 	@echo 'make relock exact versions of the development tools, written again (UPGRADE=1: the newest)'
 	@echo 'make bench  figures: scan and lock beside pip and uv, warm launch beside cp -a and tar'
 
-$(STAMP): pyproject.toml $(LOCK)
-	@# Debian's own python3 comes without venv.
+# Debian's own python3 comes without venv.
+ensurepip:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { [ "$$(id -u)" = 0 ] && \
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv; } || \
 	  { echo 'error: $(PYTHON) has no venv' && echo 'hint: apt install python3-venv' && false; } >&2
+
+$(STAMP): pyproject.toml $(LOCK) | ensurepip
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[^ ]*' $(LOCK))"
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirements $(LOCK)
@@ -75,7 +77,9 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-test: $(STAMP) apt lint oldest
+test:
+	@# While packages are installed, a core is free.
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=line apt lint oldest
 	@# mypy works on one core for a minute, in which the first tests mostly wait.
 	@{ $(BIN)/mypy >$(VENV)/types.log 2>&1 || { cat $(VENV)/types.log >&2; false; }; } & types=$$!; \
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder; tests=$$?; \
@@ -93,8 +97,9 @@ bench: $(STAMP)
 golden: $(STAMP)
 	$(BIN)/python -m pytest -q --update-golden tests/userdata tests/test_manifest.py tests/launch tests/docs tests/terraform/test_readme.py
 
-# Root on Debian gets what is missing; elsewhere the tests say what they lack.
-apt:
+# Root on Debian gets what is missing; elsewhere the tests say what they lack. Only one apt-get
+# can update its lists at a time.
+apt: | ensurepip
 	@missing=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(APT) 2>/dev/null | \
 	  awk '$$2 == "installed" {print $$1}' | sort >/tmp/envboot-apt.$$$$; \
 	  printf '%s\n' $(APT) | sort | comm -23 - /tmp/envboot-apt.$$$$; rm -f /tmp/envboot-apt.$$$$); \

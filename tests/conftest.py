@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -66,6 +67,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what lives until the end: a million objects, at each pass."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep the tests of a file together, and of some directories."""
@@ -122,6 +129,15 @@ def _services_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("botocore.session.create_loader", lambda *_: loader)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _agent_shrunk_once() -> None:
+    """Let whoever renders in this process have the agent as it was shrunk before: up to 3 s."""
+    from envboot.agent_payload import agent_files
+    from tests.channel import CACHE
+
+    agent_files(CACHE)
 
 
 @pytest.fixture(autouse=True)

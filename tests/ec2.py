@@ -71,6 +71,7 @@ class Fault:
 class Ec2:
     """What tests use: clients past the proxy, and what the proxy is to do.
 
+    `changed` is set by whatever may have changed an instance; who waits for it clears it.
     `capacity` is how many instances a subnet has room for, as long as it is named there;
     `placement_groups` are strategies by name and `quotas` vCPUs by code: moto knows neither.
     """
@@ -85,6 +86,7 @@ class Ec2:
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     tokens: dict[str, tuple[str, int, bytes]] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    changed: threading.Event = field(default_factory=threading.Event)
 
     def strike(self, action: str, what: str, **rest: Any) -> None:
         """Add a fault."""
@@ -212,6 +214,8 @@ class _Handler(BaseHTTPRequestHandler):
                 status, answer = self._run(found, text)
         else:
             status, answer = self._pass(body)
+        if not action.startswith(("Describe", "Get", "List")):
+            ec2.changed.set()
         if fault and fault.what == "lose the answer":
             self.close_connection = True
             return

@@ -20,8 +20,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uv import find_uv_bin
-
 from envboot import agent_payload as payload
 from envboot.agent import wire
 from envboot.agent.pack import LAYER_LIST, write_layer
@@ -31,7 +29,7 @@ from envboot.publish import publish, upload
 from envboot.publish.grants import Auth, Terms
 from envboot.publish.layout import Keys, key_wanted
 from tests.agent import trees
-from tests.index import make_wheel, write_simple
+from tests.index import make_wheel, write_simple, write_uv
 from tests.sessions import make_session
 
 if TYPE_CHECKING:
@@ -92,11 +90,8 @@ def make_parts(folder: Path, url: str) -> Parts:
         Wheel(name=wheel.name, version=wheel.version, sha256=wheel.sha256, **where.get(name, {}))
         for name, wheel in made.items()
     )
-    # As pinned as the program itself, and a thousand times smaller.
-    program = find_uv_bin()
-    script = f'#!/bin/sh\nexec {program} "$@"\n'.encode()
-    (folder / "uv").write_bytes(script)
-    uv = Tool(version="1.0", url=f"{url}/uv", sha256=hashlib.sha256(script).hexdigest())
+    sha256 = hashlib.sha256(write_uv(folder).read_bytes()).hexdigest()
+    uv = Tool(version="1.0", url=f"{url}/uv", sha256=sha256)
     return Parts(folder=folder, url=url, wheels=wheels, uv=uv)
 
 
@@ -244,7 +239,7 @@ class Guest:
     def __init__(self, root: Path, launch: Launch, *, python: str = HOST_PYTHON) -> None:
         self.root = root
         self.launch = launch
-        self.python = [python, "-I"]
+        self.python = [python, "-I", "-S"]
         self.opt = root / "opt/envboot"
         self.state = root / "var/lib/envboot"
         self.envs = self.opt / "envs"

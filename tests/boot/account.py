@@ -38,7 +38,10 @@ BY_ROLE = ("--auth", "role", "--instance-profile", ROLE)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Account:
-    """A user's folder, and all that it reaches; `timeout` are seconds that a command may take."""
+    """A user's folder, and all that it reaches.
+
+    `store` is where launches publish; `timeout` are seconds that a command may take.
+    """
 
     folder: Path
     prefix: Path
@@ -46,6 +49,7 @@ class Account:
     gate: Gate
     cloud: Cloud
     loopback: str
+    store: str = STORE
     timeout: float = 600
 
     def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -75,12 +79,21 @@ class Account:
         self.variables["AWS_SESSION_TOKEN"] = keys["Token"]
         self.variables["AWS_ENDPOINT_URL_S3"] = f"http://{self.loopback}:{self.gate.server_port}"
 
-    def launch(self, *words: str) -> dict[str, Any]:
-        """Launch on EC2 and return the outcome."""
-        options = ["--python", str(self.prefix), "--store", STORE, "--json"]
-        done = self.run("launch", "aws", *options, *words)
+    def launch(self, *words: str, instances: str = "aws") -> dict[str, Any]:
+        """Launch, on EC2 unless told otherwise, and return the outcome."""
+        options = ["--python", str(self.prefix), "--store", self.store, "--json"]
+        done = self.run("launch", instances, *options, *words)
         document: dict[str, Any] = json.loads(done.stdout)
         return document
+
+    def publish(self) -> str:
+        """Have a local instance install and publish the base; returns the base's digest."""
+        launched = self.launch("--", "true", instances="local")
+        (instance,) = launched["instances"]
+        assert (instance["outcome"], instance["source"]) == ("ready", "install")
+        assert instance["errors"] == []
+        digest: str = launched["base"]
+        return digest
 
 
 @contextmanager
@@ -98,13 +111,13 @@ def open_account(
     is `make_environment` or one that is called as it is.
     """
     with ExitStack() as stack:
-        channel = stack.enter_context(serve_folder(ensure_channel().folder))
+        # On every address, so that the user may call it by the name that guests have for it.
+        host = "127.0.0.1" if loopback == "127.0.0.1" else "0.0.0.0"
+        channel = stack.enter_context(serve_folder(ensure_channel().folder, host=host))
         for name in ("weed", "moto"):
             (folder / name).mkdir(parents=True)
         s3 = stack.enter_context(run_s3_server(folder / "weed"))
         s3.client().create_bucket(Bucket=BUCKET)
-        # On every address, so that the user may call it by the name that guests have for it.
-        host = "127.0.0.1" if loopback == "127.0.0.1" else "0.0.0.0"
         gate = stack.enter_context(running(Gate(s3.endpoint, s3.admin, host=host)))
         ec2 = stack.enter_context(run_ec2_server(folder / "moto")).fresh()
         make_role(ec2.upstream)

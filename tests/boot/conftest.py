@@ -31,9 +31,14 @@ def root() -> Path:
     return ensure_root(CACHE)
 
 
-@pytest.fixture
-def dask_account(root: Path, tmp_path: Path) -> Iterator[Account]:
-    """An account in a VPC, with the test as its user, whose environment has Dask and `shop`."""
+@pytest.fixture(scope="module")
+def dask_account(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    """An account in a VPC, with the test as its user, whose environment has Dask and `shop`.
+
+    One machine has published the environment: three that install at once would be slow here.
+    """
     ensure_dask_wheels()
-    with open_vpc_account(root, tmp_path, make=make_dask_environment) as opened:
+    folder = tmp_path_factory.mktemp("dask") / "account"
+    with open_vpc_account(root, folder, make=make_dask_environment) as opened:
+        opened.launch("--", "python", "-c", "import distributed, shop")
         yield opened

@@ -39,7 +39,7 @@ BY_ROLE = ("--auth", "role", "--service-account", ACCOUNT)
 
 @dataclass(kw_only=True, slots=True)
 class Project:
-    """A user's folder, and all that it reaches."""
+    """A user's folder, and all that it reaches; `store` is where launches publish."""
 
     folder: Path
     root: Path
@@ -48,6 +48,7 @@ class Project:
     gce: Gce
     gcs: GcsFront
     ports: tuple[int, ...]
+    store: str = STORE
     failures: list[BaseException] = field(default_factory=list)
     metadata: dict[str, dict[str, str]] = field(default_factory=dict)
     _threads: dict[str, tuple[Thread, Event]] = field(default_factory=dict)
@@ -69,7 +70,7 @@ class Project:
 
     def launch(self, *words: str) -> dict[str, Any]:
         """Launch on Compute Engine and return the outcome."""
-        options = ["--python", str(self.prefix), "--store", STORE, "--json"]
+        options = ["--python", str(self.prefix), "--store", self.store, "--json"]
         document: dict[str, Any] = json.loads(self.run("launch", "gcp", *options, *words).stdout)
         return document
 

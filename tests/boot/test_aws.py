@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from envboot_provisioners.qemu.image import ensure_debian_image
-from tests.boot.account import BUCKET, BY_ROLE, STORE, Account, open_account
+from tests.boot.account import BY_ROLE, STORE, Account, open_account
 from tests.boot.cloud import boot_in_nspawn, boot_in_qemu
 from tests.boot.metadata import ADDRESS
 from tests.boot.network import Namespace
-from tests.channel import CACHE
+from tests.channel import CACHE, ensure_channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,12 +57,13 @@ HUNG = rf"Expected every instance to be (ready|done) within {EMULATED} s"
 RAN = "ran in /opt/envboot/env as root: False\n"
 
 
-@pytest.fixture
-def account(root: Path, tmp_path: Path) -> Iterator[Account]:
+@pytest.fixture(scope="module")
+def account(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     """An account whose instances are containers."""
+    folder = tmp_path_factory.mktemp("aws") / "account"
     with open_account(
-        tmp_path,
-        lambda ports, role: boot_in_nspawn(root, tmp_path / "machines", ports, role),
+        folder,
+        lambda ports, role: boot_in_nspawn(root, folder / "machines", ports, role),
     ) as opened:
         yield opened
 
@@ -71,13 +72,16 @@ def account(root: Path, tmp_path: Path) -> Iterator[Account]:
 def test_a_launch_installs_and_publishes_the_next_fetches_and_is_seen_and_ended_from_elsewhere(
     account: Account, auth: str
 ) -> None:
+    # Where nothing has been published.
+    store = f"{STORE}-{auth}"
+    account = replace(account, store=store, variables=dict(account.variables))
     access: tuple[str, ...] = BY_ROLE
     attack = ""
     if auth == "role":
         account.use_session()
     else:
         endpoint = account.variables["AWS_ENDPOINT_URL_S3"]
-        access, attack = ("--env", f"BUCKET={endpoint}/{BUCKET}/envboot"), ATTACK
+        access, attack = ("--env", f"BUCKET={endpoint}/{store.removeprefix('s3://')}"), ATTACK
     # The command is told everything that user-data says, and the base is not there yet.
     opened = ("--imds", "allow") if attack else ()
     first = account.launch(*access, *opened, "--", "python", "-c", f"{attack}\n{CODE}")
@@ -116,7 +120,7 @@ def test_a_launch_installs_and_publishes_the_next_fetches_and_is_seen_and_ended_
     # From another machine, which has nothing but credentials and the bucket's name.
     elsewhere = {**account.variables, "ENVBOOT_STATE_DIR": str(account.folder / "elsewhere")}
     other = replace(account, variables=elsewhere)
-    where = [second["launch"], "--store", STORE]
+    where = [second["launch"], "--store", store]
     waited = json.loads(other.run("wait", *where, "--json").stdout)
     assert {each["name"] for each in waited["instances"]} == names
     assert {each["state"] for each in waited["instances"]} == {"running"}
@@ -154,6 +158,7 @@ def unpack(user_data: bytes) -> bytes:
 @pytest.mark.flaky(reruns=1, only_rerun=[CRASHED, HUNG])
 def test_a_real_kernel_finds_ec2_by_itself_and_its_role_by_imdsv2(tmp_path: Path) -> None:
     image = ensure_debian_image(CACHE / "images", os.environ)
+    ensure_channel()
     folder = tmp_path / "account"
 
     def launch() -> None:
@@ -163,13 +168,17 @@ def test_a_real_kernel_finds_ec2_by_itself_and_its_role_by_imdsv2(tmp_path: Path
             loopback=ADDRESS,
         ) as opened:
             account = replace(opened, timeout=1200)
+            # This machine installs and publishes, which takes minutes under emulation.
+            # `test_qemu.py` shows it on a real kernel.
+            base = account.publish()
             account.use_session()
             limit = ("--timeout", str(EMULATED))
             program = CODE + DATASOURCE + CLOSED
             options = (*BY_ROLE, *limit, "--imds", "deny")
             launched = account.launch(*options, "--", "python", "-c", program)
             (instance,) = launched["instances"]
-            assert (instance["outcome"], instance["source"]) == ("ready", "install")
+            assert launched["base"] == base
+            assert (instance["outcome"], instance["source"]) == ("ready", "archive")
             assert instance["errors"] == []
             ran, _, datasource = instance["output"].partition("\n")
             assert f"{ran}\n" == RAN
@@ -179,7 +188,7 @@ def test_a_real_kernel_finds_ec2_by_itself_and_its_role_by_imdsv2(tmp_path: Path
             console = folder / "machines" / instance["name"] / "console.txt"
             shown = console.read_text(errors="replace")
             # What is left to tell how a machine fares that cannot reach its bucket.
-            assert re.search(r"envboot: ready in \d+ ms, from install", shown)
+            assert re.search(r"envboot: ready in \d+ ms, from archive", shown)
 
     # The user, the API, the bucket and QEMU are where there is no other network.
     namespace = Namespace(f"{ADDRESS}/32")

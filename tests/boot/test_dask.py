@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.boot.account import BY_ROLE, STORE
+from tests.boot.dask_environment import write_shop
 
 if TYPE_CHECKING:
     from tests.boot.account import Account
@@ -66,6 +67,7 @@ print(json.dumps([first, second, workers, scheduler, readable, addresses, took, 
 
 
 def run(account: Account, options: dict[str, Any]) -> Any:
+    write_shop(account.folder / "projects/shop")
     script = account.folder / "work.py"
     script.write_text(CODE)
     variables = {name: text for name, text in account.variables.items() if name != "PYTHONPATH"}
@@ -87,8 +89,6 @@ def test_scheduler_and_workers_are_units_of_machines_with_this_environment(
     dask_account: Account,
 ) -> None:
     account = dask_account
-    # Three that install at once would be slow here; the environment is published by one.
-    account.launch("--count", "1", "--", "python", "-c", "import distributed, shop")
     first, second, workers, scheduler, readable, addresses, _, launch = run(account, {})
     assert (first, second) == ([6, 8], 21)
     assert len(workers) == 2
@@ -109,7 +109,6 @@ def test_scheduler_and_workers_are_units_of_machines_with_this_environment(
 def test_by_their_role_too(dask_account: Account) -> None:
     account = dask_account
     account.use_session()
-    account.launch("--count", "1", *BY_ROLE, "--", "python", "-c", "import distributed, shop")
     options = {"auth": "role", "instance_profile": BY_ROLE[-1]}
     first, second, workers, *_ = run(account, options)
     assert (first, second) == ([6, 8], 21)

@@ -35,10 +35,10 @@ SLOW = f"{CODE}; import time; time.sleep(6); print('and ended')"
 RAN = "ran in /opt/envboot/env as root: False\n"
 
 
-@pytest.fixture
-def project(root: Path, tmp_path: Path) -> Iterator[Project]:
+@pytest.fixture(scope="module")
+def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A project whose instances are containers."""
-    with open_project(root, tmp_path) as opened:
+    with open_project(root, tmp_path_factory.mktemp("gcp") / "project") as opened:
         yield opened
 
 
@@ -46,6 +46,9 @@ def project(root: Path, tmp_path: Path) -> Iterator[Project]:
 def test_a_launch_installs_and_publishes_the_next_fetches_and_is_seen_and_ended_from_elsewhere(
     project: Project, auth: str, image: str
 ) -> None:
+    # Where nothing has been published.
+    store = f"{STORE}-{auth}"
+    project = replace(project, store=store)
     words = [*(BY_ROLE if auth == "role" else ()), "--image", image]
     first = project.launch(*words, "--", "python", "-c", CODE)
     (instance,) = first["instances"]
@@ -68,7 +71,7 @@ def test_a_launch_installs_and_publishes_the_next_fetches_and_is_seen_and_ended_
     # From another machine, which has nothing but credentials and the bucket's name.
     elsewhere = {**project.variables, "ENVBOOT_STATE_DIR": str(project.folder / "elsewhere")}
     other = replace(project, variables=elsewhere)
-    where = [second["launch"], "--store", STORE]
+    where = [second["launch"], "--store", store]
     waited = json.loads(other.run("wait", *where, "--json").stdout)
     assert {each["name"] for each in waited["instances"]} == names
     assert {each["state"] for each in waited["instances"]} == {"RUNNING"}

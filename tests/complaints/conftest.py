@@ -17,7 +17,7 @@ import pytest
 from envboot.indexes.program import find_uv
 from tests.agent.conftest import parts, store
 from tests.cache import make_cache
-from tests.index import make_wheel, serve_folder, write_simple
+from tests.index import make_wheel, serve_folder, write_simple, write_uv
 from tests.launch.workspace import EDITABLE, ENVBOOT, write_settings
 from tests.layer.projects import commit_all, write_project
 
@@ -89,7 +89,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
     for name, version in (("tiny-one", "1.0"), ("tiny-one", "2.0"), ("Tiny.Two", "1.0")):
         make_wheel(index, name.lower().replace(".", "-"), version)
     write_simple(index)
-    (index / "uv").symlink_to(find_uv())
+    write_uv(index)
     _write_project(work)
     _write_bait(work)
     _write_repository(top / "repository")

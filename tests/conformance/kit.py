@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from envboot.indexes.program import find_uv
-from tests.index import download_wheels, make_wheel, write_simple
+from tests.index import download_wheels, make_wheel, write_simple, write_uv
 from tests.layer.projects import commit_all, git, write_project
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def make_kit(folder: Path, url: str) -> Kit:
         files = {f"spacious/{name}/__init__.py": text, f"spacious/{name}/notes.txt": f"{name}\n"}
         make_wheel(index, f"spacious-{name}", files=files)
     write_simple(index)
-    (index / "uv").symlink_to(find_uv())
+    write_uv(index)
     _write_setuptools_projects(folder)
     write_project(
         folder / "by-path",

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 # It says itself which versions of what it needs are known to work.
 _REQUIREMENTS = {"pdm": "pdm[locked]"}
-CONDA = ("python", "native-tool", "numpy", "tabulate")
+# As it is without settings.
+PIP_INSTALL = ("install", "-q", "--compile")
+# `tests/boot/test_boot.py` has a machine install numpy from a conda channel.
+CONDA = ("python", "native-tool", "tabulate")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,8 +101,8 @@ def make_venv(shop: Workshop, python: str) -> Made:
     versions = {seed["name"]: seed["version"] for seed in seeds}
     shop.kit.add_seeds(versions)
     pins = [f"{name}=={version}" for name, version in versions.items()]
-    shop.run(*pip, "install", "-q", "--force-reinstall", *pins)
-    shop.run(folder / "bin/pip", "install", "-q", *shop.kit.requirements())
+    shop.run(*pip, *PIP_INSTALL, "--force-reinstall", *pins)
+    shop.run(folder / "bin/pip", *PIP_INSTALL, *shop.kit.requirements())
     return Made(python=folder, root=folder, tool=f"pip {shop.find_version(folder / 'bin/pip')}")
 
 
@@ -107,7 +110,7 @@ def make_virtualenv(shop: Workshop, python: str) -> Made:
     """`virtualenv`, then its own pip."""
     folder, tool = shop.folder / "virtualenv", ensure_tool("virtualenv")
     shop.run(tool, "-q", "--python", python, folder)
-    shop.run(folder / "bin/pip", "install", "-q", *shop.kit.requirements())
+    shop.run(folder / "bin/pip", *PIP_INSTALL, *shop.kit.requirements())
     return Made(python=folder, root=folder, tool=shop.find_version(tool))
 
 
@@ -201,6 +204,7 @@ def make_pipenv(shop: Workshop, python: str) -> Made:
         file="Pipfile",
     )
     own = {"PIPENV_VENV_IN_PROJECT": "1", "PIPENV_NOSPIN": "1", "PIPENV_YES": "1"}
+    own["PIP_COMPILE"] = "1"
     shop.run(tool, "install", "-q", "--python", python, folder=folder, **own)
     return Made(python=folder / ".venv", root=folder / ".venv", tool=shop.find_version(tool))
 
@@ -235,7 +239,7 @@ def make_pixi(shop: Workshop, python: str) -> Made:
 def make_system(shop: Workshop, python: str) -> Made:
     """The operating system's Python, with packages of the user's."""
     system, base = Path("/usr/bin/python3"), shop.folder / "user"
-    words = ["install", "-q", "--user", "--break-system-packages", *shop.kit.requirements()]
+    words = [*PIP_INSTALL, "--user", "--break-system-packages", *shop.kit.requirements()]
     pip = [sys.executable, "-m", "pip", "--python", str(system)]
     shop.run(*pip, *words, PYTHONUSERBASE=str(base))
     return Made(python=system, root=base, tool="pip")
@@ -252,7 +256,7 @@ def _install_conda(shop: Workshop, folder: Path) -> None:
 
 def _install_on_top(shop: Workshop, folder: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin/python")]
-    shop.run(*pip, "install", "-q", "--break-system-packages", *shop.kit.requirements())
+    shop.run(*pip, *PIP_INSTALL, "--break-system-packages", *shop.kit.requirements())
 
 
 MANAGERS: dict[str, Callable[[Workshop, str], Made]] = {
@@ -278,6 +282,8 @@ def plain_variables(folder: Path, url: str) -> dict[str, str]:
         "GIT_CONFIG_GLOBAL": os.devnull,
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        # Not for what is built and thrown away: setuptools, for two projects in each environment.
+        "PIP_COMPILE": "0",
         "PIP_INDEX_URL": url,
         "UV_CACHE_DIR": str(folder / "uv"),
         "UV_DEFAULT_INDEX": url,

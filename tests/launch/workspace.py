@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from envboot.indexes.program import find_uv
 from tests.cache import make_cache
-from tests.index import make_wheel, serve_folder, write_simple
+from tests.index import make_wheel, serve_folder, write_simple, write_uv
 from tests.layer.projects import write_project
 
 if TYPE_CHECKING:
@@ -151,11 +151,10 @@ def open_workspace(folder: Path) -> Iterator[Workspace]:
     for name in ("tiny-one", "tiny-two"):
         make_wheel(index, name)
     write_simple(index)
-    # As pinned as the program itself, which would be 38 MB more for each bucket and machine.
-    (index / "uv").write_text(f'#!/bin/sh\nexec "{find_uv()}" "$@"\n')
+    uv = write_uv(index)
     write_value(folder, 1)
     with serve_folder(index) as url:
-        write_settings(folder, uv=(f"{url}/uv", index / "uv"))
+        write_settings(folder, uv=(f"{url}/uv", uv))
         workspace = Workspace(
             folder=folder,
             variables={

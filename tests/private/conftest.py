@@ -16,7 +16,7 @@ from envboot.agent import zstd
 from envboot.indexes.program import find_uv
 from tests.cache import make_cache
 from tests.channel import ensure_channel, explicit_list
-from tests.index import make_wheel, serve_folder, write_simple
+from tests.index import make_wheel, serve_folder, write_simple, write_uv
 from tests.launch.workspace import ENVBOOT, Workspace, write_settings
 from tests.servers import s3_bucket, s3_server
 
@@ -83,7 +83,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Private]:
             urls.append(
                 stack.enter_context(serve_folder(index, *secrets[number - 1 :][: number and 1]))
             )
-        (base / "index-0" / "uv").symlink_to(find_uv())
+        write_uv(base / "index-0")
         channel = ensure_channel()
         tokens = stack.enter_context(serve_folder(channel.folder, "hunter2-token"))
         tools = stack.enter_context(serve_folder(channel.folder))

@@ -15,7 +15,8 @@ from urllib.parse import quote, urljoin, urlsplit
 from .wire import AgentError, without_query
 
 TRIES = 5
-# Bytes of a document, or of a part of an object, at most; others have what one PUT takes.
+# Bytes of a document, a part of an object, or an answer without a length, at most; others have
+# what one PUT takes.
 MOST = 32 << 20
 # Connections by host and process: one that was open before a fork belongs to the parent.
 _connections: Dict[Any, Any] = {}
@@ -91,9 +92,9 @@ def _send(method: str, url: str, body: Any, headers: Dict[str, str]) -> Tuple[in
     most = MOST if "Range" in headers or path.endswith(".json") else 160 * MOST
     if (answer.length or 0) > most:
         raise AgentError("%s is too large" % without_query(url))
-    # Without a length it is cut, and is then not what it should be.
-    data = answer.read(None if answer.length else most)
-    return answer.status, data, answer.headers
+    # Without a length it is cut, and is then not what it should be. Python 3.9 fills with zeros
+    # as much memory as it is told to read.
+    return answer.status, answer.read(MOST if answer.length is None else None), answer.headers
 
 
 # One request and its answer: `role` puts in its place what asks as the machine itself.

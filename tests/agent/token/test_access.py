@@ -32,7 +32,7 @@ LIST = "storage.objects.list"
 def test_every_python_installs_publishes_and_fetches_with_its_token(
     cloud: Cloud, launch: Launch, new_guest: NewGuest, version: str
 ) -> None:
-    python = [find_python(version), "-I", "-bb", "-W", "error"]
+    python = [find_python(version), "-I", "-S", "-bb", "-W", "error"]
     first, second = new_guest("first", launch), new_guest("second", launch)
     for guest, source in ((first, "install"), (second, "archive")):
         guest.python = python
