@@ -65,7 +65,7 @@ class Settings:
     `torch_index` is a mirror of PyTorch's indexes; `s3` is for buckets of `s3://`, `gcs` for those
     of `gs://`; `provisioners` are tables of their own options by name, which they read themselves.
     `require` names packages that no environment may lack; `ignore` and `add` come before what
-    the command line says.
+    the command line says. `strict` refuses whatever differs from what is installed.
     """
 
     tools: dict[str, Tool] = field(default_factory=dict)
@@ -79,6 +79,7 @@ class Settings:
     include: tuple[str, ...] = ()
     loose_limit: int = LOOSE_LIMIT
     torch_index: str | None = None
+    strict: bool = False
     s3: S3Settings = field(default_factory=S3Settings)
     gcs: GcsSettings = field(default_factory=GcsSettings)
     provisioners: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -123,6 +124,7 @@ def parse_settings(text: str) -> Settings:
         include=_patterns(rest, "include", path),
         loose_limit=_parse_limit(rest.pop("loose-limit", LOOSE_LIMIT), f"{path}.loose-limit"),
         torch_index=_text(rest, "torch-index", path) if "torch-index" in rest else None,
+        strict=_flag(rest, "strict", path),
         s3=S3Settings(**_parse_bucket(rest.pop("s3", {}), f"{path}.s3", _S3)),
         gcs=GcsSettings(**_parse_bucket(rest.pop("gcs", {}), f"{path}.gcs", _GCS)),
         provisioners={
@@ -131,8 +133,9 @@ def parse_settings(text: str) -> Settings:
         },
     )
     known = ("add", "channels", "exclude", "gcs", "glibc", "ignore", "include", "loose-limit")
+    more = ("require", "s3", "store", "strict", "tools", "torch-index")
     made = sorted(entry_points(group="envboot.provisioners").names)
-    _refuse_unknown(rest, path, (*known, "require", "s3", "store", "tools", "torch-index", *made))
+    _refuse_unknown(rest, path, (*known, *more, *made))
     return settings
 
 
@@ -209,6 +212,13 @@ def _strings(rest: dict[str, Any], key: str, path: str) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(item, str) and item for item in value):
         return tuple(value)
     raise UsageError(f"Expected a list of strings at `{path}.{key}`, found `{value!r:.60}`")
+
+
+def _flag(rest: dict[str, Any], key: str, path: str) -> bool:
+    value = rest.pop(key, False)
+    if isinstance(value, bool):
+        return value
+    raise UsageError(f"Expected `true` or `false` at `{path}.{key}`, found `{value!r:.60}`")
 
 
 def _refuse_unknown(rest: dict[str, Any], path: str, known: tuple[str, ...]) -> None:

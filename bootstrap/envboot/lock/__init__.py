@@ -65,7 +65,9 @@ def lock(
         "target": asdict(target),
         # Where things are kept, and what of the user's own code travels, is no matter of the lock.
         "settings": asdict(
-            replace(session.settings, store=None, exclude=(), include=(), loose_limit=0)
+            replace(
+                session.settings, store=None, exclude=(), include=(), loose_limit=0, strict=False
+            )
         ),
         "add": list(add),
         "exact": sorted(exact),
