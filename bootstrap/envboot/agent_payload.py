@@ -84,6 +84,8 @@ FOR_NOTICES = frozenset({"agent/watch.py"})
 FOR_RENEWING = {kind: f"agent/{kind}_copy.py" for kind in FOR_ROLES}
 FOR_LOCAL = "agent/local.py"
 FOR_PRIVATE = "agent/private.py"
+FOR_PROJECTS = "agent/room.py"
+"""Where projects of the layer may stand for conda packages."""
 FOR_CONDA = "agent/conda.py"
 """In every document of an environment with conda packages, and in no other."""
 FOR_ARCHIVES = frozenset(f"agent/{name}.py" for name in ("tar", "unpack", "workers", "zstd"))
@@ -95,7 +97,8 @@ EXTRAS = (
     | FOR_SEATS
     | FOR_SYNC
     | OF_CLOUDS
-    | {*FOR_RENEWING.values(), "agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA}
+    | {*FOR_RENEWING.values(), "agent/explain.py", FOR_LOCAL, FOR_PRIVATE}
+    | {FOR_CONDA, FOR_PROJECTS}
 )
 """Modules that not every document needs; the agent fetches those that are left out of one."""
 

@@ -185,7 +185,13 @@ def _make(host: Host, wanted: Dict[str, Any], known: "set[str]") -> str:
     is_own = os.path.basename(source).split(".")[0] == own[7:]
     removed = remove_layer(env, listed=is_own and "layer" in host.manifest)
     if layer:
-        unpack.unpack_layer(data, layer["digest"], env)
+        unpack.unpack_layer(data, layer, env)
+    brought = [project["name"] for project in (layer or {}).get("projects", ())]
+    for path in glob.glob(env + "/lib/envboot/replaced/*"):
+        if os.path.basename(path) not in brought:
+            raise AgentError(
+                "%s, which the base brings too, would be missing" % os.path.basename(path)
+            )
     _refuse_lost(env, [path for path in removed if not os.path.lexists(env + "/" + path)])
     check_python(host, env)
     folder: str = host.envs + "/" + wanted["digest"][7:]

@@ -9,6 +9,7 @@ import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +17,19 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from envboot.agent import wire
 from envboot.errors import LayerError, name_some
+from envboot.indexes import open_indexes
 from envboot.layer.build import Builder, Built
 from envboot.layer.loose_files import Code, check_code, collect
 from envboot.layer.replaced import find_replaced
 from envboot.manifest import Layer, Project
 from envboot.redaction import strip_url
+from envboot.scan.installed import note_replaced
 from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from envboot.indexes import Indexes
     from envboot.lock.target import Target
     from envboot.scan.installed import Replaced
     from envboot.scan.schema import Loose, Scan, Source
@@ -48,10 +52,7 @@ class Parts:
     def notes(self) -> tuple[Problem, ...]:
         """What will not arrive as it is."""
         return (
-            *(
-                Problem(subject=each.name, message=f"Differs from what is installed: {each.reason}")
-                for each in self.replaced
-            ),
+            *note_replaced(self.replaced),
             *(note for wheel in self.wheels for note in wheel.notes),
             *self.code.notes,
         )
@@ -94,7 +95,24 @@ def build_parts(
         LayerError: projects fail to build (every one is named), the target cannot run something,
             or there is too much loose code.
     """
-    builder = Builder(python=python, version=version, target=target, session=session)
+
+    @cache
+    def find_indexes() -> Indexes:
+        return open_indexes(
+            session.environment,
+            session.folder,
+            prefix=Path(python).parent.parent,
+            pip=any(item.installer == "pip" for item in scan.distributions) if scan else False,
+            probe="setuptools",
+        )
+
+    builder = Builder(
+        python=python,
+        version=version,
+        target=target,
+        session=session,
+        find_indexes=find_indexes if scan else None,
+    )
     wheels = _build_all(builder, sources, progress) if sources else []
     code = collect(loose, session, brought=_find_brought(wheels))
     check_code(code, target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import threading
 import zipfile
@@ -25,13 +26,15 @@ from envboot.layer.git import checkout
 from envboot.layer.left_behind import find_lacking
 from envboot.layer.links import Links, names_exactly, remove_outward
 from envboot.layer.project_files import copy_files, digest_files, list_files
+from envboot.layer.surroundings import digest_surroundings
 from envboot.lock.tags import rank_tags, wheel_tags
 from envboot.redaction import hide_values, redact, strip_url
 from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from envboot.indexes import Indexes
     from envboot.lock.target import Target
     from envboot.scan.schema import Source
     from envboot.session import Session
@@ -62,13 +65,15 @@ class Built:
 class Builder:
     """What every build of one layer shares: interpreter, Python version, target and session.
 
-    Builds in all threads end once `stop` is set.
+    Builds in all threads end once `stop` is set. `find_indexes` reads where builds find what they
+    require, once something is built; without it uv's own settings alone count.
     """
 
     python: str
     version: str
     target: Target
     session: Session
+    find_indexes: Callable[[], Indexes] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -117,8 +122,10 @@ class Builder:
         environment = self.session.environment
         links = Links(folder, environment, self.session.settings.include)
         entries, left = links.settle(list_files(folder, environment))
-        key = self._key(source, "folder", digest_files(folder, entries))
-        built = self._kept(source, key)
+        around = digest_surroundings(folder, environment)
+        key = self._key(source, "folder", f"{digest_files(folder, entries)} {around}")
+        # Beside more files than can be looked at, any may have changed.
+        built = self._kept(source, key) if around is not None else None
         if not built:
             with self._scratch() as scratch:
                 tree = copy_files(folder, entries, Path(scratch, "tree"), environment)
@@ -191,12 +198,7 @@ class Builder:
             for other in output.iterdir():
                 if other != wheels[0]:
                     other.unlink()
-            try:
-                output.rename(folder)
-            except OSError:
-                # Somebody else built the same content meanwhile.
-                if not any(folder.glob("*.whl")):
-                    raise
+            _replace(output, folder)
         return Built(source=source, wheel=folder / wheels[0].name, key=key, cached=False)
 
     def _run_backend(self, source: Source, origin: Path, output: Path, log: IO[bytes]) -> int:
@@ -221,6 +223,10 @@ class Builder:
             }
         command = [find_uv(), "build", "--wheel", "--color", "never", "--no-progress"]
         command += ["--python", self.python, "--out-dir", os.fspath(output), os.fspath(origin)]
+        if self.find_indexes:
+            options, more = self.find_indexes().render_options()
+            command += options
+            variables |= more
         running = process.start(
             command,
             environment=environment,
@@ -285,6 +291,20 @@ class Builder:
             # A conda environment brings more than Python.
             if not (Path(self.python).parent.parent / "lib" / library).exists()
         )
+
+
+def _replace(output: Path, folder: Path) -> None:
+    """Move a built wheel into the cache, in place of one that is there: its inputs were not known.
+
+    Somebody else may do the same meanwhile.
+    """
+    if folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        output.rename(folder)
+    except OSError:
+        if not any(folder.glob("*.whl")):
+            raise
 
 
 def _way_out(name: str, target: Target) -> str:

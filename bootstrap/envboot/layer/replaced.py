@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zipfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packaging.utils import parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from envboot.errors import name_some
 from envboot.layer.binaries import is_native
-from envboot.scan.installed import Replaced, find_installed, hash_row
+from envboot.scan.installed import Replaced, find_installed, find_recorded_hash, hash_row
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,17 +45,6 @@ def find_replaced(
     return Replaced(name=item.name, version=str(version), reason="; ".join(reasons))
 
 
-def find_recorded_hash(item: Distribution) -> str | None:
-    """Return the sha256 of the archive that a distribution came from (PEP 610), if it is known."""
-    archive: dict[str, Any] = (item.direct_url or {}).get("archive_info", {})
-    hashes = archive.get("hashes")
-    found = hashes.get("sha256") if isinstance(hashes, dict) else None
-    # `hash` is older, and installers still write it.
-    name, _, value = str(archive.get("hash", "")).partition("=")
-    found = found or (value if name == "sha256" else None)
-    return found.lower() if isinstance(found, str) else None
-
-
 def hash_wheel(wheel: Path) -> dict[str, str]:
     """Return a wheel's files with their hashes, as a RECORD that is right would have them."""
     with zipfile.ZipFile(wheel) as archive:
@@ -81,13 +70,7 @@ def _describe(found: Difference, *, native: bool) -> list[str]:
     rest = [path for path in found.paths if path not in compiled]
     reasons = []
     if rest:
-        verb = "differs" if len(rest) == 1 else "differ"
-        names = name_some(list(map(_show, rest)), most=_LISTED)
-        reasons.append(f"{names} {verb} from what is installed")
+        reasons.append(found.describe(rest))
     elif compiled and native:
         reasons.append(f"{name_some(compiled, most=_LISTED)} was compiled again")
     return reasons
-
-
-def _show(path: str) -> str:
-    return path.removeprefix(".dist-info/").removeprefix("../../../")

@@ -11,9 +11,12 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
+
+from envboot.errors import name_some
+from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,6 +35,7 @@ _DATA = re.compile(r"^[^/]+\.data/(purelib|platlib|data)/(.+)$")
 _OTHER_DATA = re.compile(r"^[^/]+\.data/")
 # How installed scripts and data are named in RECORD, as seen from site-packages.
 _PREFIX = "../../../"
+_LISTED = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +50,12 @@ class Difference:
     def paths(self) -> list[str]:
         """Every path that differs."""
         return sorted({*self.changed, *self.added, *self.lacking})
+
+    def describe(self, paths: list[str]) -> str:
+        """Say which of these paths differ."""
+        names = [path.removeprefix(".dist-info/").removeprefix(_PREFIX) for path in paths]
+        verb = "differs" if len(names) == 1 else "differ"
+        return f"{name_some(names, most=_LISTED)} {verb} from what is installed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +128,25 @@ class Replaced:
     name: str
     version: str
     reason: str
+
+
+def note_replaced(replaced: Iterable[Replaced]) -> tuple[Problem, ...]:
+    """Say what machines get in another form."""
+    return tuple(
+        Problem(subject=each.name, message=f"Differs from what is installed: {each.reason}")
+        for each in replaced
+    )
+
+
+def find_recorded_hash(item: Distribution) -> str | None:
+    """Return the sha256 of the archive that a distribution came from (PEP 610), if it is known."""
+    archive: dict[str, Any] = (item.direct_url or {}).get("archive_info", {})
+    hashes = archive.get("hashes")
+    found = hashes.get("sha256") if isinstance(hashes, dict) else None
+    # `hash` is older, and installers still write it.
+    name, _, value = str(archive.get("hash", "")).partition("=")
+    found = found or (value if name == "sha256" else None)
+    return found.lower() if isinstance(found, str) else None
 
 
 def find_installed(item: Distribution) -> Installed | None:

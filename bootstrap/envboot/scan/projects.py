@@ -41,10 +41,6 @@ def _find_origin(item: Distribution) -> Source | Problem | None:
     if item.conda:
         return None
     if item.direct_url is None:
-        if _FROM_GIT.search(item.version):
-            return _problem(
-                item, f"Version `{item.version}` is a git commit of an unknown repository"
-            )
         return None
     direct: dict[str, Any] = item.direct_url
     parts = urlsplit(direct["url"])
@@ -68,6 +64,11 @@ def _find_origin(item: Distribution) -> Source | Problem | None:
         subdirectory=direct.get("subdirectory"),
         editable=item.editable,
     )
+
+
+def names_commit(version: str) -> bool:
+    """Whether a version may be a git commit's: nightly builds on indexes have such ones too."""
+    return bool(_FROM_GIT.search(version))
 
 
 def _find_git(item: Distribution, direct: dict[str, Any]) -> Source | Problem:
