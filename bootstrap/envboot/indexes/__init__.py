@@ -140,7 +140,7 @@ class Indexes:
         file = RemoteFile(
             url=clean,
             authorization=login.header if login else None,
-            sha256=wheel.sha256,
+            sha256=wheel.sha256 or None,
             size=wheel.size,
         )
         return read_record(file, self.web, cache)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from envboot.indexes import PrivateWheel
-    from envboot.indexes.simple import ListedWheel
     from envboot.lock.index_lookup import Lookup
     from envboot.scan.installed import Installed
     from envboot.scan.schema import Distribution
@@ -78,23 +77,19 @@ class _Judge:
         self._installed: Installed | None = find_installed(item)
 
     def judge(self, wheel: PrivateWheel) -> Verdict:
+        """Return the installed file, the given one with how it differs, or a dispute."""
         recorded = find_recorded_hash(self._item)
-        if recorded == wheel.sha256:
+        if recorded and recorded == wheel.sha256:
             return wheel, None
         differing = self._compare(wheel)
         if differing == "":
             return wheel, None
-        others = [] if self._item.direct_url else self._list_others(wheel)
-        for other in others:
-            found = self._lookup.indexes.read_record(other, self._cache)
-            candidate = replace(
-                wheel, file=other.file, url=other.url, sha256=found.sha256, size=other.size
-            )
-            if self._compare(candidate) == "":
-                return candidate, None
-        rivals = [other for other in others if other.sha256 != wheel.sha256]
+        rivals = [] if self._item.direct_url else self._list_rivals(wheel)
+        for rival in rivals:
+            if self._compare(rival) == "":
+                return rival, None
         if rivals:
-            return self._dispute(wheel, rivals, differing)
+            return self._dispute([wheel, *rivals], differing)
         if recorded:
             reason = f"`{wheel.file}` has been replaced since its installation"
             differing = f"{reason}; {differing}" if differing else reason
@@ -112,10 +107,12 @@ class _Judge:
         found = self._installed.compare_record(rows)
         return found.describe(found.paths) if found.paths else ""
 
-    def _list_others(self, wheel: PrivateWheel) -> list[ListedWheel]:
-        """Return the other files that indexes have for the target, the best of each index."""
+    def _list_rivals(self, wheel: PrivateWheel) -> list[PrivateWheel]:
+        """Return files with other content that indexes have for the target, each one's best."""
         indexes = self._lookup.indexes
-        others: dict[str, ListedWheel] = {}
+        rivals: dict[str, PrivateWheel] = {}
+        # A file of this machine comes without its hash.
+        known = wheel.sha256 or indexes.read_record(wheel, self._cache).sha256
         for index in indexes.ordinary:
             files = {
                 each.file: each
@@ -123,14 +120,18 @@ class _Judge:
                 if _is_same(each.version, self._item.version)
             }
             name = choose_wheel(files, self._lookup.ranks, self._item.tags)
-            if name and files[name].sha256 != wheel.sha256:
-                others.setdefault(files[name].sha256 or files[name].url, files[name])
-        return list(others.values())
+            if name is None:
+                continue
+            found = files[name]
+            # Pages need not state hashes.
+            sha256 = found.sha256 or indexes.read_record(found, self._cache).sha256
+            if sha256 != known:
+                rival = replace(wheel, file=name, url=found.url, sha256=sha256, size=found.size)
+                rivals.setdefault(sha256, rival)
+        return list(rivals.values())
 
-    def _dispute(
-        self, wheel: PrivateWheel, rivals: Sequence[ListedWheel], differing: str | None
-    ) -> Disputed:
-        places = [strip_channel(url) for url in (wheel.url, *(each.url for each in rivals))]
+    def _dispute(self, wheels: Sequence[PrivateWheel], differing: str | None) -> Disputed:
+        places = [strip_channel(wheel.url) for wheel in wheels]
         why = "none of it is the installed one" if differing else "nothing tells which is installed"
         return Disputed(
             name=f"{self._item.name}=={self._item.version}",
