@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from envboot.agent import room
+import pytest
+
+from envboot.agent import pack, room, unpack
+from envboot.agent.sync import refuse_returning
+from envboot.agent.wire import AgentError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,3 +76,22 @@ def test_an_environment_without_conda_is_left_as_it_is(tmp_path: Path) -> None:
     room.make(str(tmp_path), {"projects": [{"name": "x"}]})
     room.make(str(tmp_path), {})
     assert list_files(tmp_path) == before
+
+
+def test_a_layer_makes_its_room_and_a_later_one_without_the_project_is_refused(
+    tmp_path: Path,
+) -> None:
+    prefix, tree = tmp_path / "env", tmp_path / "layer"
+    install(prefix, "x-1.dist-info", "x/__init__.py", "x/old.py")
+    write(prefix, "conda-meta/x.json")
+    install(tree, "x-1.dist-info", "x/__init__.py")
+    packed = tmp_path / "packed"
+    sha256, _, _ = pack.write_layer(str(tree), str(packed))
+    layer = {"digest": f"sha256:{sha256}", "projects": [{"name": "x", "version": "1"}]}
+    unpack.unpack_layer(packed.read_bytes(), layer, str(prefix))
+    found = list_files(prefix) - {"conda-meta/x.json"}
+    assert found == list_files(tree)
+    refuse_returning(str(prefix), layer)
+    for later in ({}, {"projects": [{"name": "other"}]}):
+        with pytest.raises(AgentError, match="x, which the base brings too, would be missing"):
+            refuse_returning(str(prefix), later)
