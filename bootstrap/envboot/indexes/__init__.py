@@ -24,7 +24,7 @@ from envboot.text import count
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from envboot.indexes.records import Record
+    from envboot.indexes.records import WheelRecord
     from envboot.indexes.simple import ListedWheel
     from envboot.indexes.web import Web
 
@@ -131,7 +131,7 @@ class Indexes:
 
         return [wheel for index in indexes for wheel in list_wheels(index, name, self.web)]
 
-    def read_record(self, wheel: ListedWheel | PrivateWheel, cache: Path) -> Record:
+    def read_record(self, wheel: ListedWheel | PrivateWheel, cache: Path) -> WheelRecord:
         """Read a wheel's RECORD where it lies; see `indexes.records`."""
         from envboot.indexes.records import RemoteFile, read_record
 

@@ -39,7 +39,7 @@ _TOTAL = re.compile(r"bytes \d+-\d+/(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class WheelRecord:
     """A wheel's sha256, and its RECORD: hashes by path, none where it has no readable one."""
 
     sha256: str
@@ -56,7 +56,7 @@ class RemoteFile:
     size: int | None = None
 
 
-def read_record(file: RemoteFile, web: Web, cache: Path) -> Record:
+def read_record(file: RemoteFile, web: Web, cache: Path) -> WheelRecord:
     """Read a wheel's RECORD, once ever.
 
     Raises:
@@ -65,7 +65,7 @@ def read_record(file: RemoteFile, web: Web, cache: Path) -> Record:
     kept = cache / "records" / f"{file.sha256}.json"
     if file.sha256:
         try:
-            return Record(sha256=file.sha256, rows=json.loads(kept.read_bytes()))
+            return WheelRecord(sha256=file.sha256, rows=json.loads(kept.read_bytes()))
         except (OSError, ValueError):
             pass
     try:
@@ -82,7 +82,7 @@ def read_record(file: RemoteFile, web: Web, cache: Path) -> Record:
     kept = cache / "records" / f"{sha256}.json"
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_whole(kept, json.dumps(rows).encode())
-    return Record(sha256=sha256, rows=rows)
+    return WheelRecord(sha256=sha256, rows=rows)
 
 
 def _read(stream: IO[bytes]) -> dict[str, str]:
