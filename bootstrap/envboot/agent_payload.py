@@ -85,6 +85,8 @@ FOR_ROLES = {kind: frozenset({"agent/role.py", f"agent/{kind}.py"}) for kind in 
 FOR_NOTICES = frozenset({"agent/watch.py"})
 FOR_LOCAL = "agent/local.py"
 FOR_PRIVATE = "agent/private.py"
+FOR_PROJECTS = "agent/room.py"
+"""Where projects of the layer may stand for conda packages."""
 FOR_CONDA = "agent/conda.py"
 """In every document of an environment with conda packages, and in no other."""
 FOR_VERIFYING = "agent/verify.py"
@@ -98,7 +100,8 @@ EXTRAS = (
     | FOR_SEATS
     | FOR_SYNC
     | OF_CLOUDS
-    | {"agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA, FOR_KEYGEN, FOR_VERIFYING, FOR_IMDS}
+    | {"agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA, FOR_PROJECTS, FOR_KEYGEN}
+    | {FOR_VERIFYING, FOR_IMDS}
 )
 """Modules that not every document needs; the agent fetches those that are left out of one."""
 

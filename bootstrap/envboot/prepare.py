@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from envboot.errors import UsageError, name_some
-from envboot.layer import build_layer, find_archive
+from envboot.layer import build_parts, find_archive, pack_parts
 from envboot.layer.command_files import add_named, find_named, place_words
 from envboot.lock import Locked, lock
+from envboot.lock.comparison import mark_replaced
 from envboot.lock.target import Target
 from envboot.manifest import Manifest
 from envboot.platforms import TARGETS
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from envboot.layer import BuiltLayer
+    from envboot.layer import BuiltLayer, Parts
     from envboot.lock.comparison import Row
     from envboot.scan.schema import Problem, Scan
     from envboot.selection import Selection
@@ -149,6 +150,7 @@ def prepare(
     Raises:
         UsageError, ScanError, LockError: see `resolve`.
         LayerError: what cannot be built, by name.
+        LockError: something differs from what is installed here, and the selection is strict.
     """
     resolved = resolve(
         selection,
@@ -160,28 +162,48 @@ def prepare(
         path=path,
     )
     note("build")
-    folder, loose = session.folder, resolved.scan.loose
+    parts = build(resolved, selection, session, command=command)
+    rows = mark_replaced(resolved.rows, parts.replaced)
+    if selection.strict or session.settings.strict:
+        from envboot.selection.strict import refuse_differing
+
+        refuse_differing(rows)
+    layer = pack_parts(parts)
+    code = layer.code if layer else None
+    words, strangers = place_words(command, session.folder, code, is_here=host_python)
+    return Prepared(
+        scan=resolved.scan,
+        manifest=Manifest(base=resolved.locked.base, layer=layer.manifest if layer else None),
+        layer=layer,
+        notes=(*resolved.notes, *(layer.notes if layer else parts.notes), *strangers),
+        command=words,
+        rows=rows,
+    )
+
+
+def build(
+    resolved: Resolved, selection: Selection, session: Session, *, command: Sequence[str] = ()
+) -> Parts:
+    """Build what the layer brings, and compare it with what is installed here.
+
+    Files of the working folder that `command` names travel with its loose code.
+
+    Raises:
+        LayerError: what cannot be built, by name.
+    """
+    loose = resolved.scan.loose
     if selection.loose:
-        named = find_named(command, folder).values()
-        loose = add_named(loose, folder, named, include=bool(session.settings.include))
-    base = resolved.locked.base
-    layer = build_layer(
+        named = find_named(command, session.folder).values()
+        include = bool(session.settings.include)
+        loose = add_named(loose, session.folder, named, include=include)
+    return build_parts(
         resolved.locked.sources,
         session,
         python=resolved.builder,
-        version=base.python.version,
+        version=resolved.locked.base.python.version,
         target=resolved.target,
         loose=loose if selection.loose else (),
-    )
-    code = layer.code if layer else None
-    words, strangers = place_words(command, folder, code, is_here=host_python)
-    return Prepared(
         scan=resolved.scan,
-        manifest=Manifest(base=base, layer=layer.manifest if layer else None),
-        layer=layer,
-        notes=(*resolved.notes, *(layer.notes if layer else ()), *strangers),
-        command=words,
-        rows=resolved.rows,
     )
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from envboot.indexes.program import find_uv
 from tests.channel import ensure_channel, explicit_list
-from tests.index import serve_folder
+from tests.index import make_wheel, serve_folder
 from tests.launch.conftest import clean
 from tests.launch.workspace import ENVBOOT, Workspace, open_workspace, wait_for, write_settings
 
@@ -227,3 +227,28 @@ def test_a_kept_conda_instance_is_ended_by_name(conda: Workspace) -> None:
     assert shown[2:4] == ["local", "idle"]
     assert conda.run(ENVBOOT, "terminate", shown[0]).returncode == 0
     assert conda.leftovers() == []
+
+
+# The last one: the environment is another one after it.
+def test_a_wheel_over_a_conda_package_replaces_it_on_the_machine_as_it_did_here(
+    conda: Workspace,
+) -> None:
+    folder = conda.folder / "own"
+    folder.mkdir()
+    made = make_wheel(folder, "tabulate", "9.9", files={"tabulate_mine.py": "VALUE = 1\n"})
+    install = ["pip", "install", "-q", "-p", str(conda.python), "--break-system-packages"]
+    done = conda.run(find_uv(), *install, str(made.path))
+    assert done.returncode == 0, done.stderr
+    program = (
+        "import glob, importlib.util, json, site, tabulate_mine; "
+        "old = importlib.util.find_spec('tabulate'); "
+        "print(json.dumps([str(old), [path.split('/')[-2] for path in "
+        "glob.glob(site.getsitepackages()[0] + '/tabulate-*/METADATA')]]))"
+    )
+    seen = ["None", ["tabulate-9.9.dist-info"]]
+    here = conda.run(str(conda.python / "bin/python"), "-c", program)
+    assert json.loads(here.stdout) == seen
+    done = conda.launch("--json", "--", "python", "-c", program)
+    assert done.returncode == 0, done.stderr
+    [instance] = json.loads(done.stdout)["instances"]
+    assert json.loads(instance["output"]) == seen

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from envboot.config import Settings
-from envboot.layer import build_layer, loose_files
+from envboot.layer import build_parts, loose_files, pack_parts
 from envboot.lock.target import Target
 from envboot.scan.schema import Loose
 from tests.layer.projects import HOST, VERSION, Opened, unpack
@@ -44,7 +44,7 @@ def build(
     target: Target = HOST,
     **settings: Any,
 ) -> BuiltLayer | None:
-    return build_layer(
+    parts = build_parts(
         sources,
         make_session(cache=cache, settings=Settings(**settings)),
         python=sys.executable,
@@ -52,6 +52,7 @@ def build(
         target=target,
         loose=given,
     )
+    return pack_parts(parts)
 
 
 def bring(*given: Loose, cache: Path, to: Path, **options: Any) -> Opened:

@@ -268,7 +268,9 @@ def test_the_user_who_runs_the_command_can_read_what_only_its_owner_could_here(
     assert layer is not None
     before = os.umask(0o022)  # As the agent has it.
     try:
-        unpack_layer(layer.path.read_bytes(), layer.manifest.digest, str(tmp_path / "env"))
+        unpack_layer(
+            layer.path.read_bytes(), {"digest": layer.manifest.digest}, str(tmp_path / "env")
+        )
     finally:
         os.umask(before)
     for path in (tmp_path / "env").rglob("*"):

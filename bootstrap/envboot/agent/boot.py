@@ -111,7 +111,7 @@ def _bring(host: Host) -> str:
         with host.stage("layer") as fields:
             data = fetch.read(host.grants["layer"]["get"])
             fields["bytes"] = len(data)
-            unpack.unpack_layer(data, layer["digest"], env)
+            unpack.unpack_layer(data, layer, env)
     with host.stage("verify"):
         check_python(host, env)
     with host.stage("activate"):

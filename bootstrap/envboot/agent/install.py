@@ -33,10 +33,8 @@ def install(host: Host, staging: str) -> None:
         inside, seen = conda.create(host, staging, tools["micromamba"])
     if wheels:
         host.show("install: %d wheels" % len(wheels))
-        lines = []
-        for wheel in wheels:
-            where = "%(name)s @ %(url)s" if "url" in wheel else "%(name)s==%(version)s"
-            lines.append((where + " --hash=sha256:%(sha256)s") % wheel)
+        where = ("%(name)s==%(version)s", "%(name)s @ %(url)s")
+        lines = [(where["url" in w] + " --hash=sha256:%(sha256)s") % w for w in wheels]
         write_lines(staging + "/home/wheels", lines)
         options = ["pip", "install", "-q", "--no-config", "--no-deps", "--require-hashes"]
         options += ["--break-system-packages", "--no-build", "--link-mode", "hardlink"]

@@ -216,7 +216,8 @@ def _make(host: Host, wanted: Dict[str, Any], known: "set[str]") -> str:
     is_own = os.path.basename(source).split(".")[0] == own[7:]
     removed = remove_layer(env, listed=is_own and "layer" in host.manifest)
     if layer:
-        unpack.unpack_layer(data, layer["digest"], env)
+        unpack.unpack_layer(data, layer, env)
+    refuse_returning(env, layer or {})
     _refuse_lost(env, [path for path in removed if not os.path.lexists(env + "/" + path)])
     check_python(host, env)
     folder: str = host.envs + "/" + wanted["digest"][7:]
@@ -278,6 +279,14 @@ def read_list(tree: tar.Tree) -> List[str]:
     for path in paths:
         tar.check(path)
     return paths
+
+
+def refuse_returning(env: str, layer: Dict[str, Any]) -> None:
+    """Raise AgentError where an earlier layer had the place of a conda package that is gone."""
+    brought = [project["name"] for project in layer.get("projects", ())]
+    for name in sorted(map(os.path.basename, glob.glob(env + "/lib/envboot/replaced/*"))):
+        if name not in brought:
+            raise AgentError("%s, which the base brings too, would be missing" % name)
 
 
 def _refuse_lost(env: str, paths: List[str]) -> None:

@@ -9,6 +9,7 @@ import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +17,46 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from envboot.agent import wire
 from envboot.errors import LayerError, name_some
+from envboot.indexes import open_indexes
 from envboot.layer.beside import digest_environment
 from envboot.layer.build import Builder, Built
 from envboot.layer.loose_files import Code, check_code, collect
+from envboot.layer.replaced import find_replaced
 from envboot.manifest import Layer, Project
 from envboot.redaction import strip_url
+from envboot.scan.installed import note_replaced
 from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from envboot.indexes import Indexes
     from envboot.lock.target import Target
-    from envboot.scan.schema import Loose, Source
+    from envboot.scan.installed import Replaced
+    from envboot.scan.schema import Loose, Scan, Source
     from envboot.session import Session
 
 # Part of what a kept layer is named by: change it when the tree of the same wheels changes.
 _FORMAT = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """What a layer is packed from; `replaced` are wheels that are not what is installed here."""
+
+    builder: Builder
+    wheels: tuple[Built, ...]
+    code: Code
+    replaced: tuple[Replaced, ...] = ()
+
+    @property
+    def notes(self) -> tuple[Problem, ...]:
+        """What will not arrive as it is."""
+        return (
+            *note_replaced(self.replaced),
+            *(note for wheel in self.wheels for note in wheel.notes),
+            *self.code.notes,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +76,7 @@ class BuiltLayer:
     notes: tuple[Problem, ...] = ()
 
 
-def build_layer(
+def build_parts(
     sources: Sequence[Source],
     session: Session,
     *,
@@ -59,43 +84,68 @@ def build_layer(
     version: str,
     target: Target,
     loose: Sequence[Loose] = (),
+    scan: Scan | None = None,
     progress: Callable[[int, int | None], None] | None = None,
-) -> BuiltLayer | None:
-    """Build every project, at most one a processor at a time, add loose code, and pack it all.
+) -> Parts:
+    """Build every project, at most one a processor at a time, and collect loose code.
 
-    None where there is nothing to pack.
-
-    `python` is the scanned interpreter and `version` its version. The same sources give the
-    same digest, whatever the umask, the times, the place of the checkout or the cache.
+    `python` is the scanned interpreter and `version` its version. What is built is compared with
+    the distributions of `scan`.
 
     Raises:
         LayerError: projects fail to build (every one is named), the target cannot run something,
             or there is too much loose code.
     """
     shared = {source.name for source in sources} & {*session.settings.no_build_isolation}
+
+    @cache
+    def find_indexes() -> Indexes:
+        return open_indexes(
+            session.environment,
+            session.folder,
+            prefix=Path(python).parent.parent,
+            pip=any(item.installer == "pip" for item in scan.distributions) if scan else False,
+            probe="setuptools",
+        )
+
     builder = Builder(
         python=python,
         version=version,
         target=target,
         session=session,
         beside=digest_environment(python, session) if shared else None,
+        find_indexes=find_indexes if scan else None,
     )
     wheels = _build_all(builder, sources, progress) if sources else []
-    brought = _find_brought(wheels)
-    code = collect(loose, session, brought=brought)
+    code = collect(loose, session, brought=_find_brought(wheels))
     check_code(code, target)
+    replaced = _compare(wheels, scan, builder) if scan else ()
+    return Parts(builder=builder, wheels=tuple(wheels), code=code, replaced=replaced)
+
+
+def pack_parts(parts: Parts) -> BuiltLayer | None:
+    """Pack wheels and loose code into one archive, None where there are none.
+
+    The same sources give the same digest, whatever the umask, the times, the place of the
+    checkout or the cache.
+
+    Raises:
+        LayerError: a wheel is not sound, or byte code cannot be compiled.
+    """
+    wheels, code, builder = parts.wheels, parts.code, parts.builder
     if not wheels and not code.folders:
         return None
+    target = builder.target
     built = tuple(wheel.source.name for wheel in wheels if not wheel.cached)
     question = {
         "format": _FORMAT,
         "wheels": [[wheel.key, wheel.wheel.name, wheel.source.git] for wheel in wheels],
         "code": code.digest,
-        "python": ".".join(version.split(".")[:2]),
+        "python": ".".join(builder.version.split(".")[:2]),
         "prefix": None if target.host_python else target.prefix,
         "headers": _place_headers(builder),
     }
-    folder = session.cache / "layers"
+    folder = builder.cache / "layers"
     key = wire.digest("layer-request", question).partition(":")[2]
     kept = None if built else _read_kept(folder, key)
     document = kept or _pack(wheels, code, builder, folder, key)
@@ -109,12 +159,31 @@ def build_layer(
         built=built,
         cached=kept is not None,
         code=code,
-        notes=(
-            *(note for wheel in wheels for note in wheel.notes),
-            *(Problem(**note) for note in document["notes"]),
-            *code.notes,
-        ),
+        notes=(*parts.notes, *(Problem(**note) for note in document["notes"])),
     )
+
+
+def _compare(wheels: Sequence[Built], scan: Scan, builder: Builder) -> tuple[Replaced, ...]:
+    """Find the wheels that are not what is installed here.
+
+    A wheel that an index promised by its hash was compared when it was locked.
+    """
+    installed = {item.name: item for item in reversed(scan.distributions) if not item.conda}
+    found = []
+    for each in wheels:
+        item = installed.get(canonicalize_name(each.source.name))
+        path = Path(each.source.path or "")
+        is_file = path.suffix == ".whl"
+        if item and not (is_file and path.is_relative_to(builder.cache)):
+            found.append(
+                find_replaced(
+                    each.wheel,
+                    item,
+                    sha256=each.key if is_file else None,
+                    native=scan.platform == builder.target.platform,
+                )
+            )
+    return tuple(each for each in found if each)
 
 
 def _build_all(
@@ -186,7 +255,7 @@ def _find_brought(wheels: list[Built]) -> dict[str, set[str]]:
 
 
 def _pack(
-    wheels: list[Built], code: Code, builder: Builder, folder: Path, key: str
+    wheels: Sequence[Built], code: Code, builder: Builder, folder: Path, key: str
 ) -> dict[str, Any]:
     """Install everything into a tree, compile and pack it, and keep what came out."""
     from envboot.agent.pack import write_layer

@@ -163,6 +163,11 @@ def _find_part(path: str, draft: Draft, rung: Rung) -> str | None:
         return "agent" if "signers" in draft.granted else None
     if path == agent_payload.FOR_CONDA:
         return "agent" if draft.manifest.base.conda else None
+    if path == agent_payload.FOR_PROJECTS:
+        # Another layer may be sent to machines that run.
+        layer = draft.manifest.layer
+        is_needed = "wanted" in draft.granted or (layer and layer.projects)
+        return "agent" if draft.manifest.base.conda and is_needed else None
     if path == agent_payload.FOR_LOCAL and draft.path in _WITH_SYSTEMD:
         return None
     if path in agent_payload.FOR_SYNC and "wanted" not in draft.granted:
