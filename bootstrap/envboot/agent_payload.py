@@ -75,7 +75,7 @@ sys.exit(main(sys.argv[1:]))
 FOR_PUBLISHING = frozenset(
     {"agent/pack.py", "agent/permit.py", "agent/publish.py", "agent/renew.py"}
 )
-FOR_COMMANDS = frozenset({"agent/run.py"})
+FOR_COMMANDS = frozenset({"agent/run.py", "agent/work.py"})
 FOR_SEATS = frozenset({"agent/seat.py"})
 FOR_SYNC = frozenset({"agent/sync.py"})
 FOR_ROLES = {kind: frozenset({"agent/role.py", f"agent/{kind}.py"}) for kind in ("aws", "gcp")}

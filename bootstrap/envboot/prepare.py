@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from envboot.errors import UsageError, name_some
 from envboot.layer import build_layer, find_archive
 from envboot.layer.command_files import add_named, find_named, place_words
+from envboot.layer.command_target import check_command
 from envboot.lock import Locked, lock
 from envboot.lock.target import Target
 from envboot.manifest import Manifest
 from envboot.platforms import TARGETS
 from envboot.scan import scan, scan_running
+from envboot.scan.modules import has_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -174,6 +177,17 @@ def prepare(
         loose=loose if selection.loose else (),
     )
     code = layer.code if layer else None
+    interpreter = resolved.scan.interpreter
+    # Nothing says which modules a distribution has that is not installed here.
+    unknown = selection.lock_file or selection.add or session.settings.add
+    check_command(
+        command,
+        folder,
+        code,
+        prefix=interpreter.prefix,
+        loose=selection.loose,
+        has_module=None if unknown else partial(has_module, interpreter.executable, session),
+    )
     words, strangers = place_words(command, folder, code, is_here=host_python)
     return Prepared(
         scan=resolved.scan,
@@ -216,6 +230,8 @@ def prepare_manifest(
 
     projects = [project.name for project in manifest.layer.projects] if manifest.layer else []
     refuse_missing_in(base, projects, session.settings, dask=dask)
+    if manifest.layer is None:
+        check_command(command, session.folder, None)
     words, strangers = place_words(command, session.folder, None, is_here=host_python)
     return Prepared(
         scan=None,

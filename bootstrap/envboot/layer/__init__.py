@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from envboot.session import Session
 
 # Part of what a kept layer is named by: change it when the tree of the same wheels changes.
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
