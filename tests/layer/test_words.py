@@ -156,7 +156,7 @@ def test_a_program_in_the_command_itself_or_on_path_is_nobodys_file(command: str
     [
         ("python trian.py", "`{app}/trian.py` was not found", "Did you mean `train.py`?"),
         ("python nowhere", "`{app}/nowhere` was not found", "Correct the path"),
-        ("bash -e {app}/gone.sh", "`{app}/gone.sh` was not found", "Correct the path"),
+        ("bash -e {app}/gone.sh", "`{app}/gone.sh` was not found", "Did you mean"),
         ("env A=1 ./gone", "`{app}/gone` was not found", "Correct the path"),
         ("python data", "without a `__main__.py`", "Name a script"),
         ("python ../above.py", "outside of `{app}`", "`cd {above}`"),
