@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import json
 import os
 import shutil
+import subprocess
 from typing import Dict, List
 
 from .host import Host, find_text, write_json
@@ -29,30 +29,21 @@ def prepare(host: Host) -> str:
     from .run import find_user
 
     home = host.root + "/home/envboot"
-    with host.locked("work"):
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if not pid:
-            try:
-                if find_user(host):
-                    import pwd
 
-                    user = pwd.getpwnam("envboot")
-                    os.setgroups([])
-                    os.setgid(user.pw_gid)
-                    os.setuid(user.pw_uid)
-                os.umask(0o022)
-                update(os.path.realpath(host.link), home)
-            except BaseException as error:
-                os.write(writer, line(error).encode())
-            finally:
-                os._exit(0)
-        os.close(writer)
-        with open(reader, "rb") as stream:
-            error_text = stream.read().decode()
-        os.waitpid(pid, 0)
-    if error_text:
-        raise AgentError("working directory: " + error_text)
+    def fill() -> None:
+        try:
+            update(os.path.realpath(host.link), home)
+        except Exception as error:
+            os.write(2, line(error).encode())
+            os._exit(1)
+
+    with host.locked("work"):
+        # subprocess has changed the user before it calls `fill`.
+        done = subprocess.run(
+            ["true"], preexec_fn=fill, stderr=subprocess.PIPE, check=False, **find_user(host)
+        )
+    if done.returncode:
+        raise AgentError("working directory: " + done.stderr.decode())
     return home + "/work"
 
 
@@ -68,16 +59,20 @@ def update(env: str, home: str) -> None:
     if known.get("environment") == os.path.basename(env):
         return
     old: Dict[str, str] = known["files"]
-    new = {path: _digest("%s/%s/%s" % (env, SENT, path)) for path in find_files(env + "/" + SENT)}
+    sent = env + "/" + SENT + "/"
+    new = {}
+    for path in find_files(sent):
+        with open(sent + path, "rb") as stream:
+            new[path] = hashlib.sha256(stream.read()).hexdigest()
     for path in old:
         if path not in new:
             _remove(folder, path)
     for path, digest in new.items():
         if old.get(path) != digest:
-            source, target = "%s/%s/%s" % (env, SENT, path), folder + "/" + path
+            target = folder + "/" + path
             os.makedirs(os.path.dirname(target), exist_ok=True)
             # Whole or not at all: the command may be reading it.
-            shutil.copy(source, target + ".envboot")
+            shutil.copy(sent + path, target + ".envboot")
             os.replace(target + ".envboot", target)
     write_json(listing, {"environment": os.path.basename(env), "files": new})
 
@@ -95,23 +90,15 @@ def find_files(folder: str) -> List[str]:
     )
 
 
-def _digest(path: str) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.sha256(stream.read()).hexdigest()
-
-
 def _remove(folder: str, path: str) -> None:
-    """Remove a file with its byte code, and the directories that are empty then.
+    """Remove a file with the byte code beside it, and the directories that are empty then.
 
     An empty directory could still be imported, as a namespace package.
     """
-    place, name = os.path.split(folder + "/" + path)
-    cached = glob.escape("%s/__pycache__/%s" % (place, name.partition(".")[0])) + ".*.pyc"
+    place = os.path.dirname(folder + "/" + path)
+    shutil.rmtree(place + "/__pycache__", ignore_errors=True)
     with contextlib.suppress(OSError):
-        for each in [folder + "/" + path, *glob.glob(cached)]:
-            os.unlink(each)
-        if os.path.isdir(place + "/__pycache__"):
-            os.rmdir(place + "/__pycache__")
+        os.unlink(folder + "/" + path)
         while place != folder:
             os.rmdir(place)
             place = os.path.dirname(place)

@@ -18,6 +18,7 @@ from envboot.agent import wire
 from envboot.agent.pack import LAYER_LIST
 from envboot.errors import LayerError
 from envboot.redaction import strip_url
+from envboot.tool_variables import clean_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -162,7 +163,7 @@ def compile_tree(root: Path, python: str, prefix: str, environment: Mapping[str,
     done = process.run(
         [python, "-s", "-S", "-c", program, os.fspath(root), prefix],
         # Whatever the interpreter's file is called.
-        environment=process.clean_environment("python", environment),
+        environment=clean_environment("python", environment),
         folder=root,
         variables={"PYTHONHASHSEED": "0"},
     )

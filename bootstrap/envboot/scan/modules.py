@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from envboot import process
+from envboot.tool_variables import clean_environment
 
 if TYPE_CHECKING:
     from envboot.session import Session
@@ -30,7 +31,7 @@ def has_module(executable: str, session: Session, top: str) -> bool:
     try:
         done = process.run(
             [executable, "-c", _PROGRAM, top],
-            environment=process.clean_environment("python", session.environment),
+            environment=clean_environment("python", session.environment),
             folder=session.folder,
             timeout=60,
         )
