@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from envboot.errors import UsageError, name_some
 from envboot.layer import build_layer, find_archive
+from envboot.layer.activation import render_activation
 from envboot.layer.command_files import add_named, find_named, place_words
 from envboot.layer.command_target import check_command
 from envboot.lock import Locked, lock
@@ -168,6 +169,7 @@ def prepare(
         named = find_named(command, folder).values()
         loose = add_named(loose, folder, named, include=bool(session.settings.include))
     base = resolved.locked.base
+    files, withheld = render_activation(resolved.scan, resolved.target.prefix)
     layer = build_layer(
         resolved.locked.sources,
         session,
@@ -175,6 +177,7 @@ def prepare(
         version=base.python.version,
         target=resolved.target,
         loose=loose if selection.loose else (),
+        files=files,
     )
     code = layer.code if layer else None
     interpreter = resolved.scan.interpreter
@@ -193,7 +196,7 @@ def prepare(
         scan=resolved.scan,
         manifest=Manifest(base=base, layer=layer.manifest if layer else None),
         layer=layer,
-        notes=(*resolved.notes, *(layer.notes if layer else ()), *strangers),
+        notes=(*resolved.notes, *(layer.notes if layer else ()), *withheld, *strangers),
         command=words,
         rows=resolved.rows,
     )
@@ -358,6 +361,7 @@ def _read(
     A folder that the file itself installs is not loose too.
     """
     from envboot.lockfiles import read_lock_file
+    from envboot.lockfiles.environment_yml import read_variables
     from envboot.lockfiles.interpreters import find_builder
     from envboot.selection.required import refuse_missing_in
 
@@ -379,7 +383,15 @@ def _read(
         and os.path.realpath(item.folder) not in installed
     )
     return Resolved(
-        scan=replace(found, conda=(), distributions=(), loose=loose, problems=()),
+        scan=replace(
+            found,
+            conda=(),
+            distributions=(),
+            loose=loose,
+            variables=read_variables(file),
+            activation=(),
+            problems=(),
+        ),
         target=target,
         locked=locked,
         builder=find_builder(locked.base.python, interpreter, session)

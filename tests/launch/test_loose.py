@@ -154,7 +154,7 @@ def test_relative_paths_lead_where_they_lead_here_and_the_directory_is_the_comma
     done = client.launch("--", "python", "-c", program, "data", f"{client.app}/config.yaml")
     assert done.stdout == "1\n ['data', 'config.yaml']\n"
     assert not (client.app / "data/made").exists()
-    assert "stays here: `run.sh`, `unused.json`; name it in the command" in done.stderr
+    assert "code): `run.sh`, `unused.json`; name it in the command" in done.stderr
 
 
 def test_the_lock_says_how_much_code_travels(client: Client) -> None:

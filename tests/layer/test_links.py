@@ -104,7 +104,7 @@ def test_links_inside_of_the_project_travel_as_what_they_lead_to(
     }
     assert messages(layer) == [
         f"{LOST} `app/again`, `app/gone`, `app/long`, `app/one`, `app/two`",
-        "What is no module stays here: `data`; name it in the command, or in `include`",
+        "Not sent (not Python code): `data`; name it in the command, or in `include`",
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -23,7 +24,7 @@ from envboot.redaction import strip_url
 from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from envboot.lock.target import Target
     from envboot.scan.schema import Loose, Source
@@ -58,11 +59,12 @@ def build_layer(
     version: str,
     target: Target,
     loose: Sequence[Loose] = (),
+    files: Mapping[str, bytes] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> BuiltLayer | None:
     """Build every project, at most one a processor at a time, add loose code, and pack it all.
 
-    None where there is nothing to pack.
+    `files` are more of them, by their paths below the prefix. None where there is nothing to pack.
 
     `python` is the scanned interpreter and `version` its version. The same sources give the
     same digest, whatever the umask, the times, the place of the checkout or the cache.
@@ -76,7 +78,8 @@ def build_layer(
     brought = _find_brought(wheels)
     code = collect(loose, session, brought=brought)
     check_code(code, target)
-    if not wheels and not code.folders:
+    files = files or {}
+    if not wheels and not code.folders and not files:
         return None
     built = tuple(wheel.source.name for wheel in wheels if not wheel.cached)
     question = {
@@ -85,11 +88,12 @@ def build_layer(
         "code": code.digest,
         "python": ".".join(version.split(".")[:2]),
         "prefix": None if target.host_python else target.prefix,
+        **({"files": _digest(files)} if files else {}),
     }
     folder = session.cache / "layers"
     key = wire.digest("layer-request", question).partition(":")[2]
     kept = None if built else _read_kept(folder, key)
-    document = kept or _pack(wheels, code, builder, folder, key)
+    document = kept or _pack(wheels, code, builder, folder, key, files)
     return BuiltLayer(
         manifest=Layer(
             digest=document["digest"],
@@ -177,7 +181,12 @@ def _find_brought(wheels: list[Built]) -> dict[str, set[str]]:
 
 
 def _pack(
-    wheels: list[Built], code: Code, builder: Builder, folder: Path, key: str
+    wheels: list[Built],
+    code: Code,
+    builder: Builder,
+    folder: Path,
+    key: str,
+    files: Mapping[str, bytes],
 ) -> dict[str, Any]:
     """Install everything into a tree, compile and pack it, and keep what came out."""
     from envboot.agent.pack import write_layer
@@ -188,6 +197,7 @@ def _pack(
         install_code,
         install_wheel,
         settle_modes,
+        write_file,
         write_list,
     )
 
@@ -200,6 +210,8 @@ def _pack(
         for wheel in wheels:
             install_wheel(tree, wheel.wheel, wheel.source)
         install_code(tree, code)
+        for path, content in files.items():
+            write_file(root / path, content)
         environment = builder.session.environment
         tag = compile_tree(root, builder.python, target.prefix, environment)
         tree.write_records(tag)
@@ -219,6 +231,11 @@ def _pack(
     }
     write_whole(folder / f"{key}.json", json.dumps(document).encode())
     return document
+
+
+def _digest(files: Mapping[str, bytes]) -> str:
+    listed = [[path, hashlib.sha256(content).hexdigest()] for path, content in files.items()]
+    return hashlib.sha256(json.dumps(sorted(listed)).encode()).hexdigest()
 
 
 def _project(wheel: Built) -> Project:

@@ -33,7 +33,7 @@ _SHELL_PROGRAM = re.compile(r"-[a-zA-Z]*[cs][a-zA-Z]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
+class CommandTarget:
     """What a command runs: a `module`, a `script` for an interpreter, or a `program` by its path.
 
     `python` says that it is Python's: a script may then be a directory with a `__main__.py`.
@@ -44,7 +44,7 @@ class Target:
     python: bool = False
 
 
-def find_target(words: Sequence[str]) -> Target | None:
+def find_target(words: Sequence[str]) -> CommandTarget | None:
     """Return what a command runs; None where that is found on PATH or stands in the command."""
     start = 0
     while start < len(words):
@@ -52,13 +52,13 @@ def find_target(words: Sequence[str]) -> Target | None:
         name = word.rpartition("/")[2]
         # What leads to an interpreter may be a program of the launch directory itself.
         if "/" in word and not word.startswith("/"):
-            return Target(kind="program", name=word)
+            return CommandTarget(kind="program", name=word)
         if _PYTHON.fullmatch(name):
             return _find_python(iter(words[start + 1 :]))
         if name in _SHELLS:
             return _find_script(iter(words[start + 1 :]))
         if word.startswith("/"):
-            return Target(kind="program", name=word)
+            return CommandTarget(kind="program", name=word)
         if name not in _WRAPPERS:
             return None
         start = _skip_options(words, start + 1)
@@ -74,30 +74,30 @@ def _skip_options(words: Sequence[str], start: int) -> int:
     return start
 
 
-def _find_python(words: Iterator[str]) -> Target | None:
+def _find_python(words: Iterator[str]) -> CommandTarget | None:
     for word in words:
         program = _PYTHON_PROGRAM.fullmatch(word)
         if program:
             name = program[2] or next(words, "")
             is_module = program[1] == "m" and name
-            return Target(kind="module", name=name, python=True) if is_module else None
+            return CommandTarget(kind="module", name=name, python=True) if is_module else None
         if word == "-":
             return None
         if word in _VALUED["python"]:
             next(words, None)
         elif not word.startswith("-"):
-            return Target(kind="script", name=word, python=True)
+            return CommandTarget(kind="script", name=word, python=True)
     return None
 
 
-def _find_script(words: Iterator[str]) -> Target | None:
+def _find_script(words: Iterator[str]) -> CommandTarget | None:
     for word in words:
         if word in _VALUED["shell"]:
             next(words, None)
         elif word == "-" or _SHELL_PROGRAM.fullmatch(word):
             return None
         elif not word.startswith(("-", "+")):
-            return Target(kind="script", name=word)
+            return CommandTarget(kind="script", name=word)
     return None
 
 

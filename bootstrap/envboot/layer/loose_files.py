@@ -140,18 +140,17 @@ def collect(
     folders: list[LooseFolder] = []
     notes: list[Problem] = []
     number = 0
-    exclude, include = session.settings.exclude, session.settings.include
     for each in loose:
         names = _without_brought(each, brought)
         is_current = each.origin == "current"
-        wanted = list_matching(Path(each.folder), include) if is_current and include else []
+        wanted = _list_included(Path(each.folder), session, is_current=is_current)
         files, left = _list_folder(
             Path(each.folder), names, session, wanted, is_site=each.origin == "site"
         )
         notes += left
         if not files:
             continue
-        if is_current:
+        if each.origin != "site" and not _is_of_project(each, brought):
             elsewhere = [
                 *(other.folder for other in loose),
                 *(
@@ -161,15 +160,35 @@ def collect(
                 ),
             ]
             travelling = [file.path for file in files]
-            notes += find_staying(each, travelling, elsewhere, exclude, session.environment)
+            notes += find_staying(each, travelling, elsewhere, session)
         place = SENT if is_current else None
         if each.origin in ("pythonpath", "pth"):
-            place = f"{PATH}/{number}-{Path(each.folder).name}"
+            name = Path(each.folder).name
+            # The metadata of an egg is found by the directory's own name.
+            place = f"{PATH}/{number}{'/' if name.endswith('.egg') else '-'}{name}"
             number += 1
         folders.append(LooseFolder(loose=each, place=place, files=tuple(files)))
     code = Code(folders=tuple(folders), notes=tuple(notes))
     _refuse_too_much(code, session.settings.loose_limit)
     return code
+
+
+def _list_included(folder: Path, session: Session, *, is_current: bool) -> list[Entry]:
+    """List what `include` names in a directory of the path: elsewhere by `../` alone."""
+    include = session.settings.include
+    if is_current or not include:
+        return list_matching(folder, include) if include else []
+    start = os.path.relpath(folder, session.folder) + "/"
+    below = [pattern[len(start) :] for pattern in include if pattern.startswith(start)]
+    return list_matching(folder, [f"/{pattern}" for pattern in below]) if below else []
+
+
+def _is_of_project(loose: Loose, brought: Mapping[str, Collection[str]]) -> bool:
+    """Whether a `.pth` file leads into a project: what its wheel lacks is said of the project."""
+    folder = Path(os.path.realpath(loose.folder))
+    return loose.origin == "pth" and any(
+        folder.is_relative_to(os.path.realpath(project)) for project in brought
+    )
 
 
 def _is_module(path: str, stem: str) -> bool:

@@ -148,6 +148,13 @@ def install_code(tree: Tree, code: Code) -> None:
         (site / "envboot.pth").chmod(0o644)
 
 
+def write_file(path: Path, content: bytes) -> None:
+    """Write one file that everybody may read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    path.chmod(0o644)
+
+
 def compile_tree(root: Path, python: str, prefix: str, environment: Mapping[str, str]) -> str:
     """Compile byte code as seen from `prefix`; returns the tag in its file names.
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from envboot.documents import Node
 from envboot.errors import DocumentError, LockError, name_some
 from envboot.indexes.channels import read_channels
@@ -97,6 +99,22 @@ def _parse(request: LockFileRequest, document: Node) -> tuple[list[str], list[st
                 f"Expected `dependencies[{i}]` a str or `pip:` with a list, found `{found}`"
             )
     return channels, specs, pip
+
+
+def read_variables(file: Path) -> dict[str, str]:
+    """Return the `variables:` of an `environment.yml`; none of any other file.
+
+    Whatever is wrong with the file has been said by then.
+    """
+    if file.suffix not in (".yml", ".yaml"):
+        return {}
+    try:
+        document = yaml.safe_load(file.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    found = document.get("variables") if isinstance(document, dict) else None
+    values = found.items() if isinstance(found, dict) and "dependencies" in document else ()
+    return {str(name): str(value) for name, value in values if value is not None}
 
 
 def _solve(

@@ -92,7 +92,9 @@ def collect(draft: Draft, rung: Rung) -> list[File]:
     if job.command:
         config["command"] = list(job.command)
     if job.environment:
-        config["environment"] = dict(job.environment)
+        # What the environment itself sets gives way to these: see `layer.activation`.
+        given = {"ENVBOOT_GIVEN": ",".join(job.environment)}
+        config["environment"] = {**job.environment, **given}
     if draft.watch is not None:
         config["watch"] = draft.watch
     if "manifest" not in rung.moves:
