@@ -92,9 +92,10 @@ def collect(draft: Draft, rung: Rung) -> list[File]:
     if job.command:
         config["command"] = list(job.command)
     if job.environment:
-        # What the environment itself sets gives way to these: see `layer.activation`.
-        given = {"ENVBOOT_GIVEN": ",".join(job.environment)}
-        config["environment"] = {**job.environment, **given}
+        config["environment"] = dict(job.environment)
+        if manifest.base.conda and manifest.layer:
+            # The environment's own variables give way to these: see `layer.activation`.
+            config["environment"]["ENVBOOT_GIVEN"] = ",".join(job.environment)
     if draft.watch is not None:
         config["watch"] = draft.watch
     if "manifest" not in rung.moves:
