@@ -1,9 +1,9 @@
 """What activating a conda environment sets here: the same for the command on the machines.
 
-conda reads variables from packages (`etc/conda/env_vars.d/*.json`), then from `conda env config vars`
-(`conda-meta/state`), and sources `etc/conda/activate.d/*.sh` after that (conda's "Managing
-environments"). Packages bring their scripts themselves, and the agent sources all of them. What the
-user has set or written is put beside them.
+conda reads variables from packages (`etc/conda/env_vars.d/*.json`), then from `conda env config
+vars` (`conda-meta/state`), and sources `etc/conda/activate.d/*.sh` after that (conda's "Managing
+environments"). Packages bring their scripts themselves, and the agent sources all of them. What
+the user has set or written is put beside them.
 """
 
 from __future__ import annotations
