@@ -179,8 +179,7 @@ def prepare(
         loose=loose if selection.loose else (),
         files=files,
     )
-    code = layer.code if layer else None
-    interpreter = resolved.scan.interpreter
+    code, interpreter = layer.code if layer else None, resolved.scan.interpreter
     # Nothing says which modules a distribution has that is not installed here.
     unknown = selection.lock_file or selection.add or session.settings.add
     check_command(

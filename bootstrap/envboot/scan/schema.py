@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping  # noqa: TC003
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 from envboot.documents import Node, parse_json, plain
 from envboot.errors import DocumentError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SCAN_VERSION = 1
 
