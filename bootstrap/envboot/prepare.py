@@ -381,16 +381,9 @@ def _read(
         if item.origin in ("current", "pythonpath")
         and os.path.realpath(item.folder) not in installed
     )
+    kept = replace(found, conda=(), distributions=(), loose=loose, problems=())
     return Resolved(
-        scan=replace(
-            found,
-            conda=(),
-            distributions=(),
-            loose=loose,
-            variables=read_variables(file),
-            activation=(),
-            problems=(),
-        ),
+        scan=replace(kept, variables=read_variables(file), activation=()),
         target=target,
         locked=locked,
         builder=find_builder(locked.base.python, interpreter, session)
