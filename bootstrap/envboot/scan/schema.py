@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping  # noqa: TC003
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -125,7 +124,7 @@ class Scan:
     conda: tuple[CondaRecord, ...] = ()
     distributions: tuple[Distribution, ...] = ()
     loose: tuple[Loose, ...] = ()
-    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    variables: dict[str, str] = field(default_factory=dict, repr=False)
     activation: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
 
