@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
-
-from packaging.utils import canonicalize_name
 
 from envboot.errors import name_some
 from envboot.repositories import read_with_git
@@ -204,10 +203,12 @@ def _is_metadata(entry: os.DirEntry[str], place: PathEntry, installed: frozenset
     if entry.name == "EGG-INFO":
         return place.folder.name.endswith(".egg")
     stem, _, ending = entry.name.rpartition(".")
-    if ending not in ("dist-info", "egg-info"):
+    # Beside a project its build leaves an `.egg-info`; nothing is installed by that.
+    kinds = ("dist-info",) if place.origin == "current" else ("dist-info", "egg-info")
+    if ending not in kinds:
         return False
     # A build leaves `name.egg-info`, an installer `name-1.0.dist-info` (PEP 376).
-    name = canonicalize_name(stem.partition("-")[0])
+    name = re.sub(r"[-_.]+", "-", stem.partition("-")[0]).lower()  # PEP 503
     return name not in installed
 
 

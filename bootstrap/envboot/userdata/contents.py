@@ -95,7 +95,7 @@ def collect(draft: Draft, rung: Rung) -> list[File]:
         config["environment"] = dict(job.environment)
         if manifest.base.conda and manifest.layer:
             # The environment's own variables give way to these: see `layer.activation`.
-            config["environment"]["ENVBOOT_GIVEN"] = ",".join(job.environment)
+            config["environment"]["ENVBOOT_GIVEN"] = ",".join(sorted(job.environment))
     if draft.watch is not None:
         config["watch"] = draft.watch
     if "manifest" not in rung.moves:
