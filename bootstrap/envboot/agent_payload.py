@@ -73,7 +73,7 @@ from agent.main import main
 sys.exit(main(sys.argv[1:]))
 """
 FOR_PUBLISHING = frozenset({"agent/pack.py", "agent/permit.py", "agent/publish.py"})
-FOR_COMMANDS = frozenset({"agent/run.py"})
+FOR_COMMANDS = frozenset({"agent/run.py", "agent/work.py"})
 FOR_IMDS = "agent/imds.py"
 """Where the metadata service is closed to commands; travels as `run` does."""
 FOR_SEATS = frozenset({"agent/seat.py"})

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from envboot.errors import UsageError, name_some
 from envboot.layer import build_parts, find_archive, pack_parts
 from envboot.layer.command_files import add_named, find_named, place_words
+from envboot.layer.command_target import check_command
 from envboot.lock import Locked, lock
 from envboot.lock.comparison import mark_replaced
 from envboot.lock.target import Target
 from envboot.manifest import Manifest
 from envboot.platforms import TARGETS
 from envboot.scan import scan, scan_running
+from envboot.scan.modules import has_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -168,9 +171,19 @@ def prepare(
         from envboot.selection.strict import refuse_differing
 
         refuse_differing(rows)
+    interpreter = resolved.scan.interpreter
+    # Nothing says which modules a distribution has that is not installed here.
+    unknown = selection.lock_file or selection.add or session.settings.add
+    check_command(
+        command,
+        session.folder,
+        parts.code,
+        prefix=interpreter.prefix,
+        loose=selection.loose,
+        has_module=None if unknown else partial(has_module, interpreter.executable, session),
+    )
     layer = pack_parts(parts)
-    code = layer.code if layer else None
-    words, strangers = place_words(command, session.folder, code, is_here=host_python)
+    words, strangers = place_words(command, session.folder, parts.code, is_here=host_python)
     return Prepared(
         scan=resolved.scan,
         manifest=Manifest(base=resolved.locked.base, layer=layer.manifest if layer else None),
@@ -238,6 +251,8 @@ def prepare_manifest(
 
     projects = [project.name for project in manifest.layer.projects] if manifest.layer else []
     refuse_missing_in(base, projects, session.settings, dask=dask)
+    if manifest.layer is None:
+        check_command(command, session.folder, None)
     words, strangers = place_words(command, session.folder, None, is_here=host_python)
     return Prepared(
         scan=None,
@@ -366,6 +381,7 @@ def _read(
     A folder that the file itself installs is not loose too.
     """
     from envboot.lockfiles import read_lock_file
+    from envboot.lockfiles.environment_yml import read_variables
     from envboot.lockfiles.interpreters import find_builder
     from envboot.selection.required import refuse_missing_in
 
@@ -386,8 +402,9 @@ def _read(
         if item.origin in ("current", "pythonpath")
         and os.path.realpath(item.folder) not in installed
     )
+    kept = replace(found, conda=(), distributions=(), loose=loose, problems=())
     return Resolved(
-        scan=replace(found, conda=(), distributions=(), loose=loose, problems=()),
+        scan=replace(kept, variables=read_variables(file), activation=()),
         target=target,
         locked=locked,
         builder=find_builder(locked.base.python, interpreter, session)

@@ -224,8 +224,8 @@ class TestMachines:
         assert compare(rows("Bucket"), seen) == ([], [])
 
     def test_the_files_on_the_guest_are_those_that_are_there(self, machines: Machines) -> None:
-        # They are there while the command runs, and while a base is published.
-        passing = {"/run/envboot/run.pid", "/opt/envboot/publish-<base>/"}
+        # They are there while the command runs, while a base is published, and with loose code.
+        passing = {"/run/envboot/run.pid", "/opt/envboot/publish-<base>/", "/home/envboot/work/"}
         seen = passing.union(*map(machines.files, NAMES))
         assert compare(rows("Files on the guest"), seen) == ([], [])
 

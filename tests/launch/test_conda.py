@@ -39,6 +39,7 @@ print(json.dumps({
     "tabulate": tabulate.__file__,
     "wheel": tiny_one.NAME,
     "mine": mine.VALUE,
+    "activation": [os.environ.get(name) for name in ("MODEL", "PLACE", "OWN")],
     "opt": sorted(os.listdir("/opt")),
 }))
 """
@@ -76,6 +77,11 @@ def open_conda_workspace(folder: Path) -> Iterator[Workspace]:
         install = ["pip", "install", "-q", "-p", str(prefix), "--break-system-packages"]
         done = workspace.run(find_uv(), *install, "tiny-one", "-e", str(folder / "projét"))
         assert done.returncode == 0, done.stderr
+        # As `conda env config vars set` and a user's own script leave them.
+        variables = {"MODEL": "large", "PLACE": f"{prefix}/share", "A_TOKEN": "hunter2"}
+        state = prefix / "conda-meta" / "state"
+        state.write_text(json.dumps({"version": 1, "env_vars": variables}))
+        (prefix / "etc/conda/activate.d/own.sh").write_text('export OWN="$MODEL, by hand"\n')
         yield replace(workspace, python=prefix)
 
 
@@ -119,6 +125,9 @@ def check(done: subprocess.CompletedProcess[str], *sources: str) -> dict[str, An
     assert said["data"] == "native\n"
     assert said["tabulate"].startswith(f"{PREFIX}/lib/")
     assert (said["wheel"], said["mine"]) == ("tiny-one", 1)
+    assert said["activation"] == ["large", f"{PREFIX}/share", "large, by hand"]
+    assert "Not sent: looks like a secret; to set it" in done.stdout
+    assert "hunter2" not in done.stdout + done.stderr
     assert "envboot" in said["opt"]
     return said
 

@@ -75,6 +75,8 @@ class Runner:
 
     def run(self, output: Output) -> Tuple[str, int]:
         """Return the command's first word and its exit code."""
+        from .main import load
+
         host, path = self.host, self.host.run + "/run.pid"
         write_json(path, os.getpid())
         try:
@@ -82,11 +84,13 @@ class Runner:
                 # Anew each time: by now there may be another environment.
                 read_documents(host)
                 prefix, words, environ = compose(host)
+                folder = load(host, "work").prepare(host)
                 # In a group of its own, which can be ended as one, and in our session, by which
                 # `local` knows what is its own.
                 process = subprocess.Popen(
                     wrap(prefix, words),
                     env=environ,
+                    cwd=folder,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     preexec_fn=os.setpgrp,
@@ -140,8 +144,7 @@ def compose(host: Host) -> Tuple[str, List[str], Dict[str, str]]:
         from .main import load
 
         words += load(host, "seat").take(host, environ)
-    # NUL stands for the prefix, which the client may not know.
-    return prefix, [word.replace("\0", prefix) for word in words], environ
+    return prefix, words, environ
 
 
 def wrap(prefix: str, words: List[str]) -> List[str]:

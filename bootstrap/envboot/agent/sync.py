@@ -20,6 +20,7 @@ from . import fetch, keygen, tar, unpack, wire
 from .boot import activate, read_documents
 from .host import INFO, WARNING, Host, find_text, write_json
 from .install import check_python
+from .main import load
 from .pack import LAYER_LIST
 from .wire import AgentError
 
@@ -143,6 +144,9 @@ def _follow(host: Host, chain: List[Dict[str, Any]]) -> None:
     level, host.digest = INFO, wanted["digest"]
     try:
         is_new = _bring(host, wanted, {each["digest"] for each in chain})
+        if host.config.get("command"):
+            # What the command starts from now on runs the new code; it may not be started anew.
+            load(host, "work").prepare(host)
         if any(each["restart"] for each in pending) or (rebooted and is_new):
             _restart(host)
         report["environment"] = host.digest

@@ -23,10 +23,10 @@ from envboot.indexes.logins import Login, find_keyring, find_netrc, join_login, 
 from envboot.indexes.pip import read_pip
 from envboot.indexes.render import render_config, render_project
 from envboot.indexes.uv import read_uv
-from envboot.process import UV_PLACES
 from envboot.redaction import strip_channel, strip_url
 from envboot.scan.schema import Problem, Source
 from envboot.text import count
+from envboot.tool_variables import UV_PLACES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

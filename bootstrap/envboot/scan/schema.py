@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from envboot.documents import Node, parse_json, plain
@@ -63,6 +63,8 @@ class Distribution:
     pip would write today. `conda` names the conda package whose files these are, `system` says
     that the operating system's package manager owns them. `requires` are the requirements of its
     metadata as they stand, those of extras left out, and `requires_python` the versions it takes.
+    `added` are files and directories, below `location`, among its own, that nothing has installed
+    there.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Distribution:
     system: bool = False
     requires: tuple[str, ...] = ()
     requires_python: str | None = None
+    added: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +111,8 @@ class Scan:
 
     `manager` is the program that made the environment, where that can be told: `uv`, `virtualenv`,
     `venv`, `poetry`, `pipenv`, `pdm`, `pixi`, `conda`, … `cuda` is the version that this machine's
-    driver runs.
+    driver runs. `variables` are what activation sets, without the values of secrets, and
+    `activation` the scripts below the prefix that it sources and no package has brought.
     """
 
     kind: Literal["conda", "venv", "system"]
@@ -120,6 +124,8 @@ class Scan:
     conda: tuple[CondaRecord, ...] = ()
     distributions: tuple[Distribution, ...] = ()
     loose: tuple[Loose, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict, repr=False)
+    activation: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,6 +179,8 @@ def read_scan(document: Any) -> Scan:
         conda=tuple(_read_conda(child) for child in node.children("conda")),
         distributions=tuple(_read_distribution(child) for child in node.children("distributions")),
         loose=tuple(_read_loose(child) for child in node.children("loose")),
+        variables=node.texts("variables"),
+        activation=node.strings("activation"),
         problems=tuple(_read_problem(child) for child in node.children("problems")),
     )
     node.end()
@@ -217,6 +225,7 @@ def _read_distribution(node: Node) -> Distribution:
         system=node.take("system", bool) if node.has("system") else False,
         requires=node.strings("requires"),
         requires_python=node.find("requires_python"),
+        added=node.strings("added"),
     )
     node.end()
     return distribution

@@ -101,6 +101,9 @@ def collect(draft: Draft, rung: Rung) -> list[File]:
         config["command"] = list(job.command)
     if job.environment:
         config["environment"] = dict(job.environment)
+        if manifest.base.conda and manifest.layer:
+            # The environment's own variables give way to these: see `layer.activation`.
+            config["environment"]["ENVBOOT_GIVEN"] = ",".join(sorted(job.environment))
     if draft.watch is not None:
         config["watch"] = draft.watch
     if draft.imds == "allow" and (job.command or job.hook):

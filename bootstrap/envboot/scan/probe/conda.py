@@ -6,7 +6,7 @@ import json
 import os
 import sysconfig
 
-from .found import Environment, Owner, read
+from .found import Environment, Owner, find, read
 
 TYPE_CHECKING = False  # `typing` takes 3 ms to import.
 if TYPE_CHECKING:
@@ -45,6 +45,37 @@ def scan_conda(found: Environment, prefix: str) -> None:
             found.owners[os.path.join(place, os.path.basename(metadata))] = Owner(
                 record["name"], size
             )
+
+
+def scan_activation(found: Environment, prefix: str) -> None:
+    """Read what activation sets: variables in conda's order, and scripts that no package brings."""
+    folder = os.path.join(prefix, "etc", "conda")
+    places = [
+        os.path.join(folder, "env_vars.d", name)
+        for name in _list(os.path.join(folder, "env_vars.d"), ".json")
+    ]
+    for path in [*places, os.path.join(prefix, "conda-meta", "state")]:
+        data = find(path)
+        if data is None:
+            continue
+        try:
+            document = json.loads(data)
+            values = document if path in places else document.get("env_vars") or {}
+            found.variables.update({str(name): str(value) for name, value in values.items()})
+        except (AttributeError, ValueError) as error:
+            found.report(path, "Cannot be read as variables of the environment: %s" % error)
+    for name in _list(os.path.join(folder, "activate.d"), ".sh"):
+        path = "etc/conda/activate.d/" + name
+        quoted = json.dumps(path).encode()
+        if not any(quoted in files for files in found.files):
+            found.activation.append(path)
+
+
+def _list(folder: str, ending: str) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if name.endswith(ending))
+    except OSError:
+        return []
 
 
 def read_record(data: bytes) -> tuple[dict[str, Any], bytes, dict[str, int | None]]:
