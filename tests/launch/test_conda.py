@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sysconfig
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from tests.channel import ensure_channel, explicit_list
 from tests.index import make_wheel, serve_folder
 from tests.launch.conftest import clean
 from tests.launch.workspace import ENVBOOT, Workspace, open_workspace, wait_for, write_settings
+from tests.package import Member, write_package
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +30,9 @@ pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
 
 PREFIX = "/opt/envboot/env"
 PACKAGES = ("python", "native-tool", "tabulate")
+CONFIGURES = """\
+"$PREFIX/bin/native-tool" echo configured >"$PREFIX/configured" && echo "a-config: done" >&2
+"""
 PROGRAM = """\
 import json, os, sys, tabulate, tiny_one, mine
 data = os.path.join(os.environ["NATIVE_TOOL_HOME"], "data.txt")
@@ -41,6 +46,8 @@ print(json.dumps({
     "mine": mine.VALUE,
     "activation": [os.environ.get(name) for name in ("MODEL", "PLACE", "OWN")],
     "opt": sorted(os.listdir("/opt")),
+    "configured": open(sys.prefix + "/configured").read(),
+    "history": open(sys.prefix + "/conda-meta/history").read(),
 }))
 """
 NOBODY = 65534
@@ -64,12 +71,22 @@ exit $code
 def open_conda_workspace(folder: Path) -> Iterator[Workspace]:
     """Make a conda environment with a wheel and a project on top."""
     channel = ensure_channel()
-    with open_workspace(folder) as workspace, serve_folder(channel.folder) as url:
+    with ExitStack() as stack:
+        workspace = stack.enter_context(open_workspace(folder))
+        url = stack.enter_context(serve_folder(channel.folder))
         index = workspace.variables["UV_DEFAULT_INDEX"].removesuffix("/simple")
         uv, micromamba = workspace.index / "uv", channel.micromamba
         write_settings(folder, uv=(f"{index}/uv", uv), micromamba=(f"{url}/micromamba", micromamba))
         prefix, explicit = folder / "conda", folder / "explicit.txt"
-        explicit.write_text(explicit_list(channel, url, PACKAGES))
+        subdir = folder / "channel" / "linux-64"
+        subdir.mkdir(parents=True)
+        script = Member(path="bin/.a-config-post-link.sh", data=CONFIGURES.encode(), mode=0o755)
+        write_package(subdir, "a-config", "1.0", "0", [script], depends=("native-tool",))
+        file = subdir / "a-config-1.0-0.conda"
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        own = stack.enter_context(serve_folder(subdir.parent))
+        lines = explicit_list(channel, url, PACKAGES)
+        explicit.write_text(f"{lines}{own}/linux-64/{file.name}#sha256:{digest}\n")
         options = ["--no-rc", "-y", "-q", "-p", str(prefix), "-f", str(explicit)]
         root = str(folder / "mamba")
         done = workspace.run(str(micromamba), "create", *options, MAMBA_ROOT_PREFIX=root)
@@ -129,6 +146,11 @@ def check(done: subprocess.CompletedProcess[str], *sources: str) -> dict[str, An
     assert "Not sent: looks like a secret; to set it" in done.stdout
     assert "hunter2" not in done.stdout + done.stderr
     assert "envboot" in said["opt"]
+    # Its script needs a package that comes later by name, and says when it has worked.
+    assert said["configured"] == "configured\n"
+    assert instance["notes"] == (["a-config: done"] if instance["source"] == "install" else [])
+    # The same on every machine, or no two of them would pack the same bytes.
+    assert said["history"].strip() == ""
     return said
 
 

@@ -52,6 +52,7 @@ def _finish(host: Host, code: int, source: str) -> None:
         "base": host.manifest and wire.base_digest(host.manifest),
         "stages": host.stages,
         "errors": host.errors,
+        "notes": host.notes,
     }
     write_json(host.state + "/result.json", result)
     last = [{"error": ""}, *host.errors][-1]

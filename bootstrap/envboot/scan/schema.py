@@ -38,7 +38,11 @@ class Interpreter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CondaRecord:
-    """One file of `conda-meta`; `url` is without credentials."""
+    """One file of `conda-meta`; `url` is without credentials.
+
+    `after` names the packages that own a file of this one's as well, and whose copy is not the
+    one on disk: this package was installed later.
+    """
 
     name: str
     version: str
@@ -50,6 +54,7 @@ class CondaRecord:
     md5: str | None = None
     noarch: str | None = None
     depends: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,6 +210,7 @@ def _read_conda(node: Node) -> CondaRecord:
         md5=node.find("md5"),
         noarch=node.find("noarch"),
         depends=node.strings("depends"),
+        after=node.strings("after"),
     )
     node.end()
     return record

@@ -7,7 +7,7 @@ import os
 import sys
 import sysconfig
 
-from .conda import scan_activation, scan_conda
+from .conda import drop_uninstalled, scan_activation, scan_conda
 from .distributions import scan_folder
 from .found import Environment
 from .interpreter import describe_interpreter, describe_platform, find_glibc
@@ -50,6 +50,7 @@ def main() -> None:
         scan_activation(found, sys.prefix)
     for folder in folders:
         scan_folder(found, folder)
+    drop_uninstalled(found, sys.base_prefix)
     kind = "system" if sys.prefix == sys.base_prefix else "venv"
     document = {
         "scan_version": 1,
