@@ -158,7 +158,8 @@ def test_of_two_packages_with_one_file_the_later_one_wins(channel: Channel, tmp_
         beta=[Member(path="shared", data=b"beta")],
     )
     for order in (("alpha", "beta"), ("beta", "alpha")):
-        create(channel.micromamba, tmp_path, "\n".join(["@EXPLICIT", *map(lines.get, order)]))
+        explicit = "\n".join(["@EXPLICIT", *(lines[name] for name in order)])
+        create(channel.micromamba, tmp_path, explicit)
         assert (tmp_path / "prefix" / "shared").read_text() == order[1]
         assert [path.name for path in (tmp_path / "prefix").glob("shared*")] == ["shared"]
 

@@ -246,8 +246,10 @@ def prepare_manifest(
             f"Cannot make an environment of `{base.platform}` on machines of `{platform}`",
             hint=f"Ask for machines of `{base.platform}`, or lock for `--platform {platform}`",
         )
-    check_interpreter(manifest, session, host_python=host_python)
+    from envboot.lockfiles.interpreters import check_interpreter
     from envboot.selection.required import refuse_missing_in
+
+    check_interpreter(manifest, session, host_python=host_python)
 
     projects = [project.name for project in manifest.layer.projects] if manifest.layer else []
     refuse_missing_in(base, projects, session.settings, dask=dask)
@@ -325,28 +327,6 @@ def _refuse_choices(selection: Selection) -> None:
         raise UsageError(
             f"Cannot take the manifest `{selection.lock_file}` together with {name_some(useless)}",
             hint="A manifest is taken as it is: make it with what the machines need",
-        )
-
-
-def check_interpreter(manifest: Manifest, session: Session, *, host_python: bool) -> None:
-    """Refuse a manifest of a host's own interpreter where it is not there, or is another."""
-    python = manifest.base.python
-    if python.source == "conda":
-        return
-    if not host_python or python.executable is None:
-        raise UsageError(
-            "Cannot bring an environment to other machines that names a host's own interpreter",
-            causes=(f"`{python.executable}`",),
-            hint="Lock without `--host-python`, so that the interpreter comes from a conda channel",
-        )
-    from envboot.scan.running import read_version
-
-    found = read_version(python.executable, session.environment, session.folder)
-    if found != python.version:
-        raise UsageError(
-            f"Expected Python {python.version} at `{python.executable}`, found "
-            + (found or "none"),
-            hint="Lock again on this machine, or without `--host-python`",
         )
 
 

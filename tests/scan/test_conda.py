@@ -245,7 +245,7 @@ def test_records_lose_every_credential(made: Path) -> None:
 @pytest.mark.subprocess
 def test_a_package_that_pip_uninstalled_does_not_come_back(made: Path) -> None:
     subprocess.run([made / "bin/tabulate", "--help"], check=True, capture_output=True)
-    uninstall = [find_uv(), "pip", "uninstall", "-q", "--break-system-packages", "-p", made]
+    uninstall = [find_uv(), "pip", "uninstall", "-q", "--break-system-packages", "-p", str(made)]
     subprocess.run([*uninstall, "tabulate"], check=True, env={"PATH": os.environ["PATH"]})
     found = scan_prefix(made)
     assert {record.name for record in found.conda} == {*NAMES} - {"tabulate"}

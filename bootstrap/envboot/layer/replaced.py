@@ -15,7 +15,7 @@ from envboot.scan.installed import Replaced, find_installed, find_recorded_hash,
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from envboot.scan.installed import Difference
+    from envboot.scan.installed import RecordDifference
     from envboot.scan.schema import Distribution
 
 _LISTED = 3
@@ -64,7 +64,7 @@ def _is_same(here: str, there: Version) -> bool:
         return here == str(there)
 
 
-def _describe(found: Difference, *, native: bool) -> list[str]:
+def _describe(found: RecordDifference, *, native: bool) -> list[str]:
     """Say what differs. Compilers seldom write the same file twice, so that is told apart."""
     compiled = [path for path in found.paths if is_native(path)]
     rest = [path for path in found.paths if path not in compiled]

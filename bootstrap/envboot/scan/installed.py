@@ -39,7 +39,7 @@ _LISTED = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Difference:
+class RecordDifference:
     """Paths below site-packages: with another content, not installed, and not in the wheel."""
 
     changed: tuple[str, ...] = ()
@@ -69,14 +69,14 @@ class Installed:
     info: str
     rows: Mapping[str, str]
 
-    def compare_record(self, rows: Mapping[str, str]) -> Difference:
+    def compare_record(self, rows: Mapping[str, str]) -> RecordDifference:
         """Compare with the RECORD of a wheel, path by path, metadata included.
 
         A file that either RECORD has no hash of is hashed on the disk, or passed over.
         """
         return self._compare(place_rows(rows), self.rows)
 
-    def compare_build(self, rows: Mapping[str, str], *, editable: bool = False) -> Difference:
+    def compare_build(self, rows: Mapping[str, str], *, editable: bool = False) -> RecordDifference:
         """Compare the files on the disk with those of a wheel that was built here.
 
         Of metadata only entry points count: the rest has the version of the build's tools in it.
@@ -89,7 +89,7 @@ class Installed:
             here = {path: row for path, row in here.items() if _INFO.match("x" + path)}
         return self._compare(wheel, here)
 
-    def _compare(self, wheel: Mapping[str, str], here: Mapping[str, str]) -> Difference:
+    def _compare(self, wheel: Mapping[str, str], here: Mapping[str, str]) -> RecordDifference:
         here = {path: row for path, row in here.items() if not _is_written(path)}
         changed = [
             path
@@ -99,7 +99,7 @@ class Installed:
         # Where a script or a data file is recorded differs between installers.
         added = [path for path in wheel.keys() - here.keys() if not path.startswith("../")]
         lacking = [path for path in here.keys() - wheel.keys() if not path.startswith("../")]
-        return Difference(
+        return RecordDifference(
             changed=tuple(sorted(changed)),
             added=tuple(sorted(added)),
             lacking=tuple(sorted(lacking)),
