@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from envboot.indexes.channels import find_condarc_files
 from envboot.indexes.pip import find_pip_files
 from envboot.indexes.uv import find_uv_files, read_table
-from envboot.process import clean_environment
 from envboot.redaction import strip_channel
+from envboot.tool_variables import clean_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

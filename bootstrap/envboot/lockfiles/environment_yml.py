@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from envboot.conda_names import parse_name
 from envboot.documents import Node
 from envboot.errors import DocumentError, LockError, name_some
@@ -194,6 +196,22 @@ def _name_package(text: str) -> str:
     if named is None:
         return text
     return f"{url.rpartition('/')[0]}::{named.name}=={named.version}={named.build}"
+
+
+def read_variables(file: Path) -> dict[str, str]:
+    """Return the `variables:` of an `environment.yml`; none of any other file.
+
+    Whatever is wrong with the file has been said by then.
+    """
+    if file.suffix not in (".yml", ".yaml"):
+        return {}
+    try:
+        document = yaml.safe_load(file.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    found = document.get("variables") if isinstance(document, dict) else None
+    values = found.items() if isinstance(found, dict) and "dependencies" in document else ()
+    return {str(name): str(value) for name, value in values if value is not None}
 
 
 def _solve(

@@ -51,10 +51,6 @@ def _find_origin(item: Distribution) -> Source | Problem | None:
     if item.conda:
         return None
     if item.direct_url is None:
-        if _FROM_GIT.search(item.version):
-            return _problem(
-                item, f"Version `{item.version}` is a git commit of an unknown repository"
-            )
         if not (item.system or _is_version(item.version)):
             return _problem(
                 item, f"Version `{item.version}` is none that an index can have (PEP 440)"
@@ -92,6 +88,11 @@ def _is_version(text: str) -> bool:
         return bool(Version(text))
     except InvalidVersion:
         return False
+
+
+def names_commit(version: str) -> bool:
+    """Whether a version may be a git commit's: nightly builds on indexes have such ones too."""
+    return bool(_FROM_GIT.search(version))
 
 
 def _find_git(item: Distribution, direct: dict[str, Any]) -> Source | Problem:
