@@ -184,7 +184,7 @@ def test_a_plan_does_not_miss_what_the_wheel_of_a_project_brings(
     words = ("--host-python", "--python", "../venv", "--all")
     done = run(environment, *words, command="plan", folder=project.name)
     assert f"{project}  layer" in done.stdout
-    assert "stays here: `data" in done.stderr
+    assert "Not sent (not Python code): `data" in done.stderr
     assert "`src" not in done.stderr
 
 

@@ -34,7 +34,7 @@ def test_an_explicit_list_is_taken_with_md5_and_sha256() -> None:
 def test_packages_of_pypi_in_the_comments_of_an_explicit_list_come_too(tmp_path: Path) -> None:
     """The file is what conda-lock 4.0.3 renders (`--kind explicit`) of `conda-lock.yml`."""
     locked = read("explicit.conda-lock.txt")
-    assert conda_files(locked) == ["pytest-8.0.0-pyhd8ed1ab_0.conda", *FILES]
+    assert conda_files(locked) == ["pytest-8.0.0-pyhd8ed1ab_0.conda", *FILES[::-1]]
     assert pins(locked) == ["idna==3.10"]
     assert set(locked.base.tools) == {"micromamba", "uv"}
     # What has a URL as its source is written without a hash: a commit needs none.
