@@ -14,6 +14,7 @@ from envboot.documents import Node
 from envboot.errors import DocumentError, LockError, name_some
 from envboot.indexes.channels import read_channels
 from envboot.lock.cache import keep_for_a_day
+from envboot.lock.conda_packages import sort_dependencies_first
 from envboot.lock.fit import NoSolution
 from envboot.lock.solver import open_channels, read_spec
 from envboot.lockfiles.compile import Requirements, compile_kept
@@ -224,6 +225,8 @@ def _solve(
             f"Cannot solve `{request.file}` for `{request.target.platform}`",
             causes=(f"In {name_some([strip_channel(url) for url in channels])}: {records.words}",),
         )
+    by_name = {record.name.normalized: record for record in records}
+    ordered = sort_dependencies_first({name: each.depends for name, each in by_name.items()})
     return [
         {
             "name": record.name.normalized,
@@ -236,5 +239,5 @@ def _solve(
             },
             "python": any(need.split()[0] == "python" for need in record.depends),
         }
-        for record in records
+        for record in map(by_name.__getitem__, ordered)
     ]
