@@ -100,7 +100,7 @@ def test_what_looks_like_a_secret_is_named_and_not_sent(
     write(tmp_path, {"conda-meta/state": json.dumps({"env_vars": {name: value, "OK": "1"}})})
     files, (note,) = render_activation(conda_scan(tmp_path), "/p")
     assert value not in files[VARIABLES].decode().replace("export", "")
-    assert (note.subject, f"--env {name}=" in note.message) == (name, True)
+    assert (note.subject, f"--secret {name}" in note.message) == (name, True)
 
 
 def test_an_own_script_with_a_secret_is_named_and_not_sent(tmp_path: Path) -> None:

@@ -52,7 +52,10 @@ def read_pixi(request: LockFileRequest) -> Content:
             wrong.append(f"`{package.name}` is built from source by pixi")
     if wrong:
         refuse(request, *wrong, hint="Publish it as a package, or make it a PyPI dependency")
-    return assemble_conda(request, sort_entries(conda, needs), pypi)
+    if any(needs.values()):
+        conda = sort_entries(conda, needs)
+    # Else the file is one that envboot has exported, and in order already.
+    return assemble_conda(request, conda, pypi)
 
 
 def _read_hashes(package: LockedPackage) -> dict[str, str]:
