@@ -52,7 +52,8 @@ def test_a_second_attempt_still_starts_the_command_and_the_publishing(
         "a-first": "cat /var/lib/envboot/started",
         "user": "getent passwd envboot; stat -c '%U %a' /home/envboot",
         "catalog": f"journalctl --list-catalog {wire.MESSAGE_IDS['ready']}",
-        "again": "/var/lib/cloud/instance/boothooks/envboot.sh && sleep 1; cat /var/lib/envboot/started",
+        "again": "/var/lib/cloud/instance/boothooks/envboot.sh && sleep 1; "
+        "cat /var/lib/envboot/started",
         "target": "systemctl is-active envboot.target",
     }
     # The pause between attempts is the unit's; a drop-in shortens it here.

@@ -53,9 +53,10 @@ def read_pixi(request: LockFileRequest) -> Content:
     if wrong:
         refuse(request, *wrong, hint="Publish it as a package, or make it a PyPI dependency")
     if any(needs.values()):
-        conda = sort_entries(conda, needs)
-    # Else the file is one that envboot has exported, and in order already.
-    return assemble_conda(request, conda, pypi)
+        return assemble_conda(request, sort_entries(conda, needs), pypi)
+    # envboot's own exports do not say what packages need, but are in order, which rattler changes.
+    ranks = {line.rpartition(" ")[2]: rank for rank, line in enumerate(request.text.splitlines())}
+    return assemble_conda(request, sorted(conda, key=lambda entry: ranks.get(entry[0], 0)), pypi)
 
 
 def _read_hashes(package: LockedPackage) -> dict[str, str]:
