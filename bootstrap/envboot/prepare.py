@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from envboot.lock.target import Target
 from envboot.manifest import Manifest
 from envboot.platforms import TARGETS
 from envboot.scan import scan, scan_running
+from envboot.scan.discovery import describe_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from envboot.selection import Selection
     from envboot.session import Session
     from envboot.store.protocol import Store
+
+LOG = logging.getLogger(__name__)
+"""Says which environment was scanned; the command line shows it on stderr."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +67,11 @@ class Prepared:
     kept: Path | None = None
 
     @property
+    def prefix(self) -> str | None:
+        """The directory of the environment that was scanned."""
+        return self.scan.interpreter.prefix if self.scan else None
+
+    @property
     def layer_path(self) -> Path | None:
         """The packed layer on this disk."""
         return self.layer.path if self.layer else self.kept
@@ -90,6 +100,8 @@ def resolve(
     """
     note("scan")
     found = _scan(selection, session, path)
+    if not selection.lock_file:
+        LOG.info("environment  %s", describe_environment(found, session.environment))
     target = Target(
         platform=selection.platform or find_platform(found.platform),
         glibc=session.settings.glibc,
@@ -316,7 +328,14 @@ def check_interpreter(manifest: Manifest, session: Session, *, host_python: bool
 def _scan(selection: Selection, session: Session, path: Sequence[str] | None) -> Scan:
     environment, folder = session.environment, session.folder
     if path is None:
-        return scan(selection.python, environment=environment, folder=folder, loose=selection.loose)
+        return scan(
+            selection.python,
+            environment=environment,
+            folder=folder,
+            loose=selection.loose,
+            # A lock file's packages are sent instead.
+            own=selection.lock_file is not None,
+        )
     if selection.python is not None:
         raise UsageError(
             f"Cannot scan the running interpreter and `{selection.python}` at once",

@@ -147,11 +147,11 @@ def test_a_scan_imports_nothing_heavy() -> None:
     assert heavy.isdisjoint(run(sys.executable, "-c", code).split())
 
 
-def test_an_inactive_environment_of_the_current_folder_is_told_of(tmp_path: Path) -> None:
+def test_the_current_directory_s_own_environment_needs_no_activation(tmp_path: Path) -> None:
     make_venv(tmp_path / ".venv")
 
-    def scan_there(*words: str, **environment: str) -> str:
-        done = subprocess.run(
+    def scan_there(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [ENVBOOT, "scan", *words],
             env={"PATH": os.environ["PATH"], **environment},
             cwd=tmp_path,
@@ -159,12 +159,14 @@ def test_an_inactive_environment_of_the_current_folder_is_told_of(tmp_path: Path
             text=True,
             check=False,
         )
-        return done.stderr
 
-    assert f"warning: `{tmp_path}/.venv`: Is not active" in scan_there()
-    assert "Is not active" not in scan_there("--python", ".venv")
-    assert "Is not active" not in scan_there(VIRTUAL_ENV=str(tmp_path / ".venv"))
-    assert "hint: Its own environment is `.venv`" in scan_there("--python", ".")
+    first = f"environment  {tmp_path}/.venv (venv)"
+    assert scan_there().stdout.splitlines()[0] == first
+    other = scan_there(VIRTUAL_ENV=sys.prefix)
+    assert other.stdout.splitlines()[0] == first
+    assert f"`VIRTUAL_ENV` is `{sys.prefix}`: to take that one" in other.stderr
+    assert scan_there("--python", ".venv", VIRTUAL_ENV=sys.prefix).stderr == ""
+    assert "hint: Its own environment is `.venv`" in scan_there("--python", ".").stderr
 
 
 def test_a_current_folder_that_is_gone_is_named(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def to_document(launched: Launched) -> dict[str, Any]:
     """Return the launch as `--json` prints it; times are in seconds."""
     return {
         "launch": launched.launch,
+        "prefix": launched.prepared.prefix,
         "environment": launched.prepared.manifest.environment_digest,
         "base": launched.prepared.manifest.base_digest,
         "expires": f"{launched.expiry.end:%Y-%m-%dT%H:%M:%SZ}" if launched.expiry else None,

@@ -46,7 +46,8 @@ def command(
     console.print_notes(notes)
     if as_json:
         here, there = resolved.scan, resolved.locked.base
-        document: dict[str, Any] = {"here": here.platform, "there": there.platform}
+        document: dict[str, Any] = {"prefix": here.interpreter.prefix}
+        document |= {"here": here.platform, "there": there.platform}
         document |= {"packages": [plain(row) for row in rows]}
         console.print_json({**document, "notes": [plain(note) for note in notes]})
     else:
