@@ -82,6 +82,7 @@ def resolve(
     session: Session,
     *,
     host_python: bool,
+    command: Sequence[str] = (),
     dask: bool = False,
     fresh: bool = False,
     note: Callable[[str], None] = lambda _: None,
@@ -91,7 +92,8 @@ def resolve(
 
     With `dask` the environment must have all that machines of Dask need. `path` is the `sys.path`
     of the running interpreter: then it is that one which is scanned, whatever is active, and what
-    has been put on its path is loose code.
+    has been put on its path is loose code. envboot itself is sent with `path`, whose code nobody
+    can read, or if `command` or the code uses it.
 
     Raises:
         UsageError: the selection asks for what the environment does not have, or the host's
@@ -119,7 +121,14 @@ def resolve(
         return _read(selection.lock_file, found, target, session, dask=dask, fresh=fresh)
     from envboot.selection.apply import leave_ignored, select
 
-    selected = select(found, selection, settings=session.settings, target=target, dask=dask)
+    selected = select(
+        found,
+        selection,
+        settings=session.settings,
+        target=target,
+        dask=dask,
+        own=_find_own(found, selection, session, command, dask=dask) if path is None else (),
+    )
     note("lock")
     locked = lock(
         selected.scan,
@@ -166,6 +175,7 @@ def prepare(
         selection,
         session,
         host_python=host_python,
+        command=command,
         dask=dask,
         fresh=fresh,
         note=note,
@@ -342,6 +352,24 @@ def _scan(selection: Selection, session: Session, path: Sequence[str] | None) ->
             hint="Leave one of them out",
         )
     return scan_running(path, environment=environment, folder=folder)
+
+
+def _find_own(
+    found: Scan, selection: Selection, session: Session, command: Sequence[str], *, dask: bool
+) -> frozenset[str]:
+    from envboot.scan.dependencies import markers_of, parse_added
+    from envboot.selection.own_packages import find_own
+    from envboot.selection.required import find_required
+
+    required = find_required(session.settings, dask=dask)
+    added = parse_added((*session.settings.add, *selection.add))
+    return find_own(
+        found if selection.loose else replace(found, loose=()),
+        markers_of(found.platform, found.interpreter.version),
+        named=(*selection.only, *required, *added),
+        words=command,
+        folder=session.folder,
+    )
 
 
 def find_platform(here: str) -> str:
