@@ -119,8 +119,10 @@ def resolve(
     if selection.lock_file:
         note("lock")
         return _read(selection.lock_file, found, target, session, dask=dask, fresh=fresh)
+    from envboot.lockfiles.staleness import compare_lock_file
     from envboot.selection.apply import leave_ignored, select
 
+    stale = compare_lock_file(found, session)
     selected = select(
         found,
         selection,
@@ -147,7 +149,7 @@ def resolve(
         locked=locked,
         builder=found.interpreter.executable,
         rows=(*locked.rows, *selected.rows),
-        notes=(*selected.scan.problems, *selected.notes, *locked.notes),
+        notes=(*stale, *selected.scan.problems, *selected.notes, *locked.notes),
     )
 
 

@@ -174,7 +174,7 @@ def _list_project(environment: Mapping[str, str], folder: Path) -> Iterator[_Can
     `UV_PROJECT_ENVIRONMENT`, as uv reads it; then of each directory, from `folder` up to the
     project's or workspace's top, `.venv`, what Poetry keeps elsewhere, and pixi's.
     """
-    folders = _climb(folder, home_folder(environment))
+    folders = list_project_directories(folder, home_folder(environment))
     chosen, top = environment.get("UV_PROJECT_ENVIRONMENT"), _find_uv_top(folders)
     if chosen and top:
         yield _Candidate(place=top / chosen, source="`UV_PROJECT_ENVIRONMENT`", folder=top)
@@ -197,7 +197,7 @@ def _list_project(environment: Mapping[str, str], folder: Path) -> Iterator[_Can
             yield _Candidate(place=pixi / "default", source="pixi's `default`", folder=each)
 
 
-def _climb(folder: Path, home: Path) -> list[Path]:
+def list_project_directories(folder: Path, home: Path) -> list[Path]:
     """Return `folder` and those above, up to the topmost with a `pyproject.toml` or `.git`.
 
     A home directory, and what is above it, is nobody's project; nor is the root of the machine.
