@@ -12,9 +12,19 @@ import pytest
 from envboot.errors import ScanError
 from envboot.indexes.program import find_uv
 from envboot.scan.discovery import Choice, Runner, find_python
+from tests.conformance.managers import ensure_tool
 from tests.scan.environments import make_venv, run
 
 ENVBOOT = Path(sys.executable).with_name("envboot")
+POETRY = """
+[project]
+name = "app"
+version = "1"
+requires-python = ">=3.10"
+
+[tool.poetry]
+package-mode = false
+"""
 
 
 def make_environment(folder: Path) -> Path:
@@ -211,3 +221,26 @@ def test_a_module_s_own_python_is_the_user_s_and_the_project_is_named(tmp_path: 
     assert found["interpreter"]["prefix"] == sys.prefix
     assert found["problems"][0]["subject"] == sys.prefix
     assert f"--python {tmp_path}/.venv" in found["problems"][0]["message"]
+
+
+@pytest.mark.network
+def test_the_environment_that_poetry_keeps_elsewhere_is_found(tmp_path: Path) -> None:
+    tool, app = ensure_tool("poetry"), make_project(tmp_path / "app", POETRY)
+    environment = {
+        "HOME": str(tmp_path),
+        "PATH": f"{tool.parent}:{os.environ['PATH']}",
+        "POETRY_CACHE_DIR": str(tmp_path / "cache"),
+        # Poetry would take it for the project's own.
+        "VIRTUAL_ENV": str(make_environment(tmp_path / "active").parents[1]),
+    }
+    before = find(app, environment)
+    assert before == Choice(executable=f"{tmp_path}/active/bin/python")
+    words = ("env", "-u", "VIRTUAL_ENV", f"POETRY_CACHE_DIR={tmp_path}/cache", tool, "env", "use")
+    run(*words, "-q", sys.executable, folder=app)
+    (kept,) = (tmp_path / "cache" / "virtualenvs").glob("app-*-py3*")
+    (app / "src").mkdir()
+    for folder in (app, app / "src"):
+        found = find(folder, environment)
+        assert found.executable == f"{kept}/bin/python"
+        (note,) = found.notes
+        assert f"`VIRTUAL_ENV` is `{tmp_path}/active`" in note.message
