@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,8 +13,7 @@ from envboot.lock import Locked, lock
 from envboot.lock.target import Target
 from envboot.manifest import Manifest
 from envboot.platforms import TARGETS
-from envboot.scan import scan, scan_running
-from envboot.scan.discovery import describe_environment
+from envboot.selection.observe import observe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
     from envboot.selection import Selection
     from envboot.session import Session
     from envboot.store.protocol import Store
-
-LOG = logging.getLogger(__name__)
-"""Says which environment was scanned; the command line shows it on stderr."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,11 +62,6 @@ class Prepared:
     kept: Path | None = None
 
     @property
-    def prefix(self) -> str | None:
-        """The directory of the environment that was scanned."""
-        return self.scan.interpreter.prefix if self.scan else None
-
-    @property
     def layer_path(self) -> Path | None:
         """The packed layer on this disk."""
         return self.layer.path if self.layer else self.kept
@@ -101,9 +91,7 @@ def resolve(
         ScanError, LockError: what cannot be read or locked, by name.
     """
     note("scan")
-    found = _scan(selection, session, path)
-    if not selection.lock_file:
-        LOG.info("environment  %s", describe_environment(found, session.environment))
+    found = observe(selection, session, path)
     target = Target(
         platform=selection.platform or find_platform(found.platform),
         glibc=session.settings.glibc,
@@ -121,6 +109,7 @@ def resolve(
         return _read(selection.lock_file, found, target, session, dask=dask, fresh=fresh)
     from envboot.lockfiles.staleness import compare_lock_file
     from envboot.selection.apply import leave_ignored, select
+    from envboot.selection.own_packages import find_own
 
     stale = compare_lock_file(found, session)
     selected = select(
@@ -129,7 +118,9 @@ def resolve(
         settings=session.settings,
         target=target,
         dask=dask,
-        own=_find_own(found, selection, session, command, dask=dask) if path is None else (),
+        own=()
+        if path is not None
+        else find_own(found, selection, session, words=command, dask=dask),
     )
     note("lock")
     locked = lock(
@@ -335,43 +326,6 @@ def check_interpreter(manifest: Manifest, session: Session, *, host_python: bool
             + (found or "none"),
             hint="Lock again on this machine, or without `--host-python`",
         )
-
-
-def _scan(selection: Selection, session: Session, path: Sequence[str] | None) -> Scan:
-    environment, folder = session.environment, session.folder
-    if path is None:
-        return scan(
-            selection.python,
-            environment=environment,
-            folder=folder,
-            loose=selection.loose,
-            # A lock file's packages are sent instead.
-            own=selection.lock_file is not None,
-        )
-    if selection.python is not None:
-        raise UsageError(
-            f"Cannot scan the running interpreter and `{selection.python}` at once",
-            hint="Leave one of them out",
-        )
-    return scan_running(path, environment=environment, folder=folder)
-
-
-def _find_own(
-    found: Scan, selection: Selection, session: Session, command: Sequence[str], *, dask: bool
-) -> frozenset[str]:
-    from envboot.scan.dependencies import markers_of, parse_added
-    from envboot.selection.own_packages import find_own
-    from envboot.selection.required import find_required
-
-    required = find_required(session.settings, dask=dask)
-    added = parse_added((*session.settings.add, *selection.add))
-    return find_own(
-        found if selection.loose else replace(found, loose=()),
-        markers_of(found.platform, found.interpreter.version),
-        named=(*selection.only, *required, *added),
-        words=command,
-        folder=session.folder,
-    )
 
 
 def find_platform(here: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from envboot.scan.schema import parse_scan
+from envboot.scan.sizes import describe_sizes, measure
 from tests.index import make_wheel
 from tests.scan.environments import install, make_venv, run, scan_prefix, site_packages
 
@@ -47,12 +48,15 @@ def test_the_table_says_what_is_there_and_where_it_is_from(prefix: Path, tmp_pat
     (site_packages(prefix) / "two_three.py").write_text("patched")
     done = envboot("--python", prefix)
     found = scan_prefix(prefix)
+    size, largest = describe_sizes(measure(found))
     assert done.returncode == 0
     assert done.stdout == (
         f"environment  {prefix} (venv)\n"
         f"python       {found.interpreter.version} "
         f"(cpython, {found.platform}, glibc {found.glibc})\n"
         "packages     2 distributions\n"
+        f"size         {size}\n"
+        f"largest      {largest}\n"
         "\n"
         "NAME       VERSION  FROM   NOTES\n"
         f"one        1.0      wheel  file://{tmp_path}/one-1.0-py3-none-any.whl\n"

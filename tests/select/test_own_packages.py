@@ -9,13 +9,13 @@ import pytest
 
 from envboot.config import Settings
 from envboot.lock.target import Target
-from envboot.scan.dependencies import markers_of
 from envboot.scan.schema import Loose
 from envboot.selection import Selection
 from envboot.selection.apply import CHOSEN, select
 from envboot.selection.own_packages import find_own
 from tests.index import make_wheel
 from tests.scan.environments import install, make_venv, scan_prefix, site_packages
+from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,8 +48,8 @@ def find(
     named: tuple[str, ...] = (),
     words: tuple[str, ...] = (),
 ) -> frozenset[str]:
-    markers = markers_of(found.platform, found.interpreter.version)
-    return find_own(found, markers, named=named, words=words, folder=folder)
+    session = make_session(folder=folder)
+    return find_own(found, Selection(only=named), session, words=words)
 
 
 def with_code(found: Scan, folder: Path, text: str, name: str = "job.py") -> Scan:

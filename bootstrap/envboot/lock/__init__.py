@@ -61,7 +61,7 @@ def lock(
 
     _refuse_target(scan, target)
     question = {
-        "scan": replace(scan, loose=(), problems=()).to_dict(),
+        "scan": replace(scan, loose=(), problems=(), sizes=()).to_dict(),
         "target": asdict(target),
         # Where things are kept, and what of the user's own code travels, is no matter of the lock.
         "settings": asdict(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +13,17 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from envboot.documents import find_table
-from envboot.scan.dependencies import find_needed
+from envboot.scan.dependencies import find_needed, markers_of, parse_added
 from envboot.scan.projects import find_sources
+from envboot.selection.required import find_required
 from envboot.toml import tomllib
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from envboot.scan.schema import Scan
+    from envboot.selection import Selection
+    from envboot.session import Session
 
 OWN = "envboot"
 MOST_FILES = 20_000
@@ -35,20 +39,18 @@ _NAMED = re.compile(r"(?:import_module|__import__|find_spec)\(\s*\\?[\"'](\w+)")
 
 
 def find_own(
-    scan: Scan,
-    markers: Mapping[str, str],
-    *,
-    named: Iterable[str],
-    words: Sequence[str],
-    folder: Path,
+    scan: Scan, selection: Selection, session: Session, *, words: Sequence[str], dask: bool = False
 ) -> frozenset[str]:
     """Return the normalised names of envboot and of what nothing but envboot needs.
 
-    `named` are packages that the user or Dask asks for, `words` the command. A package is kept
-    if another one needs it, if it was installed by its name (PEP 376's REQUESTED), if the project
-    of `folder` depends on it, or if the code that is sent or the command uses it. Without
-    envboot in the environment the result is empty.
+    `words` are the command; `dask` says that the machines will run Dask. A package is sent if
+    another one needs it, if the user asks for it, if pip installed it by its name (PEP 376's
+    REQUESTED), if the project depends on it, or if the code that is sent or the command uses it.
+    Without envboot in the environment the result is empty.
     """
+    markers = markers_of(scan.platform, scan.interpreter.version)
+    added = parse_added((*session.settings.add, *selection.add))
+    named = (*selection.only, *find_required(session.settings, dask=dask), *added)
     mine = {item.name for item in scan.distributions if not item.conda and not item.system}
     if OWN not in mine:
         return frozenset()
@@ -56,12 +58,12 @@ def find_own(
     others = {item.name for item in scan.distributions} - candidates
     others |= {str(canonicalize_name(record.name)) for record in scan.conda}
     others |= {str(canonicalize_name(name)) for name in named}
-    others |= _list_requested(scan, candidates - {OWN}) | _list_dependencies(folder)
+    others |= _list_requested(scan, candidates - {OWN}) | _list_dependencies(session.folder)
     rest = candidates - find_needed(scan, others, markers)
     if not rest:
         return frozenset()
     modules = {module: name for name in rest for module in _list_modules(scan, name)}
-    used = _find_imports(scan, words)
+    used = _find_imports(scan if selection.loose else replace(scan, loose=()), words)
     if used is None:
         return frozenset()
     roots = {modules[module] for module in used & modules.keys()}

@@ -13,6 +13,7 @@ from envboot.layer.command_files import add_named
 from envboot.layer.loose_files import Code, check_code, collect
 from envboot.lock.comparison import compare, render_plan
 from envboot.prepare import resolve
+from envboot.scan.sizes import describe_sizes, measure
 from envboot.session import open_session
 
 if TYPE_CHECKING:
@@ -48,10 +49,13 @@ def command(
         here, there = resolved.scan, resolved.locked.base
         document: dict[str, Any] = {"prefix": here.interpreter.prefix}
         document |= {"here": here.platform, "there": there.platform}
+        document["size"] = measure(here)
         document |= {"packages": [plain(row) for row in rows]}
         console.print_json({**document, "notes": [plain(note) for note in notes]})
     else:
         console.say(render_plan(rows, show_all=show_all))
+        size, largest = describe_sizes(measure(resolved.scan))
+        console.say(f"{size}; largest: {largest}" if largest else size)
 
 
 def _collect(resolved: Resolved, session: Session) -> Code:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sysconfig
 
 from .found import Environment, Owner, read
@@ -12,6 +13,7 @@ TYPE_CHECKING = False  # `typing` takes 3 ms to import.
 if TYPE_CHECKING:
     from typing import Any
 
+_SIZE = re.compile(rb'"size_in_bytes": *([0-9]+)')
 _MEMBERS = ("name", "version", "build", "subdir")
 # Who lists these owns a distribution's metadata.
 _METADATA = (b'.dist-info/METADATA"', b'.egg-info/PKG-INFO"', b'.egg-info"')
@@ -30,12 +32,13 @@ def scan_conda(found: Environment, prefix: str) -> None:
     for name in names:
         path = os.path.join(folder, name)
         try:
-            record, files, owned = read_record(read(path))
+            record, files, owned, amount = read_record(read(path))
         except Exception as error:
             found.report(path, "Cannot be read as a conda record: %s" % error)
             continue
         found.conda.append(record)
         found.files.append(files)
+        found.sizes.append(dict(amount, name=record["name"], source="conda"))
         for entry, size in owned.items():
             if entry.startswith("site-packages/"):  # noarch: linked into this Python's own
                 entry = os.path.join(purelib, entry[14:])
@@ -47,8 +50,10 @@ def scan_conda(found: Environment, prefix: str) -> None:
             )
 
 
-def read_record(data: bytes) -> tuple[dict[str, Any], bytes, dict[str, int | None]]:
-    """Return one record, its list of files, and its metadata folders with their RECORD's size.
+def read_record(
+    data: bytes,
+) -> tuple[dict[str, Any], bytes, dict[str, int | None], dict[str, int]]:
+    """Return one record, its files, its metadata folders with their RECORD's size, and its bytes.
 
     The two lists of files are 97 % of a record (a megabyte for a large package): they are cut
     out before the rest is decoded, and searched as they stand.
@@ -76,7 +81,11 @@ def read_record(data: bytes) -> tuple[dict[str, Any], bytes, dict[str, int | Non
     depends = [str(each) for each in document.get("depends") or ()]
     if depends:
         record["depends"] = depends
-    return record, files, {entry: record_size(paths, entry) for entry in find_metadata(files)}
+    owned = {entry: record_size(paths, entry) for entry in find_metadata(files)}
+    size = {"disk": sum(map(int, _SIZE.findall(paths)))}
+    if isinstance(document.get("size"), int):
+        size["packed"] = document["size"]
+    return record, files, owned, size
 
 
 def cut(data: bytes, key: bytes) -> tuple[bytes, bytes]:

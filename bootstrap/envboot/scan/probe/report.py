@@ -60,6 +60,7 @@ def main() -> None:
         # For `envboot.scan.loose`, which takes them out of the document.
         "folders": found.folders,
         "provided": found.provided,
+        "sizes": found.sizes,
     }
     glibc = find_glibc()
     if glibc:
