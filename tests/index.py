@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 import subprocess
 import sys
 import tarfile
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,6 @@ from uv import find_uv_bin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,6 +177,31 @@ class _Quiet(SimpleHTTPRequestHandler):
         super().end_headers()
 
 
+class _Ranged(_Quiet):
+    """Knows ranges (RFC 9110, 14.2), and counts the bytes of wheels that it has sent."""
+
+    def __init__(self, *args: Any, sent: list[int], **keywords: Any) -> None:
+        self.sent = sent
+        super().__init__(*args, **keywords)
+
+    def do_GET(self) -> None:
+        """Send a range where one is asked for."""
+        path = Path(self.translate_path(self.path))
+        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if path.suffix != ".whl" or not found:
+            super().do_GET()
+            return
+        size = path.stat().st_size
+        start, end = int(found[1]), min(int(found[2]) + 1, size)
+        data = path.read_bytes()[start:end]
+        self.sent.append(len(data))
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
 class _Guarded(_Quiet):
     """Wants `user:password`, or a path that begins with `/t/<token>`."""
 
@@ -201,13 +227,17 @@ class _Guarded(_Quiet):
 
 
 @contextmanager
-def serve_folder(folder: Path, *secrets: str, host: str = "127.0.0.1") -> Iterator[str]:
+def serve_folder(
+    folder: Path, *secrets: str, host: str = "127.0.0.1", sent: list[int] | None = None
+) -> Iterator[str]:
     """Serve a folder's files on a free loopback port; yields the URL without a final slash.
 
-    With `secrets`, a request must bring one: `user:password`, or `/t/<token>` in its path. In a
-    network of its own, `host` may be `0.0.0.0` to be reached by other names too.
+    With `secrets`, a request must bring one: `user:password`, or `/t/<token>` in its path. With
+    `sent` ranges of wheels are served, and how long each was is added to it. In a network of its
+    own, `host` may be `0.0.0.0` to be reached by other names too.
     """
-    handler = partial(_Guarded, secrets=secrets) if secrets else _Quiet
+    handler: Any = partial(_Guarded, secrets=secrets) if secrets else _Quiet
+    handler = handler if sent is None else partial(_Ranged, sent=sent)
     server = ThreadingHTTPServer((host, 0), partial(handler, directory=str(folder)))
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from envboot.process import clean_environment, find_program, run, start
+from envboot.process import find_program, run, start
 
 pytestmark = pytest.mark.subprocess
 
@@ -136,28 +136,3 @@ def test_a_program_is_found_where_the_environment_and_the_folder_say(
 def test_a_program_that_is_not_there_is_an_error_of_the_system() -> None:
     with pytest.raises(FileNotFoundError):
         start(["envboot-no-such-program"], environment={})
-
-
-@pytest.mark.parametrize(
-    ("program", "dropped", "kept"),
-    [
-        (
-            "/usr/bin/git",
-            ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"],
-            ["GIT_SSH_COMMAND", "GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_0"],
-        ),
-        (
-            "uv",
-            ["UV_PROJECT", "UV_VENV_SEED", "UV_OVERRIDE", "PYTHONPATH", "GIT_DIR"],
-            ["UV_INDEX"],
-        ),
-        ("uv.exe", ["UV_PYTHON", "UV_CONSTRAINT"], ["UV_INDEX_TEAM_PASSWORD", "UV_CACHE_DIR"]),
-        ("bin/python3.11", ["PYTHONPATH", "PYTHONHOME"], ["GIT_DIR", "UV_PROJECT"]),
-        ("sh", [], ["PYTHONPATH", "GIT_DIR", "UV_PROJECT"]),
-    ],
-)
-def test_variables_that_steer_a_program_do_not_reach_it(
-    program: str, dropped: list[str], kept: list[str]
-) -> None:
-    environment = dict.fromkeys([*dropped, *kept, "PATH", "HOME"], "1")
-    assert clean_environment(program, environment) == dict.fromkeys([*kept, "PATH", "HOME"], "1")

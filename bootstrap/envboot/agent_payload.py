@@ -73,7 +73,7 @@ from agent.main import main
 sys.exit(main(sys.argv[1:]))
 """
 FOR_PUBLISHING = frozenset({"agent/pack.py", "agent/permit.py", "agent/publish.py"})
-FOR_COMMANDS = frozenset({"agent/run.py"})
+FOR_COMMANDS = frozenset({"agent/run.py", "agent/work.py"})
 FOR_IMDS = "agent/imds.py"
 """Where the metadata service is closed to commands; travels as `run` does."""
 FOR_SEATS = frozenset({"agent/seat.py"})
@@ -87,6 +87,8 @@ FOR_ROLES = {kind: frozenset({"agent/role.py", f"agent/{kind}.py"}) for kind in 
 FOR_NOTICES = frozenset({"agent/watch.py"})
 FOR_LOCAL = "agent/local.py"
 FOR_PRIVATE = "agent/private.py"
+FOR_PROJECTS = "agent/room.py"
+"""Where projects of the layer may stand for conda packages."""
 FOR_CONDA = "agent/conda.py"
 """In every document of an environment with conda packages, and in no other."""
 FOR_VERIFYING = "agent/verify.py"
@@ -101,7 +103,8 @@ EXTRAS = (
     | FOR_SECRETS
     | FOR_SYNC
     | OF_CLOUDS
-    | {"agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA, FOR_KEYGEN, FOR_VERIFYING, FOR_IMDS}
+    | {"agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA, FOR_PROJECTS, FOR_KEYGEN}
+    | {FOR_VERIFYING, FOR_IMDS}
 )
 """Modules that not every document needs; the agent fetches those that are left out of one."""
 

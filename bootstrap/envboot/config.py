@@ -56,6 +56,7 @@ _KNOWN = (
     "secrets",
     "signing-key",
     "store",
+    "strict",
     "tools",
     "torch-index",
     "trust",
@@ -99,10 +100,11 @@ class Settings:
     `torch_index` is a mirror of PyTorch's indexes; `s3` is for buckets of `s3://`, `gcs` for those
     of `gs://`; `provisioners` are tables of their own options by name, which they read themselves.
     `require` names packages that no environment may lack; `ignore` and `add` come before what
-    the command line says. `no_build_isolation` names, normalised, the projects that are built
-    with the packages of the environment. `allowed_signers` and `signing_key` are files, absolute
-    or below `~`; the latter may also be a public key whose private half an SSH agent has. `secrets`
-    are those that every command gets, as `--secret` has them.
+    the command line says. `strict` refuses whatever differs from what is installed.
+    `no_build_isolation` names, normalised, the projects that are built with the packages of the
+    environment. `allowed_signers` and `signing_key` are files, absolute or below `~`; the latter
+    may also be a public key whose private half an SSH agent has. `secrets` are those that every
+    command gets, as `--secret` has them.
     """
 
     tools: dict[str, Tool] = field(default_factory=dict)
@@ -120,6 +122,7 @@ class Settings:
     include: tuple[str, ...] = ()
     loose_limit: int = LOOSE_LIMIT
     torch_index: str | None = None
+    strict: bool = False
     s3: S3Settings = field(default_factory=S3Settings)
     gcs: GcsSettings = field(default_factory=GcsSettings)
     no_build_isolation: tuple[str, ...] = ()
@@ -189,6 +192,7 @@ def parse_settings(text: str) -> Settings:
         include=_patterns(rest, "include", path),
         loose_limit=_parse_limit(rest.pop("loose-limit", LOOSE_LIMIT), f"{path}.loose-limit"),
         torch_index=_maybe_text(rest, "torch-index", path),
+        strict=_flag(rest, "strict", path),
         s3=S3Settings(**_parse_bucket(rest.pop("s3", {}), f"{path}.s3", _S3)),
         gcs=GcsSettings(**_parse_bucket(rest.pop("gcs", {}), f"{path}.gcs", _GCS)),
         no_build_isolation=(*_names(rest, "no-build-isolation", path), *_read_uv(document)),
@@ -296,6 +300,13 @@ def _read_uv(document: Any) -> tuple[str, ...]:
     return _names(
         {"no-build-isolation-package": names or []}, "no-build-isolation-package", "tool.uv"
     )
+
+
+def _flag(rest: dict[str, Any], key: str, path: str) -> bool:
+    value = rest.pop(key, False)
+    if isinstance(value, bool):
+        return value
+    raise UsageError(f"Expected `true` or `false` at `{path}.{key}`, found `{value!r:.60}`")
 
 
 def _refuse_unknown(rest: dict[str, Any], path: str, known: tuple[str, ...]) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from envboot.text import one_line, show_controls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LISTED = 10
 """How many offenders an error names before it counts the rest."""
@@ -118,6 +122,13 @@ class DocumentError(EnvbootError):
     """
 
     exit_code = Exit.USAGE
+
+
+def list_causes(lines: Iterable[str]) -> tuple[str, ...]:
+    """Return the first causes of an error, and the count of the rest."""
+    causes = list(lines)
+    rest = len(causes) - LISTED
+    return (*causes[:LISTED], *((f"and {rest} more",) if rest > 0 else ()))
 
 
 def name_some(items: list[str], *, most: int = LISTED) -> str:

@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from packaging.utils import canonicalize_name
 
-from envboot.errors import LISTED, LockError, UsageError, name_some
+from envboot.errors import LockError, UsageError, list_causes, name_some
 from envboot.scan.dependencies import parse_added
 from envboot.selection import Selection
 from envboot.selection.apply import CHOSEN
-from envboot.text import count
+from envboot.selection.strict import find_differing, refuse_differing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from typing_extensions import Unpack
 
-    from envboot.lock.comparison import Row
     from envboot.prepare import Prepared
 
 _WAYS = (
@@ -145,7 +144,7 @@ def refuse_differences(
 ) -> None:
     """Refuse an environment that differs from the one here by more than is demanded.
 
-    With `strict` every package must arrive in exactly its version. What the user left out by
+    With `strict` every package must arrive exactly as it is installed. What the user left out by
     name is no difference.
 
     Raises:
@@ -154,19 +153,10 @@ def refuse_differences(
     """
     level = read_demands(strict=strict, fail_on=fail_on)
     chosen = {canonicalize_name(row.name) for row in prepared.rows if row.reason in CHOSEN}
-    rows = [
-        row
-        for row in prepared.rows
-        if row.status not in ("same", "added") and row.reason not in CHOSEN
-    ]
-    if strict and rows:
-        found = {row.name: _describe(row) for row in rows}
-        raise LockError(
-            f"Cannot bring {count(len(found), 'package')} in exactly their versions: "
-            f"{name_some([*found])}",
-            causes=_list_causes(found),
-            hint=f"`package_sync_strict` demands it: {_WAYS}",
-        )
+    if strict:
+        refuse_differing(prepared.rows, f"`package_sync_strict` demands it: {_WAYS}")
+    differing = find_differing(prepared.rows)
+    patches = {row.name for row in prepared.rows if row.status == "patch"}
     notes = [note for note in prepared.notes if canonicalize_name(note.subject) not in chosen]
     packages = {canonicalize_name(row.name) for row in prepared.rows}
     found = {}
@@ -175,27 +165,13 @@ def refuse_differences(
         for note in notes:
             if every or canonicalize_name(note.subject) in packages:
                 found[note.subject] = note.message
-        for row in rows:
-            if every or row.status != "patch":
-                found[row.name] = _describe(row)
+        found |= {name: why for name, why in differing.items() if every or name not in patches}
     if found:
         raise LockError(
             f"Cannot bring everything as it is: {name_some([*found])}",
-            causes=_list_causes(found),
+            causes=list_causes(f"`{name}`: {why}" for name, why in found.items()),
             hint=f'`package_sync_fail_on="{level.value}"` demands it: {_WAYS}',
         )
-
-
-def _list_causes(found: Mapping[str, str]) -> tuple[str, ...]:
-    causes = [f"`{name}`: {why}" for name, why in found.items()]
-    rest = len(causes) - LISTED
-    return (*causes[:LISTED], *((f"and {rest} more",) if rest > 0 else ()))
-
-
-def _describe(row: Row) -> str:
-    there = f"{row.there} there" if row.there else "stays here"
-    reason = f" ({row.reason})" if row.reason else ""
-    return f"{row.here} here, {there}{reason}"
 
 
 def _read_names(argument: str, value: object) -> tuple[str, ...]:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from envboot.errors import UsageError, name_some
-from envboot.layer import build_layer, find_archive
+from envboot.layer import build_parts, find_archive, pack_parts
 from envboot.layer.command_files import add_named, find_named, place_words
+from envboot.layer.command_target import check_command
 from envboot.lock import Locked, lock
+from envboot.lock.comparison import mark_replaced
 from envboot.lock.target import Target
 from envboot.manifest import Manifest
 from envboot.platforms import TARGETS
+from envboot.scan.modules import has_module
 from envboot.selection.observe import observe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from envboot.layer import BuiltLayer
+    from envboot.layer import BuiltLayer, Parts
     from envboot.lock.comparison import Row
     from envboot.scan.schema import Problem, Scan
     from envboot.selection import Selection
@@ -163,6 +167,7 @@ def prepare(
     Raises:
         UsageError, ScanError, LockError: see `resolve`.
         LayerError: what cannot be built, by name.
+        LockError: something differs from what is installed here, and the selection is strict.
     """
     resolved = resolve(
         selection,
@@ -175,28 +180,58 @@ def prepare(
         path=path,
     )
     note("build")
-    folder, loose = session.folder, resolved.scan.loose
+    parts = build(resolved, selection, session, command=command)
+    rows = mark_replaced(resolved.rows, parts.replaced)
+    if selection.strict or session.settings.strict:
+        from envboot.selection.strict import refuse_differing
+
+        refuse_differing(rows)
+    interpreter = resolved.scan.interpreter
+    # Nothing says which modules a distribution has that is not installed here.
+    unknown = selection.lock_file or selection.add or session.settings.add
+    check_command(
+        command,
+        session.folder,
+        parts.code,
+        prefix=interpreter.prefix,
+        loose=selection.loose,
+        has_module=None if unknown else partial(has_module, interpreter.executable, session),
+    )
+    layer = pack_parts(parts)
+    words, strangers = place_words(command, session.folder, parts.code, is_here=host_python)
+    return Prepared(
+        scan=resolved.scan,
+        manifest=Manifest(base=resolved.locked.base, layer=layer.manifest if layer else None),
+        layer=layer,
+        notes=(*resolved.notes, *(layer.notes if layer else parts.notes), *strangers),
+        command=words,
+        rows=rows,
+    )
+
+
+def build(
+    resolved: Resolved, selection: Selection, session: Session, *, command: Sequence[str] = ()
+) -> Parts:
+    """Build what the layer brings, and compare it with what is installed here.
+
+    Files of the working folder that `command` names travel with its loose code.
+
+    Raises:
+        LayerError: what cannot be built, by name.
+    """
+    loose = resolved.scan.loose
     if selection.loose:
-        named = find_named(command, folder).values()
-        loose = add_named(loose, folder, named, include=bool(session.settings.include))
-    base = resolved.locked.base
-    layer = build_layer(
+        named = find_named(command, session.folder).values()
+        include = bool(session.settings.include)
+        loose = add_named(loose, session.folder, named, include=include)
+    return build_parts(
         resolved.locked.sources,
         session,
         python=resolved.builder,
-        version=base.python.version,
+        version=resolved.locked.base.python.version,
         target=resolved.target,
         loose=loose if selection.loose else (),
-    )
-    code = layer.code if layer else None
-    words, strangers = place_words(command, folder, code, is_here=host_python)
-    return Prepared(
         scan=resolved.scan,
-        manifest=Manifest(base=base, layer=layer.manifest if layer else None),
-        layer=layer,
-        notes=(*resolved.notes, *(layer.notes if layer else ()), *strangers),
-        command=words,
-        rows=resolved.rows,
     )
 
 
@@ -226,11 +261,15 @@ def prepare_manifest(
             f"Cannot make an environment of `{base.platform}` on machines of `{platform}`",
             hint=f"Ask for machines of `{base.platform}`, or lock for `--platform {platform}`",
         )
-    check_interpreter(manifest, session, host_python=host_python)
+    from envboot.lockfiles.interpreters import check_interpreter
     from envboot.selection.required import refuse_missing_in
+
+    check_interpreter(manifest, session, host_python=host_python)
 
     projects = [project.name for project in manifest.layer.projects] if manifest.layer else []
     refuse_missing_in(base, projects, session.settings, dask=dask)
+    if manifest.layer is None:
+        check_command(command, session.folder, None)
     words, strangers = place_words(command, session.folder, None, is_here=host_python)
     return Prepared(
         scan=None,
@@ -306,28 +345,6 @@ def _refuse_choices(selection: Selection) -> None:
         )
 
 
-def check_interpreter(manifest: Manifest, session: Session, *, host_python: bool) -> None:
-    """Refuse a manifest of a host's own interpreter where it is not there, or is another."""
-    python = manifest.base.python
-    if python.source == "conda":
-        return
-    if not host_python or python.executable is None:
-        raise UsageError(
-            "Cannot bring an environment to other machines that names a host's own interpreter",
-            causes=(f"`{python.executable}`",),
-            hint="Lock without `--host-python`, so that the interpreter comes from a conda channel",
-        )
-    from envboot.scan.running import read_version
-
-    found = read_version(python.executable, session.environment, session.folder)
-    if found != python.version:
-        raise UsageError(
-            f"Expected Python {python.version} at `{python.executable}`, found "
-            + (found or "none"),
-            hint="Lock again on this machine, or without `--host-python`",
-        )
-
-
 def find_platform(here: str) -> str:
     """Return the platform of machines for somebody who named none: this one, where it may be."""
     return here if here in TARGETS else TARGETS[0]
@@ -347,6 +364,7 @@ def _read(
     A folder that the file itself installs is not loose too.
     """
     from envboot.lockfiles import read_lock_file
+    from envboot.lockfiles.environment_yml import read_variables
     from envboot.lockfiles.interpreters import find_builder
     from envboot.selection.required import refuse_missing_in
 
@@ -367,8 +385,9 @@ def _read(
         if item.origin in ("current", "pythonpath")
         and os.path.realpath(item.folder) not in installed
     )
+    kept = replace(found, conda=(), distributions=(), loose=loose, problems=())
     return Resolved(
-        scan=replace(found, conda=(), distributions=(), loose=loose, problems=()),
+        scan=replace(kept, variables=read_variables(file), activation=()),
         target=target,
         locked=locked,
         builder=find_builder(locked.base.python, interpreter, session)

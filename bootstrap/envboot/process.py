@@ -8,54 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias
 
 from envboot.redaction import hide_values, redact
+from envboot.tool_variables import clean_environment
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 Spawned: TypeAlias = "subprocess.Popen[bytes]"
 """What `spawn` returns: a process that nobody waits for; it has `pid`, `poll()`, `returncode`."""
 
 GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL for a group that is ended."""
-UV_PLACES = frozenset(
-    {
-        "UV_CONFIG_FILE",
-        "UV_DEFAULT_INDEX",
-        "UV_EXTRA_INDEX_URL",
-        "UV_FIND_LINKS",
-        "UV_INDEX",
-        "UV_INDEX_STRATEGY",
-        "UV_INDEX_URL",
-        "UV_KEYRING_PROVIDER",
-        "UV_NO_CONFIG",
-    }
-)
-"""The variables that tell uv which indexes and configuration files it reads."""
-# Beside those: how uv reaches indexes, which logins it uses and where its cache is. All others
-# of its own choose projects, versions and places (`uv help --env`).
-_UV_KEPT = re.compile(
-    r"UV_(CACHE_DIR|CONCURRENT_\w+|CREDENTIALS_DIR|GIT_LFS|HTTP_\w+|INDEX_\w+_(USERNAME|PASSWORD)"
-    r"|INSECURE_HOST|LINK_MODE|NATIVE_TLS|NO_INDEX|OFFLINE|PYTHON_INSTALL_(DIR|MIRROR)"
-    r"|PYTHON_CACHE_DIR|REQUEST_TIMEOUT|SYSTEM_CERTS|SSL_\w+)"
-)
-# What `git rev-parse --local-env-vars` prints: a hook or an alias that started us sets them, and
-# they would turn every git command to that repository. Those of configuration are kept: they name
-# no repository, and CI systems put logins into them.
-_GIT_DROPPED = re.compile(
-    r"GIT_(ALTERNATE_OBJECT_DIRECTORIES|COMMON_DIR|CONFIG|DIR|GRAFT_FILE|IMPLICIT_WORK_TREE"
-    r"|INDEX_FILE|INTERNAL_SUPER_PREFIX|NAMESPACE|NO_REPLACE_OBJECTS|OBJECT_DIRECTORY|PREFIX"
-    r"|REPLACE_REF_BASE|SHALLOW_FILE|WORK_TREE)"
-)
 _POLL = 0.1
 
 
@@ -82,28 +53,6 @@ class Completed:
         """Return the last lines of stderr for an error's causes; without any, the exit code."""
         lines = [line.strip() for line in self.errors.splitlines() if line.strip()]
         return tuple(lines[-most:]) or (f"Exit code {self.code}",)
-
-
-def clean_environment(program: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables for a program, without those that would steer it elsewhere.
-
-    Python loses `PYTHON…`, uv what chooses projects and versions, git what names a repository.
-    """
-    name = Path(program).name.removesuffix(".exe")
-    kept = {}
-    for variable, value in environment.items():
-        if name.startswith(("python", "pypy", "uv")) and variable.startswith("PYTHON"):
-            continue
-        if name == "uv" and variable.startswith("UV_") and not _is_kept_of_uv(variable):
-            continue
-        if name in ("git", "uv") and _GIT_DROPPED.fullmatch(variable):
-            continue
-        kept[variable] = value
-    return kept
-
-
-def _is_kept_of_uv(variable: str) -> bool:
-    return variable in UV_PLACES or _UV_KEPT.fullmatch(variable) is not None
 
 
 def find_program(

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 _HARMLESS_USER = re.compile(r"git|\$\{\w+\}(:\$\{\w+\})?")
 _TOKEN = re.compile(r"/t/[^/]+(?=/|$)")
 _SECRET = re.compile(r"(PASSWORD|SECRET|TOKEN|SECRET_ACCESS_KEY)$", re.IGNORECASE)
+# Wider than what is hidden in a program's output, where common words would be cut out of text.
+_SECRET_NAME = re.compile(
+    r"(^|_)(PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|CREDENTIALS?|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY"
+    r"|AUTH|PWD)(_|$)|(PASSWORD|SECRET|TOKEN|APIKEY)$",
+    re.IGNORECASE,
+)
 _URL = re.compile(r"[a-z][a-z0-9+]*://[^\s`'\"<>)]+")
 
 
@@ -49,6 +55,15 @@ def strip_channel(url: str) -> str:
 def redact(text: str) -> str:
     """Return a text, another program's words mostly, with every URL in it stripped."""
     return _URL.sub(lambda found: strip_channel(found[0]), text)
+
+
+HIDDEN = "***"
+"""What stands in the place of a secret."""
+
+
+def is_secret(name: str, value: str = "") -> bool:
+    """Whether a variable's name says that it is a secret, or a URL in its value has a login."""
+    return bool(_SECRET_NAME.search(name)) or value == HIDDEN or redact(value) != value
 
 
 def hide_values(text: str, environment: Mapping[str, str]) -> str:

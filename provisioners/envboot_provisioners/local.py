@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from envboot.errors import ProvisionError
 from envboot.platforms import find_target
 from envboot.process import spawn
+from envboot.tool_variables import without_settings
 from envboot_provisioners import Instance, Option, State
 from envboot_provisioners.interrupts import defer_interrupts
 from envboot_provisioners.namespaces import check_namespace, find_namespace
@@ -368,7 +369,12 @@ def _environment(name: str, root: Path, session: Session) -> dict[str, str]:
         "PYTHONPATH",
         "NOTIFY_SOCKET",
     )
-    kept = {key: value for key, value in session.environment.items() if key not in hidden}
+    # The agent's uv and micromamba would publish for everybody what these say.
+    kept = {
+        key: value
+        for key, value in without_settings(session.environment).items()
+        if key not in hidden
+    }
     own = {"ENVBOOT_ROOT": str(root), "ENVBOOT_INSTANCE": name, "PYTHONUNBUFFERED": "1"}
     # What is on PATH here must not stand in for what a machine would lack: it is as systemd's,
     # but for the interpreter that runs the agent.

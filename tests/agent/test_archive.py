@@ -323,7 +323,9 @@ def test_a_layer_replaces_files_and_never_writes_into_them(tmp_path: Path) -> No
     write(layer, "etc/link", b"now a file")
     write(layer, "etc/new", b"new")
     sha256, _, _ = pack.write_layer(str(layer), str(tmp_path / "packed"))
-    unpack.unpack_layer((tmp_path / "packed").read_bytes(), f"sha256:{sha256}", str(base))
+    unpack.unpack_layer(
+        (tmp_path / "packed").read_bytes(), {"digest": f"sha256:{sha256}"}, str(base)
+    )
     expected = snapshot(layer)
     after = snapshot(base)
     assert {name: after[name] for name in expected} == expected
@@ -336,9 +338,9 @@ def test_a_layer_that_is_another_is_refused_whole(tmp_path: Path) -> None:
     pack.write_layer(str(tmp_path / "layer"), str(tmp_path / "packed"))
     data = (tmp_path / "packed").read_bytes()
     with pytest.raises(wire.AgentError, match="corrupt: the layer"):
-        unpack.unpack_layer(data, "sha256:" + "0" * 64, str(tmp_path / "out"))
+        unpack.unpack_layer(data, {"digest": "sha256:" + "0" * 64}, str(tmp_path / "out"))
     with pytest.raises(wire.AgentError, match="zstd"):
-        unpack.unpack_layer(data[:-3], "sha256:" + "0" * 64, str(tmp_path / "out"))
+        unpack.unpack_layer(data[:-3], {"digest": "sha256:" + "0" * 64}, str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 

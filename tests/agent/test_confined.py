@@ -228,7 +228,7 @@ def test_a_frame_takes_no_memory_for_what_it_claims(tmp_path: Path) -> None:
             zstd.decode(BOMB, raw)
     digest = "sha256:" + hashlib.sha256(b"").hexdigest()
     with pytest.raises(wire.AgentError, match=f"zstd: a frame of {3 << 30} bytes"):
-        unpack.unpack_layer(BOMB, digest, str(tmp_path / "env"))
+        unpack.unpack_layer(BOMB, {"digest": digest}, str(tmp_path / "env"))
     # Each is small; all together they are not.
     many = pack.compress(bytes(zstd.MOST), 1) * 171
     with pytest.raises(wire.AgentError, match="zstd: a frame of -1 bytes"):

@@ -224,9 +224,9 @@ class TestMachines:
         assert compare(rows("Bucket"), seen) == ([], [])
 
     def test_the_files_on_the_guest_are_those_that_are_there(self, machines: Machines) -> None:
-        # They are there while the command runs, and while a base is published; and the last one
-        # where `/run` is the machine's own.
-        passing = {"/run/envboot/run.pid", "/opt/envboot/publish-<base>/"}
+        # They are there while the command runs, while a base is published, and with loose code;
+        # and the last one where `/run` is the machine's own.
+        passing = {"/run/envboot/run.pid", "/opt/envboot/publish-<base>/", "/home/envboot/work/"}
         passing |= {"/run/envboot/secrets.json"}
         seen = passing.union(*map(machines.files, NAMES))
         assert compare(rows("Files on the guest"), seen) == ([], [])

@@ -187,7 +187,7 @@ def make_targets(sandbox: Sandbox) -> dict[str, Target]:
         for view in zstd.decode_all(data):
             content.update(view)
         try:
-            unpack.unpack_layer(data, f"sha256:{content.hexdigest()}", sandbox.use())
+            unpack.unpack_layer(data, {"digest": f"sha256:{content.hexdigest()}"}, sandbox.use())
         finally:
             sandbox.check()
 

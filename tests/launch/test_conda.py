@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sysconfig
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,10 @@ import pytest
 
 from envboot.indexes.program import find_uv
 from tests.channel import ensure_channel, explicit_list
-from tests.index import serve_folder
+from tests.index import make_wheel, serve_folder
 from tests.launch.conftest import clean
 from tests.launch.workspace import ENVBOOT, Workspace, open_workspace, wait_for, write_settings
+from tests.package import Member, write_package
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +30,9 @@ pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
 
 PREFIX = "/opt/envboot/env"
 PACKAGES = ("python", "native-tool", "tabulate")
+CONFIGURES = """\
+"$PREFIX/bin/native-tool" echo configured >"$PREFIX/configured" && echo "a-config: done" >&2
+"""
 PROGRAM = """\
 import json, os, sys, tabulate, tiny_one, mine
 data = os.path.join(os.environ["NATIVE_TOOL_HOME"], "data.txt")
@@ -39,7 +44,10 @@ print(json.dumps({
     "tabulate": tabulate.__file__,
     "wheel": tiny_one.NAME,
     "mine": mine.VALUE,
+    "activation": [os.environ.get(name) for name in ("MODEL", "PLACE", "OWN")],
     "opt": sorted(os.listdir("/opt")),
+    "configured": open(sys.prefix + "/configured").read(),
+    "history": open(sys.prefix + "/conda-meta/history").read(),
 }))
 """
 NOBODY = 65534
@@ -63,12 +71,22 @@ exit $code
 def open_conda_workspace(folder: Path) -> Iterator[Workspace]:
     """Make a conda environment with a wheel and a project on top."""
     channel = ensure_channel()
-    with open_workspace(folder) as workspace, serve_folder(channel.folder) as url:
+    with ExitStack() as stack:
+        workspace = stack.enter_context(open_workspace(folder))
+        url = stack.enter_context(serve_folder(channel.folder))
         index = workspace.variables["UV_DEFAULT_INDEX"].removesuffix("/simple")
         uv, micromamba = workspace.index / "uv", channel.micromamba
         write_settings(folder, uv=(f"{index}/uv", uv), micromamba=(f"{url}/micromamba", micromamba))
         prefix, explicit = folder / "conda", folder / "explicit.txt"
-        explicit.write_text(explicit_list(channel, url, PACKAGES))
+        subdir = folder / "channel" / "linux-64"
+        subdir.mkdir(parents=True)
+        script = Member(path="bin/.a-config-post-link.sh", data=CONFIGURES.encode(), mode=0o755)
+        write_package(subdir, "a-config", "1.0", "0", [script], depends=("native-tool",))
+        file = subdir / "a-config-1.0-0.conda"
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        own = stack.enter_context(serve_folder(subdir.parent))
+        lines = explicit_list(channel, url, PACKAGES)
+        explicit.write_text(f"{lines}{own}/linux-64/{file.name}#sha256:{digest}\n")
         options = ["--no-rc", "-y", "-q", "-p", str(prefix), "-f", str(explicit)]
         root = str(folder / "mamba")
         done = workspace.run(str(micromamba), "create", *options, MAMBA_ROOT_PREFIX=root)
@@ -76,6 +94,11 @@ def open_conda_workspace(folder: Path) -> Iterator[Workspace]:
         install = ["pip", "install", "-q", "-p", str(prefix), "--break-system-packages"]
         done = workspace.run(find_uv(), *install, "tiny-one", "-e", str(folder / "projét"))
         assert done.returncode == 0, done.stderr
+        # As `conda env config vars set` and a user's own script leave them.
+        variables = {"MODEL": "large", "PLACE": f"{prefix}/share", "A_TOKEN": "hunter2"}
+        state = prefix / "conda-meta" / "state"
+        state.write_text(json.dumps({"version": 1, "env_vars": variables}))
+        (prefix / "etc/conda/activate.d/own.sh").write_text('export OWN="$MODEL, by hand"\n')
         yield replace(workspace, python=prefix)
 
 
@@ -119,7 +142,15 @@ def check(done: subprocess.CompletedProcess[str], *sources: str) -> dict[str, An
     assert said["data"] == "native\n"
     assert said["tabulate"].startswith(f"{PREFIX}/lib/")
     assert (said["wheel"], said["mine"]) == ("tiny-one", 1)
+    assert said["activation"] == ["large", f"{PREFIX}/share", "large, by hand"]
+    assert "Not sent: looks like a secret; to set it" in done.stdout
+    assert "hunter2" not in done.stdout + done.stderr
     assert "envboot" in said["opt"]
+    # Its script needs a package that comes later by name, and says when it has worked.
+    assert said["configured"] == "configured\n"
+    assert instance["notes"] == (["a-config: done"] if instance["source"] == "install" else [])
+    # The same on every machine, or no two of them would pack the same bytes.
+    assert said["history"].strip() == ""
     return said
 
 
@@ -227,3 +258,28 @@ def test_a_kept_conda_instance_is_ended_by_name(conda: Workspace) -> None:
     assert shown[2:4] == ["local", "idle"]
     assert conda.run(ENVBOOT, "terminate", shown[0]).returncode == 0
     assert conda.leftovers() == []
+
+
+# The last one: the environment is another one after it.
+def test_a_wheel_over_a_conda_package_replaces_it_on_the_machine_as_it_did_here(
+    conda: Workspace,
+) -> None:
+    folder = conda.folder / "own"
+    folder.mkdir()
+    made = make_wheel(folder, "tabulate", "9.9", files={"tabulate_mine.py": "VALUE = 1\n"})
+    install = ["pip", "install", "-q", "-p", str(conda.python), "--break-system-packages"]
+    done = conda.run(find_uv(), *install, str(made.path))
+    assert done.returncode == 0, done.stderr
+    program = (
+        "import glob, importlib.util, json, site, tabulate_mine; "
+        "old = importlib.util.find_spec('tabulate'); "
+        "print(json.dumps([str(old), [path.split('/')[-2] for path in "
+        "glob.glob(site.getsitepackages()[0] + '/tabulate-*/METADATA')]]))"
+    )
+    seen = ["None", ["tabulate-9.9.dist-info"]]
+    here = conda.run(str(conda.python / "bin/python"), "-c", program)
+    assert json.loads(here.stdout) == seen
+    done = conda.launch("--json", "--", "python", "-c", program)
+    assert done.returncode == 0, done.stderr
+    [instance] = json.loads(done.stdout)["instances"]
+    assert json.loads(instance["output"]) == seen

@@ -128,21 +128,35 @@ def test_a_program_of_the_folder_runs_and_other_users_can_read_it(client: Client
     assert done.stdout == "644 755\n"
 
 
-def test_what_stays_here_is_told_before_the_machines_start(client: Client) -> None:
+def test_what_is_not_sent_is_named_before_the_machines_start(client: Client) -> None:
     program = "import sys; print(sys.argv[1:])"
     done = client.launch("--no-loose", "--", "python", "-c", program, "config.yaml")
     assert done.stdout == "['config.yaml']\n"
-    warning = "`config.yaml`: Is a file of this folder, which will not be on the machines"
+    warning = "`config.yaml`: Not sent, though the command names it"
     assert warning in done.stderr
     assert done.stderr.index(warning) < done.stderr.index("starting")
 
 
-def test_included_folders_and_absolute_paths_lead_to_the_same_files_there(client: Client) -> None:
-    program = "import sys, pathlib as p; print(*(p.Path(w).is_relative_to(sys.prefix) for w in "
-    program += "sys.argv[1:]), p.Path(sys.argv[1], 'a.csv').read_text(), end='')"
+def test_a_script_or_module_that_is_not_sent_is_refused_before_anything_starts(
+    client: Client,
+) -> None:
+    for words in (["python", "missing.py"], ["./missing.sh"], ["python", "-m", "nomodule"]):
+        command = client.workspace.command("--", *words)
+        done = client.workspace.run("env", "-C", str(client.app), *command, **client.variables)
+        assert done.returncode == 2, done.stderr
+        assert "will not be on the machines" in done.stderr
+        assert "starting" not in done.stderr
+
+
+def test_relative_paths_lead_where_they_lead_here_and_the_directory_is_the_commands_own(
+    client: Client,
+) -> None:
+    program = "import sys, pathlib as p; print(p.Path('data/a.csv').read_text(), sys.argv[1:]); "
+    program += "p.Path('data', 'made').write_text('x'); p.Path('data/a.csv').write_text('x')"
     done = client.launch("--", "python", "-c", program, "data", f"{client.app}/config.yaml")
-    assert done.stdout == "True True 1\n"
-    assert "stays here: `run.sh`, `unused.json`; name it in the command" in done.stderr
+    assert done.stdout == "1\n ['data', 'config.yaml']\n"
+    assert not (client.app / "data/made").exists()
+    assert "code): `run.sh`, `unused.json`; name it in the command" in done.stderr
 
 
 def test_the_lock_says_how_much_code_travels(client: Client) -> None:

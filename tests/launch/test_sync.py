@@ -186,7 +186,10 @@ def test_of_two_at_once_the_later_one_counts_and_both_end_well(warm: Workspace) 
     with start(warm) as running:
         running.edit(2, "two")
         first = warm.start(ENVBOOT, "sync", "--json")
-        other = warm.start(ENVBOOT, "sync", "--json", "--no-loose")
+        more = warm.folder / "more"
+        more.mkdir(exist_ok=True)
+        (more / "third.py").write_text("")
+        other = warm.start("env", f"PYTHONPATH={more}", ENVBOOT, "sync", "--json")
         numbers = [json.loads(each.communicate()[0])["number"] for each in (first, other)]
         assert [first.returncode, other.returncode] == [0, 0]
         assert sorted(numbers) == [1, 2]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from envboot.agent.work import SENT
 from envboot.config import Settings
-from envboot.layer import build_layer, loose_files
+from envboot.layer import build_parts, loose_files, pack_parts
 from envboot.lock.target import Target
 from envboot.scan.schema import Loose
 from tests.layer.projects import HOST, VERSION, Opened, unpack
@@ -44,7 +45,7 @@ def build(
     target: Target = HOST,
     **settings: Any,
 ) -> BuiltLayer | None:
-    return build_layer(
+    parts = build_parts(
         sources,
         make_session(cache=cache, settings=Settings(**settings)),
         python=sys.executable,
@@ -52,6 +53,7 @@ def build(
         target=target,
         loose=given,
     )
+    return pack_parts(parts)
 
 
 def bring(*given: Loose, cache: Path, to: Path, **options: Any) -> Opened:
@@ -61,6 +63,11 @@ def bring(*given: Loose, cache: Path, to: Path, **options: Any) -> Opened:
 
 
 def shipped(opened: Opened) -> set[str]:
-    """Every loose file, as it stands below the folders of the path."""
-    start = f"{loose_files.PATH}/"
-    return {path.removeprefix(start) for path in opened.paths if path.startswith(start)}
+    """Every loose file: of the launch directory by its path there, others below their folder."""
+    starts = (f"{loose_files.PATH}/", f"{SENT}/")
+    return {
+        path.removeprefix(start)
+        for path in opened.paths
+        for start in starts
+        if path.startswith(start)
+    }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envboot.layer import BuiltLayer, build_layer
+from envboot.layer import BuiltLayer, build_parts, pack_parts
 from envboot.lock.target import Target
 from envboot.scan.schema import Source
 from tests.sessions import make_session
@@ -55,9 +55,10 @@ def write_project(
 def build(*sources: Source, cache: Path, target: Target = GUEST, **options: Any) -> BuiltLayer:
     """Build the layer of the running interpreter."""
     session = make_session(cache=cache)
-    layer = build_layer(
+    parts = build_parts(
         sources, session, python=sys.executable, version=VERSION, target=target, **options
     )
+    layer = pack_parts(parts)
     assert layer is not None
     return layer
 

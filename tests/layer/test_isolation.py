@@ -8,7 +8,7 @@ import pytest
 
 from envboot.config import Settings, parse_settings
 from envboot.errors import LayerError, UsageError
-from envboot.layer import build_layer
+from envboot.layer import build_parts, pack_parts
 from tests.index import make_wheel
 from tests.layer.projects import HOST, VERSION, unpack, write_project
 from tests.scan.environments import install, make_venv, site_packages
@@ -33,9 +33,9 @@ def write_needy(folder: Path) -> Source:
 
 def build(source: Source, venv: Path, cache: Path, *names: str) -> BuiltLayer:
     session = make_session(cache=cache, settings=Settings(no_build_isolation=names))
-    layer = build_layer(
-        [source], session, python=str(venv / "bin" / "python"), version=VERSION, target=HOST
-    )
+    python = str(venv / "bin" / "python")
+    parts = build_parts([source], session, python=python, version=VERSION, target=HOST)
+    layer = pack_parts(parts)
     assert layer
     return layer
 

@@ -96,15 +96,15 @@ def test_links_inside_of_the_project_travel_as_what_they_lead_to(
     layer = build(found(app, "app"), found(app / "src", "here", origin="pth"), cache=cache)
     assert layer is not None
     assert shipped(unpack(layer, tmp_path / "out")) == {
-        "0-app/app/a.py",
-        "0-app/app/absolute/y.txt",
-        "0-app/app/beside.txt",
-        "1-src/here/b.py",
-        "1-src/here/data/y.txt",
+        "app/a.py",
+        "app/absolute/y.txt",
+        "app/beside.txt",
+        "0-src/here/b.py",
+        "0-src/here/data/y.txt",
     }
     assert messages(layer) == [
         f"{LOST} `app/again`, `app/gone`, `app/long`, `app/one`, `app/two`",
-        "What is no module stays here: `data`; name it in the command, or in `include`",
+        "Not sent (not Python code): `data`; name it in the command, or in `include`",
     ]
 
 

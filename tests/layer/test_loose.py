@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envboot.agent.unpack import unpack_layer
+from envboot.agent.work import SENT
 from envboot.errors import LayerError
 from envboot.layer import loose_files
 from envboot.scan.schema import Problem
@@ -66,17 +67,14 @@ def test_packages_travel_with_data_files_and_extension_modules(tmp_path: Path, c
     given = found(tmp_path / "app", "tool", "single.py")
     opened = bring(given, cache=cache, to=tmp_path / "out")
     assert shipped(opened) == {
-        f"0-app/{path}"
-        for path in (
-            "single.py",
-            "tool/_fast.so",
-            "tool/data/table.csv",
-            "tool/__init__.py",
-            "tool/run.sh",
-        )
+        "single.py",
+        "tool/_fast.so",
+        "tool/data/table.csv",
+        "tool/__init__.py",
+        "tool/run.sh",
     }
-    assert (opened.root / loose_files.PATH / "0-app/tool/run.sh").stat().st_mode & 0o777 == 0o755
-    assert (opened.root / loose_files.PATH / "0-app/single.py").stat().st_mode & 0o777 == 0o644
+    assert (opened.root / SENT / "tool/run.sh").stat().st_mode & 0o777 == 0o755
+    assert (opened.root / SENT / "single.py").stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize("name", ["with space", "wörk", "a'b\"c", "100%", "a\\b", "a\nb", "#x"])
@@ -116,8 +114,8 @@ def test_folders_stand_on_the_path_where_they_stood_and_once(tmp_path: Path, cac
     program = "import sys; print([p.rpartition('/')[2] for p in sys.path if p])"
     path = run_there(opened, program)
     standard = f"python{MINOR.replace('.', '')}.zip"
-    assert path.startswith(f"['0-here', '1-named', '{standard}'")
-    assert path.endswith("'site-packages', '2-last', '3-later']")
+    assert path.startswith(f"['work', '0-named', '{standard}'")
+    assert path.endswith("'site-packages', '1-last', '2-later']")
 
 
 def test_stray_modules_of_site_packages_go_there_and_a_wheel_stays_whole(
@@ -152,7 +150,7 @@ def test_a_package_that_an_editable_project_brings_is_not_shipped_again(
     assert [path for path in opened.paths if path.endswith("demo/__init__.py")] == [
         f"{SITE}/demo/__init__.py"
     ]
-    assert shipped(opened) == {"0-tools/helper.py"}
+    assert shipped(opened) == {"helper.py"}
 
 
 @pytest.mark.parametrize("has_git", [True, False])
@@ -176,7 +174,7 @@ def test_what_gitignore_names_stays_and_is_told(tmp_path: Path, cache: Path, has
     layer = build(found(app, "app"), cache=cache)
     assert layer is not None
     assert shipped(unpack(layer, tmp_path / "out")) == {
-        f"0-app/app/{path}" for path in ("a.py", "inner/.gitignore", "inner/b.ckpt", "keep.ckpt")
+        f"app/{path}" for path in ("a.py", "inner/.gitignore", "inner/b.ckpt", "keep.ckpt")
     }
     assert messages(layer) == [
         "`.gitignore` leaves out `app/cache/`, `app/inner/a.tmp`, `app/model.ckpt`"
@@ -192,7 +190,7 @@ def test_a_repository_inside_a_repository_has_its_own_gitignore(
     commit_all(app / "vendor")
     opened = bring(found(app, "main.py", "vendor"), cache=cache, to=tmp_path / "out")
     paths = ("main.py", "vendor/.gitignore", "vendor/a.py")
-    assert shipped(opened) == {f"0-app/{path}" for path in paths}
+    assert shipped(opened) == set(paths)
 
 
 def test_code_below_a_folder_that_git_ignores_as_a_whole_travels(
@@ -209,7 +207,7 @@ def test_exclude_keeps_files_here_and_says_so(tmp_path: Path, cache: Path) -> No
     app = write(tmp_path / "app", {"app/a.py": "", "app/data/big.bin": "x", "app/m.ckpt": "x"})
     layer = build(found(app, "app"), cache=cache, exclude=("data/", "*.ckpt"))
     assert layer is not None
-    assert shipped(unpack(layer, tmp_path / "out")) == {"0-app/app/a.py"}
+    assert shipped(unpack(layer, tmp_path / "out")) == {"app/a.py"}
     assert layer.notes == (
         Problem(subject=str(app), message="`exclude` leaves out `app/data/big.bin`, `app/m.ckpt`"),
     )
@@ -268,7 +266,9 @@ def test_the_user_who_runs_the_command_can_read_what_only_its_owner_could_here(
     assert layer is not None
     before = os.umask(0o022)  # As the agent has it.
     try:
-        unpack_layer(layer.path.read_bytes(), layer.manifest.digest, str(tmp_path / "env"))
+        unpack_layer(
+            layer.path.read_bytes(), {"digest": layer.manifest.digest}, str(tmp_path / "env")
+        )
     finally:
         os.umask(before)
     for path in (tmp_path / "env").rglob("*"):
@@ -309,7 +309,7 @@ def test_only_changed_code_is_packed_again(tmp_path: Path, cache: Path) -> None:
 def test_byte_code_is_compiled_as_seen_from_the_prefix(tmp_path: Path, cache: Path) -> None:
     app = write(tmp_path / "app", {"a.py": "def f():\n    pass\n"})
     opened = bring(found(app, "a.py"), cache=cache, to=tmp_path / "out", target=GUEST)
-    (byte_code,) = (opened.root / loose_files.PATH / "0-app" / "__pycache__").iterdir()
-    assert f"/opt/envboot/env/{loose_files.PATH}/0-app/a.py".encode() in byte_code.read_bytes()
+    (byte_code,) = (opened.root / SENT / "__pycache__").iterdir()
+    assert f"/opt/envboot/env/{SENT}/a.py".encode() in byte_code.read_bytes()
     for path in opened.root.rglob("*"):
         assert path.is_dir() or str(tmp_path).encode() not in path.read_bytes()

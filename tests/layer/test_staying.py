@@ -46,7 +46,10 @@ def test_what_a_projects_wheel_lacks_is_told_though_it_was_kept(
     for _ in range(2):
         (note,) = build_projects(source, cache=cache).notes
         assert note.subject == "demo"
-        assert "lacks does not arrive: `demo/gen.py`, `demo/tables/`; declare" in note.message
+        assert (
+            "missing from the project's wheel): `demo/gen.py`, `demo/tables/`; declare"
+            in note.message
+        )
 
 
 def test_a_project_whose_wheel_has_everything_is_no_matter(tmp_path: Path, cache: Path) -> None:
@@ -84,9 +87,11 @@ def test_data_beside_code_is_told_once(tmp_path: Path, cache: Path, has_git: boo
     layer = build(*given, cache=cache, exclude=("out/",))
     some = "`config.yaml`, `data`, `my-script.py` and 1 more"
     assert messages(layer) == [
-        f"What is no module stays here: {some}; name it in the command, or in `include`"
+        f"Not sent (not Python code): {some}; name it in the command, or in `include`"
     ]
-    assert messages(build(found(app, "main.py", origin="pythonpath"), cache=cache)) == []
+    (message,) = messages(build(found(app, "main.py", origin="pythonpath"), cache=cache))
+    assert f"{some}, `out`" not in message
+    assert "to send it, write `include = [" in message
 
 
 def test_a_project_in_the_folder_does_not_stay(tmp_path: Path, cache: Path) -> None:
@@ -99,7 +104,7 @@ def test_a_project_in_the_folder_does_not_stay(tmp_path: Path, cache: Path) -> N
         project = write_project(folder, files=files, packages=(package,))
         layer = build(found(folder, "run.py"), cache=cache, sources=(project,))
         (message,) = messages(layer)
-        assert "here: `tiny.json`;" in message
+        assert "code): `tiny.json`;" in message
 
 
 @pytest.mark.parametrize("has_git", [True, False])
@@ -132,14 +137,14 @@ def test_include_brings_data_whatever_git_ignores(
     paths = {"a.yaml", "deep/b.yaml", "data/a.csv", "link/z.csv"}
     code = {"main.py", "tool/a.py", "tool/data/t.csv"}
     assert layer
-    assert shipped(unpack(layer, tmp_path / "out")) == {f"0-app/{path}" for path in paths | code}
+    assert shipped(unpack(layer, tmp_path / "out")) == paths | code
     assert messages(layer) == [
         "`.gitignore` leaves out `tool/more/`",
         "`exclude` leaves out `data/x.tmp`",
     ]
     alone = build(found(app), **options)
     assert alone
-    assert shipped(unpack(alone, tmp_path / "alone")) >= {f"0-app/{path}" for path in paths}
+    assert shipped(unpack(alone, tmp_path / "alone")) >= paths
     elsewhere = build(found(app, "main.py", origin="pythonpath"), **options)
     assert elsewhere
     assert {file.path for file in elsewhere.code.files} == {"main.py"}

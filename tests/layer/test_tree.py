@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envboot.agent.pack import LAYER_LIST
-from envboot.layer import build_layer
+from envboot.layer import build_parts, pack_parts
 from envboot.layer.tree import compile_tree
 from envboot.lock.target import Target
 from envboot.manifest import PREFIX, Base, Layer, Manifest, Python
@@ -39,7 +39,8 @@ def write_scripts(folder: Path) -> Source:
 
 def test_nothing_to_build_is_no_layer(cache: Path) -> None:
     session = make_session(cache=cache)
-    assert build_layer([], session, python="none", version="3.11.7", target=GUEST) is None
+    parts = build_parts([], session, python="none", version="3.11.7", target=GUEST)
+    assert pack_parts(parts) is None
 
 
 def test_scripts_of_a_guest_name_the_prefix(tmp_path: Path, cache: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_wrong_setting_is_a_usage_error(environment: dict[str, str]) -> None:
     assert "error: Unknown key `tool.envboot.glib`" in done.stderr
 
 
-def test_a_plan_counts_what_stays_and_builds_nothing(environment: dict[str, str]) -> None:
+def test_a_plan_counts_what_stays_and_packs_nothing(environment: dict[str, str]) -> None:
     done = run(environment, "--host-python", command="plan")
     summary, sizes = done.stdout.splitlines()
     assert (done.returncode, summary) == (0, "2 same")
@@ -129,7 +129,30 @@ def test_a_plan_counts_what_stays_and_builds_nothing(environment: dict[str, str]
         ["2", "same"],
         sizes.split(),
     ]
-    assert not (Path(environment["ENVBOOT_CACHE_DIR"]) / "wheels").exists()
+    assert not (Path(environment["ENVBOOT_CACHE_DIR"]) / "layers").exists()
+
+
+def test_what_is_built_otherwise_than_installed_is_replaced_and_refused_if_strict(
+    environment: dict[str, str],
+) -> None:
+    home = Path(environment["HOME"])
+    assert run(environment, "--host-python", "--strict").returncode == 0
+    (home / "my project" / "mine" / "__init__.py").write_text("EDITED = 1\n")
+    done = run(environment, "--host-python", command="plan")
+    assert done.returncode == 0
+    row = next(line for line in done.stdout.splitlines() if line.startswith("mine "))
+    assert row.split()[1:5] == ["layer", "1.0", "1.0", "replaced"]
+    assert "`mine/__init__.py` differs from what is installed" in row
+    assert "warning: `mine`: Differs from what is installed" in done.stderr
+    refused = run(environment, "--host-python", "--strict")
+    assert (refused.returncode, refused.stdout) == (11, "")
+    assert "error: Cannot bring 1 package exactly as installed: `mine`" in refused.stderr
+    assert "caused by: `mine`: 1.0 here, 1.0 there (`mine/__init__.py` differs" in refused.stderr
+    (home / "pyproject.toml").write_text("[tool.envboot]\nstrict = true\n")
+    planned = run(environment, "--host-python", command="plan")
+    # The table first: it says what to do about it.
+    assert planned.returncode == 11
+    assert "replaced" in planned.stdout
 
 
 def test_a_plan_has_a_row_for_each_folder_of_loose_code(environment: dict[str, str]) -> None:
@@ -167,7 +190,7 @@ def test_a_plan_does_not_miss_what_the_wheel_of_a_project_brings(
     words = ("--host-python", "--python", "../venv", "--all")
     done = run(environment, *words, command="plan", folder=project.name)
     assert f"{project}  layer" in done.stdout
-    assert "stays here: `data" in done.stderr
+    assert "Not sent (not Python code): `data" in done.stderr
     assert "`src" not in done.stderr
 
 

@@ -34,7 +34,7 @@ def test_an_explicit_list_is_taken_with_md5_and_sha256() -> None:
 def test_packages_of_pypi_in_the_comments_of_an_explicit_list_come_too(tmp_path: Path) -> None:
     """The file is what conda-lock 4.0.3 renders (`--kind explicit`) of `conda-lock.yml`."""
     locked = read("explicit.conda-lock.txt")
-    assert conda_files(locked) == ["pytest-8.0.0-pyhd8ed1ab_0.conda", *FILES]
+    assert conda_files(locked) == ["pytest-8.0.0-pyhd8ed1ab_0.conda", *FILES[::-1]]
     assert pins(locked) == ["idna==3.10"]
     assert set(locked.base.tools) == {"micromamba", "uv"}
     # What has a URL as its source is written without a hash: a commit needs none.
@@ -54,11 +54,17 @@ def test_packages_of_pypi_in_the_comments_of_an_explicit_list_come_too(tmp_path:
     assert error.value.causes[0].endswith("expected `# pip NAME @ URL`, found `# pip unsure`")
 
 
+def test_an_explicit_list_keeps_its_own_order(tmp_path: Path) -> None:
+    lines = (DATA / "explicit.txt").read_text().splitlines()
+    (tmp_path / "turned.txt").write_text("\n".join([*lines[:-2], lines[-1], lines[-2]]))
+    assert conda_files(read(tmp_path / "turned.txt")) == FILES[::-1]
+
+
 def test_a_conda_lock_gives_its_platform_and_main_category() -> None:
     locked = read("conda-lock.yml")
-    assert conda_files(locked) == FILES
+    assert conda_files(locked) == FILES[::-1]
     assert pins(locked) == ["idna==3.10"]
-    assert "pytest" in conda_files(read("conda-lock.yml#dev"))[0]
+    assert "pytest" in conda_files(read("conda-lock.yml#dev"))[-1]
     with pytest.raises(LockError) as error:
         read("conda-lock.yml", platform="linux-aarch64")
     assert error.value.message.endswith("is not locked for `linux-aarch64`")
@@ -70,7 +76,7 @@ def test_a_pixi_lock_gives_one_environment_with_its_projects(tmp_path: Path) -> 
     member = tmp_path / "project" / "member"
     member.mkdir(parents=True)
     locked = read(tmp_path / "pixi.lock")
-    assert conda_files(locked) == FILES
+    assert conda_files(locked) == FILES[::-1]
     assert pins(locked) == ["idna==3.10"]
     assert [source.path or source.git for source in locked.sources] == [
         str(member),
@@ -78,7 +84,7 @@ def test_a_pixi_lock_gives_one_environment_with_its_projects(tmp_path: Path) -> 
     ]
     assert locked.sources[1].commit == "0123456789abcdef0123456789abcdef01234567"
     gpu = read(f"{tmp_path}/pixi.lock#gpu")
-    assert conda_files(gpu) == ["cuda-version-12.4-h3060b56_3.conda", *FILES]
+    assert conda_files(gpu) == [*FILES[::-1], "cuda-version-12.4-h3060b56_3.conda"]
     assert names(gpu) == ["member", "tool"]
     with pytest.raises(LockError) as error:
         read(f"{tmp_path}/pixi.lock#cpu")

@@ -171,7 +171,7 @@ class TestEnvironment:
         )
         locked = read(file, cache=tmp_path / "cache")
         assert pins(locked) == ["demo==1.0", "needed==1.0", "plots==1.0"]
-        assert [name.split("-")[0] for name in conda_files(locked)] == ["numpy", "python"]
+        assert [name.split("-")[0] for name in conda_files(locked)] == ["python", "numpy"]
         assert locked.base.python.version == VERSION
 
     def test_pip_never_brings_another_version_of_what_conda_has(

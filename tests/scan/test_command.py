@@ -133,7 +133,7 @@ def test_no_planted_secret_is_ever_printed(tmp_path: Path) -> None:
     user, password, signature = SECRETS
     install(prefix, make_wheel(tmp_path, "one").path, make_wheel(tmp_path, "two").path)
     infos = {name: site_packages(prefix) / f"{name}-1.0.dist-info" for name in ("one", "two")}
-    for name, kind in (("one", {"archive_info": {}}), ("two", {"vcs_info": {"vcs": "hg"}})):
+    for name, kind in (("one", {"vcs_info": {"vcs": "bzr"}}), ("two", {"vcs_info": {"vcs": "hg"}})):
         url = f"https://{user}:{password}@host/t/x/{name}.tar.gz?X-Signature={signature}"
         (infos[name] / "direct_url.json").write_text(json.dumps({"url": url, **kind}))
     index = f"https://{user}:{password}@host/simple"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from uv import find_uv_bin
 
+from envboot.indexes.program import find_uv
 from envboot.scan.probe.conda import scan_conda
 from envboot.scan.probe.distributions import scan_folder
 from envboot.scan.probe.found import Environment
@@ -238,3 +240,44 @@ def test_records_lose_every_credential(made: Path) -> None:
     (kept,) = (record for record in found.conda if record.name == "tabulate")
     assert kept.url == "https://conda.example/team/noarch/a.conda"
     assert kept.channel == "https://conda.example/team"
+
+
+@pytest.mark.subprocess
+def test_a_package_that_pip_uninstalled_does_not_come_back(made: Path) -> None:
+    subprocess.run([made / "bin/tabulate", "--help"], check=True, capture_output=True)
+    uninstall = [find_uv(), "pip", "uninstall", "-q", "--break-system-packages", "-p", str(made)]
+    subprocess.run([*uninstall, "tabulate"], check=True, env={"PATH": os.environ["PATH"]})
+    found = scan_prefix(made)
+    assert {record.name for record in found.conda} == {*NAMES} - {"tabulate"}
+    assert complaints(found, "tabulate")[-1].startswith(
+        "Was uninstalled by another tool than conda"
+    )
+
+
+def test_of_two_packages_with_one_file_the_one_on_disk_comes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/shared").write_text("of alpha")
+    (tmp_path / "etc/same").write_text("of both")
+    for name in ("alpha", "beta", "gamma"):
+        texts = {"etc/shared": f"of {name}", "etc/same": "of both", f"etc/{name}": name}
+        paths = [
+            {"_path": path, "sha256_in_prefix": hashlib.sha256(text.encode()).hexdigest()}
+            for path, text in texts.items()
+        ]
+        write_record(tmp_path, name, files=list(texts), paths_data={"paths": paths})
+    found = read(tmp_path, monkeypatch)
+    after = {record["name"]: record.get("after") for record in found.conda}
+    assert after == {"alpha": ["beta", "gamma"], "beta": None, "gamma": None}
+
+
+def test_two_records_of_one_package_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_record(tmp_path, "one")
+    stale = tmp_path / "conda-meta/one-0.9-py_0.json"
+    stale.write_text(json.dumps({"name": "one", "version": "0.9", "build": "py_0", "files": []}))
+    [problem] = read(tmp_path, monkeypatch).problems
+    assert problem["subject"] == "one"
+    assert "`one-0.9-py_0.json` and `one-1.0-py_0.json`" in problem["message"]

@@ -144,7 +144,7 @@ def test_what_no_record_lists_is_a_stray(tmp_path: Path, monkeypatch: pytest.Mon
     write(tmp_path, six__py="", mine__py="", _virtualenv__py="", README__txt="")
     for folder in ("one", "last", "helper", "no-name", "__pycache__"):
         (tmp_path / SITE / folder).mkdir()
-    assert strays(read(tmp_path, monkeypatch)) == ["helper", "mine.py"]
+    assert strays(read(tmp_path, monkeypatch)) == ["helper", "mine.py", "no-name"]
 
 
 @pytest.mark.parametrize("rows", [["a/x", "b", "a/y", "c/z"], ["c/z", "a/x", "b", "a/y"], []])

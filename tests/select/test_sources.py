@@ -159,9 +159,11 @@ class TestManifests:
     ) -> None:
         del store
         Path("train.py").write_text("")
-        found = prepare(CONDA, tmp_path, command=("python", "train.py"))
-        assert found.command == ("python", "train.py")
+        found = prepare(CONDA, tmp_path, command=("cat", "train.py"))
+        assert found.command == ("cat", "train.py")
         assert [note.subject for note in found.notes] == ["train.py"]
+        with pytest.raises(UsageError, match="Cannot run"):
+            prepare(CONDA, tmp_path, command=("python", "train.py"))
 
     @pytest.mark.parametrize(
         ("choice", "named"),

@@ -22,18 +22,18 @@ pytestmark = [pytest.mark.boot, pytest.mark.subprocess, pytest.mark.sockets]
 AGENT = """
 import os, socket, sys, time
 word = sys.argv[1]
-with open("/root/started", "a") as file:
+with open("/var/lib/envboot/started", "a") as file:
     file.write(word + "\\n")
 if word == "boot":
-    if not os.path.exists("/root/failed-once"):
-        open("/root/failed-once", "w").close()
+    if not os.path.exists("/var/lib/envboot/failed-once"):
+        open("/var/lib/envboot/failed-once", "w").close()
         sys.exit("the first attempt fails")
     address = os.environ["NOTIFY_SOCKET"]
     link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     link.connect("\\0" + address[1:] if address[0] == "@" else address)
     link.send(b"READY=1\\nSTATUS=ready\\n")
     sys.exit(2)
-with open("/root/" + word, "w") as file:
+with open("/var/lib/envboot/" + word, "w") as file:
     file.write("%s %s nice %d" % (os.getcwd(), os.environ.get("HOME"), os.nice(0)))
 """
 
@@ -49,10 +49,10 @@ def test_a_second_attempt_still_starts_the_command_and_the_publishing(
         job=Job(command=["true"]),
     )
     commands = {
-        "a-first": "cat /root/started",
+        "a-first": "cat /var/lib/envboot/started",
         "user": "getent passwd envboot; stat -c '%U %a' /home/envboot",
         "catalog": f"journalctl --list-catalog {wire.MESSAGE_IDS['ready']}",
-        "again": "/var/lib/cloud/instance/boothooks/envboot.sh && sleep 1; cat /root/started",
+        "again": "/var/lib/cloud/instance/boothooks/envboot.sh && sleep 1; cat /var/lib/envboot/started",
         "target": "systemctl is-active envboot.target",
     }
     # The pause between attempts is the unit's; a drop-in shortens it here.
@@ -68,8 +68,8 @@ def test_a_second_attempt_still_starts_the_command_and_the_publishing(
     assert report.output("is-active") == "active", report.output("journal")
     assert report.output("target") == "active"
     # A container's processes begin with the niceness of whoever runs the tests.
-    assert report.text("/root/run") == f"/home/envboot /home/envboot nice {os.nice(0)}"
-    assert report.text("/root/publish") == "/ None nice 19"
+    assert report.text("/var/lib/envboot/run") == f"/home/envboot /home/envboot nice {os.nice(0)}"
+    assert report.text("/var/lib/envboot/publish") == "/ None nice 19"
     assert report.output("user").endswith(":/home/envboot:/bin/sh\nenvboot 755")
     assert "Environment @ENVBOOT_DIGEST@ is ready" in report.output("catalog")
     assert sorted(report.output("a-first").split()) == ["boot", "boot", "publish", "run"]

@@ -52,6 +52,7 @@ def _finish(host: Host, code: int, source: str) -> None:
         "base": host.manifest and wire.base_digest(host.manifest),
         "stages": host.stages,
         "errors": host.errors,
+        "notes": host.notes,
     }
     write_json(host.state + "/result.json", result)
     last = [{"error": ""}, *host.errors][-1]
@@ -111,7 +112,7 @@ def _bring(host: Host) -> str:
         with host.stage("layer") as fields:
             data = fetch.read(host.grants["layer"]["get"])
             fields["bytes"] = len(data)
-            unpack.unpack_layer(data, layer["digest"], env)
+            unpack.unpack_layer(data, layer, env)
     with host.stage("verify"):
         check_python(host, env)
     with host.stage("activate"):

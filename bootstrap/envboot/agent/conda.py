@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from typing import Any, Dict, List, Tuple
 
-from .host import Host, find_text
+from .host import WARNING, Host, find_text
 from .install import run_tool, write_lines
 
 
-def create(host: Host, staging: str, micromamba: str) -> Tuple[List[str], str]:
+def create(host: Host, staging: str) -> Tuple[List[str], str]:
     """Make `staging`/env; returns what runs commands where it is seen at its place, and that place.
 
     Conda writes the prefix into its files, so micromamba and uv must see the environment at its
     final place: a mount name space of their own shows them `staging` there, and nobody else.
+
+    micromamba installs an explicit list in the order in which it stands. It ignores the exit codes
+    of post-link scripts, so whatever appears on stderr becomes a note of the result.
 
     Raises:
         AgentError: micromamba failed, or the bucket's packages are not what was pinned.
@@ -33,14 +36,21 @@ def create(host: Host, staging: str, micromamba: str) -> Tuple[List[str], str]:
         url = package["url"]
         file = "/home" + url.split(":/")[-1]
         if os.path.exists(staging + file):
-            url = "file://" + seen + file
+            # micromamba decodes such URLs.
+            url = "file://" + seen + file.replace("%", "%25")
         mark = "#sha256:%(sha256)s" if "sha256" in package else "#%(md5)s"
         lines.append(url + mark % package)
     write_lines(staging + "/home/conda", lines)
-    script = 'mount --bind "$0" "$1" && shift && exec "$@"'
+    # With -q micromamba would not say why it failed; its progress on stdout is of no use.
+    script = 'mount --bind "$0" "$1" && shift && exec "$@" 2>&1 >/dev/null'
     inside = ["unshare", "-m", "sh", "-ec", script, staging, seen]
-    options = ["create", "--no-rc", "-y", "-q", "-p", prefix, "-f", seen + "/home/conda"]
-    run_tool("micromamba", [*inside, micromamba, *options], seen)
+    options = ["create", "--no-rc", "--no-pyc", "-y", "-p", prefix, "-f", seen + "/home/conda"]
+    said = run_tool("micromamba", [*inside, seen + "/home/micromamba", *options], seen)
+    if said:
+        host.notes.append(said[-900:])
+        host.journal("stage", "micromamba: " + said[-900:], WARNING)
+    # It has the time and the command line, with which no two machines would pack the same bytes.
+    write_lines(staging + "/env/conda-meta/history", [])
     return inside, seen
 
 

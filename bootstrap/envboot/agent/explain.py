@@ -85,6 +85,9 @@ def _why(document: Any) -> List[str]:
     result = document["result"]
     lines = ["", WORDS[result["outcome"]] if result else "It has not finished."]
     lines += ["  %s: %s" % (e["stage"], e["error"]) for e in (result or {}).get("errors", ())]
+    lines += [
+        "  printed while installing: " + wire.line(note) for note in (result or {}).get("notes", ())
+    ]
     return [*lines, "", *("  " + event["MESSAGE"] for event in document["events"][-40:])]
 
 

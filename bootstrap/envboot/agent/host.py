@@ -54,6 +54,7 @@ class Host:
         self.digest = ""
         self.stages: List[Dict[str, Any]] = []
         self.errors: List[Dict[str, Any]] = []
+        self.notes: List[str] = []
         self.children: List[int] = []
         self.shown = 0.0
         # Whoever waits until the base is packed reads at the other end.

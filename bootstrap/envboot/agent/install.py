@@ -21,22 +21,21 @@ def install(host: Host, staging: str) -> None:
     """
     base = host.manifest["base"]
     wheels, prefix, own = base.get("wheels"), base["prefix"], base["python"].get("executable")
-    tools = {name: ensure_tool(host, name, tool) for name, tool in base["tools"].items()}
+    for name, tool in base["tools"].items():
+        bring_tool(host, staging + "/home", name, tool)
     inside: List[str] = []
     seen = staging
     if own:
         options = ["venv", "-q", "--no-config", "--no-project", "--relocatable", seen + "/env"]
-        run_tool("uv", [tools["uv"], *options, "--python", own], seen)
+        run_tool("uv", [seen + "/home/uv", *options, "--python", own], seen)
     else:
         from . import conda
 
-        inside, seen = conda.create(host, staging, tools["micromamba"])
+        inside, seen = conda.create(host, staging)
     if wheels:
         host.show("install: %d wheels" % len(wheels))
-        lines = []
-        for wheel in wheels:
-            where = "%(name)s @ %(url)s" if "url" in wheel else "%(name)s==%(version)s"
-            lines.append((where + " --hash=sha256:%(sha256)s") % wheel)
+        where = ("%(name)s==%(version)s", "%(name)s @ %(url)s")
+        lines = [(where["url" in w] + " --hash=sha256:%(sha256)s") % w for w in wheels]
         write_lines(staging + "/home/wheels", lines)
         options = ["pip", "install", "-q", "--no-config", "--no-deps", "--require-hashes"]
         options += ["--break-system-packages", "--no-build", "--link-mode", "hardlink"]
@@ -47,7 +46,7 @@ def install(host: Host, staging: str) -> None:
             options.append("--default-index=" + indexes.pop())
         options += ["--index=" + index for index in indexes]
         options += ["--python", seen + "/env/bin/python"]
-        run_tool("uv", [*inside, tools["uv"], *options], seen)
+        run_tool("uv", [*inside, seen + "/home/uv", *options], seen)
     host.show("install: byte code")
     env = staging + "/env"
     # Without site, which runs what packages have in .pth files.
@@ -81,20 +80,20 @@ def run_tool(name: str, command: List[str], seen: str, **user: Any) -> str:
     )
     text = wire.without_query(done.stdout.decode(errors="replace")).strip()
     if done.returncode:
-        raise AgentError("%s failed (%d): %s" % (name, done.returncode, text[-900:]))
+        # What micromamba gives as the reason is its last line of this kind.
+        text = text.rpartition("critical libmamba ")[2][-900:]
+        raise AgentError("%s failed (%d): %s" % (name, done.returncode, text))
     return text
 
 
-def ensure_tool(host: Host, name: str, tool: Dict[str, Any]) -> str:
-    """Return the path of a pinned program, from the bucket or else from where it is published.
+def bring_tool(host: Host, folder: str, name: str, tool: Dict[str, Any]) -> None:
+    """Write a pinned program into a folder, from the bucket or else from where it is published.
+
+    It has its own name there: micromamba looks at that before it activates anything.
 
     Raises:
         AgentError: neither place has a file with the pinned sha256.
     """
-    # Of this boot: what was written just before the power went may be empty.
-    path = "%s/%s-%s.%s" % (host.state, name, tool["sha256"][:16], host.boot_id)
-    if os.path.exists(path):
-        return path
     reasons = []
     for url in (host.grants.get("tools", {}).get(tool["sha256"]), tool["url"]):
         if url:
@@ -109,12 +108,10 @@ def ensure_tool(host: Host, name: str, tool: Dict[str, Any]) -> str:
         # The uv on PyPI is a wheel with the program in its scripts.
         wheel = zipfile.ZipFile(io.BytesIO(data))
         data = wheel.read(next(m for m in wheel.namelist() if m.endswith("/scripts/" + name)))
-    new = path + ".new"
-    with open(new, "wb") as stream:
+    path = folder + "/" + name
+    with open(path, "wb") as stream:
         stream.write(data)
-    os.chmod(new, 0o755)
-    os.replace(new, path)
-    return path
+    os.chmod(path, 0o755)
 
 
 def check_python(host: Host, env: str) -> None:
@@ -124,7 +121,7 @@ def check_python(host: Host, env: str) -> None:
     what an archive has for it to read (pyvenv.cfg), so it starts by itself.
     """
     python, program = host.manifest["base"]["python"], env + "/bin/python"
-    code, own = "import sys;print('%d.%d.%d'%sys.version_info[:3])", python.get("executable")
+    code, own = "import sys;print(sys.version.split()[0].strip('+'))", python.get("executable")
     found = os.path.realpath(program)
     if not own:
         from . import conda

@@ -77,6 +77,8 @@ class Runner:
 
     def run(self, output: Output) -> Tuple[str, int]:
         """Return the command's first word and its exit code."""
+        from .main import load
+
         host, path = self.host, self.host.run + "/run.pid"
         write_json(path, os.getpid())
         try:
@@ -85,11 +87,13 @@ class Runner:
                 read_documents(host)
                 prefix, words, environ, secrets = compose(host)
                 output.hide(secrets.values())
+                folder = load(host, "work").prepare(host)
                 # In a group of its own, which can be ended as one, and in our session, by which
                 # `local` knows what is its own.
                 process = subprocess.Popen(
                     wrap(prefix, words),
                     env=environ,
+                    cwd=folder,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     preexec_fn=os.setpgrp,
@@ -150,8 +154,10 @@ def compose(host: Host) -> Tuple[str, List[str], Dict[str, str], Dict[str, str]]
     if "secrets" in host.config:
         secrets.update(load(host, "secret_manager").read(host.config["secrets"]))
     environ.update(secrets)
-    # NUL stands for the prefix, which the client may not know.
-    return prefix, [word.replace("\0", prefix) for word in words], environ, secrets
+    if secrets:
+        # Variables of the environment give way to these as well.
+        environ["ENVBOOT_GIVEN"] = ",".join([environ.get("ENVBOOT_GIVEN", ""), *secrets])
+    return prefix, words, environ, secrets
 
 
 def wrap(prefix: str, words: List[str]) -> List[str]:

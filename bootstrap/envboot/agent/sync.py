@@ -20,6 +20,7 @@ from . import fetch, keygen, tar, unpack, wire
 from .boot import activate, read_documents
 from .host import INFO, WARNING, Host, find_text, write_json
 from .install import check_python
+from .main import load
 from .pack import LAYER_LIST
 from .wire import AgentError
 
@@ -143,6 +144,9 @@ def _follow(host: Host, chain: List[Dict[str, Any]]) -> None:
     level, host.digest = INFO, wanted["digest"]
     try:
         is_new = _bring(host, wanted, {each["digest"] for each in chain})
+        if host.config.get("command"):
+            # What the command starts from now on runs the new code; it may not be started anew.
+            load(host, "work").prepare(host)
         if any(each["restart"] for each in pending) or (rebooted and is_new):
             _restart(host)
         report["environment"] = host.digest
@@ -216,7 +220,8 @@ def _make(host: Host, wanted: Dict[str, Any], known: "set[str]") -> str:
     is_own = os.path.basename(source).split(".")[0] == own[7:]
     removed = remove_layer(env, listed=is_own and "layer" in host.manifest)
     if layer:
-        unpack.unpack_layer(data, layer["digest"], env)
+        unpack.unpack_layer(data, layer, env)
+    refuse_returning(env, layer or {})
     _refuse_lost(env, [path for path in removed if not os.path.lexists(env + "/" + path)])
     check_python(host, env)
     folder: str = host.envs + "/" + wanted["digest"][7:]
@@ -278,6 +283,14 @@ def read_list(tree: tar.Tree) -> List[str]:
     for path in paths:
         tar.check(path)
     return paths
+
+
+def refuse_returning(env: str, layer: Dict[str, Any]) -> None:
+    """Raise AgentError where an earlier layer had the place of a conda package that is gone."""
+    brought = [project["name"] for project in layer.get("projects", ())]
+    for name in sorted(map(os.path.basename, glob.glob(env + "/lib/envboot/replaced/*"))):
+        if name not in brought:
+            raise AgentError("%s, which the base brings too, would be missing" % name)
 
 
 def _refuse_lost(env: str, paths: List[str]) -> None:

@@ -94,15 +94,23 @@ def unpack_archive(
             tree.write(path, mode, memoryview(b""), 1, 0)
 
 
-def unpack_layer(data: bytes, digest: str, folder: str) -> None:
-    """Write a layer's files below `folder`; AgentError when its tar is not the digest's."""
+def unpack_layer(data: bytes, layer: Dict[str, Any], folder: str) -> None:
+    """Write a layer's files below `folder`; AgentError when its tar is not the manifest's.
+
+    What conda installed of its projects is removed first.
+    """
     found = hashlib.sha256()
     for content in zstd.decode_all(data):
         found.update(content)
-    if found.hexdigest() != digest[7:]:
+    if found.hexdigest() != layer["digest"][7:]:
         raise AgentError("corrupt: the layer is not what was packed")
     # Only now, and known to be what the launch sent, is it held in memory as a whole.
     whole = b"".join(map(bytes, zstd.decode_all(data)))
+    with contextlib.suppress(ImportError):
+        # Only documents with projects and conda packages have it.
+        from . import room
+
+        room.make(folder, layer)
     with contextlib.closing(tar.Tree(folder)) as tree:
         # A file of the base is the same inode as the copy that will be published.
         tar.extract(memoryview(whole), tree, over=True)

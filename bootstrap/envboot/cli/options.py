@@ -141,6 +141,11 @@ _ENVIRONMENT = (
     ),
     click.option("--no-loose", is_flag=True, help="Leave out code that belongs to no package."),
     click.option(
+        "--strict",
+        is_flag=True,
+        help="Refuse whatever would differ from what is installed here, instead of a warning.",
+    ),
+    click.option(
         "--platform",
         type=click.Choice(TARGETS),
         help="What the machines are.  [default: as this one, `linux-64` from a Mac or Windows]",
@@ -155,13 +160,15 @@ _ENVIRONMENT = (
 )
 
 
-_CHOICES = ("python", "lock_file", "ignore", "only", "add", "no_loose", "platform", "cuda")
+_CHOICES = (
+    "python", "lock_file", "ignore", "only", "add", "no_loose", "strict", "platform", "cuda",
+)  # fmt: skip
 """The parameters that these options set."""
 
 
 def _select(*, lock_file: Path | None, no_loose: bool, **chosen: Any) -> Selection:
     """Return what the options mean together; raises UsageError."""
-    useless = [f"--{name}" for name in ("ignore", "only", "add") if chosen[name]]
+    useless = [f"--{name}" for name in ("ignore", "only", "add", "strict") if chosen[name]]
     if lock_file and useless:
         raise UsageError(
             f"Cannot take `--from` together with {name_some(useless)}",

@@ -6,6 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from envboot.fleet.reports import StageError
+from envboot.text import one_line
 
 if TYPE_CHECKING:
     from envboot.fleet.launch import Launched
@@ -44,6 +45,7 @@ def describe(outcome: Outcome) -> dict[str, Any]:
         "outcome": result.outcome if result else None,
         "source": result.source if result else None,
         "errors": [error.to_dict() for error in errors(outcome)],
+        "notes": list(result.notes) if result else [],
         "stages": {name: round(value, 4) for name, value in stages(outcome).items()},
         "exit_code": command.exit_code if command else None,
     }
@@ -109,6 +111,8 @@ def render(launched: Launched) -> str:
         f"  went wrong: {error.stage}: {error.error}"
         for error in [error for outcome in outcomes for error in errors(outcome)][:10]
     ]
+    said = {note for outcome in outcomes if outcome.result for note in outcome.result.notes}
+    lines += [f"  printed while installing: {one_line(note)}" for note in sorted(said)[:10]]
     if launched.expiry and launched.expiry.is_short:
         lines += ["", f"  signed URLs live {launched.expiry}"]
     return "\n".join(line.rstrip() for line in lines)

@@ -73,7 +73,7 @@ class Cluster(KeptCluster):
         package_sync_ignore: packages that stay here.
         package_sync_only: only these packages, and what they need.
         package_sync_conda_extras: packages that machines get besides.
-        package_sync_strict: refuse what will not arrive in exactly the same version.
+        package_sync_strict: refuse what will not arrive exactly as it is installed.
         package_sync_fail_on: `critical-only`, `warning-or-higher` or `any`: which notes refuse.
         package_sync_use_uv_installer: True: machines install wheels with uv.
         asynchronous: for use within an event loop: `await Cluster(asynchronous=True)`.

@@ -63,6 +63,7 @@ class BootResult:
     """How a boot ended: `ready`, `degraded` (ready, and something was mended) or `failed`.
 
     `source` is `archive`, `install` or `present`; empty where it failed before that was known.
+    `notes` is what installers printed although they succeeded, such as a post-link script's error.
     """
 
     outcome: str
@@ -70,6 +71,7 @@ class BootResult:
     environment: str
     stages: tuple[Stage, ...] = ()
     errors: tuple[StageError, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, node: Node) -> BootResult:
@@ -80,6 +82,7 @@ class BootResult:
             environment=node.find("environment") or "",
             stages=tuple(map(Stage.read, node.children("stages"))),
             errors=tuple(map(StageError.read, node.children("errors"))),
+            notes=node.strings("notes"),
         )
 
 

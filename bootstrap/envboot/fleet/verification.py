@@ -20,8 +20,8 @@ from envboot.agent_payload import agent_files
 from envboot.documents import Node, parse_json
 from envboot.errors import DocumentError, GuestError, StoreError, UsageError
 from envboot.fleet.history import make_name
+from envboot.lockfiles.interpreters import check_interpreter
 from envboot.manifest import Manifest, parse_manifest
-from envboot.prepare import check_interpreter
 from envboot.publish.archive_comparison import Difference, compare_archive
 from envboot.publish.archive_index import ArchiveIndex
 from envboot.publish.bases import MAX_INDEX

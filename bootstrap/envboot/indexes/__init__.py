@@ -11,19 +11,28 @@ from urllib.parse import urlsplit
 
 from envboot import process
 from envboot.errors import LISTED, LockError, name_some
-from envboot.indexes.configuration import Configuration, Index, merge, override, put_local_last
-from envboot.indexes.logins import Login, find_keyring, find_netrc, split_login
+from envboot.indexes.configuration import (
+    PYPI,
+    Configuration,
+    Index,
+    merge,
+    override,
+    put_local_last,
+)
+from envboot.indexes.logins import Login, find_keyring, find_netrc, join_login, split_login
 from envboot.indexes.pip import read_pip
 from envboot.indexes.render import render_config, render_project
 from envboot.indexes.uv import read_uv
-from envboot.process import UV_PLACES
 from envboot.redaction import strip_channel, strip_url
 from envboot.scan.schema import Problem, Source
 from envboot.text import count
+from envboot.tool_variables import UV_PLACES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from envboot.indexes.records import WheelRecord
+    from envboot.indexes.simple import ListedWheel
     from envboot.indexes.web import Web
 
 _PUBLIC = ("pypi.org", "files.pythonhosted.org")
@@ -42,6 +51,7 @@ class PrivateWheel:
     url: str = field(repr=False)
     sha256: str
     subdirectory: str | None = None
+    size: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +96,65 @@ class Indexes:
                 variables=variables,
                 input="\n".join(requirements).encode(),
             )
+
+    def render_options(self) -> tuple[list[str], dict[str, str]]:
+        """Return options and variables that add these indexes to what a `uv build` asks.
+
+        Its project's own settings still count. Logins are in variables.
+        """
+        options: list[str] = []
+        variables: dict[str, str] = {}
+        links = []
+        for number, index in enumerate(self.configuration.indexes):
+            name = f"envboot-{number}"
+            if index.flat:
+                links.append(join_login(index.url, index.login) if index.login else index.url)
+            elif not (index.explicit or self.configuration.no_index):
+                option = "--default-index" if index.default else "--index"
+                options += [option, f"{name}={index.url}"]
+                if index.login:
+                    start = f"UV_INDEX_ENVBOOT_{number}"
+                    variables[f"{start}_USERNAME"] = index.login.username
+                    variables[f"{start}_PASSWORD"] = index.login.password
+        if links:
+            variables["UV_FIND_LINKS"] = ",".join(links)
+        if self.configuration.no_index:
+            options.append("--no-index")
+        if options and self.configuration.strategy:
+            options += ["--index-strategy", self.configuration.strategy]
+        for host in self.configuration.insecure:
+            options += ["--allow-insecure-host", host]
+        if self.configuration.certificates and "SSL_CERT_FILE" not in self.environment:
+            variables["SSL_CERT_FILE"] = self.configuration.certificates
+        return options, variables
+
+    @property
+    def ordinary(self) -> tuple[Index, ...]:
+        """Every index that is asked for any package, PyPI too where nothing stands for it."""
+        found = tuple(index for index in self.configuration.indexes if not index.explicit)
+        if self.configuration.no_index or any(index.default for index in found):
+            return found
+        return (*found, Index(url=PYPI, default=True))
+
+    def list_wheels(self, name: str, indexes: Sequence[Index]) -> list[ListedWheel]:
+        """List what indexes have of a package; raises LockError where one cannot be read."""
+        from envboot.indexes.simple import list_wheels
+
+        return [wheel for index in indexes for wheel in list_wheels(index, name, self.web)]
+
+    def read_record(self, wheel: ListedWheel | PrivateWheel, cache: Path) -> WheelRecord:
+        """Read a wheel's RECORD where it lies; see `indexes.records`."""
+        from envboot.indexes.records import RemoteFile, read_record
+
+        clean, carried = split_login(wheel.url)
+        login = carried or self.find_login(clean)
+        file = RemoteFile(
+            url=clean,
+            authorization=login.header if login else None,
+            sha256=wheel.sha256 or None,
+            size=wheel.size,
+        )
+        return read_record(file, self.web, cache)
 
     def find_login(self, url: str) -> Login | None:
         """Return the login with which a file at `url` is fetched: its index's, or netrc's."""
@@ -149,12 +218,14 @@ def open_indexes(
     pip: bool,
     probe: str,
     given: Configuration | None = None,
+    pip_first: bool = False,
 ) -> Indexes:
     """Read uv's settings, and with `pip` those of pip, and find the logins that they want.
 
     Settings are those that apply in `folder`, the session's or a lock file's.
-    `prefix` is the scanned environment, which may have a `pip.conf`. `given` is what a file of
-    requirements says itself. Every index that may be
+    `prefix` is the scanned environment, which may have a `pip.conf`. With `pip_first` pip's come
+    before uv's: pip has installed everything. `given` is what a file of requirements says itself.
+    Every index that may be
     private is asked once for the package `probe`: uv passes over one that refuses a login, and
     takes a package of that name from the next index.
 
@@ -166,7 +237,8 @@ def open_indexes(
 
     configuration = read_uv(environment, folder)
     if pip:
-        configuration = merge(configuration, read_pip(environment, folder, prefix))
+        pips = read_pip(environment, folder, prefix)
+        configuration = merge(pips, configuration) if pip_first else merge(configuration, pips)
     if given:
         configuration = override(given, configuration)
     web = Web(

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-PYPI = "https://pypi.org/simple"
+PYPI_HOST = "pypi.org"
+PYPI = f"https://{PYPI_HOST}/simple"
+PYPI_FILES = "files.pythonhosted.org"
+"""Where PyPI's files are: one that is there never changes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from envboot.indexes.channels import find_condarc_files
 from envboot.indexes.pip import find_pip_files
 from envboot.indexes.uv import find_uv_files, read_table
-from envboot.process import clean_environment
 from envboot.redaction import strip_channel
+from envboot.tool_variables import clean_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,9 +24,11 @@ def describe_indexes(environment: Mapping[str, str], folder: Path, prefix: Path)
 
     `folder` is the working folder, `prefix` the scanned environment.
     """
+    # uv is handed none of conda's variables, but channels are read here.
+    conda = {name: value for name, value in environment.items() if name.startswith("CONDA_")}
     found = {
         name: " ".join(strip_channel(word) for word in value.split())
-        for name, value in clean_environment("uv", environment).items()
+        for name, value in {**clean_environment("uv", environment), **conda}.items()
         if name.startswith(_PREFIXES) and not any(part in name for part in _IRRELEVANT)
     }
     files = [

@@ -82,7 +82,12 @@ def _name(key: str) -> str:
 
 
 def _indexes(found: dict[str, str]) -> list[Index]:
-    indexes = [read_index(url) for url in found.get("extra-index-url", "").split()]
-    if found.get("index-url", "").strip():
-        indexes.append(read_index(found["index-url"].strip(), default=True))
-    return indexes
+    """Return the indexes in pip's order, of whose equal files the first one's counts.
+
+    uv asks its default last of all, so that is what the last one becomes.
+    """
+    first, extra = found.get("index-url", "").split(), found.get("extra-index-url", "").split()
+    if not first:
+        return [*map(read_index, extra)]
+    *before, last = [*first, *extra]
+    return [*map(read_index, before), read_index(last, default=True)]

@@ -19,7 +19,7 @@ from envboot.errors import LockError
 from envboot.redaction import strip_channel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 RENEW = (
     "Renew the login where you keep it: the settings of pip, uv or conda, netrc, keyring, "
@@ -50,7 +50,12 @@ class Web:
     insecure: frozenset[str] = frozenset()
 
     @contextmanager
-    def open(self, url: str, authorization: str | None = None) -> Iterator[IO[bytes]]:
+    def open(
+        self,
+        url: str,
+        authorization: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[IO[bytes]]:
         """Open a URL; what it raises may show the URL (`UNREACHABLE`, `HTTPError`)."""
         parts = urlsplit(url)
         context = ssl.create_default_context(cafile=self.certificates)
@@ -59,7 +64,7 @@ class Web:
         opener = urllib.request.build_opener(
             _Redirects, urllib.request.HTTPSHandler(context=context)
         )
-        request = urllib.request.Request(url, headers={"User-Agent": "envboot"})
+        request = urllib.request.Request(url, headers={"User-Agent": "envboot", **(headers or {})})
         if authorization:
             # Redirects drop this one, unless the handler above puts it back.
             request.add_unredirected_header("Authorization", authorization)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +18,54 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from envboot.agent import wire
 from envboot.errors import LayerError, name_some
+from envboot.indexes import open_indexes
+from envboot.layer.activation import render_activation
 from envboot.layer.beside import digest_environment
 from envboot.layer.build import Builder, Built
 from envboot.layer.loose_files import Code, check_code, collect
+from envboot.layer.replaced import find_replaced
 from envboot.manifest import Layer, Project
 from envboot.redaction import strip_url
+from envboot.scan.installed import note_replaced
 from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from envboot.indexes import Indexes
     from envboot.lock.target import Target
-    from envboot.scan.schema import Loose, Source
+    from envboot.scan.installed import Replaced
+    from envboot.scan.schema import Loose, Scan, Source
     from envboot.session import Session
 
 # Part of what a kept layer is named by: change it when the tree of the same wheels changes.
-_FORMAT = 4
+_FORMAT = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """What a layer is packed from; `replaced` are wheels that are not what is installed here.
+
+    `files` are more of them, by their paths below the prefix; `withheld` says what of that kind
+    is not sent.
+    """
+
+    builder: Builder
+    wheels: tuple[Built, ...]
+    code: Code
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    replaced: tuple[Replaced, ...] = ()
+    withheld: tuple[Problem, ...] = ()
+
+    @property
+    def notes(self) -> tuple[Problem, ...]:
+        """What will not arrive as it is."""
+        return (
+            *note_replaced(self.replaced),
+            *(note for wheel in self.wheels for note in wheel.notes),
+            *self.code.notes,
+            *self.withheld,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +85,7 @@ class BuiltLayer:
     notes: tuple[Problem, ...] = ()
 
 
-def build_layer(
+def build_parts(
     sources: Sequence[Source],
     session: Session,
     *,
@@ -59,46 +93,80 @@ def build_layer(
     version: str,
     target: Target,
     loose: Sequence[Loose] = (),
+    scan: Scan | None = None,
     progress: Callable[[int, int | None], None] | None = None,
-) -> BuiltLayer | None:
-    """Build every project, at most one a processor at a time, add loose code, and pack it all.
+) -> Parts:
+    """Build every project, at most one a processor at a time, and collect loose code.
 
-    None where there is nothing to pack.
-
-    `python` is the scanned interpreter and `version` its version. The same sources give the
-    same digest, whatever the umask, the times, the place of the checkout or the cache.
+    `python` is the scanned interpreter and `version` its version. What is built is compared with
+    the distributions of `scan`, and what its activation sets goes along.
 
     Raises:
         LayerError: projects fail to build (every one is named), the target cannot run something,
             or there is too much loose code.
     """
     shared = {source.name for source in sources} & {*session.settings.no_build_isolation}
+
+    @cache
+    def find_indexes() -> Indexes:
+        return open_indexes(
+            session.environment,
+            session.folder,
+            prefix=Path(python).parent.parent,
+            pip=any(item.installer == "pip" for item in scan.distributions) if scan else False,
+            probe="setuptools",
+        )
+
     builder = Builder(
         python=python,
         version=version,
         target=target,
         session=session,
         beside=digest_environment(python, session) if shared else None,
+        find_indexes=find_indexes if scan else None,
     )
     wheels = _build_all(builder, sources, progress) if sources else []
-    brought = _find_brought(wheels)
-    code = collect(loose, session, brought=brought)
+    code = collect(loose, session, brought=_find_brought(wheels))
     check_code(code, target)
-    if not wheels and not code.folders:
+    replaced = _compare(wheels, scan, builder) if scan else ()
+    files, withheld = render_activation(scan, target.prefix) if scan else ({}, ())
+    return Parts(
+        builder=builder,
+        wheels=tuple(wheels),
+        code=code,
+        files=files,
+        replaced=replaced,
+        withheld=withheld,
+    )
+
+
+def pack_parts(parts: Parts) -> BuiltLayer | None:
+    """Pack wheels, loose code and other files into one archive, None where there are none.
+
+    The same sources give the same digest, whatever the umask, the times, the place of the
+    checkout or the cache.
+
+    Raises:
+        LayerError: a wheel is not sound, or byte code cannot be compiled.
+    """
+    wheels, code, builder, files = parts.wheels, parts.code, parts.builder, parts.files
+    if not (wheels or code.folders or files):
         return None
+    target = builder.target
     built = tuple(wheel.source.name for wheel in wheels if not wheel.cached)
     question = {
         "format": _FORMAT,
         "wheels": [[wheel.key, wheel.wheel.name, wheel.source.git] for wheel in wheels],
         "code": code.digest,
-        "python": ".".join(version.split(".")[:2]),
+        "python": ".".join(builder.version.split(".")[:2]),
         "prefix": None if target.host_python else target.prefix,
         "headers": _place_headers(builder),
+        **({"files": _digest(files)} if files else {}),
     }
-    folder = session.cache / "layers"
+    folder = builder.cache / "layers"
     key = wire.digest("layer-request", question).partition(":")[2]
     kept = None if built else _read_kept(folder, key)
-    document = kept or _pack(wheels, code, builder, folder, key)
+    document = kept or _pack(parts, folder, key)
     return BuiltLayer(
         manifest=Layer(
             digest=document["digest"],
@@ -109,12 +177,31 @@ def build_layer(
         built=built,
         cached=kept is not None,
         code=code,
-        notes=(
-            *(note for wheel in wheels for note in wheel.notes),
-            *(Problem(**note) for note in document["notes"]),
-            *code.notes,
-        ),
+        notes=(*parts.notes, *(Problem(**note) for note in document["notes"])),
     )
+
+
+def _compare(wheels: Sequence[Built], scan: Scan, builder: Builder) -> tuple[Replaced, ...]:
+    """Find the wheels that are not what is installed here.
+
+    A wheel that an index promised by its hash was compared when it was locked.
+    """
+    installed = {item.name: item for item in reversed(scan.distributions) if not item.conda}
+    found = []
+    for each in wheels:
+        item = installed.get(canonicalize_name(each.source.name))
+        path = Path(each.source.path or "")
+        is_file = path.suffix == ".whl"
+        if item and not (is_file and path.is_relative_to(builder.cache)):
+            found.append(
+                find_replaced(
+                    each.wheel,
+                    item,
+                    sha256=each.key if is_file else None,
+                    native=scan.platform == builder.target.platform,
+                )
+            )
+    return tuple(each for each in found if each)
 
 
 def _build_all(
@@ -185,9 +272,7 @@ def _find_brought(wheels: list[Built]) -> dict[str, set[str]]:
     return brought
 
 
-def _pack(
-    wheels: list[Built], code: Code, builder: Builder, folder: Path, key: str
-) -> dict[str, Any]:
+def _pack(parts: Parts, folder: Path, key: str) -> dict[str, Any]:
     """Install everything into a tree, compile and pack it, and keep what came out."""
     from envboot.agent.pack import write_layer
     from envboot.files import write_whole
@@ -197,9 +282,11 @@ def _pack(
         install_code,
         install_wheel,
         settle_modes,
+        write_file,
         write_list,
     )
 
+    wheels, code, builder = parts.wheels, parts.code, parts.builder
     target = builder.target
     minor = ".".join(builder.version.split(".")[:2])
     folder.mkdir(parents=True, exist_ok=True)
@@ -210,6 +297,8 @@ def _pack(
         for wheel in wheels:
             install_wheel(tree, wheel.wheel, wheel.source)
         install_code(tree, code)
+        for path, content in parts.files.items():
+            write_file(root / path, content)
         environment = builder.session.environment
         tag = compile_tree(root, builder.python, target.prefix, environment)
         tree.write_records(tag)
@@ -237,6 +326,11 @@ def _place_headers(builder: Builder) -> str:
     is_conda = Path(builder.python).parent.with_name("conda-meta").is_dir()
     is_venv = builder.target.host_python and not is_conda
     return f"include/site/python{minor}" if is_venv else f"include/python{minor}"
+
+
+def _digest(files: Mapping[str, bytes]) -> str:
+    listed = [[path, hashlib.sha256(content).hexdigest()] for path, content in files.items()]
+    return hashlib.sha256(json.dumps(sorted(listed)).encode()).hexdigest()
 
 
 def _project(wheel: Built) -> Project:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 _MOST = 4 << 30
 """Bytes; a source tree that is larger is none, but an archive that was made to fill the disk."""
 
+_EARLIEST = 315_532_800
+"""Seconds since 1970, on the 1st of January 1980."""
+
 
 class UnpackError(Exception):
     """Why an archive cannot be unpacked."""
@@ -65,6 +68,9 @@ def _unpack_tar(archive: Path, target: Path) -> None:
     with tarfile.open(archive) as opened:
         members = opened.getmembers()
         _check_size(sum(member.size for member in members))
+        for member in members:
+            # A wheel is a zip file, which can name no earlier moment.
+            member.mtime = max(member.mtime, _EARLIEST)
         opened.extractall(target, members, filter="data")
 
 

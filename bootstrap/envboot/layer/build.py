@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
+import shutil
 import tempfile
 import threading
 import zipfile
@@ -22,31 +22,29 @@ from envboot.files import write_whole
 from envboot.indexes.program import find_uv
 from envboot.layer.archives import UnpackError, unpack
 from envboot.layer.binaries import Binary, find_misfit, find_strangers, read_binary
+from envboot.layer.build_failures import explain_failure
 from envboot.layer.credential_files import find_credentials
 from envboot.layer.git import checkout
 from envboot.layer.left_behind import find_lacking
 from envboot.layer.links import Links, names_exactly, remove_outward
 from envboot.layer.project_files import copy_files, digest_files, list_files
+from envboot.layer.surroundings import digest_surroundings
 from envboot.lock.tags import rank_tags, wheel_tags
 from envboot.redaction import hide_values, redact, strip_url
 from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from envboot.indexes import Indexes
     from envboot.lock.target import Target
     from envboot.scan.schema import Source
     from envboot.session import Session
 
 # Seconds; the first moment that a zip file can name. The same in every build.
 EPOCH = "315532800"
-_TAIL = 15
 # Part of what a kept wheel is named by: change it when the same content gives another wheel.
 _FORMAT = 2
-# What a build says that lacks a package or a program.
-_LACKS = re.compile(
-    r"No module named|ImportError|(not|n't|cannot|could not) (be )?f(ou|i)nd", re.IGNORECASE
-)
 _OUT_OF_COMMIT = "Not packaged (links that lead out of the commit):"
 _OUT_OF_PROJECT = (
     "Not packaged (links that lead out of the project; name one exactly in `include` to follow it):"
@@ -69,7 +67,8 @@ class Builder:
     """What every build of one layer shares: interpreter, Python version, target and session.
 
     `beside` is the digest of what is installed for the interpreter, if a project is built without
-    isolation. Builds in all threads end once `stop` is set.
+    isolation. `find_indexes` reads where builds find what they require, once something is built;
+    without it uv's own settings alone count. Builds in all threads end once `stop` is set.
     """
 
     python: str
@@ -77,6 +76,7 @@ class Builder:
     target: Target
     session: Session
     beside: str | None = None
+    find_indexes: Callable[[], Indexes] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -125,8 +125,10 @@ class Builder:
         environment = self.session.environment
         links = Links(folder, environment, self.session.settings.include)
         entries, left = links.settle(list_files(folder, environment))
-        key = self._key(source, "folder", digest_files(folder, entries))
-        built = self._kept(source, key)
+        around = digest_surroundings(folder, environment)
+        key = self._key(source, "folder", f"{digest_files(folder, entries)} {around}")
+        # Beside more files than can be looked at, any may have changed.
+        built = self._kept(source, key) if around is not None else None
         if not built:
             with self._scratch() as scratch:
                 tree = copy_files(folder, entries, Path(scratch, "tree"), environment)
@@ -208,18 +210,13 @@ class Builder:
                 stream.write(said)
             wheels = sorted(output.glob("*.whl"))
             if code or not wheels:
-                raise _failure(source, said, log, isolated=self.is_isolated(source))
+                raise explain_failure(source, said, log, isolated=self.is_isolated(source))
             folder = self.cache / "wheels" / key
             folder.parent.mkdir(parents=True, exist_ok=True)
             for other in output.iterdir():
                 if other != wheels[0]:
                     other.unlink()
-            try:
-                output.rename(folder)
-            except OSError:
-                # Somebody else built the same content meanwhile.
-                if not any(folder.glob("*.whl")):
-                    raise
+            _replace(output, folder)
         return Built(source=source, wheel=folder / wheels[0].name, key=key, cached=False)
 
     def _run_backend(self, source: Source, origin: Path, output: Path, log: IO[bytes]) -> int:
@@ -249,6 +246,10 @@ class Builder:
             # Compilers' front ends, such as ninja and cmake, are programs of the environment.
             programs = os.path.dirname(self.python)  # noqa: PTH120
             environment["PATH"] = f"{programs}{os.pathsep}{environment.get('PATH', os.defpath)}"
+        if self.find_indexes:
+            options, more = self.find_indexes().render_options()
+            command += options
+            variables |= more
         command.append(os.fspath(origin))
         running = process.start(
             command,
@@ -316,6 +317,20 @@ class Builder:
         )
 
 
+def _replace(output: Path, folder: Path) -> None:
+    """Move a built wheel into the cache, in place of one that is there: its inputs were not known.
+
+    Somebody else may do the same meanwhile.
+    """
+    if folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        output.rename(folder)
+    except OSError:
+        if not any(folder.glob("*.whl")):
+            raise
+
+
 def _way_out(name: str, target: Target) -> str:
     return (
         f"Install `{name}` from an index that has a wheel for `{target.platform}`, leave it out "
@@ -358,32 +373,3 @@ def _hash_file(path: Path) -> str:
         while chunk := stream.read(1 << 20):
             total.update(chunk)
     return total.hexdigest()
-
-
-def _failure(source: Source, said: str, log: Path, *, isolated: bool) -> LayerError:
-    """Say that a build failed, in its own last words, and whether isolation may be why."""
-    # uv's own words around those of the build say nothing that we do not say.
-    chatter = ("Building wheel", "hint:", "Caused by:")
-    stripped = (line.rstrip() for line in said.splitlines() if line.strip())
-    lines = [line for line in stripped if not line.strip().startswith(chatter)]
-    where = source.path or strip_url(source.git or "")
-    return LayerError(
-        f"Failed to build a wheel of `{source.name}` from `{where}`",
-        causes=tuple(lines[-_TAIL:]) or ("The build printed nothing and left no wheel",),
-        hint=f"{_explain_isolation(source, said, isolated=isolated)}The whole log is `{log}`",
-    )
-
-
-def _explain_isolation(source: Source, said: str, *, isolated: bool) -> str:
-    if not isolated:
-        return (
-            "It is built with the packages of the environment (`no-build-isolation` in "
-            "`[tool.envboot]`): install its build requirements there. "
-        )
-    if not _LACKS.search(said):
-        return ""
-    return (
-        "Builds are isolated. If it was installed with `--no-build-isolation`, set "
-        f'`no-build-isolation = ["{source.name}"]` in `[tool.envboot]`: it is then built with '
-        "the packages of the environment. "
-    )

@@ -1,4 +1,7 @@
-"""Files and folders that a command names: which of them travel, and what the guest reads."""
+"""Files and directories that a command names: which of them are sent, and what the machine reads.
+
+The command runs in a copy of the launch directory, so a relative path is the same on both sides.
+"""
 
 from __future__ import annotations
 
@@ -17,28 +20,25 @@ if TYPE_CHECKING:
 _OUTPUT = re.compile(r"-o|--?out(put|file|dir)?([-_].*)?")
 """Options that name what a command writes."""
 
-_PYTHON = re.compile(r"(.*/)?python[\d.]*")
-"""Python itself, whatever its version."""
-
 _EVERYWHERE = re.compile(r"/((bin|dev|etc|lib\d*|proc|run|sbin|sys|usr)(/.*)?|tmp|var/tmp)?")
-"""What every Linux has, or may have: the word says no more than `/bin/sh` does."""
+"""What every Linux has, or may have: the argument says no more than `/bin/sh` does."""
 
 
 def find_named(words: Sequence[str], folder: Path) -> dict[int, str]:
-    """Return which words of a command are files of `folder`: number of the word to path in it."""
+    """Return which arguments of a command are files of `folder`: its number to the path in it."""
     named = _find_paths(words, folder)
     return {
         number: path
         for number, path in named.items()
-        if not _is_outside(path) and (folder / path).is_file()
+        if not is_outside(path) and (folder / path).is_file()
     }
 
 
 def _find_paths(words: Sequence[str], folder: Path) -> dict[int, str]:
-    """Return which words are files or folders here, by paths as seen from `folder`.
+    """Return which arguments are files or directories here, by paths as seen from `folder`.
 
-    A word may be `--option=FILE`. What an option for output names is about to be written, and
-    behind `-m` is a module.
+    An argument may be `--option=FILE`. What an option for output names is about to be written,
+    and behind `-m` is a module.
     """
     named = {}
     before = ""
@@ -46,29 +46,30 @@ def _find_paths(words: Sequence[str], folder: Path) -> dict[int, str]:
         option, value = _split(word)
         # As in a shell, a program without a slash is looked for on PATH.
         is_path = number > 0 or "/" in value
-        # A whole program may be a word: no file's name is that long, and `Path` would raise.
+        # A whole program may be an argument: no file's name is that long, and `Path` would raise.
         exists = value not in ("", ".", "..") and os.path.exists(folder / value)  # noqa: PTH110
         is_output = before == "-m" or _OUTPUT.fullmatch(option.rstrip("=") or before)
         if is_path and exists and not is_output:
-            named[number] = _relate(folder / value, folder)
+            named[number] = relate(folder / value, folder)
         before = word
     return named
 
 
-def _relate(path: Path, folder: Path) -> str:
+def relate(path: Path, folder: Path) -> str:
     """Return a path as seen from `folder`, to which links may lead."""
     plain = os.path.relpath(path, folder)
-    if not _is_outside(plain):
+    if not is_outside(plain):
         return plain
     return os.path.relpath(os.path.realpath(path.parent) + f"/{path.name}", folder)
 
 
-def _is_outside(path: str) -> bool:
+def is_outside(path: str) -> bool:
+    """Whether a relative path leads out of the directory that it is seen from."""
     return path == ".." or path.startswith("../")
 
 
 def _split(word: str) -> tuple[str, str]:
-    """Split `--option=value` behind `=`; any other word is a value."""
+    """Split `--option=value` behind `=`; any other argument is a value."""
     if word.startswith("-") and "=" in word:
         end = word.index("=") + 1
         return word[:end], word[end:]
@@ -96,57 +97,27 @@ def add_named(
 def place_words(
     words: Sequence[str], folder: Path, code: Code | None, *, is_here: bool = False
 ) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
-    """Return a command as the guest reads it, and what it names that will not be there.
+    """Return a command as the machine reads it, and what it names that will not be there.
 
-    NUL stands for the prefix, which the agent knows: no argument can have one of its own. Where
-    the command runs on this machine (`is_here`), absolute paths lead where they lead now.
+    Absolute paths below the launch directory become relative: it has another place on the machine.
+    Where the command runs on this computer (`is_here`), other absolute paths lead where they do
+    now.
     """
     placed, notes = list(words), []
     for number, path in _find_paths(words, folder).items():
         option, value = _split(words[number])
-        place = code.find_place(folder, path) if code and not _is_outside(path) else None
-        if place and code and not _may_be_a_name(code, folder, path, value):
-            placed[number] = f"{option}\0/{place}"
-        elif not (value.startswith("/") and (is_here or _EVERYWHERE.fullmatch(value))):
-            message = _explain(folder, path, has_place=place is not None)
-            notes.append(Problem(subject=value, message=message))
-    if script := _find_missing(words, folder):
-        message = "Is not in this folder, and will not be on the machines: Python cannot run it"
-        notes.append(Problem(subject=script, message=message))
+        is_absolute = value.startswith("/")
+        if not is_outside(path) and (path == "." or (code and code.has(path))):
+            if is_absolute:
+                placed[number] = f"{option}{path if number or '/' in path else f'./{path}'}"
+        elif not (is_absolute and (is_here or _EVERYWHERE.fullmatch(value))):
+            notes.append(Problem(subject=value, message=_explain(folder, path)))
     return tuple(placed), tuple(notes)
 
 
-def _find_missing(words: Sequence[str], folder: Path) -> str | None:
-    """Return the script that Python is to run, where it is none of this folder's.
-
-    One with an absolute path may well be on the machines.
-    """
-    if not words or not _PYTHON.fullmatch(words[0]):
-        return None
-    rest = iter(words[1:])
-    for word in rest:
-        if word in ("-W", "-X"):
-            next(rest, None)
-        elif not word.startswith("-") or word in ("-", "-c", "-m"):
-            break
-    else:
-        return None
-    is_script = word.endswith(".py") and not word.startswith("/")
-    return word if is_script and not (folder / word).exists() else None
-
-
-def _may_be_a_name(code: Code, folder: Path, path: str, value: str) -> bool:
-    """Whether a folder of code may not be meant: `manage.py test`; a slash says that it is."""
-    current = [each.loose for each in code.folders if each.loose.origin == "current"]
-    is_code = any(path in each.names for each in current)
-    return is_code and "/" not in value and (folder / path).is_dir()
-
-
-def _explain(folder: Path, path: str, *, has_place: bool) -> str:
-    if _is_outside(path):
-        return "Is outside of this folder, and will not be on the machines"
-    if has_place:
-        return f"Is a folder of code, but stays a word: for its place there write `{path}/`"
+def _explain(folder: Path, path: str) -> str:
+    if is_outside(path):
+        return "Not sent: outside the directory that the command is launched from"
     if (folder / path).is_dir():
-        return "Is a folder of this folder, which will not be on the machines: name it in `include`"
-    return "Is a file of this folder, which will not be on the machines"
+        return f'Not sent: to send the directory, write `include = ["{path}/"]` in `[tool.envboot]`'
+    return "Not sent, though the command names it"

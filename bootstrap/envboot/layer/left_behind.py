@@ -13,9 +13,10 @@ from envboot.layer.project_files import find_ignored, is_leftover
 from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from envboot.scan.schema import Loose, Source
+    from envboot.session import Session
 
 _LISTED = 3
 
@@ -31,20 +32,16 @@ _COMPILED = (".c", ".cc", ".cpp", ".cxx", ".f", ".f90", ".h", ".hpp", ".pyx", ".
 
 
 def find_staying(
-    loose: Loose,
-    travelling: Sequence[str],
-    elsewhere: Sequence[str],
-    exclude: Sequence[str],
-    environment: Mapping[str, str],
+    loose: Loose, travelling: Sequence[str], elsewhere: Sequence[str], session: Session
 ) -> list[Problem]:
-    """Say which files and folders beside loose code stay here, and would be expected to go.
+    """Name the files and directories beside loose code that are not sent, and may be missed.
 
-    `travelling` are the files that do not; in `elsewhere` is code that gets there otherwise.
+    `travelling` are the files that are sent; in `elsewhere` is code that gets there otherwise.
     """
     from pathspec import GitIgnoreSpec
 
     folder = Path(loose.folder)
-    spec = GitIgnoreSpec.from_lines([*_USUAL, *exclude])
+    spec = GitIgnoreSpec.from_lines([*_USUAL, *session.settings.exclude])
     known = {*loose.names, *(path.partition("/")[0] for path in travelling)}
     for place in elsewhere:
         known.update(Path(os.path.relpath(place, folder)).parts[:1])
@@ -63,11 +60,14 @@ def find_staying(
         and not any((folder / name / mark).exists() for mark in ("pyvenv.cfg", "conda-meta"))
     ]
     names = [name.rstrip("/") for name in left]
-    names = sorted(set(names) - find_ignored(folder, environment, names)) if names else []
+    names = sorted(set(names) - find_ignored(folder, session.environment, names)) if names else []
     if not names:
         return []
     some = name_some(names, most=_LISTED)
-    message = f"What is no module stays here: {some}; name it in the command, or in `include`"
+    way = "name it in the command, or in `include`"
+    if loose.origin != "current":
+        way = f'to send it, write `include = ["{os.path.relpath(folder, session.folder)}/…"]`'
+    message = f"Not sent (not Python code): {some}; {way}"
     return [Problem(subject=loose.folder, message=message)]
 
 
@@ -86,7 +86,7 @@ def find_lacking(source: Source, wheel: Path) -> list[Problem]:
     with zipfile.ZipFile(wheel) as archive:
         shipped = {_name(path) for path in archive.namelist()}
     packages = sorted({path.partition("/")[0] for path in shipped if "/" in path})
-    lacking: list[str] = []
+    lacking = _list_lacking_tops(folder, shipped) if source.editable else []
     for package in packages:
         bases = [base for base in (folder / "src", folder) if (base / package).is_dir()]
         if bases and "." not in package:
@@ -95,10 +95,37 @@ def find_lacking(source: Source, wheel: Path) -> list[Problem]:
         return []
     some = name_some(lacking, most=_LISTED)
     message = (
-        f"What its folder has and its wheel lacks does not arrive: {some}; declare it as package "
-        "data, where git does not ignore it"
+        f"Not sent (missing from the project's wheel): {some}; declare packages and package data "
+        "in the project's build configuration, where git does not ignore them"
     )
     return [Problem(subject=source.name, message=message)]
+
+
+def _list_lacking_tops(folder: Path, shipped: set[str]) -> list[str]:
+    """Return the modules and packages that an editable install may show, and its wheel lacks.
+
+    Those of `src`; with a flat layout, where tests and scripts lie beside the package, only if the
+    wheel has no module at all.
+    """
+    tops = {path.partition("/")[0] for path in shipped}
+    is_empty = all(top.endswith((".dist-info", ".data", ".pth")) for top in tops)
+    base = folder / "src" if (folder / "src").is_dir() else folder
+    if base == folder and not is_empty:
+        return []
+    return sorted(
+        f"{entry.name}/" if entry.is_dir() else entry.name
+        for entry in base.iterdir()
+        if entry.name not in {*tops, "setup.py", "build", "dist", "docs", "tests"}
+        and not _is_hidden(entry.name)
+        and _holds_code(entry)
+    )
+
+
+def _holds_code(path: Path) -> bool:
+    """Whether a path can be imported: a module, or a directory with some, `__init__.py` or not."""
+    if not path.stem.isidentifier():
+        return False
+    return path.suffix == ".py" if path.is_file() else any(path.rglob("*.py"))
 
 
 def _list_lacking(base: Path, package: str, shipped: set[str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
+from envboot.agent.work import SENT
 from envboot.errors import LISTED, LayerError, name_some
 from envboot.layer.binaries import find_misfit, is_native, read_binary
 from envboot.layer.credential_files import Reason, find_reason, holds_values
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from envboot.session import Session
 
 PATH = "lib/envboot/path"
-"""Below the prefix; what stands here is on `sys.path`."""
+"""Below the prefix: the directories of `PYTHONPATH` and of `.pth` files."""
 
 _FILES = 10_000
 """More of them are no code, but data: a folder counts as code for one script in it."""
@@ -55,6 +56,20 @@ class LooseFolder:
     place: str | None
     files: tuple[LooseFile, ...]
 
+    def has_module(self, top: str) -> bool:
+        """Whether there is a top-level module, package or namespace of that name."""
+        return any(
+            file.path.startswith(f"{top}/") or _is_module(file.path, top) for file in self.files
+        )
+
+    def can_run(self, name: str) -> bool:
+        """Whether `python -m NAME` finds a module, or a package with a `__main__`."""
+        path = name.replace(".", "/")
+        return any(
+            _is_module(file.path, path) or _is_module(file.path, f"{path}/__main__")
+            for file in self.files
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Code:
@@ -79,15 +94,19 @@ class Code:
                 total.update(os.fsencode(f"{file.path}\0{file.executable:d}{content}\n"))
         return total.hexdigest() if self.folders else None
 
-    def find_place(self, folder: Path, path: str) -> str | None:
-        """Return where below the prefix a file or folder of the working folder goes."""
-        for each in self.folders:
-            is_current = each.loose.origin == "current" and folder.samefile(each.loose.folder)
-            if is_current and path == ".":
-                return each.place
-            if is_current and any(f"{file.path}/".startswith(f"{path}/") for file in each.files):
-                return f"{each.place}/{path}"
-        return None
+    def find_file(self, path: str) -> LooseFile | None:
+        """Return a file of the launch directory, by its path below it, if it is sent."""
+        current = (each for each in self.folders if each.loose.origin == "current")
+        return next((file for each in current for file in each.files if file.path == path), None)
+
+    def has(self, path: str) -> bool:
+        """Whether a file of the launch directory is sent, or a directory with something in it."""
+        return any(
+            f"{file.path}/".startswith(f"{path}/")
+            for each in self.folders
+            if each.loose.origin == "current"
+            for file in each.files
+        )
 
     def render_path(self) -> str:
         """Return the `.pth` that puts every folder on `sys.path`, where it was on the client.
@@ -121,18 +140,17 @@ def collect(
     folders: list[LooseFolder] = []
     notes: list[Problem] = []
     number = 0
-    exclude, include = session.settings.exclude, session.settings.include
     for each in loose:
         names = _without_brought(each, brought)
         is_current = each.origin == "current"
-        wanted = list_matching(Path(each.folder), include) if is_current and include else []
+        wanted = _list_included(Path(each.folder), session, is_current=is_current)
         files, left = _list_folder(
             Path(each.folder), names, session, wanted, is_site=each.origin == "site"
         )
         notes += left
         if not files:
             continue
-        if is_current:
+        if each.origin != "site" and not _is_of_project(each, brought):
             elsewhere = [
                 *(other.folder for other in loose),
                 *(
@@ -142,15 +160,39 @@ def collect(
                 ),
             ]
             travelling = [file.path for file in files]
-            notes += find_staying(each, travelling, elsewhere, exclude, session.environment)
-        place = None
-        if each.origin != "site":
-            place = f"{PATH}/{number}-{Path(each.folder).name}"
+            notes += find_staying(each, travelling, elsewhere, session)
+        place = SENT if is_current else None
+        if each.origin in ("pythonpath", "pth"):
+            name = Path(each.folder).name
+            # The metadata of an egg is found by the directory's own name.
+            place = f"{PATH}/{number}{'/' if name.endswith('.egg') else '-'}{name}"
             number += 1
         folders.append(LooseFolder(loose=each, place=place, files=tuple(files)))
     code = Code(folders=tuple(folders), notes=tuple(notes))
     _refuse_too_much(code, session.settings.loose_limit)
     return code
+
+
+def _list_included(folder: Path, session: Session, *, is_current: bool) -> list[Entry]:
+    """List what `include` names in a directory of the path: elsewhere by `../` alone."""
+    include = session.settings.include
+    if is_current or not include:
+        return list_matching(folder, include) if include else []
+    start = os.path.relpath(folder, session.folder) + "/"
+    below = [pattern[len(start) :] for pattern in include if pattern.startswith(start)]
+    return list_matching(folder, [f"/{pattern}" for pattern in below]) if below else []
+
+
+def _is_of_project(loose: Loose, brought: Mapping[str, Collection[str]]) -> bool:
+    """Whether a `.pth` file leads into a project: what its wheel lacks is said of the project."""
+    folder = Path(os.path.realpath(loose.folder))
+    return loose.origin == "pth" and any(
+        folder.is_relative_to(os.path.realpath(project)) for project in brought
+    )
+
+
+def _is_module(path: str, stem: str) -> bool:
+    return path == f"{stem}.py" or (is_native(path) and path.startswith(f"{stem}."))
 
 
 def check_code(code: Code, target: Target) -> None:

@@ -19,6 +19,7 @@ from envboot.agent import wire
 from envboot.agent.pack import LAYER_LIST
 from envboot.errors import LayerError
 from envboot.redaction import strip_url
+from envboot.tool_variables import clean_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -156,6 +157,13 @@ def install_code(tree: Tree, code: Code) -> None:
         (site / "envboot.pth").chmod(0o644)
 
 
+def write_file(path: Path, content: bytes) -> None:
+    """Write one file that everybody may read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    path.chmod(0o644)
+
+
 def compile_tree(root: Path, python: str, prefix: str, environment: Mapping[str, str]) -> str:
     """Compile byte code as seen from `prefix`; returns the tag in its file names.
 
@@ -172,7 +180,7 @@ def compile_tree(root: Path, python: str, prefix: str, environment: Mapping[str,
     done = process.run(
         [python, "-s", "-S", "-c", program, os.fspath(root), prefix],
         # Whatever the interpreter's file is called.
-        environment=process.clean_environment("python", environment),
+        environment=clean_environment("python", environment),
         folder=root,
         variables={"PYTHONHASHSEED": "0"},
     )

@@ -61,11 +61,15 @@ def lock(
 
     _refuse_target(scan, target)
     question = {
+        # Part of what a kept lock is named by: change it when the same scan gives another one.
+        "format": 2,
         "scan": replace(scan, loose=(), problems=(), sizes=()).to_dict(),
         "target": asdict(target),
         # Where things are kept, and what of the user's own code travels, is no matter of the lock.
         "settings": asdict(
-            replace(session.settings, store=None, exclude=(), include=(), loose_limit=0)
+            replace(
+                session.settings, store=None, exclude=(), include=(), loose_limit=0, strict=False
+            )
         ),
         "add": list(add),
         "exact": sorted(exact),

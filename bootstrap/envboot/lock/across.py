@@ -8,6 +8,7 @@ from packaging.utils import canonicalize_name
 
 from envboot.lock.answer import Answer
 from envboot.lock.comparison import compare_added, compare_all
+from envboot.lock.conda_packages import check_records
 from envboot.lock.conda_solve import solve_records
 from envboot.lock.index_lookup import open_lookup
 from envboot.lock.pypi_solve import solve_again
@@ -27,6 +28,7 @@ def lock_across(request: LockRequest) -> Answer:
         LockError: naming every package that must be there and cannot.
     """
     scan, target = request.scan, request.target
+    check_records(scan.conda)
     solved = solve_records(request)
     here = {record.name: record.version for record in scan.conda}
     here = here or {"python": scan.interpreter.version}

@@ -10,6 +10,8 @@ from envboot.text import columns
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from envboot.scan.installed import Replaced
+
 _STATUS = ("same", "patch", "replaced", "dropped", "added")
 _WORDS = {"patch": "patch differs"}
 
@@ -78,6 +80,17 @@ def mark_edited(rows: Sequence[Row], edited: Collection[str]) -> tuple[Row, ...]
             reason=f"edited here since its installation: {goes[row.source]}",
         )
         if row.status == "same" and row.source in goes and row.name in edited
+        else row
+        for row in rows
+    )
+
+
+def mark_replaced(rows: Sequence[Row], replaced: Sequence[Replaced]) -> tuple[Row, ...]:
+    """Say of packages of the layer that what is built for it is not what is installed here."""
+    by_name = {each.name: each for each in replaced}
+    return tuple(
+        replace(row, there=found.version, status="replaced", reason=found.reason)
+        if row.here and row.source != "conda" and (found := by_name.get(row.name))
         else row
         for row in rows
     )

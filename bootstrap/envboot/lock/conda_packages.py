@@ -18,7 +18,7 @@ from envboot.scan.schema import Problem
 from envboot.text import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rattler import Gateway, GenericVirtualPackage, RepoDataRecord
 
@@ -41,14 +41,69 @@ def virtual_packages(platform: str, glibc: str, cuda: str | None = None) -> dict
     }
 
 
-def lock_records(records: Sequence[CondaRecord]) -> tuple[CondaPackage, ...]:
-    """Turn installed records into explicit packages, in the order of their names.
+def sort_dependencies_first(needs: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the names, each after those that it needs; the order of the input does not matter.
+
+    micromamba installs an explicit list as it stands, and a post-link script runs right after its
+    own package. `needs` maps a name to match specs; specs of names that are not there count for
+    nothing. Python does not wait for pip, which channels make a dependency of it: pip needs Python
+    more (conda's `PrefixGraph` removes that edge as well).
 
     Raises:
-        LockError: naming every record without a URL or without a hash.
+        LockError: one is not the name of a conda package.
     """
+    from rattler import BuildString, PackageRecord
+
+    try:
+        records = [
+            PackageRecord(
+                name=name,
+                version="0",
+                build=BuildString("0"),
+                build_number=0,
+                subdir="noarch",
+                depends=[spec for spec in specs if (name, spec) != ("python", "pip")],
+            )
+            for name, specs in sorted(needs.items())
+        ]
+        ordered = PackageRecord.sort_topologically(records)
+    except Exception as error:
+        # rattler raises bare exceptions.
+        raise LockError(
+            "Failed to sort conda packages by what they need", causes=(str(error),)
+        ) from error
+    return [record.name.source for record in ordered]
+
+
+def check_records(records: Sequence[CondaRecord]) -> None:
+    """Raise LockError, naming them, when a package has several records: which one is installed?"""
+    several: dict[str, list[str]] = {}
+    for record in records:
+        several.setdefault(record.name, []).append(f"{record.version}-{record.build}")
+    doubled = {name: found for name, found in several.items() if len(found) > 1}
+    if doubled:
+        raise LockError(
+            f"Found several records of {name_some(list(doubled))} in conda-meta",
+            causes=tuple(
+                f"`{name}` is there as {name_some(found)}"
+                for name, found in list(doubled.items())[:10]
+            ),
+            hint=f"Repair the environment: `conda install --force-reinstall {next(iter(doubled))}`",
+        )
+
+
+def lock_records(records: Sequence[CondaRecord]) -> tuple[CondaPackage, ...]:
+    """Turn installed records into explicit packages, each after those that it needs.
+
+    Raises:
+        LockError: naming every record without a URL or without a hash, and every package that has
+            several records.
+    """
+    check_records(records)
+    by_name = {record.name: record for record in records}
+    needs = {record.name: (*record.depends, *record.after) for record in records}
     packages, offenders = [], []
-    for record in sorted(records, key=lambda record: record.name):
+    for record in map(by_name.__getitem__, sort_dependencies_first(needs) if needs else ()):
         named = f"{record.name}-{record.version}-{record.build}"
         if urlsplit(record.url).scheme not in ("http", "https", "file", "s3"):
             offenders.append(f"`{named}`: its record has no URL")
@@ -140,7 +195,7 @@ async def _solve(
             "for instances on this machine (`local`), `--host-python` of `envboot lock`, "
             "`envboot plan` and `envboot env publish` needs none",
         ) from error
-    return tuple(package_of(record) for record in sorted(records, key=lambda r: r.name.normalized))
+    return order_records(records)
 
 
 async def _python_versions(
@@ -148,6 +203,13 @@ async def _python_versions(
 ) -> set[str]:
     found = await gateway.query(channels, cast("Any", subdirs), ["python"], recursive=False)
     return {str(record.version) for records in found for record in records}
+
+
+def order_records(records: Sequence[RepoDataRecord]) -> tuple[CondaPackage, ...]:
+    """Return what a solve found as explicit packages, each after those that it needs."""
+    by_name = {record.name.normalized: record for record in records}
+    needs = {name: record.depends for name, record in by_name.items()}
+    return tuple(package_of(by_name[name]) for name in sort_dependencies_first(needs))
 
 
 def package_of(record: RepoDataRecord) -> CondaPackage:

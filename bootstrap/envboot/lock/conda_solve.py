@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from envboot.errors import LISTED, LockError, name_some
 from envboot.lock.cache import keep_for_a_day
-from envboot.lock.conda_packages import package_of
+from envboot.lock.conda_packages import order_records
 from envboot.lock.fit import NoSolution, fit_pins, rank_needs
 from envboot.lock.solver import OpenChannels, open_channels
 from envboot.manifest import CondaPackage
@@ -140,9 +140,8 @@ class _Wish:
             for name, version in here.items()
             if versions.get(name) != version
         }
-        ordered = sorted(fit.solution, key=lambda record: record.name.normalized)
         return {
-            "packages": [asdict(package_of(record)) for record in ordered],
+            "packages": [asdict(package) for package in order_records(fit.solution)],
             "versions": versions,
             "reasons": reasons,
         }

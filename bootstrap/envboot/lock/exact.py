@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from envboot.lock.answer import Answer
 from envboot.lock.cache import keep_for_a_day
-from envboot.lock.comparison import compare_added, compare_all
+from envboot.lock.comparison import compare_added, compare_all, mark_replaced
 from envboot.lock.conda_packages import lock_records, solve_python
 from envboot.lock.index_lookup import open_lookup
 from envboot.lock.pypi_solve import solve_added
@@ -48,7 +48,7 @@ def lock_exactly(request: LockRequest) -> Answer:
         found=found,
         rows=(
             *compare_all("conda", here, there, {}, "comes with the interpreter"),
-            *compare_all("pypi", pypi, pypi, {}, ""),
+            *mark_replaced(compare_all("pypi", pypi, pypi, {}, ""), found.replaced),
             *compare_added(
                 {item.name: item.version for item in added},
                 request.asked,

@@ -8,13 +8,14 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from envboot.errors import LISTED, LockError
 from envboot.indexes import Indexes, open_indexes
-from envboot.indexes.configuration import Index
+from envboot.indexes.configuration import PYPI_HOST, Index
 from envboot.indexes.program import find_uv
 from envboot.lock.fit import NoSolution
 from envboot.lock.tags import name_platform, rank_tags
@@ -48,6 +49,20 @@ class Lookup:
     python: str
     torch: TorchIndexes
     shared: tuple[str, ...] = ()
+
+    def find_own_torch(self, name: str, build: str) -> Index | None:
+        """Return the configured index, PyPI aside, that has a build (`cu126`) of a package.
+
+        A mirror that the settings name comes before it.
+        """
+        if self.torch.is_mirror or not build:
+            return None
+        for index in self.indexes.ordinary:
+            if urlsplit(index.url).hostname != PYPI_HOST:
+                wheels = self.indexes.list_wheels(name, [index])
+                if any(wheel.version.local == build for wheel in wheels):
+                    return index
+        return None
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -125,9 +140,12 @@ class Lookup:
         return NoSolution(words=cause.removeprefix("cause:").removeprefix("╰─▶").strip())
 
     def _with_torch(self, requirements: Sequence[str], *, solving: bool) -> Indexes:
-        """Send PyTorch's own packages to its index, unless uv's settings say where they are."""
+        """Send PyTorch's own packages to an index that has the build.
+
+        The one that uv's settings name for them, else a configured one that has it, else PyTorch's.
+        """
         configuration = self.indexes.configuration
-        urls: dict[str, str] = {}
+        urls: dict[str, Index] = {}
         for text in requirements:
             found = Requirement(text)
             name = canonicalize_name(found.name)
@@ -136,12 +154,17 @@ class Lookup:
                 continue
             url = self.torch.choose(name, build, self.target.cuda)
             if url:
-                urls[name] = url
+                own = self.find_own_torch(name, url.rpartition("/")[2])
+                urls[name] = own or Index(url=url)
         if not urls:
             return self.indexes
-        called = {url: f"pytorch-{number}" for number, url in enumerate(sorted(set(urls.values())))}
-        added = [Index(url=url, name=name, explicit=True) for url, name in called.items()]
-        sources = {name: [{"index": called[url]}] for name, url in urls.items()}
+        places = {index.url: index for index in urls.values()}
+        called = {url: f"pytorch-{number}" for number, url in enumerate(sorted(places))}
+        added = [
+            replace(places[url], name=name, explicit=True, default=False)
+            for url, name in called.items()
+        ]
+        sources = {name: [{"index": called[index.url]}] for name, index in urls.items()}
         return replace(
             self.indexes,
             configuration=replace(
@@ -165,6 +188,7 @@ def open_lookup(request: LockRequest, version: str) -> Lookup:
         request.session.folder,
         prefix=Path(here.prefix),
         pip=any(item.installer == "pip" for item in items),
+        pip_first=all(item.installer == "pip" for item in items),
         probe=names[0],
     )
     return Lookup(

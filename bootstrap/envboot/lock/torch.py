@@ -12,13 +12,15 @@ from envboot.toml import read_data
 class TorchIndexes:
     """PyTorch's indexes: one folder below `index` for each CUDA version, and one without.
 
-    `cuda` is a folder by the oldest driver that runs its builds.
+    `cuda` is a folder by the oldest driver that runs its builds. `is_mirror` says that the
+    settings name them.
     """
 
     index: str
     packages: frozenset[str]
     cpu: str
     cuda: dict[str, str]
+    is_mirror: bool = False
 
     def choose(self, name: str, build: str, cuda: str | None) -> str | None:
         """Return the index of a package; None where it is not one of PyTorch's own.
@@ -50,4 +52,5 @@ def read_torch(mirror: str | None = None) -> TorchIndexes:
         packages=frozenset(document["packages"]),
         cpu=document["cpu"],
         cuda=dict(document["cuda"]),
+        is_mirror=mirror is not None,
     )

@@ -4,36 +4,45 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from envboot.errors import LISTED, LockError, name_some
+from envboot.indexes.configuration import PYPI_FILES
+from envboot.lock.agreement import Disputed, agree
 from envboot.lock.fit import NoSolution
 from envboot.lock.tags import choose_wheel
 from envboot.manifest import Wheel
 from envboot.redaction import redact, strip_url
-from envboot.scan.schema import Distribution, Problem, Source
+from envboot.scan.installed import find_recorded_hash, note_replaced
+from envboot.scan.projects import names_commit
+from envboot.scan.schema import Problem, Source
 from envboot.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from envboot.indexes import PrivateWheel
     from envboot.lock.index_lookup import Lookup, Packages
     from envboot.lock.target import Target
+    from envboot.scan.installed import Replaced
+    from envboot.scan.schema import Distribution
 
-PYPI_FILES = "files.pythonhosted.org"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wheels:
-    """The wheels of the base, and wheel files of this machine that go into the layer."""
+    """The wheels of the base, and wheel files of this machine that go into the layer.
+
+    `replaced` are those that differ from what is installed.
+    """
 
     wheels: tuple[Wheel, ...] = ()
     sources: tuple[Source, ...] = ()
     notes: tuple[Problem, ...] = ()
+    replaced: tuple[Replaced, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +52,7 @@ class _Offence:
     pin: str
     seen: str
     sdist: bool = False
+    disputed: bool = False
 
     @property
     def is_absent(self) -> bool:
@@ -59,7 +69,7 @@ def lock_wheels(distributions: Sequence[Distribution], *, lookup: Lookup, cache:
     Raises:
         LockError: naming every distribution that is neither, or uv's failure.
     """
-    from envboot.indexes import PrivateWheel, note_private
+    from envboot.indexes import note_private
 
     recorded = {item.name: archive for item in distributions if (archive := _find_recorded(item))}
     pins = [_pin(item) for item in distributions if item.name not in recorded]
@@ -70,30 +80,49 @@ def lock_wheels(distributions: Sequence[Distribution], *, lookup: Lookup, cache:
     found, built = _find_sdists([*wanting, *archives], lookup)
     packages |= found
     blamed |= built
-    wheels, sources = [], []
-    private: list[PrivateWheel] = []
-    sdists: list[PrivateWheel] = []
+    sources: list[Source] = []
+    chosen: list[tuple[Distribution, PrivateWheel]] = []
     for item in distributions:
         pin = _pin(item)
-        chosen = (
+        found_file = (
             recorded.get(item.name)
             or blamed.get(pin)
             or _choose(item, packages.get(item.name), lookup)
         )
-        if isinstance(chosen, _Offence):
-            blamed[pin] = chosen
-        elif isinstance(chosen, PrivateWheel):
-            (private if chosen.file.endswith(".whl") else sdists).append(chosen)
-        elif isinstance(chosen, Source):
-            sources.append(chosen)
+        if isinstance(found_file, _Offence):
+            blamed[pin] = found_file
         else:
-            wheels.append(chosen)
+            chosen.append((item, found_file))
+    replaced: list[Replaced] = []
+    files: list[PrivateWheel] = []
+    for verdict in agree(chosen, lookup, cache):
+        if isinstance(verdict, Disputed):
+            blamed[verdict.name] = _Offence(pin=verdict.name, seen=verdict.message, disputed=True)
+            continue
+        files.append(verdict[0])
+        replaced += [verdict[1]] if verdict[1] else []
     if blamed:
         raise _refuse(list(blamed.values()), lookup.target)
+    wheels, private, sdists = [], [], []
+    for file in files:
+        if urlsplit(file.url).scheme == "file":
+            sources.append(_find_local(file))
+        elif not file.file.endswith(".whl"):
+            sdists.append(file)
+        elif lookup.indexes.is_private(file.url):
+            private.append(file)
+        else:
+            wheels.append(_make_wheel(file))
     return Wheels(
         wheels=tuple(wheels),
         sources=(*sources, *lookup.indexes.bring([*private, *sdists], cache)),
-        notes=(*note_hosts(wheels), *note_private(private), *note_sdists(sdists)),
+        notes=(
+            *note_hosts(wheels),
+            *note_private(private),
+            *note_sdists(sdists),
+            *note_replaced(replaced),
+        ),
+        replaced=tuple(replaced),
     )
 
 
@@ -105,14 +134,11 @@ def _find_recorded(item: Distribution) -> PrivateWheel | None:
     from envboot.indexes import PrivateWheel
 
     direct = item.direct_url or {}
-    url, archive = direct.get("url", ""), direct.get("archive_info") or {}
-    path = urlsplit(url).path
-    if path.endswith(".whl") or not url.startswith(("http://", "https://")):
+    url = direct.get("url", "")
+    if urlsplit(url).path.endswith(".whl") or not url.startswith(("http://", "https://")):
         return None
-    hashes = archive.get("hashes") or {}
-    kind, _, value = str(archive.get("hash") or "").partition("=")
-    sha256 = str(hashes.get("sha256") or (value if kind == "sha256" else ""))
-    if not _SHA256.fullmatch(sha256):
+    sha256 = find_recorded_hash(item)
+    if sha256 is None or not _SHA256.fullmatch(sha256):
         return None
     return PrivateWheel(
         name=item.name,
@@ -123,6 +149,19 @@ def _find_recorded(item: Distribution) -> PrivateWheel | None:
         sha256=sha256,
         subdirectory=direct.get("subdirectory"),
     )
+
+
+def _find_local(file: PrivateWheel) -> Source:
+    # It brings all of HTTP along, and every command imports this module.
+    from urllib.request import url2pathname
+
+    return Source(name=file.name, version=file.version, path=url2pathname(urlsplit(file.url).path))
+
+
+def _make_wheel(file: PrivateWheel) -> Wheel:
+    is_pypis = urlsplit(file.url).hostname == PYPI_FILES
+    url = None if is_pypis else strip_url(file.url)
+    return Wheel(name=file.name, version=file.version, sha256=file.sha256, url=url)
 
 
 def _pin(item: Distribution) -> str:
@@ -172,7 +211,7 @@ def _find_sdists(pins: list[str], lookup: Lookup) -> tuple[Packages, dict[str, _
 
 def _choose(
     item: Distribution, package: dict[str, Any] | None, lookup: Lookup
-) -> Wheel | PrivateWheel | Source | _Offence:
+) -> PrivateWheel | _Offence:
     """Choose one of the wheels that the index has, else the sdist."""
     from envboot.indexes import PrivateWheel
 
@@ -191,32 +230,20 @@ def _choose(
         seen = f"Found {name_some(sorted(by_name))}" if by_name else "Found no wheel at all"
         return _Offence(pin=_pin(item), seen=seen, sdist=True)
     file = by_name[name]
-    location = file.get("url") or file.get("path", "")
+    location = file.get("url") or Path(file.get("path", "")).absolute().as_uri()
     parts = urlsplit(location)
-    if parts.scheme in ("", "file"):
-        # It brings all of HTTP along, and every command imports this module.
-        from urllib.request import url2pathname
-
-        path = url2pathname(parts.path) if parts.scheme else location
-        return Source(name=item.name, version=item.version, path=path)
-    sha256 = file.get("hashes", {}).get("sha256")
-    if not sha256:
+    sha256 = file.get("hashes", {}).get("sha256", "")
+    if not sha256 and parts.scheme != "file":
         seen = f"`{parts.hostname}` gives no sha256 of `{name}`"
         return _Offence(pin=_pin(item), seen=seen)
-    if not name.endswith(".whl") or lookup.indexes.is_private(location):
-        return PrivateWheel(
-            name=item.name,
-            version=item.version,
-            file=name,
-            url=location,
-            sha256=sha256,
-            subdirectory=file.get("subdirectory"),
-        )
-    return Wheel(
+    return PrivateWheel(
         name=item.name,
         version=item.version,
+        file=name,
+        url=location,
         sha256=sha256,
-        url=None if parts.hostname == PYPI_FILES else strip_url(location),
+        subdirectory=file.get("subdirectory"),
+        size=file.get("size"),
     )
 
 
@@ -246,14 +273,29 @@ def note_sdists(sdists: Sequence[PrivateWheel]) -> tuple[Problem, ...]:
     return tuple(Problem(subject=sdist.name, message=message) for sdist in sdists)
 
 
+def _describe(offence: _Offence) -> str:
+    version = offence.pin.partition("==")[2]
+    if offence.is_absent and names_commit(version):
+        return f"{offence.seen} Its version is that of a git commit, and nothing records of which"
+    return offence.seen
+
+
 def _refuse(offences: list[_Offence], target: Target) -> LockError:
     """Make one error of every offence."""
+    disputed = [redact(offence.pin) for offence in offences if offence.disputed]
     absent = [redact(offence.pin) for offence in offences if offence.is_absent]
-    unfit = [redact(offence.pin) for offence in offences if not offence.is_absent]
-    causes = [f"`{redact(offence.pin)}`: {offence.seen}" for offence in offences[:LISTED]]
+    unfit = [
+        redact(offence.pin) for offence in offences if not (offence.is_absent or offence.disputed)
+    ]
+    causes = [f"`{redact(offence.pin)}`: {_describe(offence)}" for offence in offences[:LISTED]]
     if len(offences) > LISTED:
         causes.append(f"{len(offences) - LISTED} more")
     messages = []
+    if disputed:
+        messages.append(
+            f"Cannot tell which file of {count(len(disputed), 'package')} is the installed one: "
+            f"{name_some(disputed)}"
+        )
     if absent:
         messages.append(
             f"Cannot find {count(len(absent), 'package')} on the configured indexes: "
@@ -263,6 +305,14 @@ def _refuse(offences: list[_Offence], target: Target) -> LockError:
         messages.append(
             f"{count(len(unfit), 'package has', 'packages have')} no wheel for "
             f"`{target.platform}` with glibc {target.glibc}: {name_some(unfit)}"
+        )
+    if not (absent or unfit):
+        return LockError(
+            messages[0],
+            causes=tuple(causes),
+            hint="Install it again from the index that is meant, with `pip install "
+            "--force-reinstall --no-deps --index-url URL NAME==VERSION`; or go without, with "
+            "`--ignore NAME`",
         )
     hints = [
         "Build a wheel with `pip wheel --no-deps NAME==VERSION` and install that file: "

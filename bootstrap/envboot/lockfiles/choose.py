@@ -13,8 +13,9 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from envboot.errors import LISTED, LockError, name_some
 from envboot.indexes import PrivateWheel, note_private, open_indexes
+from envboot.indexes.configuration import PYPI_FILES
 from envboot.lock.tags import choose_wheel, rank_tags
-from envboot.lock.wheels import PYPI_FILES, Wheels, note_hosts, note_sdists
+from envboot.lock.wheels import Wheels, note_hosts, note_sdists
 from envboot.manifest import Wheel
 from envboot.redaction import strip_url
 from envboot.scan.schema import Source

@@ -11,6 +11,7 @@ import yaml
 from envboot.conda_names import parse_name
 from envboot.documents import Node
 from envboot.errors import DocumentError
+from envboot.lock.conda_packages import sort_dependencies_first
 from envboot.lockfiles.content import (
     Content,
     LockFileRequest,
@@ -84,7 +85,8 @@ def _read_conda_lock(document: Node, request: LockFileRequest) -> Content:
         refuse_platform(request, list(by_platform))
     known = set()
     # A package of several categories stands there once for each.
-    conda: dict[str, dict[str, str]] = {}
+    conda: dict[str, tuple[str, dict[str, str]]] = {}
+    needs: dict[str, list[str]] = {}
     pypi: dict[str, Package] = {}
     for node in by_platform[request.target.platform]:
         category = node.find("category") or "main"
@@ -93,14 +95,30 @@ def _read_conda_lock(document: Node, request: LockFileRequest) -> Content:
             continue
         url, hashes = node.take("url", str), node.child("hash")
         if node.take("manager", str, re.compile("conda|pip")) == "conda":
-            conda[url] = {kind: hashes.find(kind) or "" for kind in _HEX}
+            conda[url] = url, {kind: hashes.find(kind) or "" for kind in _HEX}
+            found = parse_name(url)
+            if found and node.has("dependencies"):
+                needs[found.name] = list(node.take("dependencies", dict))
         else:
             name, number = node.take("name", str), node.take("version", str)
             pypi[url] = make_entry(name, number, url, hashes.find("sha256"))
     unknown = [name for name in request.names if name not in known]
     if unknown:
         refuse_names(request, unknown, sorted(known))
-    return assemble_conda(request, list(conda.items()), list(pypi.values()))
+    return assemble_conda(request, sort_entries([*conda.values()], needs), list(pypi.values()))
+
+
+def sort_entries(
+    entries: Sequence[tuple[str, Mapping[str, str]]], needs: Mapping[str, Sequence[str]]
+) -> list[tuple[str, Mapping[str, str]]]:
+    """Return conda packages, each after those that it needs; `needs` has specs by name."""
+    ranks = {name: rank for rank, name in enumerate(sort_dependencies_first(needs))}
+
+    def rank(entry: tuple[str, Mapping[str, str]]) -> int:
+        found = parse_name(entry[0])
+        return ranks.get(found.name, -1) if found else -1
+
+    return sorted(entries, key=rank)
 
 
 def parse_yaml(request: LockFileRequest) -> Any:
@@ -121,6 +139,8 @@ def assemble_conda(
     packages: Sequence[Package] = (),
 ) -> Content:
     """Check conda packages (URLs and their hashes) together; Python is one of them.
+
+    They are installed in the order in which they are given.
 
     Raises:
         LockError: URLs that are none, have no hash or are of another platform; names that are
@@ -153,7 +173,7 @@ def assemble_conda(
         refuse(request, f"Expected CPython as conda package `python`, found {seen}")
     return Content(
         python=Python(version=version, source="conda"),
-        conda=tuple(conda[name] for name in sorted(conda)),
+        conda=tuple(conda.values()),
         packages=packages,
         notes=note_logins([url for url, _ in entries]),
     )

@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from envboot.conda_names import parse_name
 from envboot.documents import Node
 from envboot.errors import DocumentError, LockError, name_some
 from envboot.indexes.channels import read_channels
 from envboot.lock.cache import keep_for_a_day
+from envboot.lock.conda_packages import sort_dependencies_first
 from envboot.lock.fit import NoSolution
 from envboot.lock.solver import open_channels, read_spec
 from envboot.lockfiles.compile import Requirements, compile_kept
@@ -196,6 +199,22 @@ def _name_package(text: str) -> str:
     return f"{url.rpartition('/')[0]}::{named.name}=={named.version}={named.build}"
 
 
+def read_variables(file: Path) -> dict[str, str]:
+    """Return the `variables:` of an `environment.yml`; none of any other file.
+
+    Whatever is wrong with the file has been said by then.
+    """
+    if file.suffix not in (".yml", ".yaml"):
+        return {}
+    try:
+        document = yaml.safe_load(file.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    found = document.get("variables") if isinstance(document, dict) else None
+    values = found.items() if isinstance(found, dict) and "dependencies" in document else ()
+    return {str(name): str(value) for name, value in values if value is not None}
+
+
 def _solve(
     request: LockFileRequest, channels: tuple[str, ...], specs: list[MatchSpec]
 ) -> list[dict[str, Any]]:
@@ -206,6 +225,8 @@ def _solve(
             f"Cannot solve `{request.file}` for `{request.target.platform}`",
             causes=(f"In {name_some([strip_channel(url) for url in channels])}: {records.words}",),
         )
+    by_name = {record.name.normalized: record for record in records}
+    ordered = sort_dependencies_first({name: each.depends for name, each in by_name.items()})
     return [
         {
             "name": record.name.normalized,
@@ -218,5 +239,5 @@ def _solve(
             },
             "python": any(need.split()[0] == "python" for need in record.depends),
         }
-        for record in records
+        for record in map(by_name.__getitem__, ordered)
     ]

@@ -1,4 +1,4 @@
-"""Which Python a lock file is for, and which one of this machine builds its projects."""
+"""Which Python a lock file or manifest is for, and which one of this machine that can be."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from envboot import process
-from envboot.errors import LockError
+from envboot.errors import LockError, UsageError
 from envboot.indexes.program import find_uv
 from envboot.manifest import Python
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
     from envboot.lockfiles.content import LockFileRequest
+    from envboot.manifest import Manifest
     from envboot.scan.schema import Interpreter
     from envboot.session import Session
 
@@ -67,6 +68,28 @@ def find_builder(python: Python, interpreter: Interpreter, session: Session) -> 
             hint=f"Install one with `uv python install {python.minor}`, or name it with `--python`",
         )
     return found
+
+
+def check_interpreter(manifest: Manifest, session: Session, *, host_python: bool) -> None:
+    """Refuse a manifest of a host's own interpreter where it is not there, or is another."""
+    python = manifest.base.python
+    if python.source == "conda":
+        return
+    if not host_python or python.executable is None:
+        raise UsageError(
+            "Cannot bring an environment to other machines that names a host's own interpreter",
+            causes=(f"`{python.executable}`",),
+            hint="Lock without `--host-python`, so that the interpreter comes from a conda channel",
+        )
+    from envboot.scan.running import read_version
+
+    found = read_version(python.executable, session.environment, session.folder)
+    if found != python.version:
+        raise UsageError(
+            f"Expected Python {python.version} at `{python.executable}`, found "
+            + (found or "none"),
+            hint="Lock again on this machine, or without `--host-python`",
+        )
 
 
 def _is_usable(interpreter: Interpreter, requires: SpecifierSet | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envboot.lockfiles.conda_lock import assemble_conda
+from envboot.lockfiles.conda_lock import assemble_conda, sort_entries
 from envboot.lockfiles.content import (
     Content,
     LockFileRequest,
@@ -39,9 +39,12 @@ def read_pixi(request: LockFileRequest) -> Content:
     if not here:
         refuse_platform(request, [subdir for subdir, _ in found])
     conda, pypi, wrong = [], [], []
+    needs = {}
     for package in here[0]:
         if isinstance(package, CondaLockedBinaryPackage):
             conda.append((package.location, _read_hashes(package)))
+            record = package.package_record
+            needs[package.name] = record.depends if record else []
         elif isinstance(package, PypiLockedPackage):
             sha256 = _read_hashes(package).get("sha256")
             pypi.append(make_entry(package.name, package.version, package.location, sha256))
@@ -49,6 +52,9 @@ def read_pixi(request: LockFileRequest) -> Content:
             wrong.append(f"`{package.name}` is built from source by pixi")
     if wrong:
         refuse(request, *wrong, hint="Publish it as a package, or make it a PyPI dependency")
+    if any(needs.values()):
+        conda = sort_entries(conda, needs)
+    # Else the file is one that envboot has exported, and in order already.
     return assemble_conda(request, conda, pypi)
 
 

@@ -38,11 +38,10 @@ class Auth(str, Enum):
 class Terms:
     """On which terms the machines of one launch use the bucket.
 
-    `seconds` is how long signed URLs live; a role needs none. With `seats` the machines that are
-    started after so many others of the launch wait for `envboot.fleet.peers.write_seats`. With
-    `wanted` they follow the launch's wanted documents, from that number on, if `signer`, a public
-    key in OpenSSH's form, has signed them. Without `pins` the document is the same before and
-    after the archive is published.
+    `seconds` is how long signed URLs live; a role needs none. Machines started after `seats` others
+    wait for `envboot.fleet.peers.write_seats`. They follow the launch's desired states from number
+    `wanted` on, if `signer`, an OpenSSH public key, has signed them. Without `pins` the document is
+    the same before and after the archive is published.
     """
 
     launch: str
@@ -96,10 +95,7 @@ class PutGrant:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ObjectGrant:
-    """How to read one object and, where `put` is granted, to create it, of at most `max_bytes`.
-
-    With `sha256` (hex) nothing else counts as the object.
-    """
+    """How to read an object, of `sha256` (hex) if set, and to create one of at most `max_bytes`."""
 
     get: str
     sha256: str | None = None

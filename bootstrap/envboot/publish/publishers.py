@@ -54,7 +54,12 @@ def judge_version(document: dict[str, Any], policy: TrustPolicy) -> Verdict:
         UsageError: there is no ssh-keygen here.
     """
     claimed = {name: value for name, value in document.items() if name not in PROOFS}
-    data, signer = wire.canonical(claimed), None
+    signer = None
+    try:
+        data = wire.canonical(claimed)
+    except UnicodeEncodeError:
+        # Of half a surrogate pair; nobody has signed that.
+        data = b""
     signature = document.get("signature")
     if policy.signers and isinstance(signature, str):
         signer = find_signer(data, signature.encode(), policy.signers, policy.session)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from envboot.scan.schema import CondaRecord, Distribution, Scan
 
 _OLD = re.compile(
-    r"(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*(?P<extras>\[[^\]]*\])?"
+    r"(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*(?P<extras>\[[^\]]*\])?\s*"
     r"(?P<versions>(?:\(?\s*['\"]?[<>=!~][^;@]*)?)\s*(?:;(?P<marker>.*))?"
 )
 # PEP 508's os_name, sys_platform and platform_system, by conda's name of the platform.

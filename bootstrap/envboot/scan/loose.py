@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -15,7 +16,7 @@ from envboot.scan.schema import Loose, Problem
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from envboot.scan.schema import Scan
+    from envboot.scan.schema import Distribution, Scan
 
 Origin = Literal["current", "pythonpath", "pth", "site"]
 
@@ -100,6 +101,9 @@ def find_loose(
         too_wide = real in (Path(environment.get("HOME") or "/").resolve(), Path("/"))
         depth = 0 if too_wide else _DEPTH
         names = list(_list_names(place, scan, elsewhere - {real}, depth))
+        if place.origin == "site" and (rest := _find_rest(place, names)):
+            message = f"Not sent, for it is no code and nothing has installed it: {rest}"
+            problems.append(Problem(subject=str(place.folder), message=message))
         names = _without_projects(names, real, place, projects)
         if names and too_wide:
             problems.append(_too_wide(place, names))
@@ -116,6 +120,24 @@ def find_loose(
         if names:
             loose.append(Loose(folder=str(place.folder), origin=place.origin, names=tuple(names)))
     return tuple(loose), tuple(problems)
+
+
+def join_added(loose: Sequence[Loose], distributions: Sequence[Distribution]) -> tuple[Loose, ...]:
+    """Return loose code with the files that were added to the directories of distributions.
+
+    They go to site-packages, as stray modules do, and only with the distribution that is sent.
+    """
+    added: dict[str, list[str]] = {}
+    for item in distributions:
+        if item.added:
+            added.setdefault(item.location, []).extend(item.added)
+    joined = []
+    for each in loose:
+        more = added.pop(each.folder, []) if each.origin == "site" else []
+        joined.append(replace(each, names=tuple(sorted({*each.names, *more}))))
+    for folder, names in added.items():
+        joined.append(Loose(folder=folder, origin="site", names=tuple(sorted(names))))
+    return tuple(joined)
 
 
 def _find_projects(scan: Scan, provided: Mapping[str, Sequence[str]]) -> list[_Project]:
@@ -157,15 +179,37 @@ def _list_names(
 ) -> Iterator[str]:
     """Yield the files and folders of a place that can be imported, in order."""
     tag = scan.interpreter.tag
+    installed = frozenset(item.name for item in scan.distributions)
     environment = _is_environment(place.folder)
+    # Beside the files of installed packages: see `probe.added`.
+    yield from (name for name in place.names if "/" in name)
     with os.scandir(place.folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if place.origin == "site" and entry.name not in place.names:
                 continue
             if environment and entry.name in _OF_ENVIRONMENTS:
                 continue
+            if place.origin != "site" and _is_metadata(entry, place, installed):
+                yield entry.name
             if entry.name not in _BUILD_SCRIPTS and _is_code(entry, tag, elsewhere, depth):
                 yield entry.name
+
+
+def _is_metadata(entry: os.DirEntry[str], place: PathEntry, installed: frozenset[str]) -> bool:
+    """Whether `importlib.metadata` finds a distribution there that is not sent by itself.
+
+    `pip install --target` and eggs leave some. That of an installed project is in its wheel.
+    """
+    if entry.name == "EGG-INFO":
+        return place.folder.name.endswith(".egg")
+    stem, _, ending = entry.name.rpartition(".")
+    # Beside a project its build leaves an `.egg-info`; nothing is installed by that.
+    kinds = ("dist-info",) if place.origin == "current" else ("dist-info", "egg-info")
+    if ending not in kinds:
+        return False
+    # A build leaves `name.egg-info`, an installer `name-1.0.dist-info` (PEP 376).
+    name = re.sub(r"[-_.]+", "-", stem.partition("-")[0]).lower()  # PEP 503
+    return name not in installed
 
 
 def _is_code(entry: os.DirEntry[str], tag: str, elsewhere: frozenset[Path], depth: int) -> bool:
@@ -206,6 +250,12 @@ def _is_module(ending: str, tag: str) -> bool:
 
 def _is_environment(folder: Path) -> bool:
     return any((folder / mark).exists() for mark in _MARKS)
+
+
+def _find_rest(place: PathEntry, names: Sequence[str]) -> str | None:
+    """Name what nothing has installed into site-packages, and is not among `names` either."""
+    rest = sorted(set(place.names) - {*names, *_BUILD_SCRIPTS, *_LEFTOVERS})
+    return name_some([name for name in rest if (place.folder / name).exists()]) if rest else None
 
 
 def _without_projects(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from envboot.redaction import strip_document
+from envboot.redaction import HIDDEN, is_secret, strip_document
 from envboot.scan.cuda import find_cuda
 from envboot.scan.loose import find_loose, list_places, take_places
 from envboot.scan.makers import find_manager
@@ -50,6 +50,10 @@ def complete(
         manager=find_manager(found),
         cuda=find_cuda(),
         loose=code,
+        variables={
+            name: HIDDEN if is_secret(name, value) else value
+            for name, value in found.variables.items()
+        },
         problems=(
             *found.problems,
             *find_problems(found),

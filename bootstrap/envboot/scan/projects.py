@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from packaging.version import InvalidVersion, Version
-
 from envboot.scan.schema import Problem, Source
 
 if TYPE_CHECKING:
@@ -16,6 +14,16 @@ if TYPE_CHECKING:
 
 # What setuptools-scm and versioneer append: `1.0.dev3+g1a2b3c4`, `0+untagged.1.g1a2b3c4`.
 _FROM_GIT = re.compile(r"\+(.*\.)?g[0-9a-f]{7,40}(\.|$)")
+
+# PEP 440, appendix B. A notebook's Python, which scans itself, may lack `packaging`.
+_VERSION = re.compile(
+    r"v?([0-9]+!)?[0-9]+(\.[0-9]+)*"
+    r"([-_.]?(a|b|c|rc|alpha|beta|pre|preview)[-_.]?[0-9]*)?"
+    r"(-[0-9]+|[-_.]?(post|rev|r)[-_.]?[0-9]*)?"
+    r"([-_.]?dev[-_.]?[0-9]*)?"
+    r"(\+[a-z0-9]+([-_.][a-z0-9]+)*)?",
+    re.IGNORECASE,
+)
 
 # What pip and uv unpack, and what hosts of repositories (codeload.github.com) call their archives.
 _ARCHIVE = re.compile(
@@ -51,10 +59,6 @@ def _find_origin(item: Distribution) -> Source | Problem | None:
     if item.conda:
         return None
     if item.direct_url is None:
-        if _FROM_GIT.search(item.version):
-            return _problem(
-                item, f"Version `{item.version}` is a git commit of an unknown repository"
-            )
         if not (item.system or _is_version(item.version)):
             return _problem(
                 item, f"Version `{item.version}` is none that an index can have (PEP 440)"
@@ -88,10 +92,12 @@ def _find_origin(item: Distribution) -> Source | Problem | None:
 
 
 def _is_version(text: str) -> bool:
-    try:
-        return bool(Version(text))
-    except InvalidVersion:
-        return False
+    return _VERSION.fullmatch(text.strip()) is not None
+
+
+def names_commit(version: str) -> bool:
+    """Whether a version may be a git commit's: nightly builds on indexes have such ones too."""
+    return bool(_FROM_GIT.search(version))
 
 
 def _find_git(item: Distribution, direct: dict[str, Any]) -> Source | Problem:

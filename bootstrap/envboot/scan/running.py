@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from envboot import process
 from envboot.errors import ScanError
+from envboot.tool_variables import clean_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +73,7 @@ def _start(command: list[str], environment: Mapping[str, str], folder: Path) -> 
         return process.start(
             command,
             # Whatever the interpreter's file is called.
-            environment=process.clean_environment("python", environment),
+            environment=clean_environment("python", environment),
             folder=folder,
             variables={name: environment[name] for name in _KEPT if name in environment},
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from envboot.documents import Node, parse_json, plain
@@ -39,7 +39,11 @@ class Interpreter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CondaRecord:
-    """One file of `conda-meta`; `url` is without credentials."""
+    """One file of `conda-meta`; `url` is without credentials.
+
+    `after` names the packages that own a file of this one's as well, and whose copy is not the
+    one on disk: this package was installed later.
+    """
 
     name: str
     version: str
@@ -51,6 +55,7 @@ class CondaRecord:
     md5: str | None = None
     noarch: str | None = None
     depends: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +69,8 @@ class Distribution:
     pip would write today. `conda` names the conda package whose files these are, `system` says
     that the operating system's package manager owns them. `requires` are the requirements of its
     metadata as they stand, those of extras left out, and `requires_python` the versions it takes.
+    `added` are files and directories, below `location`, among its own, that nothing has installed
+    there.
     """
 
     name: str
@@ -78,6 +85,7 @@ class Distribution:
     system: bool = False
     requires: tuple[str, ...] = ()
     requires_python: str | None = None
+    added: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +127,8 @@ class Scan:
 
     `manager` is the program that made the environment, where that can be told: `uv`, `virtualenv`,
     `venv`, `poetry`, `pipenv`, `pdm`, `pixi`, `conda`, … `cuda` is the version that this machine's
-    driver runs.
+    driver runs. `variables` are what activation sets, without the values of secrets, and
+    `activation` the scripts below the prefix that it sources and no package has brought.
     """
 
     kind: Literal["conda", "venv", "system"]
@@ -132,6 +141,8 @@ class Scan:
     distributions: tuple[Distribution, ...] = ()
     sizes: tuple[Size, ...] = ()
     loose: tuple[Loose, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict, repr=False)
+    activation: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -186,6 +197,8 @@ def read_scan(document: Any) -> Scan:
         distributions=tuple(_read_distribution(child) for child in node.children("distributions")),
         sizes=tuple(_read_size(child) for child in node.children("sizes")),
         loose=tuple(_read_loose(child) for child in node.children("loose")),
+        variables=node.texts("variables"),
+        activation=node.strings("activation"),
         problems=tuple(_read_problem(child) for child in node.children("problems")),
     )
     node.end()
@@ -210,6 +223,7 @@ def _read_conda(node: Node) -> CondaRecord:
         md5=node.find("md5"),
         noarch=node.find("noarch"),
         depends=node.strings("depends"),
+        after=node.strings("after"),
     )
     node.end()
     return record
@@ -230,6 +244,7 @@ def _read_distribution(node: Node) -> Distribution:
         system=node.take("system", bool) if node.has("system") else False,
         requires=node.strings("requires"),
         requires_python=node.find("requires_python"),
+        added=node.strings("added"),
     )
     node.end()
     return distribution

@@ -20,7 +20,7 @@ class Selection:
     a scan. `ignore` drops packages by name, `only` keeps these and what they need, `add` are
     requirements that this machine cannot install. `platform` (None: as this machine) and `cuda`
     (`12.4`; None: no GPU) describe the machines. Without `loose`, code that belongs to no
-    distribution stays here.
+    distribution stays here. `strict` refuses whatever differs from what is installed.
     """
 
     python: str | None = None
@@ -31,6 +31,7 @@ class Selection:
     platform: str | None = None
     cuda: str | None = None
     loose: bool = True
+    strict: bool = False
 
     def placed(self, platform: str | None) -> Selection:
         """Return the same for machines of one platform; None leaves the choice to the user.

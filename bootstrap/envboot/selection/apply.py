@@ -22,6 +22,7 @@ from envboot.scan.dependencies import (
     parse_added,
     requirements_of,
 )
+from envboot.scan.loose import join_added
 from envboot.scan.schema import CondaRecord, Distribution, Problem
 from envboot.selection.platform_only import find_rule
 from envboot.selection.required import find_required, refuse_missing
@@ -191,7 +192,7 @@ class _Left:
             self.scan,
             conda=conda,
             distributions=distributions,
-            loose=self.scan.loose if loose else (),
+            loose=join_added(self.scan.loose, distributions) if loose else (),
             problems=tuple(item for item in self.scan.problems if item.subject not in self.reasons),
         )
 

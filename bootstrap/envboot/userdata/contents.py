@@ -110,6 +110,9 @@ def collect(draft: Draft, rung: Rung) -> list[File]:
         config["command"] = list(job.command)
     if job.environment:
         config["environment"] = dict(job.environment)
+        if manifest.base.conda and manifest.layer:
+            # The environment's own variables give way to these: see `layer.activation`.
+            config["environment"]["ENVBOOT_GIVEN"] = ",".join(sorted(job.environment))
     if job.command and job.secrets:
         config["secrets"] = dict(job.secrets)
     if draft.watch is not None:
@@ -175,19 +178,23 @@ def _find_part(path: str, draft: Draft, rung: Rung) -> str | None:
         return None
     if path == agent_payload.FOR_PRIVATE and "packages" not in draft.granted:
         return None
-    if path == agent_payload.FOR_KEYGEN:
-        return "agent" if "signers" in draft.granted else None
+    if path == agent_payload.FOR_KEYGEN and "signers" in draft.granted:
+        return "agent"
     if path == agent_payload.FOR_CONDA:
         return "agent" if draft.manifest.base.conda else None
+    if path == agent_payload.FOR_PROJECTS:
+        # Another layer may be sent to machines that run.
+        layer = draft.manifest.layer
+        is_needed = "wanted" in draft.granted or (layer and layer.projects)
+        return "agent" if draft.manifest.base.conda and is_needed else None
     if path == agent_payload.FOR_LOCAL and draft.path in _WITH_SYSTEMD:
         return None
     if path in agent_payload.FOR_SYNC and "wanted" not in draft.granted:
         return None
-    if path == agent_payload.FOR_IMDS:
-        if draft.imds == "allow":
-            return None
-        (path,) = agent_payload.FOR_COMMANDS
-    if path in agent_payload.FOR_COMMANDS and rung is Rung.EXTRAS and "seat" not in draft.granted:
+    if path == agent_payload.FOR_IMDS and draft.imds == "allow":
+        return None
+    is_for_commands = path in {agent_payload.FOR_IMDS, *agent_payload.FOR_COMMANDS}
+    if is_for_commands and rung is Rung.EXTRAS and "seat" not in draft.granted:
         # A machine that can do without the bucket must not need it for the command; where it has
         # a seat, that is in the bucket anyway.
         return "agent" if draft.job.command else "extras"

@@ -145,7 +145,8 @@ def test_requests_are_signed_once_however_often_the_grants_are_read(
     host = Host(str(tmp_path))
     name = kind.__name__.rpartition(".")[2]
     auth = {"kind": name, "url": "https://b.test/", "region": "r"}
-    write_json(f"{host.state}/grants.json", {"auth": auth})
+    grants = {"auth": auth, "report": {"url": "https://b.test/reports/launch/"}}
+    write_json(f"{host.state}/grants.json", grants)
     for _ in range(2):
         host.read_grants()
     assert isinstance(fetch.exchange, kind.Signer)

@@ -9,19 +9,16 @@ import click
 from envboot.cli import console
 from envboot.cli.options import FRESH, HOST_PYTHON, selects_environment
 from envboot.documents import plain
-from envboot.layer.command_files import add_named
-from envboot.layer.loose_files import Code, check_code, collect
-from envboot.lock.comparison import compare, render_plan
-from envboot.prepare import resolve
+from envboot.lock.comparison import compare, mark_replaced, render_plan
+from envboot.prepare import build, resolve
 from envboot.scan.sizes import describe_sizes, measure
+from envboot.selection.strict import refuse_differing
 from envboot.session import open_session
 
 if TYPE_CHECKING:
     from envboot.layer.loose_files import LooseFolder
     from envboot.lock.comparison import Row
-    from envboot.prepare import Resolved
     from envboot.selection import Selection
-    from envboot.session import Session
 
 
 @click.command("plan")
@@ -35,15 +32,18 @@ def command(
 ) -> None:
     """Show per package what will differ on the machines, and why.
 
-    Nothing is built or uploaded. What was looked up is kept for 24 hours.
+    Projects are built, as a launch builds them, to compare them with what is installed. Nothing
+    is uploaded. What was looked up is kept for 24 hours.
     """
     session = open_session()
-    with console.task("Scanned and locked", unit="items"):
+    with console.task("Scanned, locked and built", unit="items"):
         resolved = resolve(selection, session, host_python=host_python, fresh=fresh)
-        code = _collect(resolved, session) if selection.loose else Code()
-        check_code(code, resolved.target)
-    rows = (*resolved.rows, *(_row(folder) for folder in code.folders))
-    notes = (*resolved.notes, *code.notes)
+        parts = build(resolved, selection, session)
+    rows = (
+        *mark_replaced(resolved.rows, parts.replaced),
+        *(_row(folder) for folder in parts.code.folders),
+    )
+    notes = (*resolved.notes, *parts.notes)
     console.print_notes(notes)
     if as_json:
         here, there = resolved.scan, resolved.locked.base
@@ -56,23 +56,8 @@ def command(
         console.say(render_plan(rows, show_all=show_all))
         size, largest = describe_sizes(measure(resolved.scan))
         console.say(f"{size}; largest: {largest}" if largest else size)
-
-
-def _collect(resolved: Resolved, session: Session) -> Code:
-    """List the loose code that a launch brings, without what only its command names.
-
-    What projects' wheels bring of it is known when they are built: the scan leaves most out.
-    """
-    include = bool(session.settings.include)
-    return collect(
-        add_named(resolved.scan.loose, session.folder, (), include=include),
-        session,
-        brought={
-            f"{source.path}/{source.subdirectory or ''}": ()
-            for source in resolved.locked.sources
-            if source.path
-        },
-    )
+    if selection.strict or session.settings.strict:
+        refuse_differing(rows)
 
 
 def _row(folder: LooseFolder) -> Row:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import sysconfig
 
+from .added import find_added
 from .found import SITES, Environment, Owner, find, is_name, normalise, read
 from .health import check, disagreement, judge
 from .origins import editable_url, find_project, link_target, parse_direct_url, read_lines
@@ -99,6 +101,17 @@ def scan_folder(found: Environment, folder: str) -> None:
         report_pth_files(found, folder, entries)
         strays = find_strays(found, entries, explained, records)
         strays = report_start_up(found, folder, strays)
+        unlisted = [each for each in every if each.record is None]
+        added = find_added(
+            found,
+            [(each.name, each.record) for each in every if each.record is not None],
+            {name for each in unlisted for name in explain(each.entry, each.name, None)},
+            is_purelib=real == os.path.realpath(sysconfig.get_paths()["purelib"]),
+        )
+        strays += added.pop("", [])
+        for name, paths in added.items():
+            if name in found.distributions:
+                found.distributions[name]["added"] = sorted(paths)
     found.folders.append({"folder": folder, "installed": installed, "strays": strays})
 
 

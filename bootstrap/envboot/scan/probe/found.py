@@ -28,7 +28,8 @@ class Environment:
 
     `owners` are conda's metadata folders by their real path, `files` the file lists of conda's
     records as they stand in them. `provided` are the top-level names of projects of this
-    machine, `folders` those of the path with the names in them that nothing installed.
+    machine, `folders` those of the path with the names in them that nothing installed. `variables`
+    and `activation` are what conda sets and sources as it activates the environment.
     """
 
     def __init__(self) -> None:
@@ -40,6 +41,8 @@ class Environment:
         self.sizes: list[dict[str, Any]] = []
         self.folders: list[dict[str, Any]] = []
         self.problems: list[dict[str, Any]] = []
+        self.variables: dict[str, str] = {}
+        self.activation: list[str] = []
 
     def report(self, subject: str, message: str) -> None:
         """Add a problem."""

@@ -7,7 +7,7 @@ import os
 import sys
 import sysconfig
 
-from .conda import scan_conda
+from .conda import drop_uninstalled, scan_activation, scan_conda
 from .distributions import scan_folder
 from .found import Environment
 from .interpreter import describe_interpreter, describe_platform, find_glibc
@@ -46,8 +46,11 @@ def main() -> None:
     folders = search_path(found)
     if sys.prefix == sys.base_prefix or sees_base(folders):
         scan_conda(found, sys.base_prefix)
+    if sys.prefix == sys.base_prefix:
+        scan_activation(found, sys.prefix)
     for folder in folders:
         scan_folder(found, folder)
+    drop_uninstalled(found, sys.base_prefix)
     kind = "system" if sys.prefix == sys.base_prefix else "venv"
     document = {
         "scan_version": 1,
@@ -62,6 +65,10 @@ def main() -> None:
         "provided": found.provided,
         "sizes": found.sizes,
     }
+    if found.variables:
+        document["variables"] = found.variables
+    if found.activation:
+        document["activation"] = found.activation
     glibc = find_glibc()
     if glibc:
         document["glibc"] = glibc

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _TOP = re.compile(rb'"?([^/,"\n]+)')
-_CODE = (".py", ".so", ".pyd", ".pth")
+_METADATA = (".dist-info", ".egg-info", ".egg-link", ".egg", ".virtualenv", ".pyc")
 # Written by virtualenv, uv, setuptools and `setup.py develop`, and listed nowhere.
 _OF_TOOLS = {
     "__pycache__",
@@ -23,6 +23,8 @@ _OF_TOOLS = {
     "distutils-precedence.pth",
     "easy-install.pth",
     "setuptools.pth",
+    "README",
+    "README.txt",
 }
 
 
@@ -64,11 +66,11 @@ def guess_names(name: str) -> list[str]:
 def find_strays(
     found: Environment, entries: Iterable[str], explained: set[str], records: list[bytes]
 ) -> list[str]:
-    """Return the files and folders here that could be imported and belong to nothing."""
+    """Return the files and directories here that belong to nothing, hidden ones aside."""
     return [
         name
         for name in entries
-        if (name.isidentifier() or name.endswith(_CODE))
+        if not (name.startswith((".", "~")) or name.endswith(_METADATA))
         and name not in explained
         and name not in _OF_TOOLS
         and not lists_top(records, name)
