@@ -42,6 +42,8 @@ FAMILIES = (
     r"envboot\.store\.local|envboot_provisioners\.local",
     # What a package is for stands in the module of its name.
     r"envboot\.cluster|envboot\.cluster\.cluster",
+    # What `python -m` and `python FOLDER` run.
+    r".*\.__main__",
 )
 
 

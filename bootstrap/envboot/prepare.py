@@ -16,8 +16,8 @@ from envboot.lock.comparison import mark_replaced
 from envboot.lock.target import Target
 from envboot.manifest import Manifest
 from envboot.platforms import TARGETS
-from envboot.scan import scan, scan_running
 from envboot.scan.modules import has_module
+from envboot.selection.observe import observe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -76,6 +76,7 @@ def resolve(
     session: Session,
     *,
     host_python: bool,
+    command: Sequence[str] = (),
     dask: bool = False,
     fresh: bool = False,
     note: Callable[[str], None] = lambda _: None,
@@ -85,7 +86,8 @@ def resolve(
 
     With `dask` the environment must have all that machines of Dask need. `path` is the `sys.path`
     of the running interpreter: then it is that one which is scanned, whatever is active, and what
-    has been put on its path is loose code.
+    has been put on its path is loose code. envboot itself is sent with `path`, whose code nobody
+    can read, or if `command` or the code uses it.
 
     Raises:
         UsageError: the selection asks for what the environment does not have, or the host's
@@ -93,7 +95,7 @@ def resolve(
         ScanError, LockError: what cannot be read or locked, by name.
     """
     note("scan")
-    found = _scan(selection, session, path)
+    found = observe(selection, session, path)
     target = Target(
         platform=selection.platform or find_platform(found.platform),
         glibc=session.settings.glibc,
@@ -109,9 +111,21 @@ def resolve(
     if selection.lock_file:
         note("lock")
         return _read(selection.lock_file, found, target, session, dask=dask, fresh=fresh)
+    from envboot.lockfiles.staleness import compare_lock_file
     from envboot.selection.apply import leave_ignored, select
+    from envboot.selection.own_packages import find_own
 
-    selected = select(found, selection, settings=session.settings, target=target, dask=dask)
+    stale = compare_lock_file(found, session)
+    selected = select(
+        found,
+        selection,
+        settings=session.settings,
+        target=target,
+        dask=dask,
+        own=()
+        if path is not None
+        else find_own(found, selection, session, words=command, dask=dask),
+    )
     note("lock")
     locked = lock(
         selected.scan,
@@ -130,7 +144,7 @@ def resolve(
         locked=locked,
         builder=found.interpreter.executable,
         rows=(*locked.rows, *selected.rows),
-        notes=(*selected.scan.problems, *selected.notes, *locked.notes),
+        notes=(*stale, *selected.scan.problems, *selected.notes, *locked.notes),
     )
 
 
@@ -159,6 +173,7 @@ def prepare(
         selection,
         session,
         host_python=host_python,
+        command=command,
         dask=dask,
         fresh=fresh,
         note=note,
@@ -328,18 +343,6 @@ def _refuse_choices(selection: Selection) -> None:
             f"Cannot take the manifest `{selection.lock_file}` together with {name_some(useless)}",
             hint="A manifest is taken as it is: make it with what the machines need",
         )
-
-
-def _scan(selection: Selection, session: Session, path: Sequence[str] | None) -> Scan:
-    environment, folder = session.environment, session.folder
-    if path is None:
-        return scan(selection.python, environment=environment, folder=folder, loose=selection.loose)
-    if selection.python is not None:
-        raise UsageError(
-            f"Cannot scan the running interpreter and `{selection.python}` at once",
-            hint="Leave one of them out",
-        )
-    return scan_running(path, environment=environment, folder=folder)
 
 
 def find_platform(here: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from envboot.scan.schema import parse_scan
+from envboot.scan.sizes import describe_sizes, measure
 from tests.index import make_wheel
 from tests.scan.environments import install, make_venv, run, scan_prefix, site_packages
 
@@ -47,12 +48,15 @@ def test_the_table_says_what_is_there_and_where_it_is_from(prefix: Path, tmp_pat
     (site_packages(prefix) / "two_three.py").write_text("patched")
     done = envboot("--python", prefix)
     found = scan_prefix(prefix)
+    size, largest = describe_sizes(measure(found))
     assert done.returncode == 0
     assert done.stdout == (
         f"environment  {prefix} (venv)\n"
         f"python       {found.interpreter.version} "
         f"(cpython, {found.platform}, glibc {found.glibc})\n"
         "packages     2 distributions\n"
+        f"size         {size}\n"
+        f"largest      {largest}\n"
         "\n"
         "NAME       VERSION  FROM   NOTES\n"
         f"one        1.0      wheel  file://{tmp_path}/one-1.0-py3-none-any.whl\n"
@@ -147,11 +151,11 @@ def test_a_scan_imports_nothing_heavy() -> None:
     assert heavy.isdisjoint(run(sys.executable, "-c", code).split())
 
 
-def test_an_inactive_environment_of_the_current_folder_is_told_of(tmp_path: Path) -> None:
+def test_the_current_directory_s_own_environment_needs_no_activation(tmp_path: Path) -> None:
     make_venv(tmp_path / ".venv")
 
-    def scan_there(*words: str, **environment: str) -> str:
-        done = subprocess.run(
+    def scan_there(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [ENVBOOT, "scan", *words],
             env={"PATH": os.environ["PATH"], **environment},
             cwd=tmp_path,
@@ -159,12 +163,14 @@ def test_an_inactive_environment_of_the_current_folder_is_told_of(tmp_path: Path
             text=True,
             check=False,
         )
-        return done.stderr
 
-    assert f"warning: `{tmp_path}/.venv`: Is not active" in scan_there()
-    assert "Is not active" not in scan_there("--python", ".venv")
-    assert "Is not active" not in scan_there(VIRTUAL_ENV=str(tmp_path / ".venv"))
-    assert "hint: Its own environment is `.venv`" in scan_there("--python", ".")
+    first = f"environment  {tmp_path}/.venv (venv)"
+    assert scan_there().stdout.splitlines()[0] == first
+    other = scan_there(VIRTUAL_ENV=sys.prefix)
+    assert other.stdout.splitlines()[0] == first
+    assert f"`VIRTUAL_ENV` is `{sys.prefix}`: to take that one" in other.stderr
+    assert scan_there("--python", ".venv", VIRTUAL_ENV=sys.prefix).stderr == ""
+    assert "hint: Its own environment is `.venv`" in scan_there("--python", ".").stderr
 
 
 def test_a_current_folder_that_is_gone_is_named(tmp_path: Path) -> None:

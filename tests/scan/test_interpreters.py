@@ -10,7 +10,7 @@ import pytest
 
 from envboot.errors import ScanError
 from envboot.scan import scan
-from envboot.scan.running import find_python
+from envboot.scan.discovery import find_python
 from tests.scan.environments import find_pythons, make_venv, scan_prefix, site_packages
 
 PATH = {"PATH": os.environ["PATH"]}
@@ -28,9 +28,12 @@ def test_the_active_environment_is_scanned_a_virtual_one_before_conda(tmp_path: 
     virtual = write_program(tmp_path / "venv" / "bin" / "python", "")
     conda = write_program(tmp_path / "conda" / "bin" / "python", "")
     active = {"VIRTUAL_ENV": str(tmp_path / "venv"), "CONDA_PREFIX": str(tmp_path / "conda")}
-    assert find_python(None, active, HERE) == str(virtual)
-    assert find_python(None, {**active, "VIRTUAL_ENV": ""}, HERE) == str(conda)
-    assert find_python(None, {}, HERE) == sys.executable
+    for seen, python in (
+        (active, virtual),
+        ({**active, "VIRTUAL_ENV": ""}, conda),
+        ({}, Path(sys.executable)),
+    ):
+        assert find_python(None, seen, tmp_path).executable == str(python)
 
 
 def test_an_interpreter_is_named_by_folder_path_or_name(
@@ -38,17 +41,17 @@ def test_an_interpreter_is_named_by_folder_path_or_name(
 ) -> None:
     program = write_program(tmp_path / "my env" / "bin" / "python", "")
     active = {"VIRTUAL_ENV": "/elsewhere", "PATH": str(program.parent)}
-    assert find_python("my env", active, tmp_path) == str(program)
-    assert find_python("my env/bin/python", active, tmp_path) == str(program)
-    assert find_python("python", active, tmp_path) == str(program)
+    assert find_python("my env", active, tmp_path).executable == str(program)
+    assert find_python("my env/bin/python", active, tmp_path).executable == str(program)
+    assert find_python("python", active, tmp_path).executable == str(program)
     for seen in ({"PATH": "my env/bin"}, {"VIRTUAL_ENV": "my env"}):
         name = "python" if "PATH" in seen else None
-        assert find_python(name, seen, tmp_path) == str(program)
+        assert find_python(name, seen, tmp_path).executable == str(program)
 
 
 def test_an_active_environment_that_is_gone_is_named_with_its_variable(tmp_path: Path) -> None:
     with pytest.raises(ScanError, match=r"`/gone` \(`VIRTUAL_ENV`\) was not found"):
-        find_python(None, {"VIRTUAL_ENV": "/gone"}, HERE)
+        find_python(None, {"VIRTUAL_ENV": "/gone"}, tmp_path)
     with pytest.raises(ScanError, match="has no `bin/python`"):
         find_python(str(tmp_path), {}, HERE)
 

@@ -138,6 +138,28 @@ def to_json(document: Any) -> str:
 
 
 @contextlib.contextmanager
+def show_log() -> Iterator[None]:
+    """Show on stderr what the client logs meanwhile, above the line of progress."""
+    import logging
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if is_terminal(err=True):
+                draw("", 0)
+            say(record.getMessage(), err=True)
+
+    logger, lines = logging.getLogger("envboot"), Lines(logging.INFO)
+    level = logger.level
+    logger.addHandler(lines)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(lines)
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
 def task(title: str, *, unit: str = "bytes") -> Iterator[Progress]:
     """Show one task on stderr: a bar where a person watches, one line at its end elsewhere."""
     if not is_terminal(err=True):

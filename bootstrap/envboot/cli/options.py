@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from envboot.cli import console
 from envboot.errors import EnvbootError, UsageError, name_some
 from envboot.platforms import TARGETS
 from envboot.selection import Selection
@@ -26,8 +27,8 @@ _CUDA = re.compile(r"\d{1,2}\.\d{1,2}")
 PYTHON = click.option(
     "--python",
     type=click.Path(),
-    help="An interpreter, its name on PATH, or the folder of an environment."
-    "  [default: the active environment, else the Python that runs envboot]",
+    help="An interpreter, its name on PATH, or the directory of an environment."
+    "  [default: the project's environment, else the active one]",
 )
 
 
@@ -186,7 +187,8 @@ def selects_environment(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def wrapped(**given: Any) -> None:
         chosen = {option: given.pop(option) for option in _CHOICES}
-        function(selection=_select(**chosen), **given)
+        with console.show_log():
+            function(selection=_select(**chosen), **given)
 
     for option in reversed(_ENVIRONMENT):
         wrapped = option(wrapped)

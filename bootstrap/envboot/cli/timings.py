@@ -53,8 +53,10 @@ def describe(outcome: Outcome) -> dict[str, Any]:
 
 def to_document(launched: Launched) -> dict[str, Any]:
     """Return the launch as `--json` prints it; times are in seconds."""
+    scan = launched.prepared.scan
     return {
         "launch": launched.launch,
+        "prefix": scan.interpreter.prefix if scan else None,
         "environment": launched.prepared.manifest.environment_digest,
         "base": launched.prepared.manifest.base_digest,
         "expires": f"{launched.expiry.end:%Y-%m-%dT%H:%M:%SZ}" if launched.expiry else None,

@@ -181,9 +181,12 @@ class Cluster(KeptCluster):
         start = time.monotonic()
         try:
             await asyncio.to_thread(self._machines.prepare)
-            digest = self._machines.prepared.manifest.environment_digest
+            prepared = self._machines.prepared
+            if prepared.scan:
+                self._log(f"environment {prepared.scan.interpreter.prefix}")
+            digest = prepared.manifest.environment_digest
             self._log(f"environment {digest[7:19]} read in {time.monotonic() - start:.1f} s")
-            for note in self._machines.prepared.notes:
+            for note in prepared.notes:
                 self._log(f"warning: `{note.subject}`: {note.message}")
             scheduler = await asyncio.to_thread(self._machines.start_scheduler)
         except BaseException:

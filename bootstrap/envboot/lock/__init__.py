@@ -63,7 +63,7 @@ def lock(
     question = {
         # Part of what a kept lock is named by: change it when the same scan gives another one.
         "format": 2,
-        "scan": replace(scan, loose=(), problems=()).to_dict(),
+        "scan": replace(scan, loose=(), problems=(), sizes=()).to_dict(),
         "target": asdict(target),
         # Where things are kept, and what of the user's own code travels, is no matter of the lock.
         "settings": asdict(

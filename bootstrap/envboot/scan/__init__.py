@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from envboot.scan.running import Probe, find_python
+from envboot.scan.discovery import find_python
+from envboot.scan.running import Probe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,21 +22,24 @@ def scan(
     environment: Mapping[str, str],
     folder: Path,
     loose: bool = True,
+    own: bool = False,
 ) -> Scan:
     """Read the environment of `python`: a program, its name on PATH, or an environment's folder.
 
-    Without one, it is the active environment of `environment` (the variables of the process:
-    VIRTUAL_ENV, then CONDA_PREFIX), else the running interpreter. `folder` is the current one,
-    whose code can be imported; without `loose` that is left out. No URL of the result carries
-    credentials.
+    Without one, it is the environment that `find_python` finds, whose problems say what else could
+    have been meant; with `own` it may be one that was made for envboot alone. `environment` are
+    the variables of the process. `folder` is the current one, whose code can be imported; without
+    `loose` that is left out. No URL of the result carries credentials.
 
     Raises:
         ScanError: there is no such interpreter, it is older than Python 3.8, or it failed.
     """
-    probe = Probe(find_python(python, environment, folder), environment, folder)
+    choice = find_python(python, environment, folder, own=own)
+    probe = Probe(choice.executable, environment, folder)
     from envboot.scan.outside import complete
 
-    return complete(probe.read(), environment=environment, folder=folder, loose=loose)
+    found = complete(probe.read(), environment=environment, folder=folder, loose=loose)
+    return replace(found, problems=(*choice.notes, *found.problems)) if choice.notes else found
 
 
 def scan_running(path: Sequence[str], *, environment: Mapping[str, str], folder: Path) -> Scan:

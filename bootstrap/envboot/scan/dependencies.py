@@ -121,6 +121,16 @@ def _can_fetch(item: Requirement | None) -> bool:
     return item is not None and (item.url is None or item.url.startswith(("http://", "https://")))
 
 
+def read_marker(text: str) -> Marker | None:
+    """Read a marker; None for an empty one, and one that cannot be read, which allow all."""
+    from packaging.markers import InvalidMarker, Marker
+
+    try:
+        return Marker(text) if text else None
+    except InvalidMarker:
+        return None
+
+
 def is_active(marker: Marker | None, markers: Mapping[str, str]) -> bool:
     """Say whether a requirement counts where these are the variables."""
     return marker is None or marker.evaluate(dict(markers))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envboot.redaction import HIDDEN, is_secret, strip_document
@@ -12,11 +10,11 @@ from envboot.scan.cuda import find_cuda
 from envboot.scan.loose import find_loose, list_places, take_places
 from envboot.scan.makers import find_manager
 from envboot.scan.projects import find_problems
-from envboot.scan.running import ACTIVE
-from envboot.scan.schema import Problem, read_scan
+from envboot.scan.schema import read_scan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from envboot.scan.loose import PathEntry
     from envboot.scan.schema import Scan
@@ -59,18 +57,6 @@ def complete(
         problems=(
             *found.problems,
             *find_problems(found),
-            *(_find_inactive(found, environment, folder) if loose else ()),
             *problems,
         ),
     )
-
-
-def _find_inactive(found: Scan, environment: Mapping[str, str], folder: Path) -> Iterator[Problem]:
-    """Tell of the current folder's own environment, where envboot's was read for want of a word."""
-    if any(environment.get(variable) for variable in ACTIVE):
-        return
-    if found.interpreter.prefix == sys.prefix and (folder / ".venv" / "pyvenv.cfg").is_file():
-        own = folder / ".venv"
-        if own.resolve() != Path(sys.prefix).resolve():
-            message = f"Is not active, so `{sys.prefix}` was read: add `--python .venv`"
-            yield Problem(subject=str(own), message=message)

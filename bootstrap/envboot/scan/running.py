@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +18,6 @@ PROBE = Path(__file__).with_name("probe") / "__main__.py"
 SECONDS = 60
 """How long the probe may take; a folder of the path on a slow network takes a few."""
 
-ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX")
-"""The variables that name the active environment."""
-
-_PROGRAMS = ("bin/python", "bin/python3", "python.exe", "Scripts/python.exe")
 _FULL_VERSION = "import platform, sys; sys.stdout.write(platform.python_version())"
 _VERSION = "import sys; sys.stdout.write('%d.%d' % sys.version_info[:2])"
 # All others could lead the probe away from what is installed. PYTHONPATH is reported instead.
@@ -63,30 +57,6 @@ class Probe:
         raise ScanError(f"Failed to scan `{executable}`", causes=done.last_errors(3))
 
 
-def find_python(python: str | None, environment: Mapping[str, str], folder: Path) -> str:
-    """Return the absolute path of the interpreter that `scan` runs; links are not followed.
-
-    Relative paths are seen from `folder`.
-    """
-    if python is None:
-        for variable in ACTIVE:
-            if environment.get(variable):
-                return _find_in(environment[variable], f" (`{variable}`)", folder)
-        return sys.executable
-    given = Path(python).expanduser()
-    path = folder / given
-    if path.is_dir():
-        return _find_in(given, "", folder)
-    if Path(python).name == python and not path.exists():
-        on_path = process.find_program(python, environment, folder)
-        if on_path is None:
-            raise ScanError(f"Python `{python}` was not found on PATH")
-        return on_path
-    if not path.exists():
-        raise ScanError(f"Python `{python}` was not found")
-    return str(path)
-
-
 def read_version(executable: str, environment: Mapping[str, str], folder: Path) -> str | None:
     """Return the version of an interpreter, as `3.11.7`; None where it is none."""
     command = [executable, "-I", "-S", "-c", _FULL_VERSION]
@@ -96,19 +66,6 @@ def read_version(executable: str, environment: Mapping[str, str], folder: Path) 
         return None
     found = done.text.rpartition("\n")[2]
     return None if done.code or not found else found
-
-
-def _find_in(given: str | Path, origin: str, folder: Path) -> str:
-    """Return the interpreter of an environment; errors show its directory as it was given."""
-    place, shown = folder / given, Path(given)
-    for program in _PROGRAMS:
-        if os.path.lexists(place / program):
-            return str(place / program)
-    seen = "has no `bin/python`" if place.is_dir() else "was not found"
-    hint = "Activate another environment, or name one with `--python`"
-    if (place / ".venv").is_dir():
-        hint = f"Its own environment is `{shown / '.venv'}`"
-    raise ScanError(f"Environment `{shown}`{origin} {seen}", hint=hint)
 
 
 def _start(command: list[str], environment: Mapping[str, str], folder: Path) -> process.Running:

@@ -14,6 +14,7 @@ SCAN_VERSION = 1
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")  # PEP 503
 _KIND = re.compile("conda|venv|system")
 _RECORD = re.compile("ok|missing|drifted")
+_SOURCE = re.compile("conda|pypi")
 _ORIGIN = re.compile("current|pythonpath|pth|site")
 
 
@@ -103,6 +104,16 @@ class Loose:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    """The bytes of one package: its files on `disk`, and `packed` as its channel has it."""
+
+    name: str
+    source: Literal["conda", "pypi"]
+    disk: int
+    packed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
     """Something in the environment that will not arrive as it is, and why."""
 
@@ -128,6 +139,7 @@ class Scan:
     interpreter: Interpreter
     conda: tuple[CondaRecord, ...] = ()
     distributions: tuple[Distribution, ...] = ()
+    sizes: tuple[Size, ...] = ()
     loose: tuple[Loose, ...] = ()
     variables: dict[str, str] = field(default_factory=dict, repr=False)
     activation: tuple[str, ...] = ()
@@ -183,6 +195,7 @@ def read_scan(document: Any) -> Scan:
         interpreter=_read_interpreter(node.child("interpreter")),
         conda=tuple(_read_conda(child) for child in node.children("conda")),
         distributions=tuple(_read_distribution(child) for child in node.children("distributions")),
+        sizes=tuple(_read_size(child) for child in node.children("sizes")),
         loose=tuple(_read_loose(child) for child in node.children("loose")),
         variables=node.texts("variables"),
         activation=node.strings("activation"),
@@ -235,6 +248,17 @@ def _read_distribution(node: Node) -> Distribution:
     )
     node.end()
     return distribution
+
+
+def _read_size(node: Node) -> Size:
+    size = Size(
+        name=node.take("name", str),
+        source=cast("Literal['conda', 'pypi']", node.take("source", str, _SOURCE)),
+        disk=node.take("disk", int),
+        packed=node.take("packed", int) if node.has("packed") else None,
+    )
+    node.end()
+    return size
 
 
 def _read_loose(node: Node) -> Loose:

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 _IGNORED = "ignored"
 _NOT_NEEDED = "not needed"
 _REPLACED = "replaced by `--add`"
-CHOSEN = frozenset({_IGNORED, _NOT_NEEDED, _REPLACED})
-"""Reasons for which a package stays here because the user said so."""
+_OWN = "envboot's own, and used by nothing else; `tool.envboot.require` sends it"
+CHOSEN = frozenset({_IGNORED, _NOT_NEEDED, _REPLACED, _OWN})
+"""Reasons for which a package stays here because the user said so, or needs none of it."""
 _SYSTEM = "of the operating system"
 
 
@@ -69,11 +70,13 @@ def select(
     settings: Settings,
     target: Target,
     dask: bool = False,
+    own: Collection[str] = (),
 ) -> Selected:
     """Leave out what the user ignores, what is another platform's and what the system owns.
 
     Names are compared as PEP 503 says. What a package needs stays when the package itself is
-    ignored. `dask` says that the machines will run Dask.
+    ignored. `dask` says that the machines will run Dask. `own` are envboot and what nothing else
+    needs (see `find_own`).
 
     Raises:
         UsageError: a name is not in the environment, or something to add is no requirement.
@@ -91,6 +94,7 @@ def select(
         *_leave_foreign(left, target.platform, adding),
         *_leave_system(left),
     ]
+    left.leave(lambda item: _OWN if isinstance(item, Distribution) and item.name in own else None)
     if selection.only:
         roots = map(canonicalize_name, (*selection.only, *required))
         needed = find_needed(scan, roots, there)

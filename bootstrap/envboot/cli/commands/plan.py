@@ -11,6 +11,7 @@ from envboot.cli.options import FRESH, HOST_PYTHON, selects_environment
 from envboot.documents import plain
 from envboot.lock.comparison import compare, mark_replaced, render_plan
 from envboot.prepare import build, resolve
+from envboot.scan.sizes import describe_sizes, measure
 from envboot.selection.strict import refuse_differing
 from envboot.session import open_session
 
@@ -46,11 +47,15 @@ def command(
     console.print_notes(notes)
     if as_json:
         here, there = resolved.scan, resolved.locked.base
-        document: dict[str, Any] = {"here": here.platform, "there": there.platform}
+        document: dict[str, Any] = {"prefix": here.interpreter.prefix}
+        document |= {"here": here.platform, "there": there.platform}
+        document["size"] = measure(here)
         document |= {"packages": [plain(row) for row in rows]}
         console.print_json({**document, "notes": [plain(note) for note in notes]})
     else:
         console.say(render_plan(rows, show_all=show_all))
+        size, largest = describe_sizes(measure(resolved.scan))
+        console.say(f"{size}; largest: {largest}" if largest else size)
     if selection.strict or session.settings.strict:
         refuse_differing(rows)
 

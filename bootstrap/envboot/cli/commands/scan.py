@@ -11,6 +11,7 @@ import click
 from envboot.cli import console
 from envboot.cli.options import PYTHON
 from envboot.scan import scan
+from envboot.scan.sizes import describe_sizes, measure
 from envboot.text import columns, count
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def _render_scan(found: Scan) -> str:
         ("python", f"{python.version} ({python.implementation}, {found.platform}{libc})"),
         ("packages", ", ".join(counts)),
     ]
+    size, largest = describe_sizes(measure(found))
+    facts += [("size", size), *([("largest", largest)] if largest else [])]
     if found.cuda:
         facts.append(("driver", f"CUDA {found.cuda}"))
     packages = [("NAME", "VERSION", "FROM", "NOTES")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sysconfig
 
 from .found import SITES, Environment, Owner, find, normalise, read
@@ -13,6 +14,7 @@ TYPE_CHECKING = False  # `typing` takes 3 ms to import.
 if TYPE_CHECKING:
     from typing import Any
 
+_SIZE = re.compile(rb'"size_in_bytes": *([0-9]+)')
 _MEMBERS = ("name", "version", "build", "subdir")
 # Who lists these owns a distribution's metadata.
 _METADATA = (b'.dist-info/METADATA"', b'.egg-info/PKG-INFO"', b'.egg-info"')
@@ -32,12 +34,13 @@ def scan_conda(found: Environment, prefix: str) -> None:
     for name in names:
         path = os.path.join(folder, name)
         try:
-            record, files, owned = read_record(read(path))
+            record, files, owned, amount = read_record(read(path))
         except Exception as error:
             found.report(path, "Cannot be read as a conda record: %s" % error)
             continue
         found.conda.append(record)
         found.files.append(files)
+        found.sizes.append(dict(amount, name=record["name"], source="conda"))
         other = records.setdefault(record["name"], name)
         if other != name:
             message = "Has two records in conda-meta, `%s` and `%s`: one of them is stale"
@@ -156,8 +159,10 @@ def _list(folder: str, ending: str) -> list[str]:
         return []
 
 
-def read_record(data: bytes) -> tuple[dict[str, Any], bytes, dict[str, int | None]]:
-    """Return one record, its list of files, and its metadata folders with their RECORD's size.
+def read_record(
+    data: bytes,
+) -> tuple[dict[str, Any], bytes, dict[str, int | None], dict[str, int]]:
+    """Return one record, its files, its metadata folders with their RECORD's size, and its bytes.
 
     The two lists of files are 97 % of a record (a megabyte for a large package): they are cut
     out before the rest is decoded, and searched as they stand.
@@ -185,7 +190,11 @@ def read_record(data: bytes) -> tuple[dict[str, Any], bytes, dict[str, int | Non
     depends = [str(each) for each in document.get("depends") or ()]
     if depends:
         record["depends"] = depends
-    return record, files, {entry: record_size(paths, entry) for entry in find_metadata(files)}
+    owned = {entry: record_size(paths, entry) for entry in find_metadata(files)}
+    size = {"disk": sum(map(int, _SIZE.findall(paths)))}
+    if isinstance(document.get("size"), int):
+        size["packed"] = document["size"]
+    return record, files, owned, size
 
 
 def cut(data: bytes, key: bytes) -> tuple[bytes, bytes]:

@@ -211,6 +211,9 @@ def describe(found: Environment, folder: str, candidate: Candidate) -> dict[str,
         message = "Its files have been overwritten by `%s`"
         found.report(owner.package, message % document.get("installer", "another installer"))
         owner = None
+    if not owner and record:
+        disk = sum_sizes(record)
+        found.sizes.append({"name": name, "source": "pypi", "disk": disk})
     if owner:
         # What conda's builder recorded (a folder of its own) is not where the user got it from,
         # and the files differ from RECORD where conda put the prefix in.
@@ -240,6 +243,12 @@ def describe(found: Environment, folder: str, candidate: Candidate) -> dict[str,
             names = sorted(top_names(record))
         found.provided[name] = names or guess_names(name)
     return document
+
+
+def sum_sizes(record: bytes) -> int:
+    """Return the bytes of the files that a RECORD lists; installers leave byte code out."""
+    rows = (row.rpartition(b",")[2] for row in record.splitlines())
+    return sum(int(row) for row in rows if row.isdigit())
 
 
 def is_systems(folder: str, installer: str | None) -> bool:

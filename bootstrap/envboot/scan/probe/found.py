@@ -38,6 +38,7 @@ class Environment:
         self.files: list[bytes] = []
         self.distributions: dict[str, dict[str, Any]] = {}
         self.provided: dict[str, list[str]] = {}
+        self.sizes: list[dict[str, Any]] = []
         self.folders: list[dict[str, Any]] = []
         self.problems: list[dict[str, Any]] = []
         self.variables: dict[str, str] = {}

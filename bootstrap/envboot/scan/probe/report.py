@@ -63,6 +63,7 @@ def main() -> None:
         # For `envboot.scan.loose`, which takes them out of the document.
         "folders": found.folders,
         "provided": found.provided,
+        "sizes": found.sizes,
     }
     if found.variables:
         document["variables"] = found.variables
