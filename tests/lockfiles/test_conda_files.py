@@ -76,7 +76,7 @@ def test_a_pixi_lock_gives_one_environment_with_its_projects(tmp_path: Path) -> 
     member = tmp_path / "project" / "member"
     member.mkdir(parents=True)
     locked = read(tmp_path / "pixi.lock")
-    assert conda_files(locked) == FILES[::-1]
+    assert conda_files(locked) == FILES
     assert pins(locked) == ["idna==3.10"]
     assert [source.path or source.git for source in locked.sources] == [
         str(member),
@@ -84,7 +84,7 @@ def test_a_pixi_lock_gives_one_environment_with_its_projects(tmp_path: Path) -> 
     ]
     assert locked.sources[1].commit == "0123456789abcdef0123456789abcdef01234567"
     gpu = read(f"{tmp_path}/pixi.lock#gpu")
-    assert conda_files(gpu) == [*FILES[::-1], "cuda-version-12.4-h3060b56_3.conda"]
+    assert conda_files(gpu) == ["cuda-version-12.4-h3060b56_3.conda", *FILES]
     assert names(gpu) == ["member", "tool"]
     with pytest.raises(LockError) as error:
         read(f"{tmp_path}/pixi.lock#cpu")

@@ -16,6 +16,8 @@ from envboot.lockfiles.content import (
 from envboot.lockfiles.entries import make_entry
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rattler import LockedPackage
 
 
@@ -38,8 +40,9 @@ def read_pixi(request: LockFileRequest) -> Content:
     here = [packages for subdir, packages in found if subdir == request.target.platform]
     if not here:
         refuse_platform(request, [subdir for subdir, _ in found])
-    conda, pypi, wrong = [], [], []
-    needs = {}
+    conda: list[tuple[str, Mapping[str, str]]] = []
+    needs: dict[str, list[str]] = {}
+    pypi, wrong = [], []
     for package in here[0]:
         if isinstance(package, CondaLockedBinaryPackage):
             conda.append((package.location, _read_hashes(package)))
@@ -53,10 +56,14 @@ def read_pixi(request: LockFileRequest) -> Content:
     if wrong:
         refuse(request, *wrong, hint="Publish it as a package, or make it a PyPI dependency")
     if any(needs.values()):
-        return assemble_conda(request, sort_entries(conda, needs), pypi)
-    # envboot's own exports do not say what packages need, but are in order, which rattler changes.
-    ranks = {line.rpartition(" ")[2]: rank for rank, line in enumerate(request.text.splitlines())}
-    return assemble_conda(request, sorted(conda, key=lambda entry: ranks.get(entry[0], 0)), pypi)
+        conda = sort_entries(conda, needs)
+    else:
+        # envboot's own exports do not say what packages need. They are in order, and rattler's
+        # answer is not.
+        lines = enumerate(request.text.splitlines())
+        ranks = {line.rpartition(" ")[2]: rank for rank, line in lines}
+        conda.sort(key=lambda entry: ranks.get(entry[0], 0))
+    return assemble_conda(request, conda, pypi)
 
 
 def _read_hashes(package: LockedPackage) -> dict[str, str]:
