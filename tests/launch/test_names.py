@@ -130,6 +130,36 @@ def test_what_is_published_is_listed_shown_and_completed(
         assert [item.value for item in complete.get_completions(words, text)] == wanted
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("store", "verify", "--sign"), 2),
+        (("store", "verify", "Team"), 2),
+        (("env", "show", "teams"), 13),
+        (("env", "show", "team", "--json", "--manifest"), 2),
+        (("env", "ls", "teams"), 13),
+        (("env", "publish", "Team"), 2),
+        (("launch", "local", "--from", "team@3"), 13),
+        (("launch", "local", "--from", "team@two"), 2),
+        (("launch", "local", "--from", "team@1", "--no-loose"), 2),
+        (("launch", "local", "--from", "gone.lock"), 11),
+        (("lock", "--from", "team@1"), 11),
+        (("lock", "--from", "manifest.json"), 11),
+        (("render-userdata", "--from", "team@1"), 2),
+    ],
+)
+def test_every_refusal(
+    desk: Desk, words: tuple[str, ...], code: int, golden: Callable[[str, str], None]
+) -> None:
+    workspace = desk.workspace
+    (workspace.folder / "manifest.json").write_text('{"manifest_version": 1}')
+    done = workspace.run(ENVBOOT, *words)
+    assert (done.returncode, done.stdout) == (code, "")
+    text = done.stderr.replace(str(workspace.folder).replace(" ", "%20"), "FOLDER")
+    name = "-".join(words).replace("--", "").replace("@", "-at-")
+    golden(f"env-refusal-{name}.txt", text.replace(str(workspace.folder), "FOLDER"))
+
+
 def test_a_team_signs_what_it_has_verified_and_uses_nothing_else(
     desk: Desk, tmp_path: Path
 ) -> None:
@@ -167,33 +197,3 @@ def test_a_team_signs_what_it_has_verified_and_uses_nothing_else(
     told = json.loads(done.stdout)
     assert told["instances"][0]["source"] == "install", done.stderr
     assert told["notes"][0]["message"].startswith("not used, because no signer of `")
-
-
-@pytest.mark.parametrize(
-    ("words", "code"),
-    [
-        (("store", "verify", "--sign"), 2),
-        (("store", "verify", "Team"), 2),
-        (("env", "show", "teams"), 13),
-        (("env", "show", "team", "--json", "--manifest"), 2),
-        (("env", "ls", "teams"), 13),
-        (("env", "publish", "Team"), 2),
-        (("launch", "local", "--from", "team@3"), 13),
-        (("launch", "local", "--from", "team@two"), 2),
-        (("launch", "local", "--from", "team@1", "--no-loose"), 2),
-        (("launch", "local", "--from", "gone.lock"), 11),
-        (("lock", "--from", "team@1"), 11),
-        (("lock", "--from", "manifest.json"), 11),
-        (("render-userdata", "--from", "team@1"), 2),
-    ],
-)
-def test_every_refusal(
-    desk: Desk, words: tuple[str, ...], code: int, golden: Callable[[str, str], None]
-) -> None:
-    workspace = desk.workspace
-    (workspace.folder / "manifest.json").write_text('{"manifest_version": 1}')
-    done = workspace.run(ENVBOOT, *words)
-    assert (done.returncode, done.stdout) == (code, "")
-    text = done.stderr.replace(str(workspace.folder).replace(" ", "%20"), "FOLDER")
-    name = "-".join(words).replace("--", "").replace("@", "-at-")
-    golden(f"env-refusal-{name}.txt", text.replace(str(workspace.folder), "FOLDER"))
