@@ -51,11 +51,14 @@ def test_every_python_installs_publishes_and_unpacks_without_a_warning(
         assert guest.agent("status") == wire.READY
         assert guest.agent("why", "--json") == wire.READY
         # Reports are answered by nothing; Python 3.9 fills with zeros what it is told to read.
-        assert find_memory(guest.start("boot", stdout=subprocess.DEVNULL)) < 500 << 20
+        assert find_memory(guest.start("boot", stdout=subprocess.DEVNULL)) < 2 << 30
 
 
 def find_memory(process: subprocess.Popen[str]) -> int:
-    """Wait for a process; returns the bytes that it, or one that it started, had at most."""
+    """Wait for a process; returns the bytes that it, or one that it started, had at most.
+
+    What this process has is counted too: the kernel keeps the maximum over fork and exec.
+    """
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == wire.READY

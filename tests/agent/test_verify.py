@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from envboot.agent import wire
-from tests.agent.guests import SITE, Launch, make_launch, make_layer, make_manifest, want
+from tests.agent.guests import (
+    SITE,
+    Launch,
+    find_signer,
+    make_launch,
+    make_layer,
+    make_manifest,
+    want,
+)
 from tests.docs.pages import REFERENCE, read_rows, read_section
 
 if TYPE_CHECKING:
@@ -130,7 +138,10 @@ def test_what_was_sent_to_a_running_machine_is_compared_too(
     layered: Launch, parts: Parts, store: LocalStore, new_guest: NewGuest, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
-    layered.grants["wanted"] = {"get": store.sign_get("launches/launch/wanted-1.json", 600)}
+    layered.grants["wanted"] = {
+        "get": store.sign_get("launches/launch/wanted-1.json", 600),
+        "signer": find_signer("launch", cache),
+    }
     guest = new_guest("one", layered)
     assert guest.boot() == wire.READY
     files = {MINE: b"NAME = 2\n", f"{SITE}/beta.py": b"NAME = 'theirs'\n"}

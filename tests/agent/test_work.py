@@ -12,7 +12,7 @@ import pytest
 
 from envboot.agent.work import SENT, update
 from envboot.publish.layout import key_wanted
-from tests.agent.guests import Guest, make_launch, make_layer, make_manifest, want
+from tests.agent.guests import Guest, find_signer, make_launch, make_layer, make_manifest, want
 from tests.layer.code import write
 
 if TYPE_CHECKING:
@@ -94,7 +94,10 @@ def test_a_running_command_sees_what_a_sync_brings_and_keeps_what_it_wrote(
 
     manifest, packed = layer("one")
     launch = make_launch(parts, store, tmp_path / "cache", manifest=manifest, layer=packed)
-    launch.grants["wanted"] = {"get": store.sign_get(key_wanted("launch", 1), 600)}
+    launch.grants["wanted"] = {
+        "get": store.sign_get(key_wanted("launch", 1), 600),
+        "signer": find_signer("launch", tmp_path / "cache"),
+    }
     script = "echo made >made; until grep -q two v; do sleep 0.05; done; cat made v; pwd"
     launch.config["command"] = ["sh", "-c", script]
     guest = Guest(tmp_path / "machine", launch)
