@@ -54,8 +54,10 @@ def command(
         console.print_json({**document, "notes": [plain(note) for note in notes]})
     else:
         console.say(render_plan(rows, show_all=show_all))
-        size, largest = describe_sizes(measure(resolved.scan))
-        console.say(f"{size}; largest: {largest}" if largest else size)
+        if resolved.scan.distributions or resolved.scan.conda:
+            # Of a lock file's packages nothing is on this disk.
+            size, largest = describe_sizes(measure(resolved.scan))
+            console.say(f"{size}; largest: {largest}" if largest else size)
     if selection.strict or session.settings.strict:
         refuse_differing(rows)
 
