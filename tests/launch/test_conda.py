@@ -188,7 +188,9 @@ def test_on_a_host_without_the_folder_its_opt_is_still_shown(conda: Workspace) -
     wrapper = ["unshare", "--mount", "sh", "-c", BARE_OPT, "sh"]
     done = conda.run(*wrapper, *command)
     assert check(done)["opt"] == [".hidden", "envboot", "file", "link", "nowhere", "tool"]
-    assert done.stderr.split() == [".hidden", "file", "link", "nowhere", "tool"]
+    said, *listed = done.stderr.splitlines()
+    assert said.startswith("environment  ")
+    assert listed == [".hidden", "file", "link", "nowhere", "tool"]
     show = ["cat", "/opt/tool/file", "/opt/link/file", "/opt/file"]
     done = conda.run(*wrapper, *conda.command("--", *show))
     assert done.stdout == "theirs\ntheirs\nalone\n"
