@@ -59,9 +59,9 @@ def show(written: str) -> list[str]:
 
 
 def printed(written: str) -> list[str]:
-    """Return the lines of the screen after the warnings, which come first."""
+    """Return the lines of the screen after the environment and the warnings, which come first."""
     rows = show(written)
-    while rows[0].startswith("warning: "):
+    while rows[0].startswith(("environment  ", "warning: ")):
         del rows[0]
     return rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from functools import wraps
@@ -187,7 +188,9 @@ def selects_environment(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def wrapped(**given: Any) -> None:
         chosen = {option: given.pop(option) for option in _CHOICES}
-        with console.show_log():
+        # A terminal shows both streams, and a document must be all that is written there.
+        is_quiet = given.get("as_json") and console.is_terminal(err=True)
+        with contextlib.nullcontext() if is_quiet else console.show_log():
             function(selection=_select(**chosen), **given)
 
     for option in reversed(_ENVIRONMENT):
