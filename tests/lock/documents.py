@@ -5,10 +5,17 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from envboot.lock.index_lookup import open_lookup
+from envboot.lock.request import LockRequest
+from envboot.lock.target import Target
+from envboot.lock.wheels import Wheels, lock_wheels
 from envboot.scan.schema import CondaRecord, Distribution, Interpreter, Scan
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from envboot.scan.schema import Source
+    from envboot.session import Session
 
 VERSION = ".".join(map(str, sys.version_info[:3]))
 MINOR = ".".join(map(str, sys.version_info[:2]))
@@ -94,3 +101,17 @@ def make_record(
 def names(sources: tuple[Source, ...]) -> list[str]:
     """The names of some sources."""
     return [source.name for source in sources]
+
+
+def look_up(items: Sequence[Distribution], session: Session) -> Wheels:
+    """Look up the files of installed distributions, for this machine and its own interpreter."""
+    request = LockRequest(
+        scan=make_scan(*items),
+        sources=(),
+        target=Target(platform="linux-64", glibc="2.28", host_python=True),
+        session=session,
+        fresh=False,
+        add=(),
+        exact=frozenset(),
+    )
+    return lock_wheels(items, lookup=open_lookup(request, VERSION), cache=session.cache)

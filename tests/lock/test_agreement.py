@@ -12,18 +12,15 @@ import pytest
 from envboot.errors import LockError
 from envboot.indexes.records import RemoteFile, read_record
 from envboot.indexes.web import Web
-from envboot.lock.index_lookup import open_lookup
-from envboot.lock.request import LockRequest
-from envboot.lock.target import Target
-from envboot.lock.wheels import Wheels, lock_wheels
 from tests.index import make_wheel, serve_folder, write_simple
-from tests.lock.documents import VERSION, make_distribution, make_scan
+from tests.lock.documents import look_up, make_distribution
 from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from envboot.lock.wheels import Wheels
     from envboot.scan.schema import Distribution
     from tests.index import WheelFile
 
@@ -73,16 +70,7 @@ class World:
             environment={**self.environment, **environment},
             cache=self.folder / "cache",
         )
-        request = LockRequest(
-            scan=make_scan(*items),
-            sources=(),
-            target=Target(platform="linux-64", glibc="2.28", host_python=True),
-            session=session,
-            fresh=False,
-            add=(),
-            exact=frozenset(),
-        )
-        return lock_wheels(items, lookup=open_lookup(request, VERSION), cache=session.cache)
+        return look_up(items, session)
 
 
 @pytest.fixture

@@ -13,17 +13,14 @@ import pytest
 
 from envboot.config import Settings
 from envboot.errors import LockError
-from envboot.lock.index_lookup import open_lookup
-from envboot.lock.request import LockRequest
-from envboot.lock.target import Target
-from envboot.lock.wheels import Wheels, lock_wheels
 from tests.index import make_sdist, make_wheel, serve_folder, write_simple
-from tests.lock.documents import VERSION, make_distribution, make_scan
+from tests.lock.documents import look_up, make_distribution
 from tests.sessions import make_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from envboot.lock.wheels import Wheels
     from envboot.scan.schema import Distribution
 
 pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
@@ -51,16 +48,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def find(*distributions: Distribution, settings: Settings | None = None) -> Wheels:
     session = make_session(settings=settings)
-    request = LockRequest(
-        scan=make_scan(*distributions),
-        sources=(),
-        target=Target(platform="linux-64", glibc="2.28", host_python=True),
-        session=session,
-        fresh=False,
-        add=(),
-        exact=frozenset(),
-    )
-    return lock_wheels(distributions, lookup=open_lookup(request, VERSION), cache=session.cache)
+    return look_up(distributions, session)
 
 
 def test_a_wheel_of_another_index_is_written_with_its_url(index: Path) -> None:

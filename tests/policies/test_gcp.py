@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.docs.pages import ROOT
+from tests.policies.attacks import OBEYED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,22 +70,7 @@ def evaluate(expression: str, name: str) -> bool:
 
 
 @pytest.mark.parametrize("who", ["guest", "builder"])
-@pytest.mark.parametrize(
-    "key",
-    [
-        "launches/other/wanted-1.json",
-        "launches/other/seats-0.json",
-        "launches/other/secrets/permit-0.json",
-        "names/team/00000002.json",
-        "environments/00.json",
-        "layers/00.tar.zst",
-        "tools/00/uv",
-        "packages/00.tar",
-        "base/00/manifest.json",
-        "reports/other/launch.json",
-        "reports/other/ended.json",
-    ],
-)
+@pytest.mark.parametrize("key", OBEYED)
 def test_a_machine_writes_nothing_that_others_obey(who: str, key: str) -> None:
     assert may("client", "create", key)
     assert not may(who, "create", key)

@@ -15,7 +15,7 @@ from envboot.store.local.store import LocalStore
 from tests.agent.conftest import parts
 from tests.agent.guests import Guest, Launch, Parts, make_launch
 from tests.agent.role.cloud import Cloud, assert_comes_from, by_role
-from tests.agent.role.conftest import cloud
+from tests.agent.role.conftest import cloud, new_guest
 from tests.keys import allow
 from tests.servers import s3_bucket, s3_server
 
@@ -27,23 +27,11 @@ if TYPE_CHECKING:
 
     NewGuest = Callable[[str, Launch], Guest]
 
-__all__ = ["cloud", "parts", "s3_bucket", "s3_server"]
+__all__ = ["cloud", "new_guest", "parts", "s3_bucket", "s3_server"]
 
 pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
 
 OWN = {"ENVBOOT_TRUST": "own"}
-
-
-@pytest.fixture
-def new_guest(tmp_path: Path, cloud: Cloud) -> Callable[[str, Launch], Guest]:
-    """Return a maker of fresh machines that have the role."""
-
-    def make(name: str, launch: Launch) -> Guest:
-        guest = Guest(tmp_path / name, launch)
-        guest.environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = cloud.endpoint
-        return guest
-
-    return make
 
 
 def trusting(signer: Signer, folder: Path) -> dict[str, str]:

@@ -97,7 +97,7 @@ class Runner:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     preexec_fn=os.setpgrp,
-                    **find_user(host),
+                    **admit_user(host),
                 )
                 self.process = process
                 if self.again:
@@ -182,21 +182,27 @@ def find_environ(host: Host) -> Tuple[str, Dict[str, str]]:
 
 
 def find_user(host: Host) -> Dict[str, Any]:
-    """Return by whom the user's programs are run, as `subprocess` takes it.
-
-    Raises:
-        AgentError: the metadata service cannot be closed to them.
-        LookupError: there is no such user.
-    """
+    """Return by whom the user's programs are run, as `subprocess` takes it."""
     if os.getuid() or host.root:
         return {}
-    name = "envboot"
-    if host.config.get("imds") != "allow":
-        from .main import load
+    return {"user": "envboot", "group": "envboot", "extra_groups": []}
 
-        load(host, "imds").close(pwd.getpwnam(name).pw_uid)
-    subprocess.run(["/bin/sh", "-c", DEVICES], capture_output=True, check=False)
-    return {"user": name, "group": name, "extra_groups": []}
+
+def admit_user(host: Host) -> Dict[str, Any]:
+    """Make the machine ready for a program of the user's; returns what `find_user` does.
+
+    Raises:
+        AgentError: the metadata service cannot be closed to it.
+        LookupError: there is no such user.
+    """
+    user = find_user(host)
+    if user:
+        if host.config.get("imds") != "allow":
+            from .main import load
+
+            load(host, "imds").close(pwd.getpwnam(user["user"]).pw_uid)
+        subprocess.run(["/bin/sh", "-c", DEVICES], capture_output=True, check=False)
+    return user
 
 
 def _find_begun(data: bytes, value: bytes) -> int:

@@ -9,7 +9,7 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 from .host import WARNING, Host, write_json
-from .run import find_environ, find_user
+from .run import admit_user, find_environ
 from .wire import AgentError, line
 
 # EC2 asks to look every five seconds: two minutes are left after the first notice.
@@ -111,7 +111,7 @@ def _take(host: Host, kind: str, found: Dict[str, str], running: Running) -> Non
         environ.update({"ENVBOOT_NOTICE": kind, "ENVBOOT_NOTICE_TIME": notice["time"]})
         command = ["/bin/sh", "-c", hook]
         try:
-            process = subprocess.Popen(command, env=environ, **find_user(host))
+            process = subprocess.Popen(command, env=environ, **admit_user(host))
         except (AgentError, OSError, LookupError, subprocess.SubprocessError) as error:
             _tell(host, "notice: the hook does not start: %s" % error, {**notice, "exit_code": 127})
         else:
