@@ -135,7 +135,7 @@ for target in targets:
         attempt(f"{method} {target}, unsigned", ask, method, f"{bucket}/{target}", data)
 for url in urls:
     parts = urllib.parse.urlsplit(url)
-    key = parts.path.partition("/envboot/")[2]
+    key = parts.path.removeprefix(urllib.parse.urlsplit(bucket).path + "/")
     attempt(f"PUT {key}", ask, "PUT", url, b"{}")
     attempt(f"PUT {key}, new", ask, "PUT", url, b"{}", If_None_Match="*")
     if "/permit-" in key:
