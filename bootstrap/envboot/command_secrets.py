@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from envboot.errors import UsageError, name_some
 from envboot.folders import home_folder
+from envboot.text import is_variable_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +31,6 @@ TOGETHER = 512 << 10
 RESERVED = ("CONDA_PREFIX", "HOME", "LOGNAME", "PATH", "SHELL", "USER", "VIRTUAL_ENV")
 """Variables by which machines activate the environment and run the command as their user."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRETS_MANAGER = (
     r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:[A-Za-z0-9/_+=.@-]{1,519}"
     r"(:[^:\s]*){0,3}"
@@ -192,7 +192,7 @@ class _Values:
 
     def check(self, name: object) -> None:
         """Refuse a name that cannot be a secret's; raises `UsageError`."""
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not is_variable_name(name):
             # It may be a value that was put in the wrong place: show no more than is needed.
             raise UsageError(
                 f"Expected the name of a variable as a secret, found `{name!s:.20}`",

@@ -21,6 +21,7 @@ _CONTROL = (
 )
 _ACTIVE = re.compile(f"(?!\r\n)[{_CONTROL}]")
 _ACTIVE_OR_SPACING = re.compile(f"[{_CONTROL}\t\n]")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NAMED = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 
@@ -48,6 +49,11 @@ def show_in_json(text: str) -> str:
 def _spell(found: re.Match[str]) -> str:
     code = ord(found[0])
     return _NAMED.get(found[0]) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+
+
+def is_variable_name(name: str) -> bool:
+    """Return whether shells take a name for a variable (POSIX.1-2017, 3.235 "Name")."""
+    return _VARIABLE.fullmatch(name) is not None
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:

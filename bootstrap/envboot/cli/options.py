@@ -15,6 +15,7 @@ from envboot.cli import console
 from envboot.errors import EnvbootError, UsageError, name_some
 from envboot.platforms import TARGETS
 from envboot.selection import Selection
+from envboot.text import is_variable_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -272,6 +273,6 @@ def read_part(spec: str) -> Part:
 def parse_variable(text: str) -> tuple[str, str]:
     """Read `--env NAME=VALUE`; raises UsageError."""
     name, separator, value = text.partition("=")
-    if not separator or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+    if not separator or not is_variable_name(name):
         raise UsageError(f"Expected `--env NAME=VALUE`, found `{text}`")
     return name, value

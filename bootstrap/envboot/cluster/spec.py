@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from envboot.command_secrets import SecretOptions, Secrets, read_secrets, refuse
 from envboot.errors import UsageError, name_some
 from envboot.package_sync import PackageSyncOptions, read_demands, selection_from
 from envboot.publish.grants import Auth
+from envboot.text import is_variable_name
 from envboot_provisioners import load_provisioner
 from envboot_provisioners.option_values import (
     add_settings,
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from envboot.session import Session
     from envboot.userdata.contents import Imds
     from envboot_provisioners import Options, Provisioner
-
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +100,7 @@ def make_spec(given: Mapping[str, Any], session: Session) -> ClusterSpec:
             hint='Give a bucket that they can reach, as in `store="s3://bucket/prefix"`',
         )
     for name, value in environ.items():
-        if not (isinstance(name, str) and _NAME.fullmatch(name) and isinstance(value, str)):
+        if not (isinstance(name, str) and is_variable_name(name) and isinstance(value, str)):
             seen = f"`{name!r:.40}: {value!r:.40}`"
             raise UsageError(
                 f"Expected variables and strings in `environ`, found {seen}",

@@ -173,7 +173,7 @@ def launch(
         clock.end()
         damage = heal(store, prepared.manifest, outcomes)
         if damage and damage.problem:
-            watcher.notes([damage.problem])
+            warn([damage.problem])
         raise_failures(provisioner, outcomes, hint=_hint(outcomes, keep=order.keep))
         if not keep:
             watcher.step("end")
@@ -201,7 +201,7 @@ def launch(
         outcomes=tuple(outcomes),
         kept=keep,
         expiry=delivered.expiry,
-        notes=(*notes, damage.problem) if damage and damage.problem else tuple(notes),
+        notes=tuple(notes),
         damage=damage,
     )
 

@@ -33,12 +33,15 @@ def ensure_key(session: Session, launch: str) -> str | None:
     if _find_program(session) is None:
         return None
     path = find_path(session.state, launch)
-    if not path.exists():
+    if path.exists():
+        found = _run(session, launch, ["-y", "-f", os.fspath(path)]).decode()
+    else:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # It writes the file with mode 0600.
+        # It writes the file with mode 0600, and the public key beside it.
         _run(session, launch, ["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", os.fspath(path)])
-        path.with_name(f"{path.name}.pub").unlink(missing_ok=True)
-    found = _run(session, launch, ["-y", "-f", os.fspath(path)]).decode()
+        public = path.with_name(f"{path.name}.pub")
+        found = public.read_text("ascii")
+        public.unlink()
     # Without the comment.
     return " ".join(found.split()[:2])
 

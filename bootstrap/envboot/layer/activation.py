@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from envboot.redaction import is_secret
 from envboot.scan.schema import Problem
+from envboot.text import is_variable_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +29,6 @@ VARIABLES = f"{SCRIPTS}/00-envboot-variables.sh"
 UNSET = "***unset***"
 """What `conda env config vars unset` leaves (`CONDA_ENV_VARS_UNSET_VAR`)."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(r"(?m)^[^#\n]*?\b([A-Za-z_]\w*)=(?=[^\s;])")
 
 
@@ -42,7 +42,7 @@ def render_activation(scan: Scan, prefix: str) -> tuple[dict[str, bytes], tuple[
     notes: list[Problem] = []
     values = {}
     for name, value in scan.variables.items():
-        if not _NAME.fullmatch(name):
+        if not is_variable_name(name):
             notes.append(Problem(subject=name, message="Not set: no shell takes such a name"))
         elif is_secret(name, value):
             notes.append(Problem(subject=name, message=_withhold("looks like a secret", name)))

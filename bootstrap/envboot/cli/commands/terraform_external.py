@@ -27,6 +27,7 @@ from envboot.command_secrets import (
 )
 from envboot.errors import EnvbootError, UsageError, name_some
 from envboot.session import open_session
+from envboot.text import is_variable_name
 from envboot.userdata import Job, LaunchPath
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ KEYS = (
     "imds",
 )
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -230,7 +230,7 @@ def _parse_texts(key: str, text: str) -> dict[str, str]:
     found = _parse_json(f"`{key}`", text)
     if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
         raise UsageError(f"Expected `{key}` as a JSON object of texts, found `{text:.60}`")
-    wrong = sorted(name for name in found if not _NAME.fullmatch(name))
+    wrong = sorted(name for name in found if not is_variable_name(name))
     if wrong:
         raise UsageError(f"Expected names of variables in `{key}`, found {name_some(wrong)}")
     return found
