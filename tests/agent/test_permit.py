@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from envboot.agent import wire
+from envboot.agent import fetch, permit, wire
+from envboot.agent.host import Host
 from tests.agent.guests import Guest, Launch, Parts, make_launch
 
 if TYPE_CHECKING:
@@ -105,6 +108,24 @@ def test_a_command_waits_until_the_bucket_has_removed_the_permit(
     # The next boot needs no bucket for that.
     assert guest.agent("run") == 0
     assert not [request for request in proxy.requests[asked:] if request.startswith("DELETE")]
+
+
+def test_publisher_and_command_remove_the_permit_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(str(tmp_path))
+    host.grants = {"launch": "one", "permit": {"delete": "https://bucket/permit"}}
+    sent = []
+
+    def send(method: str, *_: object) -> None:
+        sent.append(method)
+        # Long enough for the other thread to come as far as this.
+        time.sleep(0.3)
+
+    monkeypatch.setattr(fetch, "send", send)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(permit.remove, [host, host]))
+    assert sent == ["DELETE"]
 
 
 def test_a_command_does_not_start_where_the_permit_stays(

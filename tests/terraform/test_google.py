@@ -40,6 +40,7 @@ def test_every_resource_block_and_argument_is_in_the_schema(schema: Schema) -> N
         "google_compute_firewall",
         "google_compute_instance_template",
         "google_compute_region_instance_group_manager",
+        "google_secret_manager_secret_iam_member",
         "google_service_account",
         "google_storage_bucket",
         "google_storage_bucket_iam_member",

@@ -93,13 +93,15 @@ def remove(host: Host) -> None:
         AgentError: the bucket refuses, or did not answer for five minutes.
     """
     launch, end = host.grants["launch"], time.monotonic() + PATIENCE
-    while host.read_json("permit-removed").get("launch") != launch:
-        try:
-            fetch.send("DELETE", host.grants["permit"]["delete"], None, {})
-        except AgentError as error:
-            if error.reason == "unreachable" and time.monotonic() < end:
-                continue
-            if error.reason != "missing":
-                text = "the right to publish is still in the bucket: %s" % error
-                raise AgentError(text) from error
-        write_json(host.state + "/permit-removed.json", {"launch": launch})
+    # Publisher and command may come here at the same moment.
+    with host.locked("permit"):
+        while host.read_json("permit-removed").get("launch") != launch:
+            try:
+                fetch.send("DELETE", host.grants["permit"]["delete"], None, {})
+            except AgentError as error:
+                if error.reason == "unreachable" and time.monotonic() < end:
+                    continue
+                if error.reason != "missing":
+                    text = "the right to publish is still in the bucket: %s" % error
+                    raise AgentError(text) from error
+            write_json(host.state + "/permit-removed.json", {"launch": launch})
