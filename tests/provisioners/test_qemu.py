@@ -14,6 +14,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -179,6 +180,49 @@ def test_instances_start_and_end_and_leave_nothing(image: Path, tmp_path: Path) 
     assert instances[1].folder is not None
     assert (instances[1].folder / "disk.qcow2").exists()
     assert not first.folder.exists()
+
+
+@pytest.mark.subprocess
+@pytest.mark.sockets
+@pytest.mark.parametrize("speaks", [2, 4])
+def test_an_emulated_machine_whose_kernel_says_nothing_is_started_again(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speaks: int
+) -> None:
+    for name in ("vmlinuz", "initrd"):
+        image.with_name(f"{image.name}.{name}").touch()
+    speaking = tmp_path / "speaking.raw"
+    # mov dx, 0x3f8; mov al, 'A'; out dx, al; hlt: a letter on the first serial port.
+    code = b"\xba\xf8\x03\xb0A\xee\xf4\xeb\xfd"
+    speaking.write_bytes(code.ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20))
+    real, launch, started = compose_command, QemuProvisioner._launch, []
+
+    def without_kernel(folder: Path, **options: object) -> list[str]:
+        return real(folder, **{**options, "kernel": None})  # type: ignore[arg-type]
+
+    def counted(self: QemuProvisioner, command: list[str], folder: Path) -> int:
+        started.append(folder.name)
+        if len(started) == speaks:
+            (folder / "disk.qcow2").unlink()
+            make_overlay(speaking, "raw", folder / "disk.qcow2", os.environ)
+        return launch(self, command, folder)
+
+    monkeypatch.setattr(qemu, "can_accelerate", lambda _: False)
+    monkeypatch.setattr(qemu, "compose_command", without_kernel)
+    monkeypatch.setattr(QemuProvisioner, "_launch", counted)
+    monkeypatch.setattr(qemu, "SILENCE", 3)
+    provisioner = QemuProvisioner(make_session(state=tmp_path / "state"))
+    one = replace(request(image=str(image), memory="64", cpus="1"), count=1)
+    if speaks == 4:
+        with pytest.raises(ProvisionError, match=r"`a1-0` to write .* nothing in 3 starts"):
+            provisioner.start(one)
+        assert started == ["a1-0"] * 3
+        assert not _named(str(tmp_path))
+        return
+    instances = provisioner.start(one)
+    assert started == ["a1-0"] * 2
+    assert provisioner.instances() == instances
+    provisioner.terminate(instances)
+    assert not _named(str(tmp_path))
 
 
 @pytest.mark.subprocess

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 HOST = "10.0.2.2"
 """What QEMU's user networking calls this machine's loopback."""
 MEMORY, CPUS = "2048", "2"
+# An emulated kernel writes its first line within three seconds, or, about once in hundreds of
+# boots on a loaded machine, never.
+SILENCE, TRIES = 60.0, 3
 
 
 def compose_command(
@@ -153,7 +156,9 @@ class QemuProvisioner:
             files[f"/{secret}/{name}/vendor-data"] = b""
         seeds = SeedServer(files)
         instances: list[Instance] = []
+        commands: list[list[str]] = []
         self._seeds[f"{request.launch}-{request.first}"] = (seeds, instances)
+        kernel = kernel_beside(image)
         try:
             for name in names:
                 with defer_interrupts():
@@ -172,10 +177,14 @@ class QemuProvisioner:
                         memory=memory,
                         cpus=cpus,
                         accelerate=accelerate,
-                        kernel=kernel_beside(image),
+                        kernel=kernel,
                     )
+                    commands.append(command)
                     pid = self._launch(command, folder)
                     instances[-1] = replace(instances[-1], pid=pid)
+            if kernel and not accelerate:
+                for number, command in enumerate(commands):
+                    self._ensure_speaks(instances, number, command)
         except BaseException:
             self.terminate(instances)
             raise
@@ -222,6 +231,27 @@ class QemuProvisioner:
             )
         return child.pid
 
+    def _ensure_speaks(self, instances: list[Instance], number: int, command: list[str]) -> None:
+        """Start an emulated machine again whose kernel writes nothing; changes its process id."""
+        instance = instances[number]
+        for left in reversed(range(TRIES)):
+            deadline = time.monotonic() + SILENCE
+            while time.monotonic() < deadline:
+                if self.console(instance) or not self.is_running(instance):
+                    return
+                time.sleep(0.05)
+            if not left or not instance.folder:
+                break
+            with defer_interrupts():
+                self._end([instance])
+                (instance.folder / "qemu.pid").unlink(missing_ok=True)
+                instance = replace(instance, pid=self._launch(command, instance.folder))
+                instances[number] = instance
+        raise ProvisionError(
+            f"Expected the kernel of `{instance.name}` to write on its console within"
+            f" {SILENCE:.0f} s, but it wrote nothing in {TRIES} starts"
+        )
+
     def instances(self, launch: str | None = None) -> list[Instance]:
         """Return the instances whose folders are still there, running or not."""
         found = []
@@ -263,13 +293,7 @@ class QemuProvisioner:
 
     def terminate(self, instances: Sequence[Instance], *, keep: bool = False) -> None:
         """End the virtual machines; with `keep`, leave their disks and consoles behind."""
-        for end in (signal.SIGTERM, signal.SIGKILL):
-            for instance in instances:
-                if instance.pid and self.is_running(instance):
-                    os.kill(instance.pid, end)
-            deadline = time.monotonic() + 5
-            while any(map(self.is_running, instances)) and time.monotonic() < deadline:
-                time.sleep(0.02)
+        self._end(instances)
         for instance in instances:
             if instance.folder and not keep:
                 shutil.rmtree(instance.folder, ignore_errors=True)
@@ -277,6 +301,15 @@ class QemuProvisioner:
             if launch.is_dir() and not any(launch.iterdir()):
                 launch.rmdir()
         self._close_seeds()
+
+    def _end(self, instances: Sequence[Instance]) -> None:
+        for end in (signal.SIGTERM, signal.SIGKILL):
+            for instance in instances:
+                if instance.pid and self.is_running(instance):
+                    os.kill(instance.pid, end)
+            deadline = time.monotonic() + 5
+            while any(map(self.is_running, instances)) and time.monotonic() < deadline:
+                time.sleep(0.02)
 
     def doctor(self, options: Options, *, by_role: bool = False, count: int = 1) -> Iterator[Check]:
         """Check QEMU, its acceleration, the options, the image and the state directory."""
