@@ -11,7 +11,7 @@ from envboot.publish.layout import IDENTITY
 if TYPE_CHECKING:
     from envboot.store.protocol import Store
 
-_KEY = re.compile(rf"reports/[^/]+/{IDENTITY}([^/]+)/\d{{13}}-(\w+)\.json")
+_KEY = re.compile(rf"reports/[^/]+/events/{IDENTITY}([^/]+)/\d{{13}}-(\w+)\.json")
 
 
 def read_documents(store: Store, launch: str) -> dict[str, dict[str, Any]]:
@@ -20,7 +20,7 @@ def read_documents(store: Store, launch: str) -> dict[str, dict[str, Any]]:
     `output` is every document of that event, in the order of their making.
     """
     documents: dict[str, dict[str, Any]] = {}
-    for stat in store.list(f"reports/{launch}/"):
+    for stat in store.list(f"reports/{launch}/events/"):
         if match := _KEY.fullmatch(stat.key):
             document = json.loads(store.read(stat.key) or b"null")
             events = documents.setdefault(match[1], {})

@@ -81,7 +81,7 @@ class Looker:
 def wait_for(cloud: Cloud, tmp_path: Path, *reports: str) -> list[Outcome]:
     with LocalStore(f"file://{tmp_path}/bucket") as store:
         for name in reports:
-            store.create(f"reports/one/{name}.json", b'{"outcome": "ready"}')
+            store.create(f"reports/one/events/{name}.json", b'{"outcome": "ready"}')
         watched = Fleet(launch="one", store=store, provisioner=cloud, count=len(cloud.consoles))
         watched.add(cloud.instances())
         return wait(watched, Goal.READY, timeout=20, looker=Looker())

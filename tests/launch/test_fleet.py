@@ -60,7 +60,7 @@ def test_the_output_of_a_launch_that_is_over_is_in_the_bucket(warm: Workspace) -
 def test_a_report_that_no_agent_wrote_is_named_and_changes_nothing(warm: Workspace) -> None:
     launch = warm.launch_json("--", "true")["launch"]
     before = show(warm, "status", launch).stdout
-    (folder,) = (warm.state / "store/reports" / launch).glob(f"{launch}-0")
+    (folder,) = (warm.state / "store/reports" / launch / "events").glob(f"{launch}-0")
     (folder / "9999999999999-result.json").write_text("{}")
     for command in ("status", "why", "logs", "wait"):
         assert (
@@ -70,13 +70,13 @@ def test_a_report_that_no_agent_wrote_is_named_and_changes_nothing(warm: Workspa
 
 
 HOSTILE = r"""
-cd "$(ls -td "$BUCKET"/reports/*/*-0 | head -n 1)"
+cd "$(ls -td "$BUCKET"/reports/*/events/*-0 | head -n 1)"
 for event in result command output notice publish synced; do
     printf "%100000s" | tr " " "[" > 9999999999997-$event.json
     printf "{\"ms\": 1e9" > 9999999999998-$event.json
     printf "{\"offset\": -5, \"end\": 9e99, \"ms\": 1%0999d}" 0 > 9999999999999-$event.json
 done
-printf "[]" > ../launch.json
+printf "[]" > ../../launch.json
 for name in one-more "$(printf "\\033[2J")"; do
     mkdir "../$name"
     printf "{}" > "../$name/9999999999997-started.json"
@@ -152,7 +152,7 @@ def test_an_interrupted_launch_is_over_and_nobody_waits_for_it(warm: Workspace) 
 
 def test_a_launch_of_which_nothing_ever_reported_is_not_waited_for(warm: Workspace) -> None:
     launch = warm.launch_json("--", "true")["launch"]
-    for file in (warm.state / f"store/reports/{launch}").glob("*/*.json"):
+    for file in (warm.state / f"store/reports/{launch}/events").glob("*/*.json"):
         file.unlink()
     done = show(warm, "wait", launch, code=16)
     assert f"No instance of `{launch}` reported; it is over: done, at 20" in done.stderr

@@ -65,7 +65,7 @@ class Bucket:
         return key
 
     def report(self, event: str, content: Any, *, number: int = 2) -> str:
-        return self.put(f"reports/{LAUNCH}/i-1/{number:013d}-{event}.json", content)
+        return self.put(f"reports/{LAUNCH}/events/i-1/{number:013d}-{event}.json", content)
 
     def show(self, *words: str) -> tuple[int, str, str]:
         """Run a command; returns its exit code, stdout and stderr."""
@@ -120,7 +120,7 @@ def test_a_hostile_machine_writes_nothing_to_the_terminal(
     bucket.report("output", {"offset": 0, "end": 1, "text": EVIL}, number=3)
     bucket.report("result", RESULT, number=4)
     bucket.report("command", COMMAND, number=5)
-    bucket.put(f"reports/{LAUNCH}/i\x1b[2J\u202e\n/0000000000002-result.json", RESULT)
+    bucket.put(f"reports/{LAUNCH}/events/i\x1b[2J\u202e\n/0000000000002-result.json", RESULT)
     bucket.put("base/\u202eevil", b"")
     _, out, err = bucket.show(*words)
     for text in (out, err):

@@ -17,7 +17,7 @@ from envboot.errors import StoreError, UsageError
 from envboot.manifest import Base, Manifest, Python, Tool, Wheel
 from envboot.publish import publish, try_url
 from envboot.publish.bases import ORPHANED
-from envboot.publish.grants import MAX_REPORT, Auth, Terms
+from envboot.publish.grants import MAX_UPLOAD, Auth, Terms
 from envboot.publish.layout import Keys
 from envboot.store.local.store import LocalStore
 from envboot.store.protocol import DAY
@@ -163,7 +163,7 @@ def test_grants_read_what_is_there_and_write_what_is_not(store: LocalStore, tmp_
 
 def test_a_report_may_be_as_large_as_the_largest_tail_of_output() -> None:
     worst = json.dumps({"output": (b"\xff" * TAIL).decode(errors="replace")})
-    assert len(worst) + 1000 < MAX_REPORT
+    assert len(worst) + 1000 < MAX_UPLOAD
 
 
 class Renewing(LocalStore):

@@ -51,14 +51,14 @@ def make_piece(offset: int, text: str) -> dict[str, Any]:
 def test_of_each_event_the_newest_report_counts_and_output_is_kept_in_order(
     store: LocalStore,
 ) -> None:
-    put(store, "one/one-0/1764000000001-result", make_result("install"))
-    put(store, "one/one-0/1764000000009-result", make_result("archive"))
-    put(store, "one/one-0/1764000000007-output", make_piece(5, "b"))
-    put(store, "one/one-0/1764000000003-output", make_piece(0, "a"))
-    put(store, "one/one-1/1764000000003-started", {"environment": "sha256:1"})
-    put(store, "one/one-1/unfinished", "not a report")
+    put(store, "one/events/one-0/1764000000001-result", make_result("install"))
+    put(store, "one/events/one-0/1764000000009-result", make_result("archive"))
+    put(store, "one/events/one-0/1764000000007-output", make_piece(5, "b"))
+    put(store, "one/events/one-0/1764000000003-output", make_piece(0, "a"))
+    put(store, "one/events/one-1/1764000000003-started", {"environment": "sha256:1"})
+    put(store, "one/events/one-1/unfinished", "not a report")
     put(store, "one/launch", "not read")
-    put(store, "other/other-0/1764000000003-result", "not read")
+    put(store, "other/events/other-0/1764000000003-result", "not read")
     reader = ReportReader(store, "one")
     for _ in range(2):
         found = reader.read()
@@ -70,7 +70,7 @@ def test_of_each_event_the_newest_report_counts_and_output_is_kept_in_order(
         assert found["one-1"].events == ("started",)
         assert found["one-1"].result is None
         # What was read is not read again.
-        store.delete("reports/one/one-0/1764000000009-result.json")
+        store.delete("reports/one/events/one-0/1764000000009-result.json")
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_of_each_event_the_newest_report_counts_and_output_is_kept_in_order(
 def test_a_report_that_no_agent_wrote_is_left_out_and_named(
     store: LocalStore, event: str, document: str
 ) -> None:
-    put(store, "one/one-0/1764000000001-started", {})
-    key = f"reports/one/one-0/1764000000002-{event}.json"
+    put(store, "one/events/one-0/1764000000001-started", {})
+    key = f"reports/one/events/one-0/1764000000002-{event}.json"
     store.create(key, document.encode())
     reader = ReportReader(store, "one")
     for _ in range(2):
@@ -132,7 +132,7 @@ def test_a_report_that_no_agent_wrote_is_left_out_and_named(
     ],
 )
 def test_whatever_parses_can_be_shown(store: LocalStore, event: str, document: Any) -> None:
-    put(store, f"one/one-0/1764000000001-{event}", document)
+    put(store, f"one/events/one-0/1764000000001-{event}", document)
     reports = ReportReader(store, "one").read()["one-0"]
     outcome = Outcome(instance=Instance(name="one-0", launch="one"), reports=reports)
     to_json(describe(outcome))
@@ -143,17 +143,17 @@ def test_whatever_parses_can_be_shown(store: LocalStore, event: str, document: A
 
 def test_a_name_that_no_instance_has_is_left_out(store: LocalStore, tmp_path: Path) -> None:
     for name in ("\u202eone", "\x1b[2J", "one\ntwo"):
-        path = tmp_path / "bucket/reports/one" / name / "1764000000001-started.json"
+        path = tmp_path / "bucket/reports/one/events" / name / "1764000000001-started.json"
         path.parent.mkdir(parents=True)
         path.write_text("{}")
-    put(store, "one/a/b/1764000000001-started", {})
+    put(store, "one/events/a/b/1764000000001-started", {})
     reader = ReportReader(store, "one")
     assert reader.read() == {}
 
 
 def test_what_is_too_large_for_a_report_is_not_read(store: LocalStore, tmp_path: Path) -> None:
-    put(store, "one/one-0/1764000000001-started", {})
-    path = tmp_path / "bucket/reports/one/one-0/1764000000002-result.json"
+    put(store, "one/events/one-0/1764000000001-started", {})
+    path = tmp_path / "bucket/reports/one/events/one-0/1764000000002-result.json"
     with path.open("wb") as file:
         file.truncate(100 << 20)
     tracemalloc.start()
@@ -161,7 +161,7 @@ def test_what_is_too_large_for_a_report_is_not_read(store: LocalStore, tmp_path:
     assert reader.read()["one-0"].events == ("started",)
     assert tracemalloc.get_traced_memory()[1] < 4 << 20
     tracemalloc.stop()
-    assert reader.malformed == ["reports/one/one-0/1764000000002-result.json"]
+    assert reader.malformed == ["reports/one/events/one-0/1764000000002-result.json"]
 
 
 def test_a_newer_agent_may_say_more() -> None:

@@ -178,7 +178,7 @@ def expire(world: World) -> None:
 def read_what_machines_report(world: World, who: Identity) -> None:
     """Read a report that is in the bucket."""
     with world.open_store() as store:
-        store.create("reports/launch/i-0/0000000000000-result.json", b"{}")
+        store.create("reports/launch/events/i-0/0000000000000-result.json", b"{}")
     world.sign_in(who)
     with world.open_store() as store:
         assert read_documents(store, "launch") == {"i-0": {"result": {}}}

@@ -212,7 +212,7 @@ def test_a_machine_writes_its_own_reports_alone_and_none_twice() -> None:
 @pytest.mark.parametrize("name", ["guest", "builder"])
 def test_a_machine_reaches_nothing_of_another_machine(name: str) -> None:
     document = read_policy(name)
-    report = "reports/launch/{}/0000000000001-result.json"
+    report = "reports/launch/events/{}/0000000000001-result.json"
     assert may(document, put(report.format(OURS), create="*"))
     assert not may(document, put(report.format(OURS))), "nor replaces what it has reported"
     for key in (report.format(OTHER), report.format("i-0"), report.format(f"{OTHER}/x/{OURS}")):

@@ -33,7 +33,7 @@ MAY = {
     "roles/storage.objectCreator": {"create"},
 }
 """What these roles may do with objects (Cloud Storage, "IAM roles"); to replace is to delete."""
-REPORT = "reports/launch/123/0000000000001-result.json"
+REPORT = "reports/launch/events/123/0000000000001-result.json"
 ARCHIVE, INDEX = "base/00/env.tar.zst", "base/00/index.json"
 
 

@@ -100,6 +100,18 @@ def test_objects_are_listed_in_the_order_of_their_keys(store: Store) -> None:
     assert list(store.list("nothing")) == []
 
 
+def test_a_folder_is_listed_without_what_is_below_its_folders(store: Store) -> None:
+    for key in ("a/b", "a/c/1", "a/c/2", "a/é/1", "a-b", "a.b/c"):
+        store.create(key, b"x" * len(key))
+    found = store.list_folder("a/")
+    assert [(each.key, each.size) for each in found.objects] == [("a/b", 3)]
+    assert found.folders == ("c", "é")
+    top = store.list_folder("")
+    assert ([each.key for each in top.objects], top.folders) == (["a-b"], ("a", "a.b"))
+    nowhere = store.list_folder("nowhere/")
+    assert (nowhere.objects, nowhere.folders) == ((), ())
+
+
 def test_an_empty_bucket_lists_nothing(store: Store) -> None:
     assert list(store.list("")) == []
 

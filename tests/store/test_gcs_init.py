@@ -75,7 +75,7 @@ def test_a_new_bucket_is_private_and_forgets(init: Init, gcs_server: GcsFront, n
         for rule in found["lifecycle"]["rule"]
         if "age" in rule["condition"]
     }
-    short = dict.fromkeys(["team/launches/", "team/layers/", "team/locks/", "team/reports/"], 1)
+    short = {"team/launches/": 8, "team/layers/": 1, "team/locks/": 1, "team/reports/": 30}
     assert ages == {**short, "team/base/": 90}
     assert {rule["action"]["type"] for rule in found["lifecycle"]["rule"]} == {"Delete"}
 

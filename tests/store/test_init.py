@@ -96,8 +96,8 @@ def test_a_new_bucket_is_private_encrypted_and_tidied(
     assert lives == {
         "team/one/layers/": 1,
         "team/one/locks/": 1,
-        "team/one/launches/": 1,
-        "team/one/reports/": 1,
+        "team/one/launches/": 8,
+        "team/one/reports/": 30,
         "team/one/base/": 90,
     }
     (uploads,) = [rule for rule in rules if "AbortIncompleteMultipartUpload" in rule]

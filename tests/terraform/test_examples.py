@@ -325,7 +325,7 @@ def test_nothing_is_left_after_destroy(story: Story) -> None:
 def test_the_bucket_is_what_store_init_makes(stories: dict[str, Future[Story]]) -> None:
     story = stories["aws"].result()
     bucket = story.seen["bucket"]
-    lives = {**dict.fromkeys(SHORT_LIVED, 1), "base": 30}
+    lives = {**SHORT_LIVED, "base": 30}
     rules = lifecycle.make_rules("envboot/", lives)
     assert lifecycle.find_differences(bucket["rules"], rules, "envboot/") == []
     assert policy.is_tls_only(bucket["policy"], "envs-of-aws", "aws")

@@ -209,7 +209,8 @@ class Signer(Asker):
             # With the instance's id behind it, the value of `ec2:SourceInstanceARN`.
             words = (profile[1], find("placement/region"), profile[4])
             own = quote("arn:%s:ec2:%s:%s:instance/" % words)
-            url = self.reports + own + url[len(self.reports) :]
+            end = len(self.reports)
+            url = url[:end] + url[end:].replace("/", "/" + own, 1)
         return super().__call__(method, url, body, headers)
 
     def refuse(self, method: str, url: str, found: Answer) -> AgentError:

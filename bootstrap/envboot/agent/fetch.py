@@ -106,7 +106,7 @@ def post(grant: Any, key: str, data: bytes) -> None:
     if "fields" not in grant:
         send("PUT", grant["url"] + quote(key), data, grant["headers"])
         return
-    edge = "envboot%032x" % random.getrandbits(128)
+    edge = "%x" % random.getrandbits(128)
     part = '--%s\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n'
     fields = dict(grant["fields"], key=grant["prefix"] + key)
     body = "".join(part % (edge, name, "") + fields[name] + "\r\n" for name in fields)

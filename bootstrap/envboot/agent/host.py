@@ -155,7 +155,7 @@ class Host:
             self.children.append(pid)
             return
         try:
-            key = "%s/%013d-%s.json" % (self.instance, 1000 * time.time(), event)
+            key = "events/%s/%d-%s.json" % (self.instance, 1000 * time.time(), event)
             fetch.post(self.grants["report"], key, json.dumps(document).encode())
         except Exception as error:
             self.journal("stage", "report: %s" % error, WARNING)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from envboot.documents import Node, parse_json
 from envboot.errors import DocumentError
-from envboot.publish.layout import IDENTITY
+from envboot.publish.layout import IDENTITY, events_prefix
 from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from envboot.store.protocol import Store
 
 MOST = 4 << 20
-"""Bytes of a report at most; forms for them are signed for half of it (`MAX_REPORT`)."""
-KEY = re.compile(rf"reports/[^/]+/{IDENTITY}(?P<instance>[^/]+)/\d{{13}}-(?P<event>\w+)\.json")
+"""Bytes of a report at most: in JSON 256 KiB of output may take six times that."""
+KEY = re.compile(
+    rf"reports/[^/]+/events/{IDENTITY}(?P<instance>[^/]+)/\d{{13}}-(?P<event>\w+)\.json"
+)
 """The key of a report: a role of AWS may write no other that this matches than its machine's."""
 
 
@@ -255,7 +257,7 @@ class ReportReader:
             StoreError: the bucket cannot be read.
         """
         new = []
-        for stat in self.store.list(f"reports/{self.launch}/"):
+        for stat in self.store.list(events_prefix(self.launch)):
             match = None if stat.key in self._known else KEY.fullmatch(stat.key)
             if match and (stat.size > MOST or not match["instance"].isprintable()):
                 self._drop(stat.key)

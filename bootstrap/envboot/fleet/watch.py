@@ -13,6 +13,7 @@ from envboot.errors import CommandError, EnvbootError, GuestError, name_some
 from envboot.fleet.outcomes import Outcome, find_reason
 from envboot.fleet.peers import clear_secrets
 from envboot.fleet.reports import ReportReader, Reports
+from envboot.publish.layout import events_prefix
 from envboot.text import one_line
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Fleet:
     def malformed(self) -> list[str]:
         """The keys of documents that envboot has not written, and that were left out."""
         strangers = sorted(self._reported - self._instances.keys()) if self.is_ours else []
-        folders = [f"reports/{self.launch}/{name}/" for name in strangers]
+        folders = [f"{events_prefix(self.launch)}{name}/" for name in strangers]
         return [*self.unread, *self._reader.malformed, *folders]
 
     @property

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from envboot.store.protocol import Store
 
 GRANTS_VERSION = 1
-MAX_REPORT = 2 << 20
-"""Bytes that one report may have: in JSON the agent's 256 KiB of output may take six times that."""
+MAX_UPLOAD = 8 << 20
+"""Bytes of one object that a machine may put below its launch's reports."""
 _VERSION = re.compile(str(GRANTS_VERSION))
 
 
@@ -369,7 +369,7 @@ def _by_urls(store: Store, terms: Terms) -> _Places:
     """Return signed URLs: each is a credential, and expires."""
     seconds = terms.seconds
     expires = store.expiry(seconds).astimezone(timezone.utc)
-    report = store.sign_post(f"reports/{terms.launch}/", seconds, MAX_REPORT)
+    report = store.sign_post(f"reports/{terms.launch}/", seconds, MAX_UPLOAD)
     return _Places(
         expires=expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
         report=ReportGrant(url=report.url, fields=report.fields, prefix=report.prefix),

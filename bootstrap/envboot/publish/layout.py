@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 IDENTITY = "(?:arn:[^/]+/)?"
-"""Pattern of what precedes an instance's name in the keys of reports that a role of AWS writes."""
+"""Pattern of what precedes an instance's name in the keys that a role of AWS writes."""
 
 
 class Keys:
@@ -31,6 +31,11 @@ class Keys:
         short = f"layers/{layer.digest.removeprefix('sha256:')}.tar.zst" if layer else None
         long = f"{stem}.tar.zst" if layer else None
         self.layer, self.other_layer = (long, short) if lasting else (short, long)
+
+
+def events_prefix(launch: str) -> str:
+    """Return below which prefix the instances of a launch report what happens."""
+    return f"reports/{launch}/events/"
 
 
 def key_seats(launch: str, first: int) -> str:

@@ -34,6 +34,14 @@ class Stat:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Listing:
+    """What is right below a prefix: objects, and the names of folders, in the order of keys."""
+
+    objects: tuple[Stat, ...]
+    folders: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SignedPut:
     """A create-only upload: the guest sends exactly these headers with its PUT.
 
@@ -156,6 +164,9 @@ class Store(Protocol):
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """Yield the objects below a key prefix, in the order of their keys."""
+
+    def list_folder(self, prefix: str) -> Listing:
+        """Return what is right below a prefix that ends with `/`."""
 
     def sign_get(self, key: str, seconds: int) -> str:
         """Return a URL that reads one object (ranges too) for that long."""

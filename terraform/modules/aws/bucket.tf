@@ -2,7 +2,7 @@ locals {
   # What nobody needs after a day, and bases, which clients refresh with every launch and rendering.
   lives = merge(
     {
-      launches = var.report_expiration_days
+      launches = 8
       layers   = var.layer_expiration_days
       locks    = 1
       reports  = var.report_expiration_days

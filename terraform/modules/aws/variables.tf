@@ -154,9 +154,9 @@ variable "layer_expiration_days" {
 }
 
 variable "report_expiration_days" {
-  description = "Days after which machines' reports end."
+  description = "Days after which what machines report, print and make expires."
   type        = number
-  default     = 1
+  default     = 30
   nullable    = false
 
   validation {

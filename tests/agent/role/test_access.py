@@ -40,8 +40,8 @@ def test_every_python_installs_publishes_and_fetches_as_its_role(
     assert reports["first"].keys() == {"started", "result", "publish"}
     assert reports["second"]["result"] == second.result
     # Where a policy can tell whose they are.
-    keys = {stat.key.rpartition("/")[0] for stat in cloud.store.list("reports/launch/arn:")}
-    assert keys == {f"reports/launch/{identify(name)}" for name in ("first", "second")}
+    keys = {stat.key.rpartition("/")[0] for stat in cloud.store.list("reports/launch/events/arn:")}
+    assert keys == {f"reports/launch/events/{identify(name)}" for name in ("first", "second")}
     assert cloud.gate.refused == []
 
 

@@ -41,7 +41,7 @@ class Orphan:
             about = {"provisioner": "gcp", "count": 2, "command": ["true"], **digests}
             store.create(f"reports/{LAUNCH}/launch.json", json.dumps(about).encode())
             for instance in self.instances:
-                key = f"reports/{LAUNCH}/{instance.name}/1764000000000-started.json"
+                key = f"reports/{LAUNCH}/events/{instance.name}/1764000000000-started.json"
                 store.create(key, b"{}")
 
     def run(self, *words: str, store: bool = True, code: int = Exit.OK) -> tuple[str, str]:

@@ -122,12 +122,12 @@ def _find_single(
     name: str, store: str | None, session: Session
 ) -> tuple[Provisioner, Sequence[Instance]] | None:
     """Return a single instance of a launch that was made elsewhere, None where it is none."""
-    from envboot.fleet.launches import find_holders, list_launches
+    from envboot.fleet.launches import find_holders
     from envboot.store import open_store
 
     with open_store(store or session.store, session) as bucket:
-        known = [each for each in list_launches(bucket) if not each.is_over]
-    for launch in find_holders(known, name):
+        launches = find_holders(bucket, name)
+    for launch in launches:
         with open_fleet(launch, store, session) as fleet:
             if fleet.provisioner:
                 found = find_named(name, fleet.provisioner.instances(launch))

@@ -21,6 +21,7 @@ from envboot.store.protocol import (
     DAY,
     MOST,
     Expiry,
+    Listing,
     RoleAccess,
     SignedPost,
     SignedPut,
@@ -218,17 +219,28 @@ class GcsStore:
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """Yield the objects below a key prefix, in the order of their keys."""
+        yield from self._list(prefix, None).objects
+
+    def list_folder(self, prefix: str) -> Listing:
+        """Return what is right below a prefix that ends with `/`."""
+        return self._list(prefix, "/")
+
+    def _list(self, prefix: str, delimiter: str | None) -> Listing:
         with self._explained("list", prefix):
-            found = list(
-                self.connection.client.list_blobs(
-                    self._bucket,
-                    prefix=self._root + prefix,
-                    fields="items(name,size,timeCreated),nextPageToken",
-                    retry=RETRY,
-                )
+            asked = self.connection.client.list_blobs(
+                self._bucket,
+                prefix=self._root + prefix,
+                delimiter=delimiter,
+                fields="items(name,size,timeCreated),prefixes,nextPageToken",
+                retry=RETRY,
             )
-        for blob in sorted(found, key=lambda blob: blob.name.encode()):
-            yield _stat(blob.name.removeprefix(self._root), blob)
+            blobs = sorted(asked, key=lambda blob: blob.name.encode())
+            start = len(self._root + prefix)
+            folders = [found[start:].rstrip("/") for found in asked.prefixes]
+        return Listing(
+            objects=tuple(_stat(blob.name.removeprefix(self._root), blob) for blob in blobs),
+            folders=tuple(sorted(folders, key=str.encode)),
+        )
 
     def sign_get(self, key: str, seconds: int) -> str:
         """Return a URL that reads one object (ranges too) for that long, at most 7 days."""

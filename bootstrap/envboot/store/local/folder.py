@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envboot.store.keys import RESERVED, find_fault
-from envboot.store.protocol import Stat
+from envboot.store.protocol import Listing, Stat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -121,6 +121,18 @@ class ObjectFolder:
                 if found := self.find(key):
                     yield found
 
+    def list_folder(self, prefix: str) -> Listing:
+        """Return what is right below a prefix that ends with `/`."""
+        files, folders = [], []
+        for name in sorted(_list_names(self.root / prefix), key=os.fsencode):
+            with contextlib.suppress(OutsideError):
+                if (self.root / prefix / name).is_dir():
+                    # What is empty, or has only unfinished files, is no folder of a bucket.
+                    folders += [name] if any(self.walk(f"{prefix}{name}/")) else []
+                elif found := self.find(prefix + name):
+                    files.append(found)
+        return Listing(objects=tuple(files), folders=tuple(folders))
+
     def secret(self) -> bytes:
         """Return the folder's signing key, made at its first use; only its owner can read it."""
         path = self.root / _KEY_FILE
@@ -137,6 +149,14 @@ class ObjectFolder:
                 # A backup or a `cp` has opened it to others.
                 os.fchmod(file.fileno(), 0o600)
             return file.read()
+
+
+def _list_names(folder: Path) -> list[str]:
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [name for name in names if not name.startswith(RESERVED)]
 
 
 def _write(file: BinaryIO, data: bytes) -> None:

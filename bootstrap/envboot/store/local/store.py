@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from envboot.store.protocol import Stat
+    from envboot.store.protocol import Listing, Stat
 
 CREATE_ONLY = {"If-None-Match": "*"}
 
@@ -126,6 +126,11 @@ class LocalStore:
         """Yield the objects below a key prefix, in the order of their keys."""
         with self._explained("list", prefix):
             yield from self._folder.walk(prefix)
+
+    def list_folder(self, prefix: str) -> Listing:
+        """Return what is right below a prefix that ends with `/`."""
+        with self._explained("list", prefix):
+            return self._folder.list_folder(prefix)
 
     def sign_get(self, key: str, seconds: int) -> str:
         """Return a URL that reads one object (ranges too) for that long."""

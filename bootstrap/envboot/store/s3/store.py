@@ -14,6 +14,7 @@ from envboot.store.protocol import (
     DAY,
     MOST,
     Expiry,
+    Listing,
     RoleAccess,
     SignedPost,
     SignedPut,
@@ -256,18 +257,37 @@ class S3Store:
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """Yield the objects below a key prefix, in the order of their keys."""
+        yield from self._list(prefix, "").objects
+
+    def list_folder(self, prefix: str) -> Listing:
+        """Return what is right below a prefix that ends with `/`."""
+        return self._list(prefix, "/")
+
+    def _list(self, prefix: str, delimiter: str) -> Listing:
+        more: Any = {"Delimiter": delimiter} if delimiter else {}
         with self._explained("list", prefix):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=self._root + prefix
+            asked = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._root + prefix, **more
             )
-            objects = [found for page in pages for found in page.get("Contents", [])]
-        # S3 sorts; services that keep folders (SeaweedFS, directory buckets) sort those apart.
-        for found in sorted(objects, key=lambda found: found["Key"].encode()):
-            yield Stat(
+            pages = [*asked]
+        objects = [
+            Stat(
                 key=found["Key"].removeprefix(self._root),
                 size=found["Size"],
                 modified=found["LastModified"].astimezone(timezone.utc),
             )
+            for page in pages
+            for found in page.get("Contents", [])
+        ]
+        start = len(self._root + prefix)
+        folders = {
+            found["Prefix"][start:].rstrip("/")
+            for page in pages
+            for found in page.get("CommonPrefixes", [])
+        }
+        # S3 sorts; services that keep folders (SeaweedFS, directory buckets) sort those apart.
+        objects.sort(key=lambda found: found.key.encode())
+        return Listing(objects=tuple(objects), folders=tuple(sorted(folders, key=str.encode)))
 
     def sign_get(self, key: str, seconds: int) -> str:
         """Return a URL that reads one object (ranges too) for that long, at most 7 days."""
