@@ -74,6 +74,8 @@ sys.exit(main(sys.argv[1:]))
 """
 FOR_PUBLISHING = frozenset({"agent/pack.py", "agent/permit.py", "agent/publish.py"})
 FOR_COMMANDS = frozenset({"agent/run.py", "agent/work.py"})
+FOR_OUTPUT = "agent/output.py"
+"""What uploads the output of commands: they start without it, so it may come from the bucket."""
 FOR_IMDS = "agent/imds.py"
 """Where the metadata service is closed to commands; travels as `run` does."""
 FOR_SEATS = frozenset({"agent/seat.py"})
@@ -104,7 +106,7 @@ EXTRAS = (
     | FOR_SYNC
     | OF_CLOUDS
     | {"agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA, FOR_PROJECTS, FOR_KEYGEN}
-    | {FOR_VERIFYING, FOR_IMDS}
+    | {FOR_VERIFYING, FOR_IMDS, FOR_OUTPUT}
 )
 """Modules that not every document needs; the agent fetches those that are left out of one."""
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from envboot.command_secrets import Secrets, refuse_places
 from envboot.errors import EnvbootError, UsageError, name_some
-from envboot.fleet.healing import heal
+from envboot.fleet.finish import Finisher, finish
 from envboot.fleet.history import make_name
-from envboot.fleet.outcomes import raise_failures
 from envboot.fleet.peers import Seat, check_removal
 from envboot.fleet.start import Delivery, deliver, start
-from envboot.fleet.watch import Fleet, Goal, Looker, wait
+from envboot.fleet.watch import Fleet, Goal, wait
 from envboot.prepare import Prepared, prepare_source
 from envboot.publish.grants import Auth, Terms
 from envboot.publish.launch_record import Origin, write_end
@@ -43,6 +42,7 @@ class Order:
     be ready within half an hour, and the command may take any time. `hook` is a shell command
     that an instance runs when its platform is about to take it back. `imds` is as in `Job`.
     `secrets` are variables of the command beside `environment`, which is part of user-data.
+    `stdin` returns what its commands read on standard input. With `detach` nobody waits here.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -60,6 +60,8 @@ class Order:
     imds: Imds | None = None
     fresh: bool = False
     keep: bool = False
+    stdin: Callable[[], bytes] | None = None
+    detach: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,20 +83,11 @@ class Launched:
     damage: PublishedBase | None = None
 
 
-class Watcher(Looker, Protocol):
-    """Is told what goes on while a launch runs."""
-
-    def step(self, name: str) -> None:
-        """A step on this machine begins: scan, lock, build, upload, render, start, wait, end."""
+class Watcher(Finisher, Protocol):
+    """Is told what goes on while a launch runs: the steps scan, lock, build, upload, … too."""
 
     def begins(self, fleet: Fleet) -> None:
         """Instances are about to be started."""
-
-    def ended(self, fleet: Fleet, instances: Sequence[Instance]) -> None:
-        """What was started was ended, since the launch failed or was interrupted."""
-
-    def notes(self, notes: Sequence[Problem]) -> None:
-        """What will not arrive as it is, told before anything is uploaded or started."""
 
 
 def launch(
@@ -108,6 +101,7 @@ def launch(
 
     Instances are ended when the command has ended and the archive is published; without a
     command, or with `keep`, they stay. Whatever fails, nothing that was started is left running.
+    With `detach` it returns as soon as the instances were asked for, without any outcome.
 
     Raises:
         UsageError: the provisioner's instances are of another platform than the one wanted.
@@ -168,17 +162,22 @@ def launch(
         watcher.begins(fleet)
         clock.begin("start")
         instances = start(delivered, fleet, session, order.options, seats=_seat_with(order.secrets))
-        clock.begin("wait")
-        outcomes = wait(fleet, Goal.DONE, timeout=order.timeout, looker=watcher)
-        clock.end()
-        damage = heal(store, prepared.manifest, outcomes)
-        if damage and damage.problem:
-            warn([damage.problem])
-        raise_failures(provisioner, outcomes, hint=_hint(outcomes, keep=order.keep))
-        if not keep:
-            watcher.step("end")
-            provisioner.terminate(instances)
-            write_end(store, name, "done")
+        outcomes: list[Outcome] = []
+        damage = None
+        if not order.detach:
+            clock.begin("wait")
+            outcomes = wait(fleet, Goal.DONE, timeout=order.timeout, looker=watcher)
+            clock.end()
+            damage = finish(
+                fleet,
+                outcomes,
+                manifest=prepared.manifest,
+                keep=keep,
+                watcher=watcher,
+                hint=_hint(outcomes, keep=order.keep),
+            )
+            if damage and damage.problem:
+                notes.append(damage.problem)
     except BaseException as error:
         # Also when the interrupt came while they were being ended.
         watcher.step("end")
@@ -228,7 +227,13 @@ def _compose(order: Order, fleet: Fleet, prepared: Prepared, chosen: Mapping[str
             imds=order.imds,
         ),
         parts=order.parts,
-        origin=Origin(provisioner=provisioner.name, count=order.count, command=order.command),
+        origin=Origin(
+            provisioner=provisioner.name,
+            count=order.count,
+            command=order.command,
+            keep=order.keep,
+        ),
+        stdin=order.stdin() if order.stdin and order.command else b"",
         chosen=chosen,
         tries_url=fleet.is_remote,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from envboot.errors import CommandError, EnvbootError, GuestError, name_some
+from envboot.errors import EnvbootError, GuestError, LateError, name_some
 from envboot.fleet.outcomes import Outcome, find_reason
 from envboot.fleet.peers import clear_secrets
 from envboot.fleet.reports import ReportReader, Reports
@@ -177,7 +177,7 @@ def wait(fleet: Fleet, goal: Goal, *, timeout: float | None, looker: Looker) -> 
     Raises:
         GuestError: they were not ready, or done, in time, with each one's own reason; or one
             cannot even report, and says on its console why.
-        CommandError: the command still ran.
+        LateError: the command still ran.
     """
     consoles = Consoles(fleet)
     pause, longest = (REMOTE_POLL, REMOTE_LONGEST) if fleet.is_remote else (POLL, LONGEST)
@@ -251,7 +251,7 @@ def _refuse_late(
 ) -> EnvbootError:
     names = name_some([outcome.instance.name for outcome in late])
     if late and all(outcome.result for outcome in late):
-        return CommandError(
+        return LateError(
             f"The command was still running after {timeout:g} s on {names}",
             hint="Give it longer with `--timeout SECONDS`, or leave the option out",
         )

@@ -27,21 +27,23 @@ MOST = 2 << 20
 class Origin:
     """Who starts the machines of a launch, how many of them, and with which command.
 
-    The command is as its user wrote it: what machines run may have other paths. All is None
-    where a document is rendered for others to start machines with.
+    The command is as its user wrote it: what machines run may have other paths. With `keep` they
+    stay when it has ended. All is None where a document is rendered for others to start machines
+    with.
     """
 
     provisioner: str | None = None
     count: int | None = None
     command: tuple[str, ...] | None = None
+    keep: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchRecord:
     """`reports/<launch>/launch.json`: written before anything starts.
 
-    `provisioner`, `count` and `command` are as of `Origin`. `auth` says how machines that follow
-    changes use the bucket; others follow none.
+    `provisioner`, `count`, `command` and `keep` are as of `Origin`. `auth` says how machines that
+    follow changes use the bucket; others follow none.
     """
 
     environment: str
@@ -50,6 +52,7 @@ class LaunchRecord:
     count: int | None = None
     command: tuple[str, ...] | None = None
     auth: str | None = None
+    keep: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document."""
@@ -68,6 +71,7 @@ class LaunchRecord:
             count=node.take("count", int) if node.has("count") else None,
             command=node.strings("command") if node.has("command") else None,
             auth=node.find("auth"),
+            keep=node.take("keep", bool) if node.has("keep") else None,
         )
 
 

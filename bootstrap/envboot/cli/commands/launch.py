@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envboot.cli import console, timings
+from envboot.cli.on_done import tells_the_end
 from envboot.cli.options import selects_environment, takes_secrets
 from envboot.cli.provisioner_options import takes_own_options
 from envboot.errors import UsageError
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from envboot_provisioners import Options, Provisioner
 
 _DOES = """\
-With no command the instances come up and stay. With one they are ended when it has ended; its
-output is printed here, and the exit code tells whether it failed.
+With no command the instances come up and stay. With one they are terminated when it has exited;
+its output is printed here, and envboot exits with its exit code. What is piped or redirected into
+envboot is its standard input.
 """
 _OPTIONS = (
     click.option(
@@ -69,9 +71,24 @@ _OPTIONS = (
         "--keep", is_flag=True, help="Leave the instances, whatever happens, for a look inside."
     ),
     click.option(
+        "--detach",
+        is_flag=True,
+        help="Return once the instances are started; `envboot attach` comes back to them.",
+    ),
+    click.option(
+        "--stdin/--no-stdin",
+        "stdin",
+        default=None,
+        help="Send standard input to its end, or not at all."
+        "  [default: a file, or a pipe that says something within a second]",
+    ),
+    tells_the_end,
+    click.option("-q", "--quiet", is_flag=True, help="Print the command's output and errors only."),
+    click.option("--timings", "with_timings", is_flag=True, help="Print what every step took."),
+    click.option(
         "--raw",
         is_flag=True,
-        help="Print the command's escape sequences, as of colours, as they are.",
+        help="Print the command's escape sequences, as of colours, as they are on a terminal.",
     ),
     click.option("--fresh", is_flag=True, help="Lock again, whatever was kept."),
     click.option(
@@ -148,31 +165,81 @@ class Arguments:
     fresh: bool
     raw: bool
     as_json: bool
+    detach: bool
+    stdin: bool | None
+    on_done: str | None
+    notify: str | None
+    quiet: bool
+    with_timings: bool
 
 
 def launch_on(provisioner: Provisioner, given: Arguments, session: Session) -> None:
     """Launch on one provisioner, and print what became of it."""
+    from envboot.cli.on_done import Teller
+    from envboot.cli.printer import View
     from envboot.cli.progress import Screen
     from envboot.fleet.launch import launch
     from envboot.fleet.outcomes import raise_command_failures
     from envboot.store import open_store
 
     url = given.store or session.store
+    _check_detach(provisioner, given, url)
+    teller = Teller(session, given.on_done, given.notify)
     order = _read_order(provisioner, given, session, url)
     loopback = provisioner.guest_loopback or "127.0.0.1"
     opened = open_store(url, session, guest_loopback=loopback)
-    with opened as bucket, Screen(given.as_json, raw=given.raw) as screen:
-        launched = launch(provisioner, bucket, order, session, screen)
-        screen.flush(launched.outcomes)
+    view = None if given.as_json else View(raw=given.raw)
+    screen = Screen(quiet=given.quiet or given.as_json, view=view, teller=teller)
+    with teller.telling():
+        with opened as bucket, screen:
+            launched = launch(provisioner, bucket, order, session, screen)
+            screen.flush(launched.outcomes)
+        _print_launched(launched, given, url)
+        if given.command and not given.detach:
+            raise_command_failures(launched.outcomes)
+
+
+def _check_detach(provisioner: Provisioner, given: Arguments, url: str) -> None:
+    """Refuse `--detach` where machines need this process, or nobody would do what is asked for."""
+    if not given.detach:
+        return
+    if given.on_done or given.notify:
+        raise UsageError(
+            "Cannot use `--on-done` or `--notify` with `--detach`: nobody waits for the end",
+            hint="Give them to `envboot attach`",
+        )
+    if url.startswith("file:"):
+        raise UsageError(
+            f"Cannot detach from instances that use the bucket `{url}`",
+            causes=("This process serves it to them",),
+            hint="Name a bucket that needs no client (`--store s3://…` or `gs://…`), or leave this "
+            "process running: `nohup envboot launch … &`, then `envboot attach`",
+        )
+    if not (provisioner.is_remote or provisioner.name == "local"):
+        raise UsageError(
+            f"Cannot detach from instances of `{provisioner.name}`",
+            causes=("This process gives them their user-data",),
+            hint="Leave it running: `nohup envboot launch … &`, then `envboot attach`",
+        )
+
+
+def _print_launched(launched: Launched, given: Arguments, url: str) -> None:
     if given.as_json:
         console.print_json(timings.to_document(launched))
-    else:
-        console.say(timings.render(launched), err=True)
+    elif given.detach:
+        name = launched.launch
+        console.say(name)
+        console.say(
+            f"\nhint: `envboot attach {name}` shows its output and terminates it in the end, "
+            f"`envboot status {name}` shows its state, `envboot terminate {name}` stops it",
+            err=True,
+        )
+    elif not given.quiet:
+        text = timings.render(launched) if given.with_timings else timings.summarize(launched)
+        console.say(text, err=True)
         _print_cure(launched, url)
         if launched.kept:
             _print_kept(launched)
-    if given.command:
-        raise_command_failures(launched.outcomes)
 
 
 def _read_order(provisioner: Provisioner, given: Arguments, session: Session, url: str) -> Order:
@@ -182,6 +249,7 @@ def _read_order(provisioner: Provisioner, given: Arguments, session: Session, ur
         UsageError: it makes no sense, or machines could not reach the bucket.
     """
     from envboot.cli.options import parse_variable, read_part
+    from envboot.cli.standard_input import find_input
     from envboot.command_secrets import read_secrets
     from envboot.duration import parse_duration
     from envboot.fleet.launch import Order
@@ -220,6 +288,8 @@ def _read_order(provisioner: Provisioner, given: Arguments, session: Session, ur
         imds=cloud.imds,
         fresh=given.fresh,
         keep=given.keep,
+        stdin=find_input(given.stdin) if given.command else None,
+        detach=given.detach,
     )
 
 
