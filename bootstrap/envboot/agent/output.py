@@ -164,10 +164,9 @@ def _upload_all(host: Host, folder: str, reader: int) -> None:
         trouble = _upload(host, folder, trouble)
         if end and (not trouble or time.monotonic() > end):
             return
-        if end:
+        if trouble:
             time.sleep(PAUSE)
-            continue
-        ready = select.select([reader], [], [], PAUSE if trouble else None)[0]
+        ready = not end and select.select([reader], [], [], 0 if trouble else None)[0]
         if ready and not os.read(reader, 4096):
             end = time.monotonic() + PATIENCE
             for path in glob.glob(folder + "*.open"):

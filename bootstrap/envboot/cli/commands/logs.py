@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envboot.cli.console import say, write
+from envboot.cli.console import print_warning, say, write
 from envboot.cli.launch_argument import looks_at_launch, open_fleet
-from envboot.errors import UsageError, name_some
+from envboot.errors import ProvisionError, UsageError, name_some
 from envboot.fleet.outcomes import find_named
 from envboot.session import open_session
 
@@ -134,12 +134,19 @@ def _print_consoles(fleet: Fleet, outcomes: Sequence[Outcome], *, raw: bool) -> 
             hint="Sign in where it was launched, or look at the machines themselves",
         )
     for outcome in outcomes:
+        name = outcome.instance.name
         if len(outcomes) > 1:
-            say(f"==> {outcome.instance.name} <==")
-        text = fleet.provisioner.console(outcome.instance)
+            say(f"==> {name} <==")
+        try:
+            text = fleet.provisioner.console(outcome.instance)
+        except ProvisionError as error:
+            if not (outcome.gone or fleet.end):
+                raise
+            # Most platforms keep no console of what they have terminated.
+            print_warning(f"the console of `{name}` is gone: {error.message}")
+            continue
         if not text:
-            empty = f"the console of {outcome.instance.name} is empty so far"
-            say(empty, err=True)
+            say(f"the console of {name} is empty{'' if outcome.gone else ' so far'}", err=True)
         text += "\n" if text and not text.endswith("\n") else ""
         if raw:
             write(text.encode(errors="replace"))
