@@ -163,7 +163,7 @@ def test_an_instance_that_cannot_come_up_is_waited_for_no_longer(warm: Workspace
     try:
         store = f"file://{warm.folder}/empty"
         done = warm.launch("--keep", "--store", store)
-        assert done.returncode == 16
+        assert done.returncode == 116
         again = show(warm, "wait", code=16)
         assert "install: uv failed" in again.stderr
         assert "error    install: uv failed" in show(warm, "why").stdout

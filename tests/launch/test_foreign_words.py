@@ -158,7 +158,7 @@ def test_what_a_launch_left_may_be_overwritten_by_its_machines(
     if document == "launch":
         # Never `nothing is left` of what may run and cost.
         code, _, err = bucket.show("terminate", LAUNCH, "--store", "URL")
-        assert code == 13
+        assert code == 113
         assert f"Cannot end `{LAUNCH}`" in err
 
 

@@ -214,10 +214,10 @@ def test_a_failure_on_a_machine_is_told_and_the_same_can_be_sent_again(warm: Wor
 
 def test_what_does_not_run_is_not_synced(warm: Workspace) -> None:
     done = warm.run(ENVBOOT, "sync")
-    assert done.returncode == 2
+    assert done.returncode == 118
     assert "Expected the name of a launch, or exactly one that runs, found none" in done.stderr
     launch = warm.launch_json("--", "true")["launch"]
     done = warm.run(ENVBOOT, "sync", launch)
-    assert done.returncode == 16
+    assert done.returncode == 116
     assert f"Cannot sync `{launch}`: none of its instances is running" in done.stderr
     assert "caused by: it is over: done, at 20" in done.stderr

@@ -115,8 +115,8 @@ class OutputReader:
 
     def is_complete(self, outcome: Outcome) -> bool:
         """Whether everything has been read that the command's report promises."""
-        command = outcome.reports.command
-        return command is None or self._places[outcome.instance.name].number > command.pieces
+        command, place = outcome.reports.command, self._places.get(outcome.instance.name, _Place())
+        return command is None or place.number > command.pieces
 
     def _is_sought(self, outcome: Outcome) -> bool:
         """Whether an instance's output may be in the bucket under a name that is not known yet."""
