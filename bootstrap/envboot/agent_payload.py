@@ -96,7 +96,7 @@ FOR_CONDA = "agent/conda.py"
 FOR_VERIFYING = "agent/verify.py"
 FOR_ARCHIVES = frozenset(f"agent/{name}.py" for name in ("tar", "unpack", "workers", "zstd"))
 """What archives and layers are unpacked with: they come from a bucket only."""
-FOR_BUCKETS = FOR_PUBLISHING | FOR_ARCHIVES | {FOR_VERIFYING}
+FOR_BUCKETS = FOR_PUBLISHING | FOR_ARCHIVES | {FOR_VERIFYING, FOR_OUTPUT}
 OF_CLOUDS = FOR_ROLES["aws"] | FOR_ROLES["gcp"] | FOR_NOTICES
 EXTRAS = (
     FOR_PUBLISHING

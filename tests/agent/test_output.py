@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envboot.agent.output import MISSING, PIECE, TAIL
-from envboot.fleet.output import Record, Stream, parse_records
+from envboot.fleet.output import OutputRecord, Stream, parse_records
 from envboot.fleet.peers import Seat, write_seats
 from envboot.publish.grants import Auth, Terms
 from envboot.publish.layout import key_seats
@@ -83,11 +83,11 @@ def go_on(guest: Guest, name: str) -> None:
     (guest.opt.parent / name).touch()
 
 
-def read_records(store: LocalStore) -> list[Record]:
+def read_records(store: LocalStore) -> list[OutputRecord]:
     """Return the output that is in the bucket: every piece has a number, and there are no gaps."""
     keys = [stat.key for stat in store.list("reports/launch/output/guest/")]
     assert [int(key[-13:-4]) for key in keys] == [*range(1, len(keys) + 1)]
-    found: list[Record] = []
+    found: list[OutputRecord] = []
     for key in keys:
         data = store.read(key)
         assert data
@@ -98,7 +98,7 @@ def read_records(store: LocalStore) -> list[Record]:
     return found
 
 
-def join(records: list[Record], *streams: Stream) -> bytes:
+def join(records: list[OutputRecord], *streams: Stream) -> bytes:
     return b"".join(record.data for record in records if record.stream in (streams or Stream))
 
 

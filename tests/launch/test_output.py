@@ -17,7 +17,7 @@ from envboot.cli.printer import Printer, View
 from envboot.cli.progress import Screen
 from envboot.errors import CommandError, UsageError
 from envboot.fleet.outcomes import Outcome, find_exit_code, raise_command_failures
-from envboot.fleet.output import HEAD, OutputReader, Record, Stream, parse_records
+from envboot.fleet.output import HEAD, OutputReader, OutputRecord, Stream, parse_records
 from envboot.fleet.reports import collect_reports, parse_report
 from envboot.publish.layout import key_output
 from envboot.store.local.store import LocalStore
@@ -152,7 +152,7 @@ def test_the_piece_that_an_instance_here_is_writing_is_read_at_once(
 
 
 def show(
-    capfdbinary: pytest.CaptureFixture[bytes], view: View, *records: Record, label: str = ""
+    capfdbinary: pytest.CaptureFixture[bytes], view: View, *records: OutputRecord, label: str = ""
 ) -> tuple[bytes, bytes]:
     printer, outcome = Printer(view), make_outcome(rank=3, pieces=1)
     for record in records:
@@ -163,10 +163,10 @@ def show(
 
 OUT, ERR = Stream.STDOUT, Stream.STDERR
 MIXED = (
-    Record(OUT, 1000, b"a\x00\xff"),
-    Record(ERR, 2000, b"warn"),
-    Record(OUT, 3000, b"b\r\nlast"),
-    Record(ERR, 4000, b"ing\n"),
+    OutputRecord(OUT, 1000, b"a\x00\xff"),
+    OutputRecord(ERR, 2000, b"warn"),
+    OutputRecord(OUT, 3000, b"b\r\nlast"),
+    OutputRecord(ERR, 4000, b"ing\n"),
 )
 
 
@@ -178,7 +178,9 @@ def test_a_terminal_gets_what_it_would_obey_spelled_out(
     capfdbinary: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("envboot.cli.console.is_terminal", lambda *, err=False: True)
-    records = [Record(OUT, 1, part) for part in (b"\x1b[31mna\xc3", b"\xafve \xff 1 %\r2 %\r\n")]
+    records = [
+        OutputRecord(OUT, 1, part) for part in (b"\x1b[31mna\xc3", b"\xafve \xff 1 %\r2 %\r\n")
+    ]
     assert show(capfdbinary, View(), *records)[0].decode() == "\\x1b[31mnaïve \\xff 1 %\n2 %\n"
     raw = show(capfdbinary, View(raw=True), *records)[0]
     assert raw == b"\x1b[31mna\xc3\xafve \xff 1 %\r2 %\r\n"
@@ -195,7 +197,7 @@ def test_lines_are_searched_timed_and_told_apart(capfdbinary: Any) -> None:
     assert show(capfdbinary, View(grep=re.compile(b"^la")), *MIXED) == (b"last\n", b"")
     out, _ = show(capfdbinary, View(timestamps=True, stream=OUT), *MIXED)
     assert out.startswith(b"1970-01-01T00:00:03.000Z a\x00\xffb\r\n")
-    out, err = show(capfdbinary, View(as_json=True), *MIXED, Record(ERR, 2**63, b"x\n"))
+    out, err = show(capfdbinary, View(as_json=True), *MIXED, OutputRecord(ERR, 2**63, b"x\n"))
     documents = [json.loads(line) for line in out.splitlines()]
     assert err == b""
     assert documents[1] == {

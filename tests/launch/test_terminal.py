@@ -114,10 +114,10 @@ def test_a_terminal_that_cannot_draw_gets_lines(warm: Workspace) -> None:
 
 
 def test_colours_are_left_out_on_request(warm: Workspace) -> None:
-    for variables in ({}, {"NO_COLOR": "1"}):
-        code, written = watch(warm, "--", "sh", "-c", "exit 3", **variables)
+    for wish in ("", "1"):
+        code, written = watch(warm, "--", "sh", "-c", "exit 3", NO_COLOR=wish)
         assert code == 3
-        assert ("\x1b[31m" in written) == (not variables)
+        assert ("\x1b[31m" in written) == (not wish)
 
 
 def test_json_is_all_that_is_written_even_on_a_terminal(warm: Workspace) -> None:

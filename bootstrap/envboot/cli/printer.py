@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from envboot.fleet.outcomes import Outcome
-    from envboot.fleet.output import Record
+    from envboot.fleet.output import OutputRecord
 
 _UTF_8 = codecs.getincrementaldecoder("utf-8")
 LONGEST = 1 << 20
@@ -54,7 +54,7 @@ class Printer:
     _held: dict[tuple[str, Stream], bytes] = field(default_factory=dict)
     _decoders: dict[tuple[str, Stream], codecs.IncrementalDecoder] = field(default_factory=dict)
 
-    def print_records(self, outcome: Outcome, records: list[Record], label: str) -> None:
+    def print_records(self, outcome: Outcome, records: list[OutputRecord], label: str) -> None:
         """Print what an instance has written since the last call; a label precedes each line."""
         if not label and not self.view.by_line:
             for record in records:
@@ -68,13 +68,13 @@ class Printer:
 
     def finish(self, outcome: Outcome, label: str) -> None:
         """Print the last lines of an instance, whose command has ended without ending them."""
-        from envboot.fleet.output import Record
+        from envboot.fleet.output import OutputRecord
 
         name = outcome.instance.name
         for stream in Stream:
             if rest := self._held.pop((name, stream), b""):
                 ms = int(1000 * datetime.now(timezone.utc).timestamp())
-                self._print_line(outcome, Record(stream, ms, b""), label, rest)
+                self._print_line(outcome, OutputRecord(stream, ms, b""), label, rest)
             decoder = self._decoders.pop((name, stream), None)
             if decoder and (text := decoder.decode(b"", final=True)):
                 self._say(text, stream)
@@ -82,7 +82,7 @@ class Printer:
     def _is_shown(self, stream: Stream) -> bool:
         return self.view.stream in (None, stream) or stream is Stream.AGENT
 
-    def _split(self, name: str, record: Record) -> Iterator[bytes]:
+    def _split(self, name: str, record: OutputRecord) -> Iterator[bytes]:
         """Yield the lines that are whole by now, without their ends."""
         key = name, record.stream
         *lines, rest = (self._held.pop(key, b"") + record.data).split(b"\n")
@@ -92,7 +92,7 @@ class Printer:
             self._held[key] = rest
         yield from lines
 
-    def _print_line(self, outcome: Outcome, record: Record, label: str, line: bytes) -> None:
+    def _print_line(self, outcome: Outcome, record: OutputRecord, label: str, line: bytes) -> None:
         if self.view.grep and not self.view.grep.search(line):
             return
         if self.view.as_json:
@@ -101,7 +101,7 @@ class Printer:
         time = f"{_show_time(record.ms)} " if self.view.timestamps else ""
         self._write("", record.stream, f"{time}{label}".encode() + line + b"\n")
 
-    def _to_json(self, outcome: Outcome, record: Record, line: bytes) -> str:
+    def _to_json(self, outcome: Outcome, record: OutputRecord, line: bytes) -> str:
         """Return one line of JSON; what is no UTF-8 is in it as base64."""
         document = {
             "time": _show_time(record.ms),

@@ -49,7 +49,7 @@ _STREAMS = frozenset(Stream)
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class OutputRecord:
     """What a command wrote at once, and when, in milliseconds since 1970."""
 
     stream: Stream
@@ -57,7 +57,7 @@ class Record:
     data: bytes
 
 
-def parse_records(data: bytes, start: int = 0) -> tuple[list[Record], int]:
+def parse_records(data: bytes, start: int = 0) -> tuple[list[OutputRecord], int]:
     """Return the whole records from byte `start` of a piece on, and the byte behind them. Pure.
 
     What no agent writes ends the piece.
@@ -68,7 +68,7 @@ def parse_records(data: bytes, start: int = 0) -> tuple[list[Record], int]:
         end = start + HEAD.size + size
         if stream not in _STREAMS or end > len(data):
             break
-        found.append(Record(Stream(stream), ms, data[start + HEAD.size : end]))
+        found.append(OutputRecord(Stream(stream), ms, data[start + HEAD.size : end]))
         start = end
     return found, start
 
@@ -97,7 +97,7 @@ class OutputReader:
     _places: dict[str, _Place] = field(default_factory=dict)
     _listed: float = float("-inf")
 
-    def read_new(self, outcomes: Sequence[Outcome]) -> Iterator[tuple[Outcome, list[Record]]]:
+    def read_new(self, outcomes: Sequence[Outcome]) -> Iterator[tuple[Outcome, list[OutputRecord]]]:
         """Yield what each instance has written since the last call, where it has.
 
         Raises:
@@ -145,9 +145,9 @@ class OutputReader:
                 # Nothing in it is younger than the object.
                 place.number = max(place.number, int(stat.key[-13:-4]) + 1)
 
-    def _read_instance(self, outcome: Outcome) -> list[Record]:
+    def _read_instance(self, outcome: Outcome) -> list[OutputRecord]:
         place = self._places[outcome.instance.name]
-        found: list[Record] = []
+        found: list[OutputRecord] = []
         for _ in range(AT_ONCE):
             before = place.number
             found += self._read_piece(outcome, place)
@@ -155,7 +155,7 @@ class OutputReader:
                 break
         return found
 
-    def _read_piece(self, outcome: Outcome, place: _Place) -> list[Record]:
+    def _read_piece(self, outcome: Outcome, place: _Place) -> list[OutputRecord]:
         """Read what is new in the next piece; its number rises once it is read to its end."""
         root, command = outcome.instance.root, outcome.reports.command
         for kind in ("open", "bin") if root else ():
@@ -181,7 +181,7 @@ class OutputReader:
         place.number, place.offset = place.number + 1, 0
         return records
 
-    def _skip(self, owner: str, place: _Place, last: int) -> Record:
+    def _skip(self, owner: str, place: _Place, last: int) -> OutputRecord:
         """Pass over pieces that will not come; a machine may claim to have written any number."""
         keys = (stat.key for stat in self.store.list(f"{output_prefix(self.launch)}{owner}/"))
         numbers = [int(key[-13:-4]) for key in keys if _KEY.fullmatch(key)]
@@ -189,7 +189,7 @@ class OutputReader:
         place.number = min((each for each in numbers if each > first), default=last + 1)
         place.offset = 0
         text = f"pieces {first} to {place.number - 1} of the output are not in the bucket\n"
-        return Record(Stream.AGENT, int(1000 * time.time()), text.encode())
+        return OutputRecord(Stream.AGENT, int(1000 * time.time()), text.encode())
 
 
 def _read_file(path: Path) -> bytes | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -35,18 +35,7 @@ if TYPE_CHECKING:
     help="Print the command's escape sequences, as of colours, as they are on a terminal.",
 )
 @JSON
-def command(
-    *,
-    launch: str | None,
-    store: str | None,
-    keep: bool,
-    timeout: float | None,
-    on_done: str | None,
-    notify: str | None,
-    quiet: bool,
-    raw: bool,
-    as_json: bool,
-) -> None:
+def command(*, launch: str | None, store: str | None, as_json: bool, **given: Any) -> None:
     """Watch LAUNCH to its end, as the client that made it would have.
 
     Without LAUNCH, the newest that was made from here. Output is printed from its beginning; the
@@ -60,16 +49,16 @@ def command(
     from envboot.fleet.outcomes import raise_command_failures
 
     session = open_session()
-    teller = Teller(session, on_done, notify)
-    view = None if as_json else View(raw=raw)
-    screen = Screen(quiet=quiet or as_json, view=view, teller=teller)
+    teller = Teller(session, given["on_done"], given["notify"])
+    view = None if as_json else View(raw=given["raw"])
+    screen = Screen(quiet=given["quiet"] or as_json, view=view, teller=teller)
     with teller.telling():
         with open_fleet(launch, store, session) as fleet:
             try:
                 with screen:
                     screen.reads(fleet)
-                    is_kept = keep or bool(fleet.about and fleet.about.keep)
-                    outcomes = attach(fleet, timeout=timeout, keep=is_kept, watcher=screen)
+                    is_kept = given["keep"] or bool(fleet.about and fleet.about.keep)
+                    outcomes = attach(fleet, timeout=given["timeout"], keep=is_kept, watcher=screen)
                     screen.flush(outcomes)
             except KeyboardInterrupt:
                 console.say(
@@ -78,7 +67,7 @@ def command(
                 raise
         if as_json:
             console.print_json(status.to_document(fleet, outcomes))
-        elif not quiet:
+        elif not given["quiet"]:
             console.say(_summarize(fleet.launch, outcomes), err=True)
         if fleet.command:
             raise_command_failures(outcomes)
