@@ -8,8 +8,7 @@ import pytest
 
 from envboot.agent import zstd
 from envboot.errors import LayerError
-from envboot.layer import find_archive, tree
-from envboot.layer import build as build_module
+from envboot.layer import find_archive, project_files, tree
 from tests.layer.code import build, found, write
 from tests.layer.projects import build as build_projects
 from tests.layer.projects import write_project
@@ -31,7 +30,8 @@ def test_code_that_is_saved_while_it_is_packed_goes_under_its_own_digest(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write(tmp_path / "work", {"pkg/__init__.py": "VERSION='A'\n"})
-    real, saved = tree.install_code, []
+    real = tree.install_code
+    saved: list[Path] = []
 
     def save_first(*given: Any) -> None:
         if not saved:
@@ -44,7 +44,8 @@ def test_code_that_is_saved_while_it_is_packed_goes_under_its_own_digest(
     write(folder, {"pkg/__init__.py": "VERSION='A'\n"})
     first = build(found(folder, "pkg"), cache=cache)
     assert b"VERSION='A'" in content(first)
-    assert first and second
+    assert first
+    assert second
     assert first.manifest.digest != second.manifest.digest
 
 
@@ -72,14 +73,16 @@ def test_a_project_that_is_saved_while_it_is_copied_is_copied_again(
     source = write_project(tmp_path / "demo")
     module = tmp_path / "demo/demo/__init__.py"
     module.write_text("VERSION='A'\n")
-    real, saved = build_module.copy_files, []
+    real = project_files.copy_files
+    saved: list[str] = []
 
     def save_first(*given: Any) -> Any:
         if not saved:
-            saved.append(module.write_text("VERSION='B'\n"))
+            saved.append("B")
+            module.write_text("VERSION='B'\n")
         return real(*given)
 
-    monkeypatch.setattr(build_module, "copy_files", save_first)
+    monkeypatch.setattr("envboot.layer.build.copy_files", save_first)
     assert b"VERSION='B'" in content(build_projects(source, cache=cache))
     module.write_text("VERSION='A'\n")
     assert b"VERSION='A'" in content(build_projects(source, cache=cache))
