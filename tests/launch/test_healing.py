@@ -1,4 +1,4 @@
-"""A damaged layer in the bucket: machines refuse it, and the client that has the right one mends it."""
+"""A damaged layer in the bucket: machines refuse it, and the client replaces it."""
 
 from __future__ import annotations
 
