@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from envboot.cli.commands.logs import parse_since
 from envboot.cli.printer import Printer, View
 from envboot.cli.progress import Screen
-from envboot.errors import CommandError, UsageError
+from envboot.errors import CommandError, StoreError, UsageError
 from envboot.fleet.outcomes import Outcome, find_exit_code, raise_command_failures
 from envboot.fleet.output import HEAD, OutputReader, OutputRecord, Stream, parse_records
 from envboot.fleet.reports import collect_reports, parse_report
@@ -103,6 +103,33 @@ def test_a_long_history_is_listed_once(store: LocalStore, monkeypatch: pytest.Mo
         store.create(key_output("a", "i-1", number), pack((1, number, b"x")))
         assert read(reader, make_outcome()) == {"i-1": b"x"}
     assert len(listed) == 1
+
+
+def test_a_bucket_that_fails_loses_nothing_and_repeats_nothing(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("i-1", "i-2"):
+        for number in (1, 2):
+            store.create(key_output("a", name, number), pack((1, 1, b"%d" % number)))
+    read_key = store.read
+
+    def fail(key: str, *, most: int) -> bytes | None:
+        if key.endswith("i-1/000000002.bin"):
+            raise StoreError("away")
+        return read_key(key, most=most)
+
+    reader, outcomes = OutputReader(store, "a"), (make_outcome("i-1"), make_outcome("i-2"))
+    found = {"i-1": b"", "i-2": b""}
+    monkeypatch.setattr(store, "read", fail)
+    news = reader.read_new(outcomes)
+    for _ in outcomes:
+        outcome, records = next(news)
+        found[outcome.instance.name] += b"".join(record.data for record in records)
+    with pytest.raises(StoreError):
+        next(news)
+    assert found == {"i-1": b"1", "i-2": b"12"}
+    monkeypatch.setattr(store, "read", read_key)
+    assert read(reader, *outcomes) == {"i-1": b"2"}
 
 
 def test_what_is_lost_is_said_and_what_follows_is_read(store: LocalStore) -> None:

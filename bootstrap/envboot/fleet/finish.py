@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from envboot.errors import GuestError, LateError, ProvisionError, name_some
-from envboot.fleet.healing import heal
+from envboot.fleet.healing import heal, heal_layer
 from envboot.fleet.outcomes import raise_failures
 from envboot.fleet.watch import Goal, Looker, wait
 from envboot.publish.launch_record import write_end
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from envboot.fleet.outcomes import Outcome
     from envboot.fleet.watch import Fleet
-    from envboot.manifest import Manifest
+    from envboot.prepare import Prepared
     from envboot.publish.bases import PublishedBase
     from envboot.scan.schema import Problem
     from envboot_provisioners import Instance
@@ -38,22 +38,27 @@ def finish(
     fleet: Fleet,
     outcomes: Sequence[Outcome],
     *,
-    manifest: Manifest | None,
+    prepared: Prepared | None,
     keep: bool,
     watcher: Finisher,
+    warn: Callable[[Sequence[Problem]], None],
     hint: str | None = None,
 ) -> PublishedBase | None:
     """Do what is due when the commands of a launch have ended; its machines go unless kept.
 
-    Returns what was wrong with the published archive, where the manifest says which that is.
+    `prepared` is the environment, where this client has it: then what machines met in the bucket
+    is mended, and `warn` is given what that was. Returns what was wrong with the archive.
 
     Raises:
         GuestError: an instance did not become ready; `hint` is where to look.
         ProvisionError: the instances cannot be ended from here.
     """
-    damage = heal(fleet.store, manifest, list(outcomes)) if manifest else None
-    if damage and damage.problem:
-        watcher.notes([damage.problem])
+    damage = None
+    if prepared:
+        manifest, layer = prepared.manifest, prepared.layer_path
+        damage = heal(fleet.store, manifest, outcomes)
+        found = heal_layer(fleet.store, manifest, layer, outcomes)
+        warn([each for each in (damage and damage.problem, found) if each])
     raise_failures(fleet.provisioner, outcomes, hint=hint)
     if not keep:
         end(fleet, "done", watcher=watcher)
@@ -101,7 +106,14 @@ def attach(
             looker=watcher,
         )
         if fleet.end is None:
-            finish(fleet, outcomes, manifest=None, keep=is_kept, watcher=watcher)
+            finish(
+                fleet,
+                outcomes,
+                prepared=None,
+                keep=is_kept,
+                watcher=watcher,
+                warn=watcher.notes,
+            )
     except LateError:
         raise
     except GuestError:

@@ -171,13 +171,12 @@ def launch(
             damage = finish(
                 fleet,
                 outcomes,
-                manifest=prepared.manifest,
+                prepared=prepared,
                 keep=keep,
                 watcher=watcher,
+                warn=warn,
                 hint=_hint(outcomes, keep=order.keep),
             )
-            if damage and damage.problem:
-                notes.append(damage.problem)
     except BaseException as error:
         # Also when the interrupt came while they were being ended.
         watcher.step("end")

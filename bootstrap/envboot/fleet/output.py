@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from envboot.errors import StoreError
 from envboot.publish.layout import IDENTITY, key_output, output_prefix
 from envboot.store.protocol import MalformedError
 
@@ -101,17 +102,20 @@ class OutputReader:
         """Yield what each instance has written since the last call, where it has.
 
         Raises:
-            StoreError: the bucket cannot be read.
+            StoreError: the bucket cannot be read; what was read before has been yielded.
         """
         for outcome in outcomes:
             self._places.setdefault(outcome.instance.name, _Place())
         if any(self._is_sought(outcome) for outcome in outcomes):
             self._list()
         with ThreadPoolExecutor(min(8, max(1, len(outcomes)))) as pool:
-            found = pool.map(self._read_instance, outcomes)
-            for outcome, records in zip(outcomes, found, strict=True):
-                if records := [record for record in records if record.ms >= self.since]:
-                    yield outcome, records
+            found = list(pool.map(self._read_instance, outcomes))
+        for outcome, (records, _) in zip(outcomes, found, strict=True):
+            if records := [record for record in records if record.ms >= self.since]:
+                yield outcome, records
+        for _, error in found:
+            if error:
+                raise error
 
     def is_complete(self, outcome: Outcome) -> bool:
         """Whether everything has been read that the command's report promises."""
@@ -145,15 +149,19 @@ class OutputReader:
                 # Nothing in it is younger than the object.
                 place.number = max(place.number, int(stat.key[-13:-4]) + 1)
 
-    def _read_instance(self, outcome: Outcome) -> list[OutputRecord]:
+    def _read_instance(self, outcome: Outcome) -> tuple[list[OutputRecord], StoreError | None]:
+        """Return the next records, and why there are no more: none of them is read again."""
         place = self._places[outcome.instance.name]
         found: list[OutputRecord] = []
-        for _ in range(AT_ONCE):
-            before = place.number
-            found += self._read_piece(outcome, place)
-            if place.number == before:
-                break
-        return found
+        try:
+            for _ in range(AT_ONCE):
+                before = place.number
+                found += self._read_piece(outcome, place)
+                if place.number == before:
+                    break
+        except StoreError as error:
+            return found, error
+        return found, None
 
     def _read_piece(self, outcome: Outcome, place: _Place) -> list[OutputRecord]:
         """Read what is new in the next piece; its number rises once it is read to its end."""
