@@ -122,7 +122,8 @@ class Printer:
         err = stream is Stream.STDERR
         if self.view.raw or not console.is_terminal(err=err):
             console.write(data, err=err)
-            self.is_line_open = not data.endswith(b"\n")
+            if console.is_terminal(err=err):
+                self.is_line_open = not data.endswith(b"\n")
         elif name:
             key = name, stream
             if key not in self._decoders:
