@@ -74,6 +74,8 @@ sys.exit(main(sys.argv[1:]))
 """
 FOR_PUBLISHING = frozenset({"agent/pack.py", "agent/permit.py", "agent/publish.py"})
 FOR_COMMANDS = frozenset({"agent/run.py", "agent/work.py"})
+FOR_RESULTS = frozenset({"agent/made.py", "agent/results.py"})
+"""Where what a command has made comes home."""
 FOR_IMDS = "agent/imds.py"
 """Where the metadata service is closed to commands; travels as `run` does."""
 FOR_SEATS = frozenset({"agent/seat.py"})
@@ -99,6 +101,7 @@ OF_CLOUDS = FOR_ROLES["aws"] | FOR_ROLES["gcp"] | FOR_NOTICES
 EXTRAS = (
     FOR_PUBLISHING
     | FOR_COMMANDS
+    | FOR_RESULTS
     | FOR_SEATS
     | FOR_SECRETS
     | FOR_SYNC
