@@ -28,9 +28,8 @@ NAMED = 20
 # Nanoseconds within which a file may change again with no other time than before: kernels take
 # the time from a clock that ticks every 1 to 10 ms.
 TICK = 50_000_000
-JUNK = frozenset(
-    "__pycache__ .git .hg .svn .ipynb_checkpoints .mypy_cache .pytest_cache .ruff_cache".split()
-)
+JUNK = frozenset({"__pycache__", ".git", ".hg", ".svn", ".ipynb_checkpoints"})
+JUNK |= {".mypy_cache", ".pytest_cache", ".ruff_cache"}
 # Byte code, and what `work` and clients call files that they are still writing.
 UNFINISHED = (".pyc", ".envboot", ".envboot-part")
 # What is known of a file: size, mode, mtime, sha256 and extents (blob, offset, length), then what

@@ -116,7 +116,7 @@ class Results:
             pause = min(SLOWEST, max(min(LONGEST, 1.5 * pause), SHARE * took))
         self._finish()
 
-    def _stop(self, number: int, _: Any) -> None:
+    def _stop(self, *_: Any) -> None:
         # The machine is told to stop: one look more, as the others of its group end now.
         self.stopped = True
         fetch.TRIES = 2
@@ -126,7 +126,8 @@ class Results:
         return self.stopped or bool(select.select([self.ended, self.wakes], [], [], seconds)[0])
 
     def _finish(self) -> None:
-        end, document = time.monotonic() + PATIENCE, {}
+        end = time.monotonic() + PATIENCE
+        document: Dict[str, Any] = {}
         while True:
             try:
                 self.look(final=True)
@@ -169,7 +170,7 @@ class Results:
                     if kind == b"B":
                         self._upload(data)
                     else:
-                        self._take(wire.parse(data), final and kind == b"F")
+                        self._take(wire.parse(data))
             self._wait_for_uploads()
         finally:
             # Nothing that fails leaves children, or forgets what has arrived.
@@ -222,7 +223,7 @@ class Results:
             self.blobs.add(name)
         return not status
 
-    def _take(self, found: Dict[str, Any], final: bool) -> None:
+    def _take(self, found: Dict[str, Any]) -> None:
         """Write an index of what was found, unless it would say what the last one says."""
         self._wait_for_uploads()
         files: Dict[str, Entry] = found["files"]
@@ -232,12 +233,13 @@ class Results:
         is_new = {path: files[path][:5] for path in files} != {
             path: self.known[path][:5] for path in self.known
         }
-        left, self.left, self.known, self.same = self.left, found["left"], files, found["same"]
-        if is_new or (self.number and left != self.left):
+        if is_new or (self.number and found["left"] != self.left):
             # First: a number is never given twice, wherever this is killed.
             self.number += 1
             self._keep()
-            self._post("%09d.json.gz" % self.number, self._compose(final))
+            self._post("%09d.json.gz" % self.number, self._compose(files, found["left"]))
+        # Only now: what has not gone up is news at the next look, too.
+        self.known, self.same, self.left = files, found["same"], found["left"]
         self._keep()
 
     def _keep(self) -> None:
@@ -245,20 +247,19 @@ class Results:
         document.update({"known": self.known, "same": self.same})
         write_json(self.host.state + "/results.json", document, 0o600)
 
-    def _compose(self, final: bool) -> bytes:
+    def _compose(self, found: Dict[str, Entry], left: Dict[str, Any]) -> bytes:
         blobs: Dict[str, int] = {}
         files = []
-        for path, entry in self.known.items():
+        for path, entry in found.items():
             extents = [(blobs.setdefault(e[0], len(blobs)), e[1], e[2]) for e in entry[4]]
             files.append([path, *entry[:4], extents])
         document = {
             "number": self.number,
-            "final": final,
             "time": time.time(),
             "rank": self.host.read_json("seat").get("rank"),
             "blobs": list(blobs),
             "files": files,
-            "left": self.left,
+            "left": left,
         }
         data = gzip.compress(json.dumps(document).encode(), 6)
         if len(data) > MOST:

@@ -47,15 +47,15 @@ class Screen:
         self._stages: dict[str, str] = {}
         self._line = ""
         self._start = time.monotonic()
-        self._fleet: Fleet | None = None
+        self.fleet: Fleet | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._show("")
-        if self._fleet and not self._quiet:
-            console.print_malformed(self._fleet.malformed)
+        if self.fleet and not self._quiet:
+            console.print_malformed(self.fleet.malformed)
         if self._is_line_open:
             console.say()
 
@@ -65,7 +65,7 @@ class Screen:
 
     def begins(self, fleet: Fleet) -> None:
         """Say by which name a launch in a cloud can be looked at."""
-        self._fleet = fleet
+        self.fleet = fleet
         if fleet.is_remote and fleet.provisioner and not self._quiet:
             self._show("")
             made = console.count(fleet.count, "instance")
