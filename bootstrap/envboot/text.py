@@ -92,8 +92,8 @@ def parse_size(text: str) -> int | None:
 
 
 def show_size(size: int) -> str:
-    """Return a size for people: `1.2 kB`, `12.0 MB`."""
-    for unit, length in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+    """Return a size for people: `12 B`, `1.2 kB`, `12.0 MB`."""
+    for unit, length in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= length:
             return f"{size / length:,.1f} {unit}"
-    return f"{size / 1e3:.1f} kB"
+    return f"{size} B"

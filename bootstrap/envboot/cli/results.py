@@ -181,8 +181,8 @@ def print_fetched(found: Sequence[Fetched], session: Session, *, err: bool) -> N
             first = [task.file.path for task in each.beside]
             second = [show_folder(task.place, session) for task in each.beside]
             console.print_warning(
-                f"Not replaced, since launch and this directory both have changed: "
-                f"{name_some(first)}; what was fetched is in {name_some(second)}"
+                f"{name_some(first)}: not replaced, because the content here is neither what was "
+                f"sent nor what was fetched before; fetched as {name_some(second)}"
             )
 
 

@@ -22,6 +22,8 @@ EXIT_CODES = {
     -signal.SIGKILL: "What is killed so is mostly killed for want of memory",
 }
 """What shells mean by an exit code (POSIX.1-2017, 2.8.2); below zero it is a signal."""
+SENDING = "sending results"
+"""The stage between a command's end and that of its results."""
 CONSOLE = 5
 """How many last lines of a console an error shows."""
 
@@ -170,7 +172,7 @@ def find_progress(outcome: Outcome) -> tuple[str, int, int]:
     if outcome.failed:
         return "failed", 0, 0
     if "command" in outcome.reports.events and not outcome.is_done(command=True):
-        return "sending results", 0, 0
+        return SENDING, 0, 0
     for event, stage in (("command", "done"), ("result", "ready"), ("started", "started")):
         if event in outcome.reports.events:
             return stage, 0, 0
