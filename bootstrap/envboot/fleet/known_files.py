@@ -33,10 +33,6 @@ class KnownFiles:
     sent: dict[str, str] = field(default_factory=dict)
     fetched: dict[str, str] = field(default_factory=dict)
 
-    def may_replace(self, path: str, sha256: str) -> bool:
-        """Whether a file with that content is one that we sent, or brought."""
-        return sha256 in (self.sent.get(path), self.fetched.get(path))
-
 
 def write_sent(state: Path, launch: str, code: Code | None) -> None:
     """Remember what is sent of the launch directory, and forget launches that are long over."""
