@@ -17,7 +17,7 @@ from envboot.agent import made
 from envboot.fleet import results
 from envboot.fleet.results import ResultIndex, parse_index, read_results
 from envboot.store import open_store
-from envboot.userdata.output import Output
+from envboot.userdata.result_rules import ResultRules
 from tests.agent.guests import Guest, make_launch
 from tests.agent.trees import write
 from tests.launch.workspace import wait_for
@@ -64,10 +64,10 @@ def wait(name):
 """
 
 
-def prepare(guest: Guest, program: str, output: Output | None = None) -> None:
+def prepare(guest: Guest, program: str, output: ResultRules | None = None) -> None:
     """Give a machine that is booted a command that is a Python program."""
     guest.launch.config["command"] = ["python", "-u", "-c", WAIT + program]
-    guest.launch.config["output"] = (output or Output()).to_dict()
+    guest.launch.config["output"] = (output or ResultRules()).to_dict()
     guest.give(guest.launch)
 
 
@@ -75,7 +75,7 @@ def prepare(guest: Guest, program: str, output: Output | None = None) -> None:
 def run(hit: Launch, new_guest: Callable[[str, Launch], Guest]) -> Run:
     """Return what makes a machine whose command is a Python program."""
 
-    def make(program: str, output: Output | None = None, *, pause: float = 0.02) -> Guest:
+    def make(program: str, output: ResultRules | None = None, *, pause: float = 0.02) -> Guest:
         guest = new_guest("guest", hit)
         assert guest.boot() == 0
         prepare(guest, program, output)
@@ -223,7 +223,7 @@ os.mkfifo("pipe")
 socket.socket(socket.AF_UNIX).bind("socket")
 open("huge", "wb").truncate(10_000)
 """,
-        Output(
+        ResultRules(
             paths=(str(outside / "data"), "/not/there", "b"),
             ignore=("*.tmp", "!keep.tmp", "/cache/"),
             limit=9_000,

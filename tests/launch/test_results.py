@@ -48,10 +48,10 @@ class Project:
         (folder / "train.py").write_text(TRAIN)
         shutil.copy(workspace.folder / "pyproject.toml", folder)
 
-    def run(self, *words: str, code: int = 0, **variables: str) -> str:
+    def run(self, *words: str, code: int = 0, variables: dict[str, str] | None = None) -> str:
         """Run a command here; returns stdout, and behind it stderr."""
         words = ("-C", str(self.folder), ENVBOOT, *words)
-        done = self.workspace.run("env", *words, **variables)
+        done = self.workspace.run("env", *words, **(variables or {}))
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -171,10 +171,10 @@ def test_results_of_a_launch_that_runs_are_listed_and_fetched_from_elsewhere(
         bucket = ("--store", f"file://{project.workspace.state}/store")
         variables = {"ENVBOOT_STATE_DIR": str(tmp_path / "state")}
         options = ("--into", str(elsewhere), *bucket, "--json")
-        (found,) = json.loads(project.run("fetch", launch, "m.*", *options, **variables))
+        (found,) = json.loads(project.run("fetch", launch, "m.*", *options, variables=variables))
         assert (found["files"], found["bytes"], found["rank"]) == (1, 3_000_001, 0)
         assert (elsewhere / "m.pkl").stat().st_size == 3_000_001
-        (again,) = json.loads(project.run("fetch", launch, *options, **variables))
+        (again,) = json.loads(project.run("fetch", launch, *options, variables=variables))
         assert (again["files"], again["equal"]) == (0, 1)
     finally:
         os.killpg(process.pid, signal.SIGINT)

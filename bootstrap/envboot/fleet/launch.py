@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from envboot.session import Session
     from envboot.store.protocol import Expiry, Store
     from envboot.userdata.contents import Imds
-    from envboot.userdata.output import Output
     from envboot.userdata.parts import Part
+    from envboot.userdata.result_rules import ResultRules
     from envboot_provisioners import Instance, Options, Provisioner
 
 
@@ -61,7 +61,7 @@ class Order:
     auth: Auth = Auth.URLS
     hook: str | None = None
     imds: Imds | None = None
-    output: Output | None = None
+    output: ResultRules | None = None
     fresh: bool = False
     keep: bool = False
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from envboot.manifest import Manifest
     from envboot.publish.grants import Grants
-    from envboot.userdata.output import Output
+    from envboot.userdata.result_rules import ResultRules
 
 LIB = "/opt/envboot/lib"
 STATE = "/var/lib/envboot"
@@ -60,7 +60,7 @@ class Job:
     hook: str | None = None
     unit: str = "envboot-run"
     imds: Imds | None = None
-    output: Output | None = None
+    output: ResultRules | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ import click
 
 from envboot.cli import console
 from envboot.cli.launch_argument import JSON, STORE, complete_launch, open_fleet
-from envboot.cli.results import (
+from envboot.cli.result_options import (
     INTO,
     fetch_all,
     print_fetched,

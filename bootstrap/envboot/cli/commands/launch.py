@@ -10,7 +10,7 @@ import click
 from envboot.cli import console, timings
 from envboot.cli.options import selects_environment, takes_secrets
 from envboot.cli.provisioner_options import takes_own_options
-from envboot.cli.results import (
+from envboot.cli.result_options import (
     OutputOptions,
     finish_launch,
     raise_unsent,

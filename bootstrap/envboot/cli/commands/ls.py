@@ -137,7 +137,7 @@ def _to_document(known: Known) -> dict[str, object]:
 
 def _list_results(launch: str, store: str | None, session: Session, *, as_json: bool) -> None:
     from envboot.cli.commands.fetch import choose_rank, split_rank
-    from envboot.cli.results import print_left
+    from envboot.cli.result_options import print_left
     from envboot.fleet.results import read_results
 
     name, rank = split_rank(launch)

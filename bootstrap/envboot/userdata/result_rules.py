@@ -13,7 +13,7 @@ LIMIT = 50 * 10**9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Output:
+class ResultRules:
     """The files in the command's directory, and those at or below `paths`.
 
     `ignore` are patterns as in `.gitignore`. `limit` is how many bytes all files together may

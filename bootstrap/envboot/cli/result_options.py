@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from envboot.fleet.watch import Fleet
     from envboot.session import Session
     from envboot.store.protocol import Store
-    from envboot.userdata.output import Output
+    from envboot.userdata.result_rules import ResultRules
 
 REASONS = {
     "limit": "all files together would be larger than `--output-limit`",
@@ -104,14 +104,14 @@ def takes_output(function: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def read_output(given: OutputOptions, session: Session) -> Output | None:
+def read_output(given: OutputOptions, session: Session) -> ResultRules | None:
     """Return which files come home, by the options and the project's settings.
 
     Raises:
         UsageError: a size or a pattern is none, or two paths would share a name here.
     """
     from envboot.layer.command_files import is_outside, relate
-    from envboot.userdata.output import LIMIT, Output
+    from envboot.userdata.result_rules import LIMIT, ResultRules
 
     if given.off:
         if given.paths:
@@ -137,7 +137,7 @@ def read_output(given: OutputOptions, session: Session) -> Output | None:
         limit = parse_size(text)
     ignore = (*settings.output_ignore, *given.ignore)
     try:
-        found = Output(paths=tuple(paths), ignore=ignore, limit=limit)
+        found = ResultRules(paths=tuple(paths), ignore=ignore, limit=limit)
         found.to_dict()
     except ValueError as error:
         raise UsageError(
