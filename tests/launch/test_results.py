@@ -229,4 +229,4 @@ def test_completion_knows_the_launches_from_here(project: Project) -> None:
         "COMP_WORDS": "envboot fetch ",
         "COMP_CWORD": "2",
     }
-    assert project.newest in project.run(**variables)
+    assert project.newest in project.run(variables=variables)

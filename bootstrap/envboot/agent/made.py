@@ -178,7 +178,8 @@ class Reader:
     def _read_once(self, stream: Any, as_it_is: bool) -> Optional[Entry]:
         before = os.fstat(stream.fileno())
         if not stat.S_ISREG(before.st_mode):
-            raise OSError("not a file any more")
+            # It was one a moment ago.
+            return None
         whole, size, small = hashlib.sha256(), 0, b""
         extents: List[List[Any]] = []
         for data in _read_blobs(stream, before.st_size):
