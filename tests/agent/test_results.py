@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,9 @@ def run(hit: Launch, new_guest: Callable[[str, Launch], Guest]) -> Run:
         guest = new_guest("guest", hit)
         assert guest.boot() == 0
         prepare(guest, program, output)
-        guest.edit("agent/results.py", r"(?m)^(\w+,\w+,\w+,\w+)=2\.,", rf"\1={pause},{pause},{pause},0#")
+        guest.edit(
+            "agent/results.py", r"(?m)^(\w+,\w+,\w+,\w+)=2\.,", rf"\1={pause},{pause},{pause},0#"
+        )
         return guest
 
     return make
@@ -379,3 +382,43 @@ def test_what_agent_and_client_both_know_is_the_same() -> None:
     assert made.MOST_FILES == results.MOST_FILES
     assert made.DEEPEST + 2 < results.DEEPEST
     assert results.CONTROL <= made.JUNK
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("*.tmp", "!keep.tmp"),
+        ("/cache/", "logs/*.txt"),
+        ("**/deep/x", "a/**/b"),
+        ("*", "!*.csv", "!*/"),
+        ("# no pattern", "", r"\#file", "[ab].txt", "?.md"),
+    ],
+)
+def test_patterns_leave_out_what_git_would(lines: tuple[str, ...], tmp_path: Path) -> None:
+    """Git itself says what these patterns ignore."""
+    names = ["x.tmp", "keep.tmp", "cache/f", "sub/cache/f", "logs/a.txt", "logs/b/c.txt", "deep/x"]
+    names += ["s/deep/x", "a/b", "a/q/r/b", "t.csv", "u/v.csv", "#file", "a.txt", "c.txt", "z.md"]
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    for name in names:
+        write(tmp_path, name, b"")
+    (tmp_path / ".git/info/exclude").write_text("\n".join(lines))
+    words = ["git", "-C", str(tmp_path), "ls-files", "-z", "--others", "--exclude-standard"]
+    listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    order = ResultRules(ignore=lines).to_dict()
+    reader, writer = os.pipe()
+    seen = made.Reader(FakeResults(order), final=True, out=writer)
+    seen.top = str(tmp_path)
+    seen._walk(str(tmp_path), "")
+    os.close(reader)
+    os.close(writer)
+    assert set(seen.files) == set(filter(None, listed.split("\0")))
+
+
+class FakeResults:
+    """What a reader needs to know of the process that uploads."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self.order = order
+        self.host, self.limit, self.blobs = None, 0, set[str]()
+        self.known: dict[str, Any] = {}
+        self.same: dict[str, Any] = {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from envboot.cli.result_options import place_path
 from tests.launch.workspace import ENVBOOT, wait_for
 
 if TYPE_CHECKING:
@@ -230,3 +231,19 @@ def test_completion_knows_the_launches_from_here(project: Project) -> None:
         "COMP_CWORD": "2",
     }
     assert project.newest in project.run(variables=variables)
+
+
+@pytest.mark.parametrize(
+    ("path", "placed"),
+    [
+        ("out", "out"),
+        ("./out/", "out"),
+        ("../out", "../out"),
+        ("/data/out", "/data/out"),
+        ("HERE/out", "out"),
+    ],
+)
+def test_a_path_means_the_same_on_the_machine(tmp_path: Path, path: str, placed: str) -> None:
+    assert place_path(path.replace("HERE", str(tmp_path)), tmp_path) == placed
+    if path.startswith("/"):
+        assert place_path(path, tmp_path, is_windows=True) == placed

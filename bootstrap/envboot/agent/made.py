@@ -118,8 +118,9 @@ class Reader:
                 self._take(entry.path, path)
 
     def _is_ignored(self, path: str) -> bool:
-        # As in `.gitignore`, the last pattern that matches decides.
-        found = [leaves for pattern, leaves in self.ignore if pattern.match(path)]
+        # As in `.gitignore`, the last pattern that matches decides. What matches a part of the path
+        # has decided on that directory.
+        found = [leaves for pattern, leaves in self.ignore if pattern.fullmatch(path)]
         return bool(found and found[-1])
 
     def _take(self, place: str, path: str) -> None:

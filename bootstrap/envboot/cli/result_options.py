@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import wraps
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -110,7 +111,6 @@ def read_output(given: OutputOptions, session: Session) -> ResultRules | None:
     Raises:
         UsageError: a size or a pattern is none, or two paths would share a name here.
     """
-    from envboot.layer.command_files import is_outside, relate
     from envboot.userdata.result_rules import LIMIT, ResultRules
 
     if given.off:
@@ -118,12 +118,8 @@ def read_output(given: OutputOptions, session: Session) -> ResultRules | None:
             raise UsageError("Cannot take `--output` together with `--no-output`")
         return None
     settings = session.settings
-    paths = []
-    for path in (*settings.output, *given.paths):
-        below = relate(session.folder / path, session.folder)
-        # The launch directory has another place on the machine.
-        paths.append(path if is_outside(below) else below)
-    names = [Path(path).name for path in paths if Path(path).is_absolute() or is_outside(path)]
+    paths = [place_path(path, session.folder) for path in (*settings.output, *given.paths)]
+    names = [PurePosixPath(path).name for path in paths if path.startswith(("/", "../"))]
     if twice := sorted({name for name in names if names.count(name) > 1 or not name}):
         raise UsageError(
             f"Cannot bring home several directories as {name_some(twice)}",
@@ -144,6 +140,17 @@ def read_output(given: OutputOptions, session: Session) -> ResultRules | None:
             "Expected `--output-ignore` with patterns as in `.gitignore`", causes=(str(error),)
         ) from error
     return found
+
+
+def place_path(path: str, folder: Path, *, is_windows: bool = os.name == "nt") -> str:
+    """Return a path as the machine reads it, where the launch directory has another place."""
+    from envboot.layer.command_files import is_outside, relate
+
+    if is_windows and path.startswith("/"):
+        # There it is no path of this system.
+        return path
+    below = relate(folder / path, folder).replace(os.sep, "/")
+    return path.replace(os.sep, "/") if is_outside(below) else below
 
 
 def fetch_all(
