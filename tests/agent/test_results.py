@@ -391,13 +391,16 @@ def test_what_agent_and_client_both_know_is_the_same() -> None:
         ("/cache/", "logs/*.txt"),
         ("**/deep/x", "a/**/b"),
         ("*", "!*.csv", "!*/"),
-        ("# no pattern", "", r"\#file", "[ab].txt", "?.md"),
+        ("# no pattern", "", r"\#file", "[ab].txt", "?.md", "[!a-y]"),
+        ("a/**", "logs/*/c.txt", "logs/tmp/", "!/logs/", "sp ace ", r"\!x"),
+        ("cache", "*.[tc][xs][tv]", "!a.txt"),
     ],
 )
 def test_patterns_leave_out_what_git_would(lines: tuple[str, ...], tmp_path: Path) -> None:
     """Git itself says what these patterns ignore."""
     names = ["x.tmp", "keep.tmp", "cache/f", "sub/cache/f", "logs/a.txt", "logs/b/c.txt", "deep/x"]
     names += ["s/deep/x", "a/b", "a/q/r/b", "t.csv", "u/v.csv", "#file", "a.txt", "c.txt", "z.md"]
+    names += ["z", "logs/tmp/d", "sp ace", "!x", "s/sp ace/e", "new\nline.txt"]
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     for name in names:
         write(tmp_path, name, b"")

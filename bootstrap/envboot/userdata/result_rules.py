@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +38,47 @@ class ResultRules:
 def _compile_patterns(lines: Sequence[str]) -> list[list[Any]]:
     """Return patterns as regular expressions, and whether each leaves out what it matches.
 
-    The agent then needs no reader of its own for them.
+    The agent then needs no reader of its own. It matches whole paths, those of directories with a
+    slash behind them, from the top down; pathspec's expressions match parts of a path, so that
+    what decides on a directory cannot be told from what decides on a file below it.
+
+    Raises:
+        ValueError: a line is no pattern.
     """
     from pathspec import GitIgnoreSpec
 
-    found = GitIgnoreSpec.from_lines(lines).patterns if lines else []
-    return [[each.regex.pattern, bool(each.include)] for each in found if each.regex]
+    GitIgnoreSpec.from_lines(lines)
+    found = []
+    for line in lines:
+        # A space at the end counts if it is escaped.
+        text = re.sub(r"(?<!\\)\s+$", "", line)
+        if text and not text.startswith("#"):
+            found.append([_compile_pattern(text.removeprefix("!")), not text.startswith("!")])
+    return found
+
+
+def _compile_pattern(text: str) -> str:
+    """Return the regular expression of one pattern (gitignore(5))."""
+    is_folder, core = text.endswith("/"), text.rstrip("/")
+    start = "" if "/" in core else "(?:.*/)?"
+    body = _TOKEN.sub(_translate, core.removeprefix("/"))
+    return f"(?s){start}{body}{'/' if is_folder else '/?'}"
+
+
+_TOKEN = re.compile(r"^\*\*/|(?<=/)\*\*/|(?<=/)\*\*$|\*+|\?|\[!?\]?[^]]*\]|\\.|.", re.DOTALL)
+
+
+def _translate(found: re.Match[str]) -> str:
+    piece = found[0]
+    if piece == "**/":
+        return "(?:.*/)?"
+    if piece == "**" and found.end() == len(found.string) and found.start():
+        return ".+"
+    if piece[0] == "*":
+        return "[^/]*"
+    if piece == "?":
+        return "[^/]"
+    if len(piece) > 2 and piece[0] == "[":
+        inner = piece[1:-1].replace("\\", r"\\").replace("[", r"\[")
+        return f"(?!/)[{'^' + inner[1:] if inner[0] == '!' else inner}]"
+    return re.escape(piece[1:] if len(piece) == 2 else piece)
