@@ -101,9 +101,9 @@ def find_layer(host: Host, digest: str) -> bytes:
     layer: Any = host.manifest.get("layer")
     url = host.grants.get("layer", {}).get("get")
     if digest != host.digest:
-        sent = host.read_json("sent")
-        if sent.get("environment") != digest:
-            raise AgentError("the active environment was not the last one that this launch sent")
+        sent = host.read_json("sent").get(digest)
+        if not sent:
+            raise AgentError("this machine has no record of the layer of the active environment")
         layer, url = sent["layer"], sent["get"]
     if not layer:
         return b""
