@@ -75,7 +75,7 @@ def scan_folder(found: Environment, folder: str) -> None:
     checked = [
         each for name in new for each in candidates[name] if is_checked(each.owner, each.record)
     ]
-    collect = check([each.record or b"" for each in checked])
+    collect = check([(each.record or b"", find_time(each.entry + "/RECORD")) for each in checked])
     chosen: dict[Candidate, dict[str, Any]] = {}
     for name in new:
         try:
@@ -113,6 +113,14 @@ def scan_folder(found: Environment, folder: str) -> None:
             if name in found.distributions:
                 found.distributions[name]["added"] = sorted(paths)
     found.folders.append({"folder": folder, "installed": installed, "strays": strays})
+
+
+def find_time(path: str) -> float:
+    """Return when a file was written; never, if it is gone."""
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return float("inf")
 
 
 def is_checked(owner: Owner | None, record: bytes | None) -> bool:
