@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -78,6 +79,28 @@ def test_a_file_that_is_not_there_or_no_text_cannot_be_read(tmp_path: Path) -> N
     (tmp_path / "pylock.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(LockError, match="Cannot read lock file"):
         read(tmp_path / "pylock.toml")
+
+
+def test_a_lock_file_without_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LockError) as error:
+        read(Path("/dev/zero"))
+    assert error.value.causes == ("Larger than 64 MiB",)
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/zero", "pipe"):
+        (tmp_path / "requirements.txt").write_text(f"-r {path}\n")
+        with pytest.raises(LockError) as error:
+            read(tmp_path / "requirements.txt")
+        assert error.value.causes[0].endswith(f"{path}`: Not a regular file")
+
+
+def test_aliases_that_stand_for_more_than_memory_holds_are_refused(tmp_path: Path) -> None:
+    """Each list has ten times the one before it: https://en.wikipedia.org/wiki/Billion_laughs"""
+    lists = "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]\n" for n in range(1, 12))
+    file = tmp_path / "environment.yml"
+    file.write_text(f"l0: &l0 [x]\n{lists}dependencies: *l11\n")
+    with pytest.raises(LockError) as error:
+        read(file)
+    assert error.value.causes[0].startswith("Expected `dependencies[0]` a str or `pip:` with")
 
 
 @pytest.mark.parametrize("file", ["explicit.txt", "requirements.uv.txt", "environment.yml"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from envboot.conda_names import parse_name
-from envboot.documents import Node
+from envboot.documents import Node, show_value
 from envboot.errors import DocumentError, LockError, name_some
 from envboot.indexes.channels import read_channels
 from envboot.lock.cache import keep_for_a_day
@@ -130,7 +130,7 @@ def _parse(request: LockFileRequest, document: Node) -> _Wanted:
         elif isinstance(entry, dict) and all(_SELECTOR.fullmatch(str(key)) for key in entry):
             specs += _select(request.target.platform, Node(entry, path))
         else:
-            found = f"{entry!r:.60}"
+            found = show_value(entry, 60)
             raise DocumentError(f"Expected `{path}` a str or `pip:` with a list, found `{found}`")
     given = document.strings("channels") if document.has("channels") else ()
     # conda expands variables here, as `https://${TOKEN}@…`, and nowhere else in the file.
