@@ -8,7 +8,7 @@ import sysconfig
 
 from .added import find_added
 from .found import SITES, Environment, Owner, find, is_name, normalise, read
-from .health import check, disagreement, judge
+from .health import check, disagreement, find_time, judge
 from .origins import editable_url, find_project, link_target, parse_direct_url, read_lines
 from .strays import (
     declared_names,
@@ -98,6 +98,7 @@ def scan_folder(found: Environment, folder: str) -> None:
         explained: set[str] = set()
         explained.update(*(explain(each.entry, each.name, each.record) for each in every))
         records = [each.record for each in every if each.record]
+        found.records += [(real, record) for record in records]
         report_pth_files(found, folder, entries)
         strays = find_strays(found, entries, explained, records)
         strays = report_start_up(found, folder, strays)
@@ -113,14 +114,6 @@ def scan_folder(found: Environment, folder: str) -> None:
             if name in found.distributions:
                 found.distributions[name]["added"] = sorted(paths)
     found.folders.append({"folder": folder, "installed": installed, "strays": strays})
-
-
-def find_time(path: str) -> float:
-    """Return when a file was written; never, if it is gone."""
-    try:
-        return os.stat(path).st_mtime
-    except OSError:
-        return float("inf")
 
 
 def is_checked(owner: Owner | None, record: bytes | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 
 from .found import Environment
 
@@ -18,7 +19,7 @@ _ROW = re.compile(rb'^([^",\r\n]+),([^,\r\n]*),(\d+)\r?$', re.M)
 _UNREAD = (b".pyi", b".typed", b".h", b".hpp", b".c", b".cpp", b".pxd", b".pyx")
 # Written anew by installers or moved with the environment, or an installer's own notes.
 _THEIRS = (b"/bin/", b"/Scripts/", b".dist-info/")
-_PATCHED = 1 << 20
+PATCHED = 1 << 20
 """Files up to this size are read if they were written after RECORD: nobody edits larger ones in
 place without changing their size, and in a copied environment every file may be newer."""
 _END = b"all"
@@ -50,10 +51,21 @@ def check(records: list[tuple[bytes, float]]) -> Callable[[], list[list[bytes]]]
     return finish
 
 
+def find_time(path: str) -> float:
+    """Return when a file was written; never, if it is gone."""
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return float("inf")
+
+
 def judge(found: Environment, document: dict[str, Any], wrong: list[bytes]) -> None:
     """Write into a distribution's document that files have changed, and report it."""
     document["record"] = "drifted"
-    first = os.fsdecode(os.path.normpath(wrong[0]))
+    first = os.path.normpath(os.path.join(document["location"], os.fsdecode(wrong[0])))
+    for above in (document["location"], sys.prefix):
+        if first.startswith(above + os.sep):
+            first = first[len(above) + 1 :]
     others = " and %d more" % (len(wrong) - 1) if len(wrong) > 1 else ""
     found.report(document["name"], "Changed since its installation: `%s`%s" % (first, others))
 
@@ -94,7 +106,7 @@ def drifted(rows: list[tuple[bytes, int, bytes]], written: float = float("inf"))
         try:
             found = os.stat(path)
             if found.st_size == size and (
-                found.st_mtime <= written or size > _PATCHED or _has_digest(path, digest)
+                found.st_mtime <= written or size > PATCHED or _has_digest(path, digest)
             ):
                 continue
         except OSError:
