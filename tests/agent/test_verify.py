@@ -73,6 +73,16 @@ def test_a_machine_that_published_is_compared_with_its_own_archive(
     assert verify(guest)[0] == 0
 
 
+def test_a_machine_that_never_had_an_environment_says_so(
+    layered: Launch, new_guest: NewGuest
+) -> None:
+    guest = new_guest("one", layered)
+    for name in ("config", "grants", "manifest"):
+        (guest.state / f"{name}.json").unlink()
+    code, document = verify(guest)
+    assert (code, document) == (2, {"error": "no environment was activated on this machine"})
+
+
 def test_every_difference_is_named_with_its_package(layered: Launch, new_guest: NewGuest) -> None:
     guest = new_guest("one", layered)
     assert guest.boot() == wire.READY

@@ -60,7 +60,10 @@ def compare(host: Host) -> Dict[str, Any]:
     Raises:
         AgentError: there is no record of the archive, or the bucket does not have it any more.
     """
-    read_documents(host)
+    try:
+        read_documents(host)
+    except LookupError:
+        raise AgentError("no environment was activated on this machine") from None
     base = wire.base_digest(host.manifest)
     index = host.read_json("index")
     if index.get("base") != base:
