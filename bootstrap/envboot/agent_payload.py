@@ -78,6 +78,8 @@ FOR_PUBLISHING = frozenset(
 FOR_COMMANDS = frozenset({"agent/run.py", "agent/work.py"})
 FOR_OUTPUT = "agent/output.py"
 """What uploads the output of commands: they start without it, so it may come from the bucket."""
+FOR_RESULTS = frozenset({"agent/made.py", "agent/results.py"})
+"""Where what a command has made comes home."""
 FOR_IMDS = "agent/imds.py"
 """Where the metadata service is closed to commands; travels as `run` does."""
 FOR_SEATS = frozenset({"agent/seat.py"})
@@ -103,6 +105,7 @@ OF_CLOUDS = FOR_ROLES["aws"] | FOR_ROLES["gcp"] | FOR_NOTICES
 EXTRAS = (
     FOR_PUBLISHING
     | FOR_COMMANDS
+    | FOR_RESULTS
     | FOR_SEATS
     | FOR_SECRETS
     | FOR_SYNC

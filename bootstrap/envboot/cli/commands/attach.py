@@ -10,6 +10,8 @@ from envboot.cli import console
 from envboot.cli.commands import status
 from envboot.cli.launch_argument import JSON, looks_at_launch, open_fleet
 from envboot.cli.on_done import tells_the_end
+from envboot.cli.result_options import INTO, finish_launch, raise_unsent
+from envboot.fleet.history import find_folder
 from envboot.session import open_session
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="How long to watch; the instances run on.",
 )
+@INTO
 @tells_the_end
 @click.option("-q", "--quiet", is_flag=True, help="Print the command's output and errors only.")
 @click.option(
@@ -38,14 +41,15 @@ if TYPE_CHECKING:
 def command(*, launch: str | None, store: str | None, as_json: bool, **given: Any) -> None:
     """Watch LAUNCH to its end, as the client that made it would have.
 
-    Without LAUNCH, the newest that was made from here. Output is printed from its beginning; the
-    instances are terminated when the command has exited, and envboot exits with its exit code.
-    Ctrl-C stops watching, and nothing else.
+    Without LAUNCH, the newest that was made from here. Output is printed from its beginning and
+    results are fetched; the instances are terminated when the command has exited, and envboot exits
+    with its exit code. Ctrl-C stops watching, and nothing else.
     """
     from envboot.cli.on_done import Teller
     from envboot.cli.printer import View
     from envboot.cli.progress import Screen
     from envboot.fleet.finish import attach
+    from envboot.fleet.homecoming import raise_failed
     from envboot.fleet.outcomes import raise_command_failures
 
     session = open_session()
@@ -60,6 +64,14 @@ def command(*, launch: str | None, store: str | None, as_json: bool, **given: An
                     is_kept = given["keep"] or bool(fleet.about and fleet.about.keep)
                     outcomes = attach(fleet, timeout=given["timeout"], keep=is_kept, watcher=screen)
                     screen.flush(outcomes)
+                    found = finish_launch(
+                        fleet,
+                        outcomes,
+                        session,
+                        given["into"],
+                        made_in=find_folder(session.state, fleet.launch),
+                        quiet=as_json or given["quiet"],
+                    )
             except KeyboardInterrupt:
                 console.say(
                     f"hint: `{fleet.launch}` runs on; `envboot terminate` ends it", err=True
@@ -71,6 +83,8 @@ def command(*, launch: str | None, store: str | None, as_json: bool, **given: An
             console.say(_summarize(fleet.launch, outcomes), err=True)
         if fleet.command:
             raise_command_failures(outcomes)
+        raise_unsent(outcomes)
+        raise_failed(found)
 
 
 def _summarize(launch: str, outcomes: Sequence[Outcome]) -> str:

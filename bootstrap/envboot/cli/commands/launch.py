@@ -11,13 +11,25 @@ from envboot.cli import console, timings
 from envboot.cli.on_done import tells_the_end
 from envboot.cli.options import selects_environment, takes_secrets
 from envboot.cli.provisioner_options import takes_own_options
+from envboot.cli.result_options import (
+    OutputOptions,
+    finish_launch,
+    raise_unsent,
+    read_output,
+    rescue,
+    takes_output,
+    to_document,
+)
 from envboot.errors import UsageError
 from envboot.session import open_session
 from envboot_provisioners import load_provisioner, provisioner_names
 from envboot_provisioners.option_values import add_settings, own_options, split_cloud
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from envboot.command_secrets import SecretOptions
+    from envboot.fleet.fetching import Fetched
     from envboot.fleet.launch import Launched, Order
     from envboot.selection import Selection
     from envboot.session import Session
@@ -46,6 +58,7 @@ _OPTIONS = (
     selects_environment,
     click.option("--env", "variables", multiple=True, metavar="K=V", help="Set for the command."),
     takes_secrets,
+    takes_output,
     click.option(
         "--part",
         "parts",
@@ -158,6 +171,7 @@ class Arguments:
     selection: Selection
     variables: tuple[str, ...]
     secrets: SecretOptions
+    output: OutputOptions
     parts: tuple[str, ...]
     timeout: float | None
     expires: str
@@ -178,6 +192,7 @@ def launch_on(provisioner: Provisioner, given: Arguments, session: Session) -> N
     from envboot.cli.on_done import Teller
     from envboot.cli.printer import View
     from envboot.cli.progress import Screen
+    from envboot.fleet.homecoming import raise_failed
     from envboot.fleet.launch import launch
     from envboot.fleet.outcomes import raise_command_failures
     from envboot.store import open_store
@@ -192,11 +207,33 @@ def launch_on(provisioner: Provisioner, given: Arguments, session: Session) -> N
     screen = Screen(quiet=given.quiet or given.as_json, view=view, teller=teller)
     with teller.telling():
         with opened as bucket, screen:
-            launched = launch(provisioner, bucket, order, session, screen)
+            try:
+                launched = launch(provisioner, bucket, order, session, screen)
+            except BaseException as error:
+                if screen.fleet and screen.fleet.instances:
+                    is_interrupt = isinstance(error, KeyboardInterrupt)
+                    rescue(screen.fleet, session, given.output.into, interrupted=is_interrupt)
+                raise
             screen.flush(launched.outcomes)
-        _print_launched(launched, given, url)
+            assert screen.fleet
+            # Nobody waits for what a detached command makes.
+            found = (
+                []
+                if given.detach
+                else finish_launch(
+                    screen.fleet,
+                    launched.outcomes,
+                    session,
+                    given.output.into,
+                    made_in=session.folder,
+                    quiet=given.as_json or given.quiet,
+                )
+            )
+        _print_launched(launched, given, url, found)
         if given.command and not given.detach:
             raise_command_failures(launched.outcomes)
+        raise_unsent(launched.outcomes)
+        raise_failed(found)
 
 
 def _check_detach(provisioner: Provisioner, given: Arguments, url: str) -> None:
@@ -223,9 +260,11 @@ def _check_detach(provisioner: Provisioner, given: Arguments, url: str) -> None:
         )
 
 
-def _print_launched(launched: Launched, given: Arguments, url: str) -> None:
+def _print_launched(
+    launched: Launched, given: Arguments, url: str, found: Sequence[Fetched]
+) -> None:
     if given.as_json:
-        console.print_json(timings.to_document(launched))
+        console.print_json(timings.to_document(launched) | {"results": to_document(found)})
     elif given.detach:
         name = launched.launch
         console.say(name)
@@ -286,6 +325,7 @@ def _read_order(provisioner: Provisioner, given: Arguments, session: Session, ur
         auth=Auth(cloud.auth),
         hook=cloud.hook,
         imds=cloud.imds,
+        output=read_output(given.output, session) if given.command else None,
         fresh=given.fresh,
         keep=given.keep,
         stdin=find_input(given.stdin) if given.command else None,
