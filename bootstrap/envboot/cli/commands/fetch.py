@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +20,8 @@ from envboot.fleet.history import find_folder
 from envboot.session import open_session
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from envboot.fleet.results import ResultIndex
 
 
