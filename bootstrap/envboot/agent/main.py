@@ -29,7 +29,7 @@ def main(argv: List[str]) -> int:
 def load(host: Host, name: str) -> Any:
     """Import a module that user-data has no room for: the whole agent is in the bucket."""
     folder = os.path.dirname(__file__)
-    if not os.path.exists("%s/%s.py" % (folder, name)):
+    if not os.path.exists(folder + "/" + name + ".py"):
         host.read_grants()
         grant, lib = host.grants["agent"], os.path.dirname(folder)
         agent = zipfile.ZipFile(io.BytesIO(fetch.read(grant["get"], sha256=grant["sha256"])))
