@@ -127,7 +127,7 @@ class Runner:
                 signal.alarm(GRACE)
             else:
                 # Whoever else has the other end, outside of the group: we read no more of it.
-                for pipe in find_pipes(self.process):
+                for pipe in _find_pipes(self.process):
                     os.dup2(os.open("/dev/null", 0), pipe)
             with contextlib.suppress(OSError):
                 os.killpg(self.process.pid, kind)
@@ -212,7 +212,7 @@ def _find_begun(data: bytes, value: bytes) -> int:
     return len(data) if at < 0 else at
 
 
-def find_pipes(process: "subprocess.Popen[bytes]") -> Dict[int, int]:
+def _find_pipes(process: "subprocess.Popen[bytes]") -> Dict[int, int]:
     """Return the descriptors of a process's output: which is stdout (1), and which stderr (2)."""
     pipes = (process.stdout, process.stderr)
     return {pipe.fileno(): number for number, pipe in enumerate(pipes, 1) if pipe}
@@ -234,7 +234,7 @@ class Output:
 
     def pass_on(self, process: "subprocess.Popen[bytes]") -> None:
         """Pass on what a process prints, until nobody can print any more."""
-        pipes, recorder = find_pipes(process), self.recorder
+        pipes, recorder = _find_pipes(process), self.recorder
         while pipes:
             wait = recorder and recorder.wait()
             for pipe in select.select([*pipes], [], [], wait)[0]:
