@@ -179,7 +179,7 @@ def machines(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Machines
                 launch_path=LaunchPath.LOCAL,
                 grants=grants,
                 job=Job(
-                    command=["sh", "-c", "echo 1 >made"],
+                    command=["sh", "-c", "echo 1; echo 1 >made"],
                     watch=True,
                     hook="true",
                     unit=unit,
