@@ -132,9 +132,10 @@ def test_a_launch_installs_and_publishes_the_next_fetches_and_is_seen_and_ended_
     listed = json.loads(other.run("ls", *where, "--json").stdout)
     assert {(each["path"], each["instance"]) for each in listed} == {("rank", n) for n in names}
     logs = other.run("logs", *where).stdout
-    for name in names:
-        assert f"[{name}] {RAN}" in logs
-        assert f"[{name}] and ended" in logs
+    for rank in range(len(names)):
+        assert f"[{rank}] {RAN}" in logs
+        assert f"[{rank}] and ended" in logs
+    assert other.run("attach", "--keep", *where).stdout == logs
     assert "from archive" in other.run("why", *where).stdout
     assert f"ended {min(names)}" in other.run("terminate", *where).stderr
     assert set(account.cloud.states().values()) == {"terminated"}

@@ -154,5 +154,5 @@ def test_terminate_from_another_terminal_ends_a_running_launch(warm: Workspace) 
     wait_for(lambda: any("it runs" in line for line in warm.survivors()))
     assert warm.run(ENVBOOT, "terminate", "--all").returncode == 0
     assert re.search(r"ended before the command did|was ended by SIGTERM", finish(process))
-    assert process.returncode == 17
+    assert process.returncode in (117, 143)
     assert warm.survivors() == warm.leftovers() == []

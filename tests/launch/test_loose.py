@@ -143,7 +143,7 @@ def test_a_script_or_module_that_is_not_sent_is_refused_before_anything_starts(
     for words in (["python", "missing.py"], ["./missing.sh"], ["python", "-m", "nomodule"]):
         command = client.workspace.command("--", *words)
         done = client.workspace.run("env", "-C", str(client.app), *command, **client.variables)
-        assert done.returncode == 2, done.stderr
+        assert done.returncode == 118, done.stderr
         assert "will not be on the machines" in done.stderr
         assert "starting" not in done.stderr
 

@@ -27,14 +27,15 @@ MOST = 2 << 20
 class Origin:
     """Who starts the machines of a launch, how many of them, and with which command.
 
-    The command is as its user wrote it: what machines run may have other paths. `output` says
-    whether what it makes goes to the bucket. All is None where a document is rendered for others
-    to start machines with.
+    The command is as its user wrote it: what machines run may have other paths. With `keep` they
+    stay when it has ended. `output` says whether what it makes goes to the bucket. All is None
+    where a document is rendered for others to start machines with.
     """
 
     provisioner: str | None = None
     count: int | None = None
     command: tuple[str, ...] | None = None
+    keep: bool | None = None
     output: bool | None = None
 
 
@@ -42,8 +43,8 @@ class Origin:
 class LaunchRecord:
     """`reports/<launch>/launch.json`: written before anything starts.
 
-    `provisioner`, `count`, `command` and `output` are as of `Origin`. `auth` says how machines that
-    follow changes use the bucket; others follow none.
+    `provisioner`, `count`, `command`, `keep` and `output` are as of `Origin`. `auth` says how
+    machines that follow changes use the bucket; others follow none.
     """
 
     environment: str
@@ -53,6 +54,7 @@ class LaunchRecord:
     command: tuple[str, ...] | None = None
     output: bool | None = None
     auth: str | None = None
+    keep: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document."""
@@ -72,6 +74,7 @@ class LaunchRecord:
             command=node.strings("command") if node.has("command") else None,
             output=node.take("output", bool) if node.has("output") else None,
             auth=node.find("auth"),
+            keep=node.take("keep", bool) if node.has("keep") else None,
         )
 
 

@@ -39,7 +39,7 @@ def command(
 
     with (
         open_fleet(launch, store, open_session()) as fleet,
-        Screen(as_json, output=False) as screen,
+        Screen(quiet=as_json) as screen,
     ):
         wanted = Goal(goal) if goal else Goal.DONE if fleet.command else Goal.READY
         outcomes = wait(fleet, wanted, timeout=timeout, looker=screen)
