@@ -81,3 +81,25 @@ def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list
         ).rstrip()
         for row in cells
     ]
+
+
+SIZE = re.compile(r"none|(?P<number>\d+(?:\.\d+)?) ?(?P<unit>[kMGT]?B)")
+"""A size as users write it: `50GB`, `1.5 TB`, or `none` for no limit."""
+
+
+def parse_size(text: str) -> int | None:
+    """Return the bytes of a size, None for `none`; raises ValueError."""
+    match = SIZE.fullmatch(text)
+    if not match:
+        raise ValueError(text)
+    if not match["unit"]:
+        return None
+    return int(float(match["number"]) * 1000 ** ("B", "kB", "MB", "GB", "TB").index(match["unit"]))
+
+
+def show_size(size: int) -> str:
+    """Return a size for people: `12 B`, `1.2 kB`, `12.0 MB`."""
+    for unit, length in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= length:
+            return f"{size / length:,.1f} {unit}"
+    return f"{size} B"

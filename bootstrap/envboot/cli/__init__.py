@@ -21,6 +21,7 @@ COMMANDS = {
     "doctor": "Try what launches need in the bucket, and explain what fails",
     "env": "Publish environments under names, and see which there are",
     "export": "Write the exact packages of an environment for another tool",
+    "fetch": "Fetch the files that a command has made",
     "gcp": "Work with Compute Engine beside launches",
     "launch": "Run a command in your environment, on one or many machines",
     "ls": "List the instances that were started from here",

@@ -10,6 +10,7 @@ from envboot.command_secrets import Secrets, refuse_places
 from envboot.errors import EnvbootError, UsageError, name_some
 from envboot.fleet.healing import heal, heal_layer
 from envboot.fleet.history import make_name
+from envboot.fleet.known_files import write_sent
 from envboot.fleet.outcomes import raise_failures
 from envboot.fleet.peers import Seat, check_removal
 from envboot.fleet.start import Delivery, deliver, start
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from envboot.store.protocol import Expiry, Store
     from envboot.userdata.contents import Imds
     from envboot.userdata.parts import Part
+    from envboot.userdata.result_rules import ResultRules
     from envboot_provisioners import Instance, Options, Provisioner
 
 
@@ -43,6 +45,7 @@ class Order:
     be ready within half an hour, and the command may take any time. `hook` is a shell command
     that an instance runs when its platform is about to take it back. `imds` is as in `Job`.
     `secrets` are variables of the command beside `environment`, which is part of user-data.
+    `output` says which files of the command go to the bucket, None for none.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -58,6 +61,7 @@ class Order:
     auth: Auth = Auth.URLS
     hook: str | None = None
     imds: Imds | None = None
+    output: ResultRules | None = None
     fresh: bool = False
     keep: bool = False
 
@@ -152,8 +156,11 @@ def launch(
         provisioner=provisioner,
         count=order.count,
         command=bool(order.command),
+        output=bool(order.command and order.output),
         is_ours=True,
     )
+    if fleet.output:
+        write_sent(session.state, name, prepared.layer.code if prepared.layer else None)
     delivered = deliver(
         prepared.manifest,
         prepared.layer_path,
@@ -226,9 +233,15 @@ def _compose(order: Order, fleet: Fleet, prepared: Prepared, chosen: Mapping[str
             watch=bool(order.hook) or provisioner.is_interruptible(order.options),
             hook=order.hook,
             imds=order.imds,
+            output=order.output,
         ),
         parts=order.parts,
-        origin=Origin(provisioner=provisioner.name, count=order.count, command=order.command),
+        origin=Origin(
+            provisioner=provisioner.name,
+            count=order.count,
+            command=order.command,
+            output=fleet.output or None,
+        ),
         chosen=chosen,
         tries_url=fleet.is_remote,
     )

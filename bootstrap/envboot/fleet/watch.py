@@ -63,7 +63,8 @@ class Looker(Protocol):
 class Fleet:
     """One launch: where it reports, and who makes its instances, where that is known.
 
-    `count` is how many instances there should be, `command` whether they run one, `about` what
+    `count` is how many instances there should be, `command` whether they run one, `output` whether
+    what it makes goes to the bucket, `about` what
     the bucket has on the launch, `end` why and when it was over, None while it is not. `unread` are
     the keys of such documents that are none. With `is_ours` every instance is added here: what
     others report is nobody's, or a machine's that pretends to be one more. `secrets` are, by
@@ -76,6 +77,7 @@ class Fleet:
     provisioner: Provisioner | None
     count: int = 0
     command: bool = False
+    output: bool = False
     about: LaunchRecord | None = None
     end: LaunchEnd | None = None
     unread: list[str] = field(default_factory=list)
@@ -155,6 +157,7 @@ class Fleet:
         return [
             Outcome(
                 instance=instance,
+                output=self.output,
                 reports=reports.get(name, Reports()),
                 state=self._states.get(name) or self._ended(),
             )

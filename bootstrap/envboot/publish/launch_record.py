@@ -27,21 +27,23 @@ MOST = 2 << 20
 class Origin:
     """Who starts the machines of a launch, how many of them, and with which command.
 
-    The command is as its user wrote it: what machines run may have other paths. All is None
-    where a document is rendered for others to start machines with.
+    The command is as its user wrote it: what machines run may have other paths. `output` says
+    whether what it makes goes to the bucket. All is None where a document is rendered for others
+    to start machines with.
     """
 
     provisioner: str | None = None
     count: int | None = None
     command: tuple[str, ...] | None = None
+    output: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchRecord:
     """`reports/<launch>/launch.json`: written before anything starts.
 
-    `provisioner`, `count` and `command` are as of `Origin`. `auth` says how machines that follow
-    changes use the bucket; others follow none.
+    `provisioner`, `count`, `command` and `output` are as of `Origin`. `auth` says how machines that
+    follow changes use the bucket; others follow none.
     """
 
     environment: str
@@ -49,6 +51,7 @@ class LaunchRecord:
     provisioner: str | None = None
     count: int | None = None
     command: tuple[str, ...] | None = None
+    output: bool | None = None
     auth: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,6 +70,7 @@ class LaunchRecord:
             provisioner=node.find("provisioner"),
             count=node.take("count", int) if node.has("count") else None,
             command=node.strings("command") if node.has("command") else None,
+            output=node.take("output", bool) if node.has("output") else None,
             auth=node.find("auth"),
         )
 
