@@ -29,10 +29,11 @@ def boot(host: Host) -> int:
             source = _bring(host)
             code = wire.DEGRADED if host.errors else wire.READY
         except Exception as error:
-            # Before anything is written about it.
-            _clear(host)
             stage = [{"stage": "probe"}, *host.stages][-1]["stage"]
             host.errors.append({"stage": stage, "error": wire.line(error)})
+        # Before anything is written about a failure; what a killed agent had started may have
+        # gone on until now.
+        _clear(host)
         _finish(host, code, source)
         if code != wire.FAILED:
             # Only what has reached the disk may be trusted after a power failure.
