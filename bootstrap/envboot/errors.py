@@ -103,6 +103,15 @@ class ProvisionError(EnvbootError):
     exit_code = Exit.PROVISION
 
 
+class UnseenError(ProvisionError):
+    """The instances of a launch cannot be seen from here; `why` says it in a line."""
+
+    def __init__(self, launch: str, why: str, *, hint: str) -> None:
+        super().__init__(
+            f"Instances of `{launch}` cannot be seen from here", causes=(why,), hint=hint
+        )
+
+
 class GuestError(EnvbootError):
     """An instance started and did not become ready."""
 

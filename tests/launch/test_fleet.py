@@ -115,6 +115,28 @@ def test_a_launch_is_seen_from_elsewhere_by_its_bucket(warm: Workspace) -> None:
     assert warm.run(ENVBOOT, "logs", launch, "--store", url, **elsewhere).stdout == "hello\n"
 
 
+def test_a_launch_of_another_state_directory_is_neither_failed_nor_gone(warm: Workspace) -> None:
+    client = warm.start(*warm.command("--", "sh", "-c", "echo begun; sleep 60"))
+    try:
+        wait_for(lambda: "begun" in show(warm, "logs").stdout)
+        [row] = json.loads(show(warm, "ls", "--json").stdout)
+        given = [row["launch"], "--store", f"file://{warm.state}/store"]
+        for variable in (str(warm.folder / "elsewhere"), str(warm.folder / "third")):
+            elsewhere = {"ENVBOOT_STATE_DIR": variable}
+            for word in ("status", "wait", "terminate"):
+                done = warm.run(ENVBOOT, word, *given, **elsewhere)
+                assert done.returncode == 15, done.stdout + done.stderr
+                assert f"Instances of `{row['launch']}` cannot be seen from here" in done.stderr
+                assert f"It is not from here, but from `{warm.state}` on `" in done.stderr
+                assert f"set `ENVBOOT_STATE_DIR={warm.state}`" in done.stderr
+                assert "failed" not in done.stdout
+                assert "left" not in done.stderr
+        assert [each["state"] for each in status(warm)["instances"]] == ["running"]
+    finally:
+        client.send_signal(signal.SIGINT)
+        client.communicate()
+
+
 def test_a_launcher_that_was_killed_leaves_a_launch_that_can_be_followed_and_ended(
     warm: Workspace,
 ) -> None:

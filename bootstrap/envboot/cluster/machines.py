@@ -231,7 +231,12 @@ class Machines:
                 unit=_UNITS[role],
                 imds=spec.imds,
             ),
-            origin=Origin(provisioner=provisioner.name, count=count, command=spec.worker),
+            origin=Origin(
+                provisioner=provisioner.name,
+                count=count,
+                command=spec.worker,
+                place=provisioner.place(options),
+            ),
             chosen=spec.selection.kept(sys.executable, spec.session.folder),
             tries_url=first == 0 and self.is_remote,
         )

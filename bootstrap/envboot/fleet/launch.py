@@ -228,7 +228,12 @@ def _compose(order: Order, fleet: Fleet, prepared: Prepared, chosen: Mapping[str
             imds=order.imds,
         ),
         parts=order.parts,
-        origin=Origin(provisioner=provisioner.name, count=order.count, command=order.command),
+        origin=Origin(
+            provisioner=provisioner.name,
+            count=order.count,
+            command=order.command,
+            place=provisioner.place(order.options),
+        ),
         chosen=chosen,
         tries_url=fleet.is_remote,
     )

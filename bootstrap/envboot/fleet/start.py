@@ -161,6 +161,7 @@ def start(
             store=fleet.store.url,
             folder=str(session.folder),
             selection=dict(delivery.chosen),
+            place=dict(delivery.origin.place or {}) or None,
         )
         write_record(session.state, record)
     instances = provisioner.start(request)

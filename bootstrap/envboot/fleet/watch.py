@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from envboot.errors import CommandError, EnvbootError, GuestError, name_some
+from envboot.errors import CommandError, EnvbootError, GuestError, UnseenError, name_some
 from envboot.fleet.outcomes import Outcome, find_reason
 from envboot.fleet.peers import clear_secrets
 from envboot.fleet.reports import ReportReader, Reports
@@ -53,10 +53,11 @@ class Fleet:
 
     `count` is how many instances there should be, `command` whether they run one, `about` what
     the bucket has on the launch, `end` why and when it was over, None while it is not. `unread` are
-    the keys of such documents that are none. With `is_ours` every instance is added here: what
-    others report is nobody's, or a machine's that pretends to be one more. `secrets` are, by
-    name, the instances that have an object in the bucket which goes once they have read it:
-    machines with a role cannot remove it.
+    the keys of such documents that are none. `unseen` says why its platform cannot be asked, and
+    there is no `provisioner` then. With `is_ours` every instance is added here: what others report
+    is nobody's, or a machine's that pretends to be one more. `secrets` are, by name, the instances
+    that have an object in the bucket which goes once they have read it: machines with a role cannot
+    remove it.
     """
 
     launch: str
@@ -67,6 +68,7 @@ class Fleet:
     about: LaunchRecord | None = None
     end: LaunchEnd | None = None
     unread: list[str] = field(default_factory=list)
+    unseen: UnseenError | None = None
     is_ours: bool = False
     secrets: dict[str, Instance] = field(default_factory=dict)
     _instances: dict[str, Instance] = field(default_factory=dict)

@@ -76,6 +76,7 @@ def publish(
         provisioner=origin.provisioner,
         count=origin.count,
         command=origin.command,
+        place=origin.place,
         # Whoever sends changes later must know how these machines authenticate.
         auth=terms.auth.value if terms.wanted and terms.signer else None,
     )

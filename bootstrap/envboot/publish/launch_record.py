@@ -14,7 +14,7 @@ from envboot.publish.layout import secrets_prefix
 from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from envboot.store.protocol import Store
 
@@ -28,20 +28,22 @@ class Origin:
     """Who starts the machines of a launch, how many of them, and with which command.
 
     The command is as its user wrote it: what machines run may have other paths. All is None
-    where a document is rendered for others to start machines with.
+    where a document is rendered for others to start machines with. `place` is where the machines
+    will be, as `Provisioner.place` says.
     """
 
     provisioner: str | None = None
     count: int | None = None
     command: tuple[str, ...] | None = None
+    place: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchRecord:
     """`reports/<launch>/launch.json`: written before anything starts.
 
-    `provisioner`, `count` and `command` are as of `Origin`. `auth` says how machines that follow
-    changes use the bucket; others follow none.
+    `provisioner`, `count`, `command` and `place` are as of `Origin`. `auth` says how machines that
+    follow changes use the bucket; others follow none.
     """
 
     environment: str
@@ -50,6 +52,7 @@ class LaunchRecord:
     count: int | None = None
     command: tuple[str, ...] | None = None
     auth: str | None = None
+    place: Mapping[str, str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document."""
@@ -68,6 +71,7 @@ class LaunchRecord:
             count=node.take("count", int) if node.has("count") else None,
             command=node.strings("command") if node.has("command") else None,
             auth=node.find("auth"),
+            place=node.texts("place") if node.has("place") else None,
         )
 
 

@@ -28,14 +28,17 @@ HEAD = ("INSTANCE", "STATE", "STAGE", "FROM", "READY", "COMMAND", "")
 def command(*, launch: str | None, store: str | None, as_json: bool) -> None:
     """Show how each instance of LAUNCH is: its state, its stage, its command.
 
-    Without LAUNCH, the newest that was made from here.
+    Without LAUNCH, the newest that was made from here. Where its platform cannot be asked from
+    here, what its bucket knows is shown, and the command fails.
     """
-    with open_fleet(launch, store, open_session()) as fleet:
+    with open_fleet(launch, store, open_session(), warns=False) as fleet:
         outcomes = fleet.look()
     if as_json:
         console.print_json(to_document(fleet, outcomes))
-        return
-    console.say("\n".join(render(fleet, outcomes)))
+    else:
+        console.say("\n".join(render(fleet, outcomes)))
+    if fleet.unseen and not fleet.end:
+        raise fleet.unseen
 
 
 def render(fleet: Fleet, outcomes: Sequence[Outcome]) -> list[str]:
@@ -77,6 +80,8 @@ def to_document(fleet: Fleet, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "environment": fleet.about.environment if fleet.about else None,
         "base": fleet.about.base if fleet.about else None,
         "count": fleet.count,
+        "place": plain(fleet.about.place) if fleet.about else None,
+        "unseen": fleet.unseen.causes[0] if fleet.unseen else None,
         "end": plain(fleet.end),
         "instances": [
             {
