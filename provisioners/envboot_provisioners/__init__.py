@@ -94,7 +94,8 @@ class StartRequest:
     environment works at its prefix only (a conda one does). `room` is how many bytes of disk the
     environment may need, beside the image's own. `first` is how many instances of the launch
     were asked for before, in calls that failed too: names and what makes a call known are given
-    once, in whatever number of calls a launch is started.
+    once, in whatever number of calls a launch is started. `end` (seconds since 1970) is when
+    instances end by themselves, for platforms that can see to that as well.
     """
 
     launch: str
@@ -106,6 +107,7 @@ class StartRequest:
     shared: bool = False
     options: Options = field(default_factory=dict)
     first: int = 0
+    end: int | None = None
 
 
 class Provisioner(Protocol):

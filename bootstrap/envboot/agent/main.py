@@ -21,7 +21,7 @@ def main(argv: List[str]) -> int:
         return boot(host)
     if word == "publish":
         return publish(host)
-    if word in ("local", "run", "watch", "sync"):
+    if word in ("run", "local", "life", "watch", "sync"):
         return int(load(host, word).main(host))
     return int(load(host, "explain").explain(host, word, argv))
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "completion": "Print the completion script of a shell",
     "doctor": "Try what launches need in the bucket, and explain what fails",
     "env": "Publish environments under names, and see which there are",
+    "extend": "Let the instances of a launch live longer",
     "export": "Write the exact packages of an environment for another tool",
     "gcp": "Work with Compute Engine beside launches",
     "launch": "Run a command in your environment, on one or many machines",

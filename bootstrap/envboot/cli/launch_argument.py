@@ -176,6 +176,7 @@ def open_fleet(
             count=(known.count or 0) if known else 0,
             command=bool(known and known.command),
             about=known,
+            ends=(record.ends if record else None) or (known.ends if known else None),
             end=_read(lambda: read_end(bucket, name), key_end(name), unread),
             unread=unread,
         )

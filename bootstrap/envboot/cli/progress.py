@@ -69,7 +69,11 @@ class Screen:
         if fleet.is_remote and fleet.provisioner and not self._quiet:
             self._show("")
             made = console.count(fleet.count, "instance")
-            console.say(f"launch {fleet.launch}: {made} on `{fleet.provisioner.name}`", err=True)
+            end = ""
+            if fleet.ends:
+                end = f", until {fleet.ends} at most" if fleet.ends != "never" else ", with no end"
+            on = f"on `{fleet.provisioner.name}`{end}"
+            console.say(f"launch {fleet.launch}: {made} {on}", err=True)
 
     def ended(self, fleet: Fleet, instances: Sequence[Instance]) -> None:
         """Say what does not run, and cost, any more."""

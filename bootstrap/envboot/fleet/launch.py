@@ -10,6 +10,7 @@ from envboot.command_secrets import Secrets, refuse_places
 from envboot.errors import EnvbootError, UsageError, name_some
 from envboot.fleet.healing import heal
 from envboot.fleet.history import make_name
+from envboot.fleet.life import Lifetime, check_urls, format_time
 from envboot.fleet.outcomes import raise_failures
 from envboot.fleet.peers import Seat, check_removal
 from envboot.fleet.start import Delivery, deliver, start
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
-    """What the user wants launched; `seconds` is how long the signed URLs live.
+    """What the user wants launched, and for how long (`life`) at most.
 
     With `dask` the environment must have all that machines of Dask need.
 
@@ -43,6 +44,7 @@ class Order:
     be ready within half an hour, and the command may take any time. `hook` is a shell command
     that an instance runs when its platform is about to take it back. `imds` is as in `Job`.
     `secrets` are variables of the command beside `environment`, which is part of user-data.
+    `seconds` is how long signed URLs live; None is as long as machines do, seven days at most.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -54,12 +56,18 @@ class Order:
     parts: tuple[Part, ...] = ()
     options: Options = field(default_factory=dict)
     timeout: float | None = None
-    seconds: int = 24 * 3600
+    life: Lifetime = field(default_factory=Lifetime)
+    seconds: int | None = None
     auth: Auth = Auth.URLS
     hook: str | None = None
     imds: Imds | None = None
     fresh: bool = False
     keep: bool = False
+
+    @property
+    def keeps(self) -> bool:
+        """Whether machines stay when all is done."""
+        return self.keep or not self.command
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,6 +133,10 @@ def launch(
         order.auth,
         needs_role=bool(order.secrets.managed),
     )
+    if order.auth is Auth.URLS and provisioner.is_remote:
+        short = check_urls(store, order.seconds or order.life.seconds, order.life)
+    else:
+        short = None
     if order.secrets.values:
         check_removal(store, name)
     selection = order.selection.placed(platform)
@@ -138,14 +150,14 @@ def launch(
         fresh=order.fresh,
         note=clock.begin,
     )
-    watcher.notes(prepared.notes)
-    notes = [*prepared.notes]
+    notes = [*prepared.notes, *([short] if short else [])]
+    watcher.notes(notes)
 
     def warn(found: Sequence[Problem]) -> None:
         notes.extend(found)
         watcher.notes(found)
 
-    keep = order.keep or not order.command
+    keep = order.keeps
     fleet = Fleet(
         launch=name,
         store=store,
@@ -154,12 +166,16 @@ def launch(
         command=bool(order.command),
         is_ours=True,
     )
+    delivery = _compose(
+        order, fleet, prepared, selection.kept(_find_python(prepared), session.folder)
+    )
+    fleet.ends = delivery.origin.ends
     delivered = deliver(
         prepared.manifest,
         prepared.layer_path,
         store,
         session,
-        _compose(order, fleet, prepared, selection.kept(_find_python(prepared), session.folder)),
+        delivery,
         note=clock.begin,
         warn=warn,
     )
@@ -210,11 +226,14 @@ def _compose(order: Order, fleet: Fleet, prepared: Prepared, chosen: Mapping[str
     """Return how what was prepared reaches the machines of this launch."""
     provisioner = fleet.provisioner
     assert provisioner
+    life = order.life.begin(ends_when_done=not order.keeps)
     return Delivery(
         terms=Terms(
             launch=fleet.launch,
             auth=order.auth,
-            seconds=order.seconds,
+            seconds=order.seconds or order.life.seconds,
+            # Else URLs live for reports: what a boot reads is read soon.
+            boots_later=order.seconds is not None,
             seats=0 if order.command else None,
             wanted=1,
         ),
@@ -223,6 +242,7 @@ def _compose(order: Order, fleet: Fleet, prepared: Prepared, chosen: Mapping[str
             command=prepared.command,
             environment=order.environment,
             secrets=order.secrets.managed,
+            life=life,
             watch=bool(order.hook) or provisioner.is_interruptible(order.options),
             hook=order.hook,
             imds=order.imds,
@@ -233,6 +253,7 @@ def _compose(order: Order, fleet: Fleet, prepared: Prepared, chosen: Mapping[str
             count=order.count,
             command=order.command,
             place=provisioner.place(order.options),
+            ends=format_time(life.end) if life.end else "never",
         ),
         chosen=chosen,
         tries_url=fleet.is_remote,

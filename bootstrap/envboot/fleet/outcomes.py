@@ -102,7 +102,9 @@ def raise_command_failures(outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes:
         command, name = outcome.reports.command, outcome.instance.name
         if command is None:
-            why = f": {outcome.state.reason}" if outcome.state and outcome.state.reason else ""
+            ended, state = outcome.reports.ended, outcome.state
+            reason = ended.text if ended else state.reason if state else None
+            why = f": {reason}" if reason else ""
             failed.append(f"`{name}` ended before the command did{why}")
         elif command.error is not None:
             failed.append(f"`{name}` did not start it: {command.error}")
@@ -135,10 +137,14 @@ def find_reason(provisioner: Provisioner | None, outcome: Outcome) -> str:
         lines = [f"`{name}` {error.stage}: {error.error}" for error in result.errors]
         return "\n".join(lines).replace("\n", "\n    ")
     ended = ""
-    if outcome.state and outcome.state.reason:
+    if outcome.reports.ended:
+        ended = f" has ended itself: {outcome.reports.ended.text}; it"
+    elif outcome.state and outcome.state.reason:
         ended = f" is {outcome.state.word} ({outcome.state.reason}),"
     seen = name_some([event for event in outcome.reports.events if event != "output"]) or "nothing"
-    lines = _read_console(provisioner, outcome.instance)[-CONSOLE:]
+    told = outcome.reports.ended and outcome.reports.ended.console
+    lines = told.splitlines() if told else _read_console(provisioner, outcome.instance)
+    lines = lines[-CONSOLE:]
     if not lines:
         return f"`{name}`{ended} reported {seen} and wrote nothing on its console"
     return "\n    ".join([f"`{name}`{ended} reported {seen}; its console ends with", *lines])

@@ -183,6 +183,43 @@ class Notice:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """That the instance ends itself, why in a word and in a sentence.
+
+    `console` is the end of the journal where it never became ready.
+    """
+
+    why: str
+    text: str
+    console: str | None = None
+
+    @classmethod
+    def read(cls, node: Node) -> Ending:
+        """Read the document; raises `DocumentError`."""
+        return cls(
+            why=node.take("why", str), text=node.take("text", str), console=node.find("console")
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """What an instance is doing, and how many bytes of it are done, where that is known."""
+
+    stage: str
+    done: int
+    total: int
+
+    @classmethod
+    def read(cls, node: Node) -> Progress:
+        """Read the document; raises `DocumentError`."""
+        return cls(
+            stage=node.take("stage", str),
+            done=node.take("done", int),
+            total=node.take("total", int),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Reports:
     """Everything that one instance has reported: the newest document of each event.
 
@@ -196,6 +233,8 @@ class Reports:
     publish: PublishReport | None = None
     synced: SyncReport | None = None
     notice: Notice | None = None
+    ended: Ending | None = None
+    stage: Progress | None = None
     output: tuple[OutputPiece, ...] = ()
 
     def __bool__(self) -> bool:
@@ -209,6 +248,8 @@ _READERS: dict[str, Callable[[Node], Any]] = {
     "publish": PublishReport.read,
     "synced": SyncReport.read,
     "notice": Notice.read,
+    "ended": Ending.read,
+    "stage": Progress.read,
     "output": OutputPiece.read,
 }
 """The events whose documents say more than that they happened."""

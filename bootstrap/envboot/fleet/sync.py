@@ -14,14 +14,16 @@ from envboot.errors import DocumentError, GuestError, UsageError, name_some
 from envboot.fleet.base_diff import explain_base
 from envboot.fleet.launch_key import check_key, sign
 from envboot.fleet.watch import LONGEST, POLL, REMOTE_LONGEST, REMOTE_POLL, tell_end
+from envboot.manifest import parse_manifest
 from envboot.publish import upload
 from envboot.publish.grants import Auth, Terms, find_reading
 from envboot.publish.launch_record import MOST, read_record
 from envboot.publish.layout import Keys, key_wanted
-from envboot.store.protocol import MalformedError
+from envboot.store.protocol import DAY, MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     from envboot.fleet.outcomes import Outcome
     from envboot.fleet.reports import SyncReport
@@ -38,11 +40,15 @@ _NUMBER = re.compile(r".*/wanted-(\d+)\.json")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What a launch wants of its machines: number 0 is what it was made with."""
+    """What a launch wants of its machines: number 0 is what it was made with.
+
+    `end` (seconds since 1970) is when they end by themselves, where that was moved.
+    """
 
     number: int
     environment: str
     restart: bool = False
+    end: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +91,10 @@ def _read_wanted(data: bytes, launch: str, number: int, session: Session) -> Wan
         document = parse_json(data, "wanted document")
         node = Node(document, "")
         found = Wanted(
-            number=number, environment=node.take("digest", str), restart=node.take("restart", bool)
+            number=number,
+            environment=node.take("digest", str),
+            restart=node.take("restart", bool),
+            end=node.take("end", int) if node.has("end") else None,
         )
         signature = node.take("signature", str)
     except DocumentError as error:
@@ -135,15 +144,13 @@ def sync(
         upload(manifest, prepared.layer_path, store, session, lasting=terms.lasting)
         read = find_reading(store, seconds=seconds, auth=terms.auth)
         keys = Keys(manifest, lasting=terms.lasting)
-        while True:
-            number = newest.number + 1
-            document = _compose(store, launch, manifest, keys, read, number, restart=restart)
-            document["signature"] = sign(session, launch, wire.canonical(document))
-            if store.create(key_wanted(launch, number), wire.canonical(document)):
-                break
-            # Another sync was faster: ours comes after it.
-            newest = replace(newest, number=max(number, find_newest(store, launch, session).number))
-        newest = Wanted(number=number, environment=manifest.environment_digest, restart=restart)
+        newest = _send(
+            fleet,
+            session,
+            newest,
+            lambda after: replace(after, environment=manifest.environment_digest, restart=restart),
+            lambda new: _compose(store, new, launch, keys, read),
+        )
     instances, gone = _wait(fleet, newest, names, timeout, note, old=not changed)
     return Synced(
         launch=launch,
@@ -154,6 +161,76 @@ def sync(
         instances=instances,
         gone=gone,
     )
+
+
+def extend(
+    fleet: Fleet,
+    session: Session,
+    end: datetime,
+    *,
+    timeout: float = TIMEOUT,
+    note: Callable[[str], None] = lambda _: None,
+) -> Synced:
+    """Move the end of every live instance of a launch, and wait until each knows it.
+
+    What they were told to be is told again, so that a machine needs to follow one thing only.
+
+    Raises:
+        UsageError: the launch takes no changes.
+        GuestError: no instance is running, one failed, or was not done after `timeout` seconds.
+        StoreError: the bucket refused, or has lost what the launch runs.
+    """
+    store, launch = fleet.store, fleet.launch
+    record = fleet.about or _read_launch(store, launch)
+    _check_follows(launch, record)
+    names = _find_live(fleet)
+    check_key(session, launch)
+    newest = find_newest(store, launch, session)
+    data = store.read(f"environments/{newest.environment.removeprefix('sha256:')}.json")
+    if data is None:
+        raise MalformedError(f"Environment `{newest.environment}` is not in the bucket any more")
+    manifest = parse_manifest(data)
+    terms = Terms(launch=launch, auth=Auth(record.auth), seconds=DAY)
+    keys = Keys(manifest, lasting=terms.lasting)
+    read = find_reading(store, seconds=terms.seconds, auth=terms.auth)
+    note("upload")
+    newest = _send(
+        fleet,
+        session,
+        newest,
+        lambda after: replace(after, restart=False, end=int(end.timestamp())),
+        lambda new: _compose(store, new, launch, keys, read),
+    )
+    instances, gone = _wait(fleet, newest, names, timeout, note, old=False)
+    return Synced(
+        launch=launch,
+        number=newest.number,
+        environment=newest.environment,
+        changed=True,
+        restart=False,
+        instances=instances,
+        gone=gone,
+    )
+
+
+def _send(
+    fleet: Fleet,
+    session: Session,
+    newest: Wanted,
+    change: Callable[[Wanted], Wanted],
+    compose: Callable[[Wanted], dict[str, Any]],
+) -> Wanted:
+    """Put what is wanted into the bucket, after all that others have put there; returns it."""
+    store, launch = fleet.store, fleet.launch
+    while True:
+        new = replace(change(newest), number=newest.number + 1)
+        document = compose(new)
+        document["signature"] = sign(session, launch, wire.canonical(document))
+        if store.create(key_wanted(launch, new.number), wire.canonical(document)):
+            return new
+        # Another sync was faster: ours comes after it.
+        found = find_newest(store, launch, session)
+        newest = replace(newest, number=max(new.number, found.number), end=found.end)
 
 
 def _read_launch(store: Store, launch: str) -> LaunchRecord:
@@ -168,17 +245,22 @@ def _read_launch(store: Store, launch: str) -> LaunchRecord:
 
 def _check(store: Store, launch: str, record: LaunchRecord, manifest: Manifest) -> None:
     """Refuse what machines could only refuse, each for itself."""
-    if record.auth not in {auth.value for auth in Auth}:
-        raise UsageError(
-            f"Cannot sync `{launch}`: its machines do not look for changes",
-            hint="Those of `envboot launch` do, if `ssh-keygen` is installed where you launch: "
-            "launch again",
-        )
+    _check_follows(launch, record)
     if record.base != manifest.base_digest:
         raise UsageError(
             f"Cannot sync `{launch}`: more than its projects and loose code has changed",
             causes=explain_base(store, record.environment, manifest),
             hint="Launch anew, or bring the environment back to what it was",
+        )
+
+
+def _check_follows(launch: str, record: LaunchRecord) -> None:
+    """Refuse a launch whose machines look for nothing."""
+    if record.auth not in {auth.value for auth in Auth}:
+        raise UsageError(
+            f"Cannot sync `{launch}`: its machines do not look for changes",
+            hint="Those of `envboot launch` do, if `ssh-keygen` is installed where you launch: "
+            "launch again",
         )
 
 
@@ -212,15 +294,12 @@ def _is_wanted(
 
 def _compose(
     store: Store,
+    wanted: Wanted,
     launch: str,
-    manifest: Manifest,
     keys: Keys,
     read: Callable[[str], str],
-    number: int,
-    *,
-    restart: bool,
 ) -> dict[str, Any]:
-    """Return the wanted document of that number."""
+    """Return the document that says what is wanted, not signed yet."""
 
     def grant(key: str) -> dict[str, str]:
         url = read(key)
@@ -231,12 +310,13 @@ def _compose(
         return {"get": url}
 
     return {
-        "number": number,
-        "digest": manifest.environment_digest,
+        "number": wanted.number,
+        "digest": wanted.environment,
         "manifest": grant(keys.environment),
         **({"layer": grant(keys.layer)} if keys.layer else {}),
-        "restart": restart,
-        "next": grant(key_wanted(launch, number + 1)),
+        "restart": wanted.restart,
+        **({} if wanted.end is None else {"end": wanted.end}),
+        "next": grant(key_wanted(launch, wanted.number + 1)),
     }
 
 

@@ -77,6 +77,7 @@ def publish(
         count=origin.count,
         command=origin.command,
         place=origin.place,
+        ends=origin.ends,
         # Whoever sends changes later must know how these machines authenticate.
         auth=terms.auth.value if terms.wanted and terms.signer else None,
     )

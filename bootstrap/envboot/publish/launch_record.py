@@ -29,21 +29,22 @@ class Origin:
 
     The command is as its user wrote it: what machines run may have other paths. All is None
     where a document is rendered for others to start machines with. `place` is where the machines
-    will be, as `Provisioner.place` says.
+    will be, as `Provisioner.place` says, and `ends` when they end by themselves (UTC), or `never`.
     """
 
     provisioner: str | None = None
     count: int | None = None
     command: tuple[str, ...] | None = None
     place: Mapping[str, str] | None = None
+    ends: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchRecord:
     """`reports/<launch>/launch.json`: written before anything starts.
 
-    `provisioner`, `count`, `command` and `place` are as of `Origin`. `auth` says how machines that
-    follow changes use the bucket; others follow none.
+    `provisioner`, `count`, `command`, `place` and `ends` are as of `Origin`. `auth` says how
+    machines that follow changes use the bucket; others follow none.
     """
 
     environment: str
@@ -53,6 +54,7 @@ class LaunchRecord:
     command: tuple[str, ...] | None = None
     auth: str | None = None
     place: Mapping[str, str] | None = None
+    ends: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document."""
@@ -72,6 +74,7 @@ class LaunchRecord:
             command=node.strings("command") if node.has("command") else None,
             auth=node.find("auth"),
             place=node.texts("place") if node.has("place") else None,
+            ends=node.find("ends"),
         )
 
 
