@@ -4,15 +4,19 @@ the end.
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from envboot.documents import parse_json
 from envboot.duration import parse_duration
-from envboot.errors import UsageError
+from envboot.errors import DocumentError, UsageError
+from envboot.publish.launch_record import MOST
+from envboot.publish.layout import key_wanted
 from envboot.scan.schema import Problem
-from envboot.store.protocol import DAY
+from envboot.store.protocol import DAY, MalformedError
 from envboot.userdata import Life
 
 if TYPE_CHECKING:
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
 
 WEEK = 7 * DAY
 """The longest that a URL can be signed for, and that machines with a command live by default."""
+_NUMBER = re.compile(r".*/wanted-(\d{1,9})\.json")
+_LAST = 1 << 33
+"""Seconds since 1970 at most: a time of some two centuries from now."""
 LONGEST = 120 * DAY
 """Compute Engine's longest run time of an instance ("Limit the run time of a VM")."""
 
@@ -115,3 +122,21 @@ def find_new_end(end: datetime | None, by: int, now: datetime) -> datetime:
             hint="Launch again, with a longer `--max-life`",
         )
     return datetime.fromtimestamp(end.timestamp() + by, timezone.utc)
+
+
+def find_moved_end(store: Store, launch: str) -> int | None:
+    """Return to when the newest wanted document has moved the end, as it says; None if nowhere.
+
+    Machines check who signed it. This is for people to read, from anywhere.
+
+    Raises:
+        StoreError: the bucket cannot be read.
+    """
+    found = (_NUMBER.fullmatch(stat.key) for stat in store.list(f"launches/{launch}/wanted-"))
+    number = max((int(match[1]) for match in found if match), default=0)
+    try:
+        data = store.read(key_wanted(launch, number), most=MOST) if number else None
+        end = parse_json(data, "wanted document").get("end") if data else None
+    except (DocumentError, MalformedError, AttributeError):
+        return None
+    return end if type(end) is int and 0 < end < _LAST else None

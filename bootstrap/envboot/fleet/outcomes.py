@@ -22,6 +22,8 @@ EXIT_CODES = {
     -signal.SIGKILL: "What is killed so is mostly killed for want of memory",
 }
 """What shells mean by an exit code (POSIX.1-2017, 2.8.2); below zero it is a signal."""
+PUBLISHING = "publishing, once, for the next launch"
+"""What a machine does after its command where it had to install."""
 CONSOLE = 5
 """How many last lines of a console an error shows."""
 
@@ -160,13 +162,22 @@ def _read_console(provisioner: Provisioner | None, instance: Instance) -> list[s
 
 def find_progress(outcome: Outcome) -> tuple[str, int, int]:
     """Return stage, bytes done and total of an instance, as far as they can be seen from here."""
-    root = outcome.instance.root
-    if root and not outcome.result:
+    from envboot.fleet.phases import is_publishing
+
+    root, reports = outcome.instance.root, outcome.reports
+    publishes = bool(reports.command) and is_publishing(outcome) and not outcome.gone
+    if root and (not outcome.result or publishes):
         try:
             node = Node(parse_json((root / "run/envboot/status.json").read_bytes(), "status"), "")
-            return node.take("stage", str), node.take("done", int), node.take("total", int)
+            stage = PUBLISHING if publishes else node.take("stage", str)
+            return stage, node.take("done", int), node.take("total", int)
         except (OSError, DocumentError):
             pass
+    if publishes:
+        known = reports.stage if reports.stage and reports.stage.stage == "publish" else None
+        return PUBLISHING, known.done if known else 0, known.total if known else 0
+    if reports.stage and not outcome.result and not outcome.gone:
+        return reports.stage.stage, reports.stage.done, reports.stage.total
     if publish := outcome.reports.publish:
         return "published" if publish.error is None else "not published", 0, 0
     if outcome.failed:

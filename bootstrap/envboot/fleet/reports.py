@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MOST = 4 << 20
 """Bytes of a report at most: in JSON 256 KiB of output may take six times that."""
 KEY = re.compile(
-    rf"reports/[^/]+/events/{IDENTITY}(?P<instance>[^/]+)/\d{{13}}-(?P<event>\w+)\.json"
+    rf"reports/[^/]+/events/{IDENTITY}(?P<instance>[^/]+)/(?P<ms>\d{{13}})-(?P<event>\w+)\.json"
 )
 """The key of a report: a role of AWS may write no other that this matches than its machine's."""
 
@@ -223,8 +223,9 @@ class Progress:
 class Reports:
     """Everything that one instance has reported: the newest document of each event.
 
-    `events` are the names of all, in the order of their first report; of `output` there is every
-    piece, in order.
+    `events` are the names of all, in the order of their first report, and `times` (milliseconds
+    since 1970, by the instance's clock) those of the newest; of `output` there is every piece, in
+    order.
     """
 
     events: tuple[str, ...] = ()
@@ -235,6 +236,7 @@ class Reports:
     notice: Notice | None = None
     ended: Ending | None = None
     stage: Progress | None = None
+    times: Mapping[str, int] = field(default_factory=dict)
     output: tuple[OutputPiece, ...] = ()
 
     def __bool__(self) -> bool:
@@ -312,11 +314,16 @@ class ReportReader:
                     elif data is not None:
                         self._take(key, data)
         found: dict[str, list[tuple[str, Any]]] = {}
+        times: dict[str, dict[str, int]] = {}
         for key in sorted(self._known.keys() - set(self.malformed)):
             match = KEY.fullmatch(key)
             assert match
             found.setdefault(match["instance"], []).append((match["event"], self._known[key]))
-        return {name: collect_reports(documents) for name, documents in found.items()}
+            times.setdefault(match["instance"], {})[match["event"]] = int(match["ms"])
+        return {
+            name: replace(collect_reports(documents), times=times[name])
+            for name, documents in found.items()
+        }
 
     def _take(self, key: str, data: bytes) -> None:
         match = KEY.fullmatch(key)
