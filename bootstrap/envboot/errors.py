@@ -103,6 +103,14 @@ class ProvisionError(EnvbootError):
     exit_code = Exit.PROVISION
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends this process, other than by its default: which one."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 class UnseenError(ProvisionError):
     """The instances of a launch cannot be seen from here; `why` says it in a line."""
 

@@ -112,7 +112,8 @@ def test_a_machine_whose_client_was_killed_powers_itself_off(
     done = account.run("status", launch, "--store", STORE, "--json")
     document = json.loads(done.stdout)
     (row,) = document["instances"]
-    assert (row["state"], row["ended"]["why"]) == ("terminated", why)
+    assert row["state"] == ("failed" if why == "done" else "terminated")
+    assert (row["platform_state"], row["ended"]["why"]) == ("terminated", why)
     assert row["exit_code"] == (3 if why == "done" else None)
     if why == "done":
         assert row["stages"]["publish"] > 0

@@ -158,6 +158,8 @@ def _follow(host: Host, chain: List[Dict[str, Any]]) -> None:
         if host.config.get("command"):
             # What the command starts from now on runs the new code; it may not be started anew.
             load(host, "work").prepare(host)
+        if any(each.get("interrupt") is True for each in pending):
+            interrupt(host)
         if any(each["restart"] for each in pending) or (rebooted and is_new):
             _restart(host)
         report["environment"] = host.digest
@@ -328,6 +330,19 @@ def _restart(host: Host) -> None:
         # Its number may have been given to another process since.
         if os.fsencode(host.opt + "/lib") in stream.read().split(b"\0"):
             os.kill(int(text), signal.SIGHUP)
+
+
+def interrupt(host: Host) -> None:
+    """Send SIGINT to the command's process group, as a terminal does; there may be none."""
+    runner = find_text(host.run + "/run.pid")
+    for name in os.listdir("/proc"):
+        # pid (name) state parent group: proc(5)
+        fields = find_text("/proc/%s/stat" % name).rpartition(")")[2].split()
+        if name.isdigit() and fields[1:3] == [runner, name]:
+            # As its user: a unit of root's that could signal anybody would have to be trusted.
+            words = ["/bin/sh", "-c", "kill -s INT -- -" + name]
+            user = {} if host.root else load(host, "run").find_user(host)
+            subprocess.run(words, check=False, **user)
 
 
 def _settle(host: Host) -> None:

@@ -12,7 +12,7 @@ import click
 
 from envboot import __version__
 from envboot.cli import console
-from envboot.errors import EnvbootError, Exit, UsageError
+from envboot.errors import EnvbootError, Exit, Interrupted, UsageError
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COMMANDS = {
@@ -156,19 +156,24 @@ def _unexpected(error: Exception) -> EnvbootError:
 
 def _interrupt(number: int, frame: object) -> NoReturn:
     """End as with Ctrl-C; what comes after the first signal must not disturb the cleaning up."""
-    del number, frame
+    del frame
     for each in INTERRUPTS:
         if signal.getsignal(each) is _interrupt:
             signal.signal(each, lambda *_: None)
-    raise KeyboardInterrupt
+    raise Interrupted(number)
 
 
-def main() -> NoReturn:
-    """Console script `envboot`."""
+def arm_interrupts() -> None:
+    """Let the next signal that ends a process interrupt this one."""
     for number in INTERRUPTS:
         # `nohup`, and shells for what they start in the background, have some ignored.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
+
+
+def main() -> NoReturn:
+    """Console script `envboot`."""
+    arm_interrupts()
     sys.exit(run(cli, sys.argv[1:], "envboot"))
 
 

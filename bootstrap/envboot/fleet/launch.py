@@ -10,11 +10,12 @@ from envboot.command_secrets import Secrets, refuse_places
 from envboot.errors import EnvbootError, UsageError, name_some
 from envboot.fleet.healing import heal
 from envboot.fleet.history import make_name
+from envboot.fleet.interrupting import Interruptible, wait_done
 from envboot.fleet.life import Lifetime, check_urls, format_time
 from envboot.fleet.outcomes import raise_failures
 from envboot.fleet.peers import Seat, check_removal
 from envboot.fleet.start import Delivery, deliver, start
-from envboot.fleet.watch import Fleet, Goal, Looker, wait
+from envboot.fleet.watch import Fleet
 from envboot.prepare import Prepared, prepare_source
 from envboot.publish.grants import Auth, Terms
 from envboot.publish.launch_record import Origin, write_end
@@ -76,7 +77,8 @@ class Launched:
 
     `expiry` is that of the signed URLs, None where instances asked as their role. `notes` say what
     does not arrive as it is, and what the bucket has that is not used. `damage` is what was wrong
-    with the published archive, and whether it could be removed.
+    with the published archive, and whether it could be removed. `interrupted` says that Ctrl-C
+    ended the command.
     """
 
     launch: str
@@ -87,9 +89,10 @@ class Launched:
     expiry: Expiry | None
     notes: tuple[Problem, ...] = ()
     damage: PublishedBase | None = None
+    interrupted: bool = False
 
 
-class Watcher(Looker, Protocol):
+class Watcher(Interruptible, Protocol):
     """Is told what goes on while a launch runs."""
 
     def step(self, name: str) -> None:
@@ -185,7 +188,7 @@ def launch(
         clock.begin("start")
         instances = start(delivered, fleet, session, order.options, seats=_seat_with(order.secrets))
         clock.begin("wait")
-        outcomes = wait(fleet, Goal.DONE, timeout=order.timeout, looker=watcher)
+        outcomes, interrupted = wait_done(fleet, session, timeout=order.timeout, watcher=watcher)
         clock.end()
         damage = heal(store, prepared.manifest, outcomes)
         if damage and damage.problem:
@@ -194,7 +197,7 @@ def launch(
         if not keep:
             watcher.step("end")
             provisioner.terminate(instances)
-            write_end(store, name, "done")
+            write_end(store, name, "interrupted" if interrupted else "done")
     except BaseException as error:
         # Also when the interrupt came while they were being ended.
         watcher.step("end")
@@ -219,6 +222,7 @@ def launch(
         expiry=delivered.expiry,
         notes=tuple(notes),
         damage=damage,
+        interrupted=interrupted,
     )
 
 

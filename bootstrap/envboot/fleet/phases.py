@@ -48,19 +48,19 @@ def find_phase(outcome: Outcome, *, command: bool, is_over: bool) -> Seen:
     reports, state = outcome.reports, outcome.state
     work = _find_work(outcome, command=command)
     if state is None:
-        return Seen(phase=Phase.TERMINATED) if is_over else work
+        return work if reports.command or not is_over else Seen(phase=Phase.TERMINATED)
     if state.word in _TERMINATING:
         return Seen(phase=Phase.TERMINATING)
     if state.alive:
         return work
-    if outcome.instance.root and not (command and reports.command is None and reports.result):
+    if reports.command or (reports.result and reports.result.outcome == "failed"):
+        return work
+    if outcome.instance.root and not command:
         # A process of this machine has no more to do: its files are still here.
         return work if reports.result else Seen(phase=Phase.FAILED)
-    if reports.ended or reports.notice or reports.command or is_over:
+    if reports.ended or reports.notice or is_over:
         since = reports.times.get("ended")
         return Seen(phase=Phase.TERMINATED, since=since)
-    if reports.result and reports.result.outcome == "failed":
-        return work
     return Seen(phase=Phase.LOST)
 
 
@@ -71,7 +71,7 @@ def _find_work(outcome: Outcome, *, command: bool) -> Seen:
     if result and result.outcome == "failed":
         return Seen(phase=Phase.FAILED, since=times.get("result"))
     if reports.command:
-        if is_publishing(outcome):
+        if is_publishing(outcome) and not outcome.gone:
             return Seen(phase=Phase.PUBLISHING, since=times.get("command"))
         is_failed = reports.command.exit_code != 0 or reports.command.error is not None
         phase = Phase.FAILED if is_failed else Phase.DONE

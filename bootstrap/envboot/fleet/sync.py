@@ -42,13 +42,15 @@ _NUMBER = re.compile(r".*/wanted-(\d+)\.json")
 class Wanted:
     """What a launch wants of its machines: number 0 is what it was made with.
 
-    `end` (seconds since 1970) is when they end by themselves, where that was moved.
+    `end` (seconds since 1970) is when they end by themselves, where that was moved. With
+    `interrupt` the command is told to end as by Ctrl-C, once.
     """
 
     number: int
     environment: str
     restart: bool = False
     end: int | None = None
+    interrupt: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,10 +182,31 @@ def extend(
         GuestError: no instance is running, one failed, or was not done after `timeout` seconds.
         StoreError: the bucket refused, or has lost what the launch runs.
     """
+    names = _find_live(fleet)
+    note("upload")
+    newest = resend(fleet, session, lambda after: replace(after, end=int(end.timestamp())))
+    instances, gone = _wait(fleet, newest, names, timeout, note, old=False)
+    return Synced(
+        launch=fleet.launch,
+        number=newest.number,
+        environment=newest.environment,
+        changed=True,
+        restart=False,
+        instances=instances,
+        gone=gone,
+    )
+
+
+def resend(fleet: Fleet, session: Session, change: Callable[[Wanted], Wanted]) -> Wanted:
+    """Want of machines what is wanted of them already, and what `change` adds to it.
+
+    Raises:
+        UsageError: the launch takes no changes, or nothing can be signed for it here.
+        StoreError: the bucket refused, or has lost what the launch runs.
+    """
     store, launch = fleet.store, fleet.launch
     record = fleet.about or _read_launch(store, launch)
     _check_follows(launch, record)
-    names = _find_live(fleet)
     check_key(session, launch)
     newest = find_newest(store, launch, session)
     data = store.read(f"environments/{newest.environment.removeprefix('sha256:')}.json")
@@ -193,23 +216,12 @@ def extend(
     terms = Terms(launch=launch, auth=Auth(record.auth), seconds=DAY)
     keys = Keys(manifest, lasting=terms.lasting)
     read = find_reading(store, seconds=terms.seconds, auth=terms.auth)
-    note("upload")
-    newest = _send(
+    return _send(
         fleet,
         session,
         newest,
-        lambda after: replace(after, restart=False, end=int(end.timestamp())),
+        lambda after: change(replace(after, restart=False)),
         lambda new: _compose(store, new, launch, keys, read),
-    )
-    instances, gone = _wait(fleet, newest, names, timeout, note, old=False)
-    return Synced(
-        launch=launch,
-        number=newest.number,
-        environment=newest.environment,
-        changed=True,
-        restart=False,
-        instances=instances,
-        gone=gone,
     )
 
 
@@ -316,6 +328,7 @@ def _compose(
         **({"layer": grant(keys.layer)} if keys.layer else {}),
         "restart": wanted.restart,
         **({} if wanted.end is None else {"end": wanted.end}),
+        **({"interrupt": True} if wanted.interrupt else {}),
         "next": grant(key_wanted(launch, wanted.number + 1)),
     }
 

@@ -185,6 +185,10 @@ def launch_on(provisioner: Provisioner, given: Arguments, session: Session) -> N
         _print_cure(launched, url)
         if launched.kept:
             _print_kept(launched)
+    if launched.interrupted and any(
+        each.reports.command and each.reports.command.exit_code for each in launched.outcomes
+    ):
+        raise KeyboardInterrupt
     if given.command:
         raise_command_failures(launched.outcomes)
 
