@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from envboot.agent.host import Host
 from envboot.agent.sync import interrupt as interrupt_command
 from envboot.errors import CommandError, EnvbootError, GuestError, Interrupted
-from envboot.fleet.sync import resend
+from envboot.fleet.wanted import resend
 from envboot.fleet.watch import Goal, Looker, wait
 
 if TYPE_CHECKING:

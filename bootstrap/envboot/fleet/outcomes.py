@@ -63,6 +63,11 @@ class Outcome:
             return self.gone
         return self.result.outcome == "failed"
 
+    @property
+    def is_publishing(self) -> bool:
+        """Whether it had to install, and that is still to be published."""
+        return self.source == "install" and "publish" not in self.reports.events and not self.gone
+
     def is_done(self, *, command: bool) -> bool:
         """Whether it has done all that it was started for, or never will."""
         if self.gone or self.failed:
@@ -162,10 +167,8 @@ def _read_console(provisioner: Provisioner | None, instance: Instance) -> list[s
 
 def find_progress(outcome: Outcome) -> tuple[str, int, int]:
     """Return stage, bytes done and total of an instance, as far as they can be seen from here."""
-    from envboot.fleet.phases import is_publishing
-
     root, reports = outcome.instance.root, outcome.reports
-    publishes = bool(reports.command) and is_publishing(outcome) and not outcome.gone
+    publishes = bool(reports.command) and outcome.is_publishing
     if root and (not outcome.result or publishes):
         try:
             node = Node(parse_json((root / "run/envboot/status.json").read_bytes(), "status"), "")

@@ -71,7 +71,7 @@ def _find_work(outcome: Outcome, *, command: bool) -> Seen:
     if result and result.outcome == "failed":
         return Seen(phase=Phase.FAILED, since=times.get("result"))
     if reports.command:
-        if is_publishing(outcome) and not outcome.gone:
+        if outcome.is_publishing:
             return Seen(phase=Phase.PUBLISHING, since=times.get("command"))
         is_failed = reports.command.exit_code != 0 or reports.command.error is not None
         phase = Phase.FAILED if is_failed else Phase.DONE
@@ -85,8 +85,3 @@ def _find_work(outcome: Outcome, *, command: bool) -> Seen:
         return Seen(phase=phase, since=times.get("started"))
     is_pending = outcome.state is not None and outcome.state.word in _PENDING
     return Seen(phase=Phase.PENDING if is_pending else Phase.BOOTING)
-
-
-def is_publishing(outcome: Outcome) -> bool:
-    """Whether an instance that is ready has its environment to publish yet."""
-    return outcome.source == "install" and "publish" not in outcome.reports.events

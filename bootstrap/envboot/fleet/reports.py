@@ -183,7 +183,7 @@ class Notice:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ending:
+class EndReport:
     """That the instance ends itself, why in a word and in a sentence.
 
     `console` is the end of the journal where it never became ready.
@@ -194,7 +194,7 @@ class Ending:
     console: str | None = None
 
     @classmethod
-    def read(cls, node: Node) -> Ending:
+    def read(cls, node: Node) -> EndReport:
         """Read the document; raises `DocumentError`."""
         return cls(
             why=node.take("why", str), text=node.take("text", str), console=node.find("console")
@@ -202,7 +202,7 @@ class Ending:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
+class StageReport:
     """What an instance is doing, and how many bytes of it are done, where that is known."""
 
     stage: str
@@ -210,7 +210,7 @@ class Progress:
     total: int
 
     @classmethod
-    def read(cls, node: Node) -> Progress:
+    def read(cls, node: Node) -> StageReport:
         """Read the document; raises `DocumentError`."""
         return cls(
             stage=node.take("stage", str),
@@ -234,8 +234,8 @@ class Reports:
     publish: PublishReport | None = None
     synced: SyncReport | None = None
     notice: Notice | None = None
-    ended: Ending | None = None
-    stage: Progress | None = None
+    ended: EndReport | None = None
+    stage: StageReport | None = None
     times: Mapping[str, int] = field(default_factory=dict)
     output: tuple[OutputPiece, ...] = ()
 
@@ -250,8 +250,8 @@ _READERS: dict[str, Callable[[Node], Any]] = {
     "publish": PublishReport.read,
     "synced": SyncReport.read,
     "notice": Notice.read,
-    "ended": Ending.read,
-    "stage": Progress.read,
+    "ended": EndReport.read,
+    "stage": StageReport.read,
     "output": OutputPiece.read,
 }
 """The events whose documents say more than that they happened."""

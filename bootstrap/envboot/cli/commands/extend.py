@@ -71,7 +71,7 @@ def find_end(fleet: Fleet, session: Session) -> datetime | None:
         UsageError: it is not known.
     """
     from envboot.fleet.life import parse_time
-    from envboot.fleet.sync import find_newest
+    from envboot.fleet.wanted import find_newest
 
     if fleet.ends is None:
         raise UsageError(
