@@ -72,7 +72,9 @@ import sys
 from agent.main import main
 sys.exit(main(sys.argv[1:]))
 """
-FOR_PUBLISHING = frozenset({"agent/pack.py", "agent/permit.py", "agent/publish.py"})
+FOR_PUBLISHING = frozenset(
+    f"agent/{name}.py" for name in ("pack", "permit", "publish", "soundness")
+)
 FOR_COMMANDS = frozenset({"agent/run.py", "agent/work.py"})
 FOR_IMDS = "agent/imds.py"
 """Where the metadata service is closed to commands; travels as `run` does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from typing import TYPE_CHECKING
@@ -26,3 +27,12 @@ def write_whole(file: Path, data: bytes) -> None:
     except BaseException:
         os.unlink(scratch)  # noqa: PTH108
         raise
+
+
+def hash_file(file: Path) -> str:
+    """Return the sha256 (hex) of a file's content."""
+    total = hashlib.sha256()
+    with open(file, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            total.update(chunk)
+    return total.hexdigest()

@@ -10,6 +10,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from envboot.agent import pack, unpack, wire, zstd
+from envboot.agent import pack, tar, unpack, wire, zstd
 from envboot.store.local.store import LocalStore
 from tests.agent.trees import copy_in_disorder, make_folder, snapshot, write
 
@@ -130,6 +131,26 @@ def test_tar_opens_an_archive_by_hand(
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert not done.stderr
     assert snapshot(tmp_path) == snapshot(tree)
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize("size", [0, 1, 8**11 - 1, 8**11, 9 << 30, 8**12 - 1])
+def test_files_of_eight_gibibytes_and_more_are_what_tar_reads(size: int, tmp_path: Path) -> None:
+    block = pack.header("data.bin", tar.FILE, 0o644, size)
+    assert len(block) == tar.BLOCK
+    assert tarfile.TarInfo.frombuf(block, "utf-8", "strict").size == size
+    ((path, _, _, found, _, _),) = tar.read(memoryview(block))
+    assert (path, found) == ("data.bin", size)
+    (tmp_path / "one.tar").write_bytes(block)
+    listed = subprocess.run(["tar", "-tvf", tmp_path / "one.tar"], capture_output=True, text=True)
+    assert f" {size} " in listed.stdout
+
+
+def test_a_file_that_no_tar_takes_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "huge").open("wb") as stream:
+        stream.truncate(8**12)
+    with pytest.raises(OSError, match="huge has 68719476736 bytes, a tar file takes 64 GiB"):
+        pack.write_archive(str(tmp_path), str(tmp_path / "out"), "sha256:0")
 
 
 @pytest.mark.subprocess

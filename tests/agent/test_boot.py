@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -200,6 +201,26 @@ def test_rests_of_a_killed_agent_are_removed(hit: Launch, new_guest: NewGuest) -
     assert guest.boot() == wire.READY
     assert guest.leftovers() == []
     assert len(list(guest.envs.iterdir())) == 1
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root: it mounts a small disk")
+def test_rests_of_a_killed_agent_give_their_space_to_the_next_attempt(
+    hit: Launch, new_guest: NewGuest
+) -> None:
+    guest = new_guest("guest", hit)
+    assert guest.boot() == wire.READY
+    usage = subprocess.run(["du", "-sm", guest.envs], capture_output=True, text=True, check=True)
+    size = int(usage.stdout.split()[0]) + 2
+    small = new_guest("small", hit)
+    small.envs.mkdir(parents=True, exist_ok=True)
+    options = f"size={size + size // 2}m"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "small", small.envs], check=True)
+    try:
+        write(small.envs, ".123.456/env/half", bytes(size << 20))
+        assert small.boot() == wire.READY, small.reasons
+        assert (small.result["source"], small.leftovers()) == ("archive", [])
+    finally:
+        subprocess.run(["umount", "-l", small.envs], check=True)
 
 
 def test_reports_arrive_in_the_bucket(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zipfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -216,3 +217,53 @@ def test_an_idle_machine_keeps_the_active_environment_and_the_one_before(
     (guest.root / "opt/envboot/previous").symlink_to("envs/before")
     assert guest.publish() == wire.READY
     assert {path.name for path in envs.iterdir()} == {active.name, "before"}
+
+
+def test_damaged_byte_code_is_removed_and_never_published(
+    launch: Launch, new_guest: NewGuest
+) -> None:
+    (guest,) = install(new_guest, launch, "one")
+    files = sorted((guest.env.resolve() / "lib").rglob("*.pyc"))
+    os.truncate(files[0], files[0].stat().st_size - 5)
+    os.truncate(files[1], 0)
+    assert guest.publish() == wire.READY
+    assert any("removed 2 damaged files of byte code" in e["MESSAGE"] for e in guest.events)
+    assert [path.exists() for path in files[:3]] == [False, False, True]
+    machine = new_guest("next", launch)
+    assert machine.boot() == wire.READY
+    assert machine.result["source"] == "archive"
+    names = {path.relative_to(guest.env.resolve()) for path in files[2:]}
+    root = machine.env.resolve()
+    assert {path.relative_to(root) for path in (root / "lib").rglob("*.pyc")} == names
+
+
+@pytest.mark.parametrize("size", [None, 0, 3])
+def test_a_short_file_is_never_published(
+    launch: Launch, new_guest: NewGuest, bucket: Path, size: int | None
+) -> None:
+    (guest,) = install(new_guest, launch, "one")
+    (tree,) = guest.opt.glob("publish-*")
+    path = next(tree.rglob("tiny_one/__init__.py"), None) or next(
+        each for each in tree.rglob("*.py") if each.stat().st_size > 3
+    )
+    if size is None:
+        path.unlink()
+    else:
+        os.truncate(path, size)
+    assert guest.publish() == wire.DEGRADED
+    assert f"{path.name} has {size or 0} bytes, its RECORD says " in guest.events[-1]["MESSAGE"]
+    assert not (bucket / launch.base_key / "env.tar.zst").exists()
+
+
+@pytest.mark.parametrize("key", ["env.tar.zst", "index.json"])
+def test_what_a_proxy_has_answered_for_the_bucket_is_not_published(
+    launch: Launch, new_guest: NewGuest, proxy: Proxy, key: str
+) -> None:
+    launch = replace(launch, grants=proxy.redirect(launch.grants))
+    guest = new_guest("one", launch)
+    assert guest.boot() == wire.READY
+    permit = guest.state / "permit.json"
+    permit.write_text(json.dumps(proxy.redirect(json.loads(permit.read_text()))))
+    proxy.strike(f"PUT .*/{key}", 1, 200)
+    assert guest.publish() == wire.DEGRADED
+    assert guest.events[-1]["MESSAGE_ID"] == wire.MESSAGE_IDS["publish-failed"]

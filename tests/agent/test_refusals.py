@@ -290,6 +290,8 @@ def test_a_damaged_layer_fails_and_leaves_the_prefix_alone(
     assert guest.env.resolve() == active
     assert snapshot(active) == before
     assert not (guest.opt / "previous").exists()
+    # A failed attempt does not keep the disk full.
+    assert guest.leftovers() == []
     file.write_bytes(whole)
     assert guest.boot() == wire.READY
     assert guest.says("import mine; print(mine.NAME)") == "1"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from envboot.doctor.check import Check
+    from envboot.errors import EnvbootError
     from envboot.fleet.outcomes import Outcome
 
 CONSOLE = """\
@@ -80,6 +81,9 @@ class Cloud:
 
 class Looker:
     def progress(self, outcomes: Sequence[Outcome]) -> None:
+        return None
+
+    def silence(self, error: EnvbootError, seconds: float) -> None:
         return None
 
 

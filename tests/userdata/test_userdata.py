@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from envboot.errors import RenderError
 from envboot.userdata import Job, LaunchPath, Rung, render
 from envboot.userdata.contents import COMMAND_UNITS
+from envboot.userdata.encoding import gzip_bytes, squeeze
 from envboot.userdata.parts import parse_part
 from tests.userdata.conftest import make_grants, make_manifest, make_role_grants, sha
 
@@ -104,7 +105,21 @@ def test_a_document_of_a_role_fits_ec2_too(packages: int, rung: Rung, watch: boo
     )
     assert document.rung is rung
     # A hook, variables and parts want room, too.
-    assert len(document.payload) <= 16_384 - (2_400 if rung is Rung.MANIFEST else 0)
+    smallest = len(squeeze(gzip.decompress(document.payload)))
+    assert smallest <= 16_384 - (2_400 if rung is Rung.MANIFEST else 0)
+
+
+def test_what_zlib_leaves_just_too_large_is_compressed_harder() -> None:
+    manifest = make_manifest(60)
+    grants, chance, seen = make_grants(manifest), random.Random(1), []
+    for size in range(500, 4_000, 100):
+        job = Job(command=COMMAND, environment={"SEED": chance.randbytes(size).hex()})
+        document = render(manifest, launch_path=LaunchPath.EC2, grants=grants, job=job)
+        assert document.size == len(document.payload) == sum(row.counted for row in document.costs)
+        text = gzip.decompress(document.payload)
+        seen += [document.rung] if len(gzip_bytes(text)) > 16_384 else []
+    assert seen
+    assert set(seen) == {Rung.EXTRAS, Rung.MANIFEST}
 
 
 @pytest.mark.parametrize("has_grants", [False, True])

@@ -22,23 +22,31 @@ def boot(host: Host) -> int:
     """Make the environment active; returns the exit code. Safe to repeat and to kill anywhere."""
     os.umask(0o022)
     with host.locked("boot"):
-        leftovers = [name for name in os.listdir(host.envs) if name[0] == "."]
+        # A killed attempt may have filled the disk.
+        _clear(host)
         code, source = wire.FAILED, ""
         try:
             source = _bring(host)
             code = wire.DEGRADED if host.errors else wire.READY
         except Exception as error:
-            stage = host.stages[-1]["stage"]
+            # Before anything is written about it.
+            _clear(host)
+            stage = [{"stage": "probe"}, *host.stages][-1]["stage"]
             host.errors.append({"stage": stage, "error": wire.line(error)})
         _finish(host, code, source)
-        for name in leftovers:
-            shutil.rmtree(host.envs + "/" + name, ignore_errors=True)
         if code != wire.FAILED:
             # Only what has reached the disk may be trusted after a power failure.
             os.sync()
             write_json(host.state + "/unsynced.json", "")
         host.wait_for_reports()
         return code
+
+
+def _clear(host: Host) -> None:
+    """Remove what attempts have left that did not come to their end."""
+    for name in os.listdir(host.envs):
+        if name[0] == ".":
+            shutil.rmtree(host.envs + "/" + name, ignore_errors=True)
 
 
 def _finish(host: Host, code: int, source: str) -> None:

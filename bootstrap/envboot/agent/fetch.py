@@ -45,6 +45,7 @@ def send(method: str, url: str, body: Any, headers: Dict[str, str]) -> bytes:
             without its query, since a signed URL is a credential.
     """
     reason = "unreachable"
+    detail = "it leads on and on"
     for attempt in range(TRIES):
         if attempt:
             # A burst of machines must not come back in step.
@@ -80,7 +81,7 @@ def send(method: str, url: str, body: Any, headers: Dict[str, str]) -> bytes:
 
 def _send(method: str, url: str, body: Any, headers: Dict[str, str]) -> Tuple[int, bytes, Any]:
     scheme, host, path, query, _ = urlsplit(url)
-    key = host, os.getpid()
+    key = scheme, host, os.getpid()
     if key not in _connections:
         kind = http.client.HTTPConnection if scheme == "http" else http.client.HTTPSConnection
         _connections[key] = kind(host, timeout=30, blocksize=1 << 20)

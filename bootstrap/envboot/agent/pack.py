@@ -181,6 +181,8 @@ def _piece(tree: str, path: str, owner: str, interpreter: str) -> Piece:
         return Piece(path, owner, tar.DIRECTORY, mode, 0)
     if not stat.S_ISREG(info.st_mode):
         raise OSError("%s is neither a file, a folder nor a link" % path)
+    if info.st_size >= 8**12:
+        raise OSError("%s has %d bytes, a tar file takes 64 GiB" % (path, info.st_size))
     return Piece(path, owner, tar.FILE, mode, info.st_size, length=info.st_size)
 
 
@@ -277,7 +279,8 @@ def _block(name: bytes, kind: bytes, mode: int, size: int, link: bytes) -> bytes
         name.ljust(100, b"\0"),
         b"%07o\0" % mode,
         b"0000000\0" * 2,
-        b"%011o\0" % size,
+        # All twelve digits from 8 GiB on, as GNU tar and star read them.
+        (b"%011o\0" % size)[:12],
         b"%011o\0" % MTIME,
         b" " * 8,
         kind,

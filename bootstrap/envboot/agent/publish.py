@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import hmac
 import json
 import os
 import shutil
 import signal
 import time
-from typing import Any, Dict, Iterator
+from typing import Any, BinaryIO, Dict, Iterator
 
-from . import fetch, pack, permit, wire
+from . import fetch, pack, permit, soundness, wire
 from .host import WARNING, Host, write_json
 from .wire import AgentError
+
+# Bytes of another's archive that are compared at a time, and of ours that are read back.
+PART, ENDING = 8 << 20, 1 << 16
 
 
 def publish(host: Host) -> int:
@@ -93,6 +95,11 @@ def _publish(host: Host, tree: str, base: str) -> int:
 
     try:
         own = host.manifest["base"]["python"].get("executable", "")
+        damaged = soundness.remove_damaged(tree, host.link, own or host.link + "/bin/python")
+        if damaged:
+            text = "publish: removed %d damaged files of byte code: %s"
+            host.journal("stage", text % (len(damaged), damaged[0]), WARNING, stage="publish")
+        soundness.refuse_short_files(tree)
         index = pack.write_archive(tree, output, base, own, done=done)
         if host.packed >= 0:
             os.write(host.packed, b".")
@@ -103,8 +110,11 @@ def _publish(host: Host, tree: str, base: str) -> int:
             length = {"Content-Length": str(index["size"])}
             if not _put(permitted["archive"], stream, length):
                 _compare(host.grants["archive"]["get"], output)
+            _read_back(host.grants["archive"]["get"], stream)
         document = json.dumps(index).encode()
-        _put(permitted["index"], document, {})
+        is_ours = _put(permitted["index"], document, {})
+        if is_ours and fetch.read(host.grants["index"]["get"]) != document:
+            raise AgentError("the bucket does not have the index that was put into it")
         proof = permitted.get("proof")
         if proof:
             # Whoever made the permit, and nobody else, can tell that this is its machine's.
@@ -134,9 +144,24 @@ def _compare(url: str, output: str) -> None:
 
     Another machine may be ahead (and writes its own index), or may have died between the two.
     """
-    ours = hashlib.sha256()
     with open(output, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            ours.update(block)
-    if hashlib.sha256(fetch.read(url)).hexdigest() != ours.hexdigest():
-        raise AgentError("another machine has put a different archive of this base there")
+        for block in iter(lambda: stream.read(PART), b""):
+            start = stream.tell() - len(block)
+            # Beyond the end of ours, so that one which goes on is seen.
+            span = {"Range": "bytes=%d-%d" % (start, start + PART - 1)}
+            if fetch.send("GET", url, None, span) != block:
+                raise AgentError("another machine has put a different archive of this base there")
+
+
+def _read_back(url: str, stream: BinaryIO) -> None:
+    """Make sure that the bucket has the archive: a proxy may answer for it, and say 200 too.
+
+    Its end is compared, and that nothing follows.
+    """
+    size = stream.seek(0, 2)
+    start = max(0, size - ENDING)
+    stream.seek(start)
+    # A range may reach beyond the end.
+    theirs = fetch.send("GET", url, None, {"Range": "bytes=%d-%d" % (start, size)})
+    if theirs != stream.read():
+        raise AgentError("the bucket does not have what was put into it")

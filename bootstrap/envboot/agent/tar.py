@@ -124,7 +124,7 @@ def read(data: memoryview) -> Iterator[Tuple[str, bytes, int, int, memoryview, s
             continue
         kind = block[156:157]
         try:
-            mode, size = int(block[100:107], 8), int(block[124:135], 8)
+            mode, size = int(block[100:107], 8), int(block[124:136].strip(b"\0"), 8)
         except ValueError:
             size = -1
         if size < 0 or kind not in b"052LK":

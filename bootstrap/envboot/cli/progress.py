@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from envboot.errors import EnvbootError
     from envboot.fleet.outcomes import Outcome
     from envboot.fleet.watch import Fleet
     from envboot.scan.schema import Problem
@@ -47,6 +48,7 @@ class Screen:
         self._stages: dict[str, str] = {}
         self._line = ""
         self._start = time.monotonic()
+        self._unheard = 0.0
         self._fleet: Fleet | None = None
 
     def __enter__(self) -> Self:
@@ -111,6 +113,7 @@ class Screen:
 
     def progress(self, outcomes: Sequence[Outcome]) -> None:
         """Print new output, and where each instance is."""
+        self._unheard = 0.0
         texts = []
         for outcome in outcomes:
             self._print_output(outcome, len(outcomes) > 1)
@@ -127,6 +130,17 @@ class Screen:
         if len(outcomes) > EACH:
             self._tell_stage(f"{len(outcomes)} instances", many)
         self._show(texts[0] if len(texts) == 1 else many)
+
+    def silence(self, error: EnvbootError, seconds: float) -> None:
+        """Warn that there are no news, at once and then every minute."""
+        if not self._quiet and seconds >= self._unheard:
+            self._unheard = seconds + 60
+            self._show("")
+            since = f" for {seconds:.0f} s" if seconds >= 1 else ""
+            console.print_warning(
+                f"No news{since}: {error.message}; the instances keep running, and envboot tries"
+                " again"
+            )
 
     def _tell_stage(self, name: str, stage: str) -> None:
         """Print where an instance is, or how many are where, where nobody watches."""

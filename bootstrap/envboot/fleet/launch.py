@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from envboot.command_secrets import Secrets, refuse_places
 from envboot.errors import EnvbootError, UsageError, name_some
-from envboot.fleet.healing import heal
+from envboot.fleet.healing import heal, heal_layer
 from envboot.fleet.history import make_name
 from envboot.fleet.interrupting import Interruptible, wait_done
 from envboot.fleet.life import Lifetime, check_urls, format_time
@@ -191,8 +191,8 @@ def launch(
         outcomes, interrupted = wait_done(fleet, session, timeout=order.timeout, watcher=watcher)
         clock.end()
         damage = heal(store, prepared.manifest, outcomes)
-        if damage and damage.problem:
-            warn([damage.problem])
+        found = heal_layer(store, prepared.manifest, prepared.layer_path, outcomes)
+        warn([each for each in (damage and damage.problem, found) if each])
         raise_failures(provisioner, outcomes, hint=_hint(outcomes, keep=order.keep))
         if not keep:
             watcher.step("end")

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from envboot.errors import CommandError, EnvbootError, GuestError, UnseenError, name_some
+from envboot.errors import (
+    CommandError,
+    EnvbootError,
+    GuestError,
+    ProvisionError,
+    StoreError,
+    UnseenError,
+    name_some,
+)
 from envboot.fleet.outcomes import Outcome, find_reason
 from envboot.fleet.peers import clear_secrets
 from envboot.fleet.reports import ReportReader, Reports
@@ -27,6 +35,8 @@ POLL, LONGEST = 0.05, 2.0
 """Seconds between two looks at first, and at most, where instances run on this machine."""
 REMOTE_POLL, REMOTE_LONGEST = 0.5, 5.0
 """The same for a cloud, which counts requests."""
+SILENT_LONGEST = 30.0
+"""Seconds between two looks at most while bucket or platform do not answer."""
 SILENT, LISTEN = 60, 30
 """Seconds after which the console of an instance without any report is read, and how often."""
 READY = 1800
@@ -45,6 +55,9 @@ class Looker(Protocol):
 
     def progress(self, outcomes: Sequence[Outcome]) -> None:
         """Instances were looked at once more."""
+
+    def silence(self, error: EnvbootError, seconds: float) -> None:
+        """Bucket or platform has not answered for so many seconds; the instances go on."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -181,16 +194,29 @@ def wait(fleet: Fleet, goal: Goal, *, timeout: float | None, looker: Looker) -> 
     Raises:
         GuestError: they were not ready, or done, in time, with each one's own reason; or one
             cannot even report, and says on its console why.
+        StoreError, ProvisionError: bucket or platform did not answer, and the time is over.
         CommandError: the command still ran.
     """
     consoles = Consoles(fleet)
     pause, longest = (REMOTE_POLL, REMOTE_LONGEST) if fleet.is_remote else (POLL, LONGEST)
-    start = time.monotonic()
+    start = heard = time.monotonic()
+    outcomes: list[Outcome] = []
     while True:
-        outcomes = fleet.look()
+        try:
+            outcomes = fleet.look()
+            late = [outcome for outcome in outcomes if not _is_there(outcome, goal, fleet)]
+            consoles.check(late)
+            heard = time.monotonic()
+        except (StoreError, ProvisionError) as error:
+            # Failing to look is no news: the instances run, whatever became of our network.
+            now = time.monotonic()
+            looker.silence(error, now - heard)
+            limit = READY if timeout is None and not outcomes else timeout
+            if limit is not None and now - start > limit:
+                raise
+            time.sleep(min(SILENT_LONGEST, max(pause, (now - heard) / 4)))
+            continue
         looker.progress(outcomes)
-        late = [outcome for outcome in outcomes if not _is_there(outcome, goal, fleet)]
-        consoles.check(late)
         if not late and (len(outcomes) >= max(fleet.count, 1) or fleet.end):
             if not outcomes:
                 raise GuestError(f"No instance of `{fleet.launch}` reported; {tell_end(fleet)}")

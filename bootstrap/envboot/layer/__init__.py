@@ -22,8 +22,10 @@ from envboot.indexes import open_indexes
 from envboot.layer.activation import render_activation
 from envboot.layer.beside import digest_environment
 from envboot.layer.build import Builder, Built
+from envboot.layer.cached import add_archive, find_archive, find_place, read_cached
 from envboot.layer.loose_files import Code, check_code, collect
 from envboot.layer.replaced import find_replaced
+from envboot.layer.stamps import TRIES, refuse_changing, stamp
 from envboot.manifest import Layer, Project
 from envboot.redaction import strip_url
 from envboot.scan.installed import note_replaced
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from envboot.scan.installed import Replaced
     from envboot.scan.schema import Loose, Scan, Source
     from envboot.session import Session
+
+__all__ = ["BuiltLayer", "Parts", "build_parts", "find_archive", "pack_parts"]
 
 # Part of what a kept layer is named by: change it when the tree of the same wheels changes.
 _FORMAT = 5
@@ -149,9 +153,20 @@ def pack_parts(parts: Parts) -> BuiltLayer | None:
     Raises:
         LayerError: a wheel is not sound, or byte code cannot be compiled.
     """
-    wheels, code, builder, files = parts.wheels, parts.code, parts.builder, parts.files
-    if not (wheels or code.folders or files):
+    wheels, code = parts.wheels, parts.code
+    if not (wheels or code.folders or parts.files):
         return None
+    for _ in range(TRIES):
+        before = stamp([file.source for file in code.files] + [wheel.wheel for wheel in wheels])
+        packed = _pack_once(parts, before)
+        if packed:
+            return packed
+    raise refuse_changing("the local layer", before)
+
+
+def _pack_once(parts: Parts, before: Mapping[str, tuple[int, ...]]) -> BuiltLayer | None:
+    """Pack everything; None if files are not as they were `before` any more."""
+    wheels, code, builder, files = parts.wheels, parts.code, parts.builder, parts.files
     target = builder.target
     built = tuple(wheel.source.name for wheel in wheels if not wheel.cached)
     question = {
@@ -165,14 +180,16 @@ def pack_parts(parts: Parts) -> BuiltLayer | None:
     }
     folder = builder.cache / "layers"
     key = wire.digest("layer-request", question).partition(":")[2]
-    kept = None if built else _read_kept(folder, key)
-    document = kept or _pack(parts, folder, key)
+    kept = None if built else read_cached(folder, key)
+    document = kept or _pack(parts, folder, key, before)
+    if document is None:
+        return None
     return BuiltLayer(
         manifest=Layer(
             digest=document["digest"],
             projects=tuple(Project(**project) for project in document["projects"]),
         ),
-        path=_archive(folder, document["digest"]),
+        path=find_place(folder, document["digest"]),
         size=document["size"],
         built=built,
         cached=kept is not None,
@@ -272,8 +289,13 @@ def _find_brought(wheels: list[Built]) -> dict[str, set[str]]:
     return brought
 
 
-def _pack(parts: Parts, folder: Path, key: str) -> dict[str, Any]:
-    """Install everything into a tree, compile and pack it, and keep what came out."""
+def _pack(
+    parts: Parts, folder: Path, key: str, before: Mapping[str, tuple[int, ...]]
+) -> dict[str, Any] | None:
+    """Install everything into a tree, compile and pack it, and keep what came out.
+
+    None if files are not as they were `before` any more: another digest would be theirs.
+    """
     from envboot.agent.pack import write_layer
     from envboot.files import write_whole
     from envboot.layer.tree import (
@@ -297,6 +319,8 @@ def _pack(parts: Parts, folder: Path, key: str) -> dict[str, Any]:
         for wheel in wheels:
             install_wheel(tree, wheel.wheel, wheel.source)
         install_code(tree, code)
+        if stamp(before) != before:
+            return None
         for path, content in parts.files.items():
             write_file(root / path, content)
         environment = builder.session.environment
@@ -306,7 +330,7 @@ def _pack(parts: Parts, folder: Path, key: str) -> dict[str, Any]:
         settle_modes(root)
         packed = Path(scratch, "layer.tar.zst")
         digest, _raw, size = write_layer(os.fspath(root), os.fspath(packed))
-        packed.replace(_archive(folder, digest))
+        add_archive(packed, folder, digest)
     document = {
         "digest": f"sha256:{digest}",
         "size": size,
@@ -336,23 +360,3 @@ def _digest(files: Mapping[str, bytes]) -> str:
 def _project(wheel: Built) -> Project:
     name, version, _, _ = parse_wheel_filename(wheel.wheel.name)
     return Project(name=canonicalize_name(name), version=str(version), commit=wheel.source.commit)
-
-
-def find_archive(layer: Layer, cache: Path) -> Path | None:
-    """Return the packed layer that an earlier build left in the cache, None where it is gone."""
-    path = _archive(cache / "layers", layer.digest)
-    return path if path.exists() else None
-
-
-def _archive(folder: Path, digest: str) -> Path:
-    return folder / f"{digest.removeprefix('sha256:')}.tar.zst"
-
-
-def _read_kept(folder: Path, key: str) -> dict[str, Any] | None:
-    """Read what an earlier packing left; None where there is none, or its archive is not whole."""
-    try:
-        document: dict[str, Any] = json.loads((folder / f"{key}.json").read_bytes())
-        is_whole = _archive(folder, document["digest"]).stat().st_size == document["size"]
-    except (OSError, ValueError, KeyError):
-        return None
-    return document if is_whole else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ from packaging.utils import canonicalize_name
 from envboot import process
 from envboot.agent import wire
 from envboot.errors import LISTED, LayerError, name_some
-from envboot.files import write_whole
+from envboot.files import hash_file, write_whole
 from envboot.indexes.program import find_uv
 from envboot.layer.archives import UnpackError, unpack
 from envboot.layer.binaries import Binary, find_misfit, find_strangers, read_binary
@@ -28,6 +27,7 @@ from envboot.layer.git import checkout
 from envboot.layer.left_behind import find_lacking
 from envboot.layer.links import Links, names_exactly, remove_outward
 from envboot.layer.project_files import copy_files, digest_files, list_files
+from envboot.layer.stamps import TRIES, refuse_changing, stamp
 from envboot.layer.surroundings import digest_surroundings
 from envboot.lock.tags import rank_tags, wheel_tags
 from envboot.redaction import hide_values, redact, strip_url
@@ -110,9 +110,9 @@ class Builder:
             return replace(checked_out, notes=_note_links(source, _OUT_OF_COMMIT, removed))
         path = Path(source.path or "")
         if path.suffix == ".whl" and path.is_file():
-            return Built(source=source, wheel=path, key=_hash_file(path), cached=True)
+            return Built(source=source, wheel=path, key=hash_file(path), cached=True)
         if path.is_file():
-            content = "\0".join(filter(None, (_hash_file(path), source.subdirectory)))
+            content = "\0".join(filter(None, (hash_file(path), source.subdirectory)))
             key = self._key(source, "sdist", content)
             return self._kept(source, key) or self._build_archive(source, key, path)
         folder = path / (source.subdirectory or "")
@@ -122,9 +122,24 @@ class Builder:
                 causes=(f"`{folder}` is not there",),
                 hint=f"Uninstall it with `pip uninstall {source.name}`, or bring the folder back",
             )
+        before: dict[str, tuple[int, ...]] = {}
+        for _ in range(TRIES):
+            built, before = self._build_folder(source, folder)
+            if built:
+                return built
+        raise refuse_changing(f"`{source.name}`", before)
+
+    def _build_folder(
+        self, source: Source, folder: Path
+    ) -> tuple[Built | None, dict[str, tuple[int, ...]]]:
+        """Build a project that lies here; None if its files changed while they were copied.
+
+        The second value is how they were before.
+        """
         environment = self.session.environment
         links = Links(folder, environment, self.session.settings.include)
         entries, left = links.settle(list_files(folder, environment))
+        before = stamp(each.source or folder / each.path for each in entries if each.link is None)
         around = digest_surroundings(folder, environment)
         key = self._key(source, "folder", f"{digest_files(folder, entries)} {around}")
         # Beside more files than can be looked at, any may have changed.
@@ -132,9 +147,11 @@ class Builder:
         if not built:
             with self._scratch() as scratch:
                 tree = copy_files(folder, entries, Path(scratch, "tree"), environment)
+                if stamp(before) != before:
+                    return None, before
                 built = self._build(source, key, tree)
         outside = [each.path for each in left if each.outside]
-        return replace(built, notes=_note_links(source, _OUT_OF_PROJECT, outside))
+        return replace(built, notes=_note_links(source, _OUT_OF_PROJECT, outside)), before
 
     def _build_archive(self, source: Source, key: str, path: Path) -> Built:
         with self._scratch() as scratch:
@@ -365,11 +382,3 @@ def _read_binaries(wheel: Path) -> list[Binary]:
             if member.file_size > 4
         )
         return [binary for binary in read if binary]
-
-
-def _hash_file(path: Path) -> str:
-    total = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while chunk := stream.read(1 << 20):
-            total.update(chunk)
-    return total.hexdigest()

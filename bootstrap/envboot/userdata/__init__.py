@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from envboot import agent_payload
 from envboot.errors import RenderError
 from envboot.userdata.contents import COMMAND_UNITS, Draft, Job, Life, compose
-from envboot.userdata.encoding import Cost, count, encode, join, measure
+from envboot.userdata.encoding import Cost, encode, join, measure
 from envboot.userdata.launch_path import LaunchPath
 from envboot.userdata.rung import Rung
 
@@ -94,22 +94,21 @@ def render(
             continue
         pieces = compose(draft, rung)
         packed = rules.gzip and rung is not Rung.PLAIN
-        size = count(join(pieces), rules, packed=packed)
-        fits = rules.limit is None or size <= rules.limit
-        attempts.append(Attempt(rung=rung, size=size, note="fits" if fits else "too large"))
+        found = encode(join(pieces), rules, packed=packed)
+        fits = rules.limit is None or found.size <= rules.limit
+        attempts.append(Attempt(rung=rung, size=found.size, note="fits" if fits else "too large"))
         if fits:
-            body, encoding = encode(join(pieces), rules, packed=packed)
             return Document(
-                payload=body,
+                payload=found.body,
                 rung=rung,
-                encoding=encoding,
-                size=size,
+                encoding=found.encoding,
+                size=found.size,
                 limit=rules.limit,
-                costs=measure(pieces, rules, packed=packed),
+                costs=measure(pieces, found.size, packed=packed),
                 attempts=tuple(attempts),
             )
-        if not smallest or size < smallest[0]:
-            smallest = size, measure(pieces, rules, packed=packed)
+        if not smallest or found.size < smallest[0]:
+            smallest = found.size, measure(pieces, found.size, packed=packed)
     assert smallest
     raise _overflow(launch_path, attempts, *smallest, parts)
 

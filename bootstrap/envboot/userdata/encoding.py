@@ -38,6 +38,15 @@ def join(pieces: list[tuple[str, str]]) -> bytes:
     return "".join(text for _, text in pieces).encode("ascii")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Encoded:
+    """A payload, and `size`, what of it counts against the limit; `encoding` may be `base64`."""
+
+    body: bytes
+    size: int
+    encoding: str | None = None
+
+
 def gzip_bytes(data: bytes) -> bytes:
     """Compress as hard as zlib can, without a time or a name in the header."""
     # By hand: what the gzip module writes into the header differs between Python versions.
@@ -48,31 +57,46 @@ def gzip_bytes(data: bytes) -> bytes:
     )
 
 
-def encode(data: bytes, rules: Rules, *, packed: bool) -> tuple[bytes, str | None]:
-    """Return the payload, and `base64` where it is base64 text."""
-    body = gzip_bytes(data) if packed else data
+def squeeze(data: bytes) -> bytes:
+    """Compress to gzip that is 3 % smaller than zlib's, for twenty times the time (25 ms)."""
+    from zopfli.gzip import compress
+
+    packed: bytes = compress(data)
+    return packed
+
+
+def encode(data: bytes, rules: Rules, *, packed: bool) -> Encoded:
+    """Return the payload; what zlib leaves just too large is compressed harder."""
+    if not packed:
+        return _encode(data, rules, packed=False)
+    found = _encode(gzip_bytes(data), rules, packed=True)
+    if rules.limit and rules.limit < found.size <= rules.limit * 1.05:
+        return _encode(squeeze(data), rules, packed=True)
+    return found
+
+
+def _encode(body: bytes, rules: Rules, *, packed: bool) -> Encoded:
     if rules.base64 == "always" or (rules.base64 == "gzip" and packed):
-        return base64.b64encode(body), "base64"
-    return body, None
+        text = base64.b64encode(body)
+        size = len(text) if rules.limit_encoded else len(body)
+        return Encoded(body=text, size=size, encoding="base64")
+    return Encoded(body=body, size=len(body))
 
 
-def count(data: bytes, rules: Rules, *, packed: bool) -> int:
-    """Return how many bytes count against the limit."""
-    if rules.limit_encoded:
-        return len(encode(data, rules, packed=packed)[0])
-    return len(gzip_bytes(data)) if packed else len(data)
-
-
-def measure(pieces: list[tuple[str, str]], rules: Rules, *, packed: bool) -> tuple[Cost, ...]:
-    """Return what each part adds to the document, the costliest first; they sum up to it."""
+def measure(pieces: list[tuple[str, str]], size: int, *, packed: bool) -> tuple[Cost, ...]:
+    """Return what each part adds to a document, the costliest first; they sum up to its `size`."""
     raw: dict[str, int] = {}
     counted: dict[str, int] = {}
     data, before = b"", 0
     for name, text in pieces:
         data += text.encode("ascii")
-        after = count(data, rules, packed=packed)
+        after = len(gzip_bytes(data)) if packed else len(data)
         raw[name] = raw.get(name, 0) + len(text)
         counted[name] = counted.get(name, 0) + after - before
         before = after
-    rows = [Cost(part=name, raw=raw[name], counted=counted[name]) for name in raw]
+    # In base64, or compressed harder, everything counts for as much more or less.
+    shares = {name: value * size // max(before, 1) for name, value in counted.items()}
+    if shares:
+        shares[max(shares, key=lambda name: shares[name])] += size - sum(shares.values())
+    rows = [Cost(part=name, raw=raw[name], counted=shares[name]) for name in raw]
     return tuple(sorted(rows, key=lambda row: (-row.counted, row.part)))
