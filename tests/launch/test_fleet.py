@@ -39,7 +39,8 @@ def test_a_kept_instance_is_seen_waited_for_and_explained(warm: Workspace) -> No
     assert table[0] == f"launch {launch}: 2 instances of `local`; ends in 23 h"
     assert all(len(line) <= 80 for line in table)
     assert re.match(rf"{launch}-1 +ready +\d+ s +archive +\d\.\d s +- +-$", table[-1])
-    assert show(warm, "wait", launch, "--for", "ready").stdout.splitlines() == table
+    again = show(warm, "wait", launch, "--for", "ready").stdout
+    assert _without_age(again) == _without_age("\n".join([*table, ""]))
     story = show(warm, "why", launch, f"{launch}-1").stdout
     assert f"{launch}-0" not in story
     assert "The environment is ready (" in story
@@ -58,6 +59,11 @@ def test_the_output_of_a_launch_that_is_over_is_in_the_bucket(warm: Workspace) -
     assert show(warm, "terminate", launch).stderr == f"nothing of {launch} is left\n"
 
 
+def _without_age(table: str) -> str:
+    """Return a table of instances without how long each has been in its state."""
+    return re.sub(r"(?m)(-\d+ +\w+ +)\d+ s +", r"\1", table)
+
+
 def test_a_report_that_no_agent_wrote_is_named_and_changes_nothing(warm: Workspace) -> None:
     launch = warm.launch_json("--", "true")["launch"]
     before = show(warm, "status", launch).stdout
@@ -67,7 +73,7 @@ def test_a_report_that_no_agent_wrote_is_named_and_changes_nothing(warm: Workspa
         assert (
             "warning: Left out 1 report that no agent wrote" in show(warm, command, launch).stderr
         )
-    assert show(warm, "status", launch).stdout == before
+    assert _without_age(show(warm, "status", launch).stdout) == _without_age(before)
 
 
 HOSTILE = r"""
@@ -171,6 +177,23 @@ def test_an_interrupted_launch_is_over_and_nobody_waits_for_it(warm: Workspace) 
     past = json.loads(show(warm, "ls", "--past", "--json").stdout)
     assert past[-1]["launch"] == document["launch"]
     assert document["launch"] in show(warm, "ls", "--past").stdout
+
+
+def test_a_launch_that_failed_is_listed_as_such(warm: Workspace) -> None:
+    names = [warm.launch_json("--", "true")["launch"]]
+    warm.launch("--", "false")
+    past = json.loads(show(warm, "ls", "--past", "--json").stdout)
+    assert past[-2]["launch"] == names[0]
+    assert [each["outcome"] for each in past[-2:]] == ["done", "failed"]
+    assert show(warm, "ls", "--past").stdout.splitlines()[-1].split()[2] == "failed"
+
+
+def test_instances_are_listed_with_their_state_and_end(warm: Workspace) -> None:
+    launch = warm.launch_json("--max-life", "3h")["launch"]
+    table = show(warm, "ls").stdout.splitlines()
+    assert table[0].split("  ")[-1].strip() == "ENDS IN"
+    assert table[-1].split() == [f"{launch}-0", launch, "local", "ready", "2", "h"]
+    assert all(len(line) <= 80 for line in table)
 
 
 def test_a_launch_of_which_nothing_ever_reported_is_not_waited_for(warm: Workspace) -> None:

@@ -86,12 +86,12 @@ def test_the_record_says_account_region_and_zones(launched: Launched) -> None:
 
 def test_another_region_of_the_shell_hides_nothing(launched: Launched, ec2: Ec2) -> None:
     document = json.loads(launched.run("status", LAUNCH, "--json")[0])
-    assert [each["state"] for each in document["instances"]] == ["running"] * 2
+    assert [each["platform_state"] for each in document["instances"]] == ["running"] * 2
     assert document["place"] == launched.place
     assert document["unseen"] is None
     out, err = launched.run("terminate", LAUNCH)
     assert (out, err.count("ended i-")) == ("", 2)
-    states = [each["state"] for each in _look(launched)]
+    states = [each["platform_state"] for each in _look(launched)]
     assert states == ["terminated"] * 2
     # Seen to be gone, in the account and the region where it was.
     assert launched.run("terminate", LAUNCH)[1] == f"nothing of {LAUNCH} is left\n"
@@ -108,7 +108,7 @@ def test_one_instance_that_is_ended_is_not_the_end_of_the_launch(launched: Launc
     launched.run("terminate", launched.instances[0].name)
     document = json.loads(launched.run("status", LAUNCH, "--json")[0])
     assert document["end"] is None
-    states = {each["name"]: each["state"] for each in document["instances"]}
+    states = {each["name"]: each["platform_state"] for each in document["instances"]}
     assert states[launched.instances[1].name] == "running"
 
 
@@ -146,7 +146,7 @@ def test_what_this_machine_has_on_record_counts_more_than_the_bucket(
     write_record(tmp_path / "mine", record)
     launched.write(place={**launched.place, "region": "us-west-2"})
     monkeypatch.setenv("ENVBOOT_STATE_DIR", str(tmp_path / "mine"))
-    assert [each["state"] for each in _look(launched)] == ["running"] * 2
+    assert [each["platform_state"] for each in _look(launched)] == ["running"] * 2
 
 
 def test_what_can_be_seen_is_ended_beside_what_cannot(launched: Launched) -> None:

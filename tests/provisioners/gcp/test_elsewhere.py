@@ -65,7 +65,7 @@ def test_another_project_of_the_shell_hides_nothing(
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "some-other-project")
     assert set(orphan.place) == {"project", "region", "zones"}
     document = json.loads(orphan.run("status", LAUNCH, "--json")[0])
-    assert [each["state"] for each in document["instances"]] == ["RUNNING"] * 2
+    assert [each["platform_state"] for each in document["instances"]] == ["RUNNING"] * 2
     assert orphan.run("terminate", LAUNCH)[1].count("ended ") == 2
     assert orphan.run("terminate", LAUNCH)[1] == f"nothing of {LAUNCH} is left\n"
 
