@@ -17,6 +17,11 @@ def test_one_is_singular_and_none_is_plural() -> None:
     assert count(2, "index", "indexes") == "2 indexes"
 
 
+def test_one_endless_cell_pads_no_other_row() -> None:
+    rows = columns([("NAME", "N"), ("x" * 9000, "1"), ("a", "2")])
+    assert rows == ["NAME  N", f"{'x' * 9000}  1", "a     2"]
+
+
 def test_columns_end_without_blanks() -> None:
     rows = [("NAME", "SIZE", "WHY"), ("a", "10", ""), ("longer", "9", "x")]
     assert columns(rows, right=(1,)) == ["NAME    SIZE  WHY", "a         10", "longer     9  x"]

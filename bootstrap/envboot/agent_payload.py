@@ -76,6 +76,8 @@ FOR_PUBLISHING = frozenset(
     f"agent/{name}.py" for name in ("pack", "permit", "publish", "soundness")
 )
 FOR_COMMANDS = frozenset({"agent/run.py", "agent/work.py"})
+FOR_RESULTS = frozenset({"agent/made.py", "agent/results.py"})
+"""Where what a command has made comes home."""
 FOR_IMDS = "agent/imds.py"
 """Where the metadata service is closed to commands; travels as `run` does."""
 FOR_SEATS = frozenset({"agent/seat.py"})
@@ -103,6 +105,7 @@ OF_CLOUDS = FOR_ROLES["aws"] | FOR_ROLES["gcp"] | FOR_NOTICES
 EXTRAS = (
     FOR_PUBLISHING
     | FOR_COMMANDS
+    | FOR_RESULTS
     | FOR_SEATS
     | FOR_SECRETS
     | FOR_SYNC

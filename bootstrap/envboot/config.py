@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from envboot.documents import find_table
 from envboot.errors import UsageError
 from envboot.manifest import Tool
+from envboot.text import SIZE
 from envboot.toml import read_data, tomllib
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ _KNOWN = (
     "include",
     "loose-limit",
     "no-build-isolation",
+    "output",
+    "output-ignore",
+    "output-limit",
     "require",
     "s3",
     "secrets",
@@ -97,6 +101,7 @@ class Settings:
     is not conda's; `glibc` is the oldest that a guest may have; `store` is the default bucket.
     `exclude` are patterns of loose code that stays here, as in `.gitignore`, and `include` those
     of what goes with it though it is no code; `loose_limit` is how many MB (10^6 bytes) may travel.
+    `output`, `output_ignore` and `output_limit` say what of a command comes home.
     `torch_index` is a mirror of PyTorch's indexes; `s3` is for buckets of `s3://`, `gcs` for those
     of `gs://`; `provisioners` are tables of their own options by name, which they read themselves.
     `require` names packages that no environment may lack; `ignore` and `add` come before what
@@ -121,6 +126,9 @@ class Settings:
     exclude: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     loose_limit: int = LOOSE_LIMIT
+    output: tuple[str, ...] = ()
+    output_ignore: tuple[str, ...] = ()
+    output_limit: str | None = None
     torch_index: str | None = None
     strict: bool = False
     s3: S3Settings = field(default_factory=S3Settings)
@@ -191,6 +199,9 @@ def parse_settings(text: str) -> Settings:
         exclude=_patterns(rest, "exclude", path),
         include=_patterns(rest, "include", path),
         loose_limit=_parse_limit(rest.pop("loose-limit", LOOSE_LIMIT), f"{path}.loose-limit"),
+        output=_strings(rest, "output", path),
+        output_ignore=_patterns(rest, "output-ignore", path),
+        output_limit=_text(rest, "output-limit", path, SIZE) if "output-limit" in rest else None,
         torch_index=_maybe_text(rest, "torch-index", path),
         strict=_flag(rest, "strict", path),
         s3=S3Settings(**_parse_bucket(rest.pop("s3", {}), f"{path}.s3", _S3)),

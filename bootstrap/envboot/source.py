@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envboot.errors import DocumentError, UsageError
+from envboot.files import read_document
 from envboot.manifest import Manifest, parse_manifest
 from envboot.publish.environments import NAME, find_environment, parse_reference
 from envboot.selection import Selection
@@ -66,7 +67,7 @@ def read_manifest(file: Path, session: Session) -> Manifest:
     """
     message = f"Cannot read manifest `{file}`"
     try:
-        return parse_manifest((session.folder / file).read_bytes())
+        return parse_manifest(read_document(session.folder / file))
     except OSError as error:
         raise UsageError(message, causes=(error.strerror or str(error),)) from error
     except DocumentError as error:
@@ -88,7 +89,8 @@ def _is_reference(text: str, file: Path) -> bool:
 def _is_manifest(file: Path) -> bool:
     """Tell whether a file is a manifest rather than a lock file."""
     try:
-        head = file.read_bytes()
+        # What is read from a pipe is gone.
+        head = read_document(file) if file.is_file() else b""
     except OSError:
         return False  # Whoever reads it as a lock file says what is wrong.
     return head.lstrip()[:1] == b"{" and b'"manifest_version"' in head

@@ -22,6 +22,8 @@ _CONTROL = (
 _ACTIVE = re.compile(f"(?!\r\n)[{_CONTROL}]")
 _ACTIVE_OR_SPACING = re.compile(f"[{_CONTROL}\t\n]")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_WIDEST = 120
+"""Of cells that other rows are aligned to; longer ones stand out of their column."""
 _NAMED = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 
@@ -67,7 +69,11 @@ def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list
     A cell is one line, whatever it holds: nobody can forge a row.
     """
     cells = [[one_line(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    # One machine's endless cell would fill up the rows of all others with blanks.
+    widths = [
+        max((len(cell) for cell in column if len(cell) <= _WIDEST), default=0)
+        for column in zip(*cells, strict=True)
+    ]
     return [
         "  ".join(
             cell.rjust(widths[i]) if i in right else cell.ljust(widths[i])
@@ -75,3 +81,25 @@ def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list
         ).rstrip()
         for row in cells
     ]
+
+
+SIZE = re.compile(r"none|(?P<number>\d+(?:\.\d+)?) ?(?P<unit>[kMGT]?B)")
+"""A size as users write it: `50GB`, `1.5 TB`, or `none` for no limit."""
+
+
+def parse_size(text: str) -> int | None:
+    """Return the bytes of a size, None for `none`; raises ValueError."""
+    match = SIZE.fullmatch(text)
+    if not match:
+        raise ValueError(text)
+    if not match["unit"]:
+        return None
+    return int(float(match["number"]) * 1000 ** ("B", "kB", "MB", "GB", "TB").index(match["unit"]))
+
+
+def show_size(size: int) -> str:
+    """Return a size for people: `12 B`, `1.2 kB`, `12.0 MB`."""
+    for unit, length in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= length:
+            return f"{size / length:,.1f} {unit}"
+    return f"{size} B"

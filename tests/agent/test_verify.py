@@ -20,11 +20,13 @@ from tests.agent.guests import (
     want,
 )
 from tests.docs.pages import REFERENCE, read_rows, read_section
+from tests.reports import read_documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from envboot.manifest import Manifest
     from envboot.store.local.store import LocalStore
     from tests.agent.guests import Guest, Parts
 
@@ -69,6 +71,16 @@ def test_a_machine_that_published_is_compared_with_its_own_archive(
     assert "neither fetched nor published" in document["error"]
     assert guest.publish() == wire.READY
     assert verify(guest)[0] == 0
+
+
+def test_a_machine_that_never_had_an_environment_says_so(
+    layered: Launch, new_guest: NewGuest
+) -> None:
+    guest = new_guest("one", layered)
+    for name in ("config", "grants", "manifest"):
+        (guest.state / f"{name}.json").unlink()
+    code, document = verify(guest)
+    assert (code, document) == (2, {"error": "no environment was activated on this machine"})
 
 
 def test_every_difference_is_named_with_its_package(layered: Launch, new_guest: NewGuest) -> None:
@@ -134,27 +146,90 @@ def test_an_archive_that_is_another_by_now_is_no_proof(
     assert "is another one" in document["error"]
 
 
+def read_synced(guest: Guest) -> dict[str, Any]:
+    """Return the change that a guest has finished last."""
+    file = guest.state / "synced.json"
+    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return found
+
+
+class Sender:
+    """Sends changes to a guest that follows them, one after another."""
+
+    def __init__(self, parts: Parts, store: LocalStore, tmp_path: Path) -> None:
+        self.parts, self.store, self.folder = parts, store, tmp_path
+        self.cache = tmp_path / "cache"
+
+    def let_follow(self, launch: Launch) -> None:
+        """Have the machines of a launch look for changes."""
+        first = self.store.sign_get("launches/launch/wanted-1.json", 600)
+        launch.grants["wanted"] = {"get": first, "signer": find_signer("launch", self.cache)}
+
+    def make(self, name: str, **files: bytes) -> tuple[Manifest, Path]:
+        """Make a layer of modules in site-packages."""
+        paths = {f"{SITE}/{module}.py": text for module, text in files.items()}
+        return make_layer(make_manifest(self.parts), self.folder / name, paths)
+
+    def send(self, guest: Guest, number: int, manifest: Manifest, layer: Path) -> dict[str, Any]:
+        """Send a change, and return what the guest reports of it."""
+        want(self.store, self.cache, number, manifest, layer)
+        process = guest.start("sync")
+        try:
+            end = time.monotonic() + 60
+            while (report := self.read_report(guest)).get("number") != number:
+                assert process.poll() is None
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            if "error" not in report:
+                while read_synced(guest).get("number") != number:
+                    assert time.monotonic() < end
+                    time.sleep(0.05)
+        finally:
+            process.terminate()
+            process.communicate(timeout=10)
+        return report
+
+    def read_report(self, guest: Guest) -> dict[str, Any]:
+        found: dict[str, Any] = (
+            read_documents(self.store, "launch").get(guest.root.name, {}).get("synced", {})
+        )
+        return found
+
+
+@pytest.fixture
+def sender(parts: Parts, store: LocalStore, tmp_path: Path) -> Sender:
+    return Sender(parts, store, tmp_path)
+
+
 def test_what_was_sent_to_a_running_machine_is_compared_too(
-    layered: Launch, parts: Parts, store: LocalStore, new_guest: NewGuest, tmp_path: Path
+    layered: Launch, sender: Sender, new_guest: NewGuest
 ) -> None:
-    cache = tmp_path / "cache"
-    layered.grants["wanted"] = {
-        "get": store.sign_get("launches/launch/wanted-1.json", 600),
-        "signer": find_signer("launch", cache),
-    }
+    sender.let_follow(layered)
     guest = new_guest("one", layered)
     assert guest.boot() == wire.READY
-    files = {MINE: b"NAME = 2\n", f"{SITE}/beta.py": b"NAME = 'theirs'\n"}
-    manifest, layer = make_layer(make_manifest(parts), tmp_path / "sent", files)
-    want(store, cache, 1, manifest, layer)
-    process = guest.start("sync")
-    end = time.monotonic() + 60
-    while not (guest.state / "synced.json").exists():
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    process.terminate()
-    process.communicate(timeout=10)
+    two, three = (
+        sender.make(name, mine=text, beta=b"NAME = 'theirs'\n")
+        for name, text in (("two", b"NAME = 2\n"), ("three", b"NAME = 3\n"))
+    )
+    # The last one is there already.
+    for number, (manifest, layer) in enumerate((two, three, two), 1):
+        assert "error" not in sender.send(guest, number, manifest, layer)
+        code, document = verify(guest)
+        assert document.get("differences") == []
+        assert (code, document["environment"]) == (0, manifest.environment_digest)
+
+
+def test_a_change_that_failed_keeps_nobody_from_comparing_what_is_active(
+    layered: Launch, sender: Sender, new_guest: NewGuest
+) -> None:
+    sender.let_follow(layered)
+    guest = new_guest("one", layered)
+    assert guest.boot() == wire.READY
+    manifest, layer = sender.make("two", mine=b"NAME = 2\n", beta=b"NAME = 'theirs'\n")
+    assert "error" not in sender.send(guest, 1, manifest, layer)
+    # It lacks a file of the base that the layer before it replaced.
+    report = sender.send(guest, 2, *sender.make("three", mine=b"NAME = 3\n"))
+    assert "would be missing" in report["error"]
     code, document = verify(guest)
-    assert document.get("differences") == []
-    assert (code, document["environment"]) == (0, manifest.environment_digest)
+    assert (code, document.get("differences")) == (0, [])
+    assert document["environment"] == manifest.environment_digest

@@ -19,6 +19,7 @@ from envboot.publish.environments import publish_environment
 from envboot.publish.grants import Auth, Terms
 from envboot.store.local.store import LocalStore
 from envboot.userdata import Job, LaunchPath, render
+from envboot.userdata.result_rules import ResultRules
 from envboot_provisioners import Instance
 from tests.agent.guests import (
     HOST_PYTHON,
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["gcs_bucket", "gcs_server", "gcs_session", "s3_bucket", "s3_server"]
 
-PROGRAM = "import alpha, mine; print(alpha.NAME, mine.NAME)"
+PROGRAM = """import alpha, mine, os; print(alpha.NAME, mine.NAME)
+open("made.txt", "w").write("made"); os.mkfifo("pipe")"""
 
 
 @pytest.fixture(scope="session")
@@ -176,7 +178,13 @@ def machines(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Machines
                 what,
                 launch_path=LaunchPath.LOCAL,
                 grants=grants,
-                job=Job(command=["echo", "done"], watch=True, hook="true", unit=unit),
+                job=Job(
+                    command=["sh", "-c", "echo 1 >made"],
+                    watch=True,
+                    hook="true",
+                    unit=unit,
+                    output=ResultRules(),
+                ),
             )
             root = folder / name
             write(folder, f"{name}.sh", document.payload)

@@ -85,7 +85,7 @@ def find_variables() -> set[str]:
         found |= set(re.findall(r"\$\{(ENVBOOT_\w+)", path.read_text("utf-8")))
     # Journal fields, and constants of the C library and of ELF.
     others = {"MESSAGE_ID", "SYSLOG_IDENTIFIER", "CS_GNU_LIBC_VERSION", "O_BINARY", "SC_CLK_TCK"}
-    return found - others - {"DT_NEEDED", "PT_DYNAMIC"}
+    return found - others - {"DT_NEEDED", "PT_DYNAMIC", "O_NOFOLLOW"}
 
 
 def find_assigned(path: str, name: str) -> set[str]:

@@ -101,6 +101,10 @@ def test_the_variables_are_those_of_the_code() -> None:
     assert read | written == sources.find_variables()
 
 
+UNUSUAL = frozenset(
+    {"[].beside[].path", "[].beside[].place", "[].failed[].path", "[].failed[].error"}
+)
+"""Members of results that are only there where something is not as it should be."""
 DETAILS = {"type": "m6i.large"}
 GROUPS = {"gcs", "provisioners", "s3", "tools"}
 
@@ -270,10 +274,18 @@ class TestJson:
 
     def test_launch(self, launches: list[dict[str, Any]]) -> None:
         title = "`envboot launch local --json`"
-        assert_same(title, *launches)
+        assert_same(title, *launches, known=frozenset(f"results{each}" for each in UNUSUAL))
         table = rows(title)
         for step in launches[0]["steps"]:
             assert f"`{step}`" in table["steps.<step>"]
+
+    def test_fetch(self, launches: list[dict[str, Any]], project: Project) -> None:
+        name = launches[0]["launch"]
+        found = project.json("fetch", name, "--json")
+        assert_same("`envboot fetch --json`", found, known=UNUSUAL)
+        listed = project.json("ls", name, "--json")
+        assert [each["path"] for each in listed] == ["made.txt"]
+        assert_same("`envboot ls LAUNCH --json`", listed)
 
     def test_stages(self, launches: list[dict[str, Any]]) -> None:
         stages = [set(launch["instances"][0]["stages"]) for launch in launches]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -17,6 +18,7 @@ from envboot.agent import pack, seat, sync, tar, unpack, wire, zstd
 from envboot.documents import parse_json
 from envboot.errors import DocumentError, LockError
 from envboot.fleet.reports import parse_report
+from envboot.fleet.results import parse_index
 from envboot.layer import archives
 from envboot.lockfiles.formats import decode
 from envboot.lockfiles.requirements_grammar import read_lines
@@ -40,6 +42,16 @@ class Target:
     run: Callable[[bytes], object]
     error: type[Exception]
     seeds: tuple[bytes, ...]
+
+
+RESULTS: dict[str, Any] = {
+    "number": 1,
+    "time": 1.5,
+    "rank": 0,
+    "blobs": [HEX],
+    "files": [["a/b", 5, 420, 10**18, HEX, [[0, 0, 2], [0, 1, 3]]], ["c", 0, 0, 0, HEX, []]],
+    "left": {"limit": [1, ["d"]]},
+}
 
 
 class Sandbox:
@@ -226,6 +238,12 @@ def make_targets(sandbox: Sandbox) -> dict[str, Target]:
             raise LockError(str(error)) from error
         read_lines(request, text)
 
+    def read_results(data: bytes) -> None:
+        packed = gzip.compress(data, 1)
+        for file in parse_index(packed, instance="one", folder="one/", number=1).files:
+            assert Path("/a", file.path).resolve().is_relative_to("/a")
+            assert sum(extent.length for extent in file.extents) == file.size
+
     def read_report(data: bytes) -> None:
         event, _, text = data.partition(b"\n")
         parse_report(event.decode(errors="replace"), parse_json(text, "report"))
@@ -267,6 +285,12 @@ def make_targets(sandbox: Sandbox) -> dict[str, Target]:
             run=lambda data: ArchiveIndex.from_dict(parse_json(data, "index")),
             error=client,
             seeds=(dump(INDEX),),
+        ),
+        "results": Target(run=read_results, error=client, seeds=(dump(RESULTS),)),
+        "packed-results": Target(
+            run=lambda data: parse_index(data, instance="one", folder="one/", number=1),
+            error=client,
+            seeds=(gzip.compress(dump(RESULTS), mtime=0),),
         ),
         "report": Target(run=read_report, error=client, seeds=tuple(seeds.values())),
     }

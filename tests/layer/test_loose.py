@@ -233,6 +233,14 @@ def test_too_much_code_is_refused_and_its_largest_parts_are_named(
     assert build(found(app, "app", "small.py"), cache=cache, loose_limit=2)
 
 
+def test_a_path_that_no_machine_would_unpack_is_refused_by_its_beginning(
+    tmp_path: Path, cache: Path
+) -> None:
+    app = write(tmp_path / "app", {"main.py": "", f"pkg/{'d/' * 120}x.py": ""})
+    with pytest.raises(LayerError, match=r"Cannot send `lib/envboot/work/pkg/d/d.*98 levels"):
+        build(found(app, "main.py", "pkg"), cache=cache)
+
+
 def test_too_many_files_are_refused_by_number(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

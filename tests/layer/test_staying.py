@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,6 +58,16 @@ def test_a_project_whose_wheel_has_everything_is_no_matter(tmp_path: Path, cache
     source = write_project(tmp_path / "p", files=files)
     (tmp_path / "p" / "demo" / "empty" / "__pycache__").joinpath("a.pyc").rename(tmp_path / "a.pyc")
     assert build_projects(source, cache=cache).notes == ()
+
+
+def test_what_is_no_file_beside_code_stops_nothing(tmp_path: Path, cache: Path) -> None:
+    app = write(tmp_path / "app", {"main.py": "", "pkg/__init__.py": ""})
+    (app / "loop.py").symlink_to("loop.py")
+    (app / "pkg" / "loop.py").symlink_to("loop.py")
+    os.mkfifo(app / "queue")
+    os.mkfifo(app / "pkg" / "queue.py")
+    layer = build(found(app, "main.py", "pkg"), cache=cache)
+    assert any("Not sent (not Python code): `queue`" in message for message in messages(layer))
 
 
 @pytest.mark.parametrize("has_git", [True, False])

@@ -99,6 +99,15 @@ def test_beside_too_many_files_nothing_is_cached(
     assert read(source, tmp_path, number) == ("two", False)
 
 
+def test_a_link_beside_the_project_that_leads_to_itself_stops_no_build(tmp_path: Path) -> None:
+    top, number = tmp_path / "mono", list[int]()
+    source = write_member(top, "../../VERSION")
+    (top / "VERSION").write_text("one")
+    (top / "libs" / "loop").symlink_to("loop")
+    commit_all(top)
+    assert read(source, tmp_path, number) == ("one", False)
+
+
 def test_commits_and_tags_count_and_byte_code_does_not(tmp_path: Path) -> None:
     top = tmp_path / "mono"
     member = top / "libs" / "member"

@@ -60,6 +60,23 @@ def test_an_explicit_list_keeps_its_own_order(tmp_path: Path) -> None:
     assert conda_files(read(tmp_path / "turned.txt")) == FILES[::-1]
 
 
+def test_packages_of_an_explicit_list_may_be_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """conda takes them relative to the working directory, not to the file."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "elsewhere" / "explicit.txt"
+    file.write_text(
+        f"@EXPLICIT\n{tmp_path}/linux-64/{FILES[0]}#{'0' * 32}\n  ./noarch/{FILES[1]}#{'1' * 32} \n"
+    )
+    urls = [package.url for package in read(file).base.conda]
+    assert urls == [
+        f"file://{tmp_path}/linux-64/{FILES[0]}",
+        f"file://{tmp_path}/noarch/{FILES[1]}",
+    ]
+
+
 def test_a_conda_lock_gives_its_platform_and_main_category() -> None:
     locked = read("conda-lock.yml")
     assert conda_files(locked) == FILES[::-1]
@@ -117,11 +134,11 @@ def test_credentials_in_urls_go_nowhere(file: str, tmp_path: Path) -> None:
 def test_every_offender_is_named_at_once(tmp_path: Path) -> None:
     file = tmp_path / "list.txt"
     lines = (DATA / "explicit.txt").read_text().splitlines()
-    file.write_text("\n".join([*lines, "numpy-1.0-0.conda", lines[-1], lines[-1][:-72]]))
+    file.write_text("\n".join([*lines, "numpy=1.0", lines[-1], lines[-1][:-72]]))
     with pytest.raises(LockError) as error:
         read(file)
     assert error.value.causes == (
-        "Expected the URL of a conda package, found `numpy-1.0-0.conda`",
+        "Expected the URL of a conda package, found `numpy=1.0`",
         "`tzdata` is there twice",
         f"`{lines[-1][:-72]}` has neither sha256 nor md5",
     )

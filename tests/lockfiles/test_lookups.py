@@ -325,6 +325,29 @@ class TestEnvironment:
         with pytest.raises(LockError):
             read(file, cache=tmp_path / "cache")
 
+    @pytest.mark.parametrize("name", ["environment.yml", "renamed.json"])
+    def test_variables_in_channels_are_expanded_in_the_json_that_conda_writes_too(
+        self, channel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.setenv("TEAM_HOST", channel.removeprefix("http://"))
+        document = {"channels": ["http://${TEAM_HOST}", "nodefaults"], "dependencies": ["python"]}
+        file = tmp_path / name
+        file.write_text(json.dumps(document, indent=2))
+        assert len(conda_files(read(file, cache=tmp_path / "cache"))) == 1
+
+    def test_settings_of_conda_that_cannot_be_read_are_named(
+        self, channel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / ".condarc").write_text("ssl_verify: true\nchannels: [team\n")
+        file = tmp_path / "environment.yml"
+        file.write_text(f"channels: [{channel}]\ndependencies: [python]\n")
+        notes = read(file, cache=tmp_path / "cache").notes
+        [note] = (note for note in notes if note.subject.startswith(str(tmp_path)))
+        assert note.subject == str(tmp_path / ".condarc")
+        assert note.message.startswith("Not read, so its channels were not searched: ")
+        assert note.message.endswith(" at line 3")
+
     def test_what_has_no_solution_is_told_without_credentials(
         self, channel: str, tmp_path: Path
     ) -> None:

@@ -254,6 +254,26 @@ def test_a_package_that_pip_uninstalled_does_not_come_back(made: Path) -> None:
     )
 
 
+@pytest.mark.subprocess
+def test_a_module_that_was_edited_in_place_is_found(made: Path) -> None:
+    module = made / SITE / "tabulate/__init__.py"
+    data, record = module.read_bytes(), min((made / "conda-meta").glob("tabulate-*.json"))
+    later = record.stat().st_mtime + 60
+    # Hard links are shared with other environments.
+    module.unlink()
+    module.write_bytes(data)
+    os.utime(module, (later, later))
+    assert find(scan_prefix(made), "tabulate").record == "ok"
+    module.write_bytes(data.replace(b"import", b"imp0rt", 1))
+    os.utime(module, (later, later))
+    found = scan_prefix(made)
+    assert find(found, "tabulate").record == "drifted"
+    assert complaints(found, "tabulate") == [
+        "Changed since its installation: `tabulate/__init__.py`"
+    ]
+    assert {item.name for item in found.distributions if item.record == "drifted"} == {"tabulate"}
+
+
 def test_of_two_packages_with_one_file_the_one_on_disk_comes_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,7 +129,7 @@ def test_of_condas_and_pips_version_the_one_on_the_disk_is_the_one_entry(
 def test_a_packages_own_tests_are_not_what_its_health_depends_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = "one/tests/test_a.py,sha256=x,3\none/testing.py,sha256=x,3\n"
+    record = "one/tests/test_a.py,,3\none/testing.py,,3\n"
     write_distribution(tmp_path, "one", RECORD=record)
     (tmp_path / SITE / "one").mkdir()
     (tmp_path / SITE / "one/testing.py").write_text("xxx")

@@ -6,7 +6,6 @@ import fcntl
 import os
 import time
 
-from . import run
 from .boot import boot
 from .host import Host, find_text, write_json
 from .main import load, publish
@@ -35,7 +34,8 @@ def main(host: Host) -> int:
             os._exit(load(host, "sync").main(host, ours))
         if "life" in host.config and not os.fork():
             os._exit(load(host, "life").main(host, ours))
-        return run.main(host)
+        made = "output" in host.read_json("config")
+        return int(load(host, "results" if made else "run").main(host))
     finally:
         os.waitpid(publishing, 0)
 

@@ -21,7 +21,7 @@ def main(argv: List[str]) -> int:
         return boot(host)
     if word == "publish":
         return publish(host)
-    if word in ("run", "local", "life", "watch", "sync"):
+    if word in ("local", "life", "results", "run", "watch", "sync"):
         return int(load(host, word).main(host))
     return int(load(host, "explain").explain(host, word, argv))
 
@@ -29,7 +29,7 @@ def main(argv: List[str]) -> int:
 def load(host: Host, name: str) -> Any:
     """Import a module that user-data has no room for: the whole agent is in the bucket."""
     folder = os.path.dirname(__file__)
-    if not os.path.exists("%s/%s.py" % (folder, name)):
+    if not os.path.exists(folder + "/" + name + ".py"):
         host.read_grants()
         grant, lib = host.grants["agent"], os.path.dirname(folder)
         agent = zipfile.ZipFile(io.BytesIO(fetch.read(grant["get"], sha256=grant["sha256"])))

@@ -215,9 +215,6 @@ def _make(host: Host, wanted: Dict[str, Any], known: "set[str]") -> str:
     layer: Any = manifest.get("layer")
     url = place(wanted["layer"], host.grants["wanted"]["get"]) if layer else ""
     data = fetch.read(url) if layer else b""
-    # `verify` compares the disk with it.
-    sent = {"environment": wanted["digest"], "layer": layer, "get": url}
-    write_json(host.state + "/sent.json", sent, 0o600)
     source, own = os.path.realpath(host.link), host.config["digest"]
     # After a rollback by hand it may be one of an earlier launch, with another base.
     if "sha256:" + os.path.basename(source).split(".")[0] not in {own, *known}:
@@ -237,6 +234,7 @@ def _make(host: Host, wanted: Dict[str, Any], known: "set[str]") -> str:
     refuse_returning(env, layer or {})
     _refuse_lost(env, [path for path in removed if not os.path.lexists(env + "/" + path)])
     check_python(host, env)
+    _record(host, wanted["digest"], {"layer": layer, "get": url})
     folder: str = host.envs + "/" + wanted["digest"][7:]
     if os.path.lexists(folder):
         # Of another boot: not known to be whole.
@@ -245,6 +243,16 @@ def _make(host: Host, wanted: Dict[str, Any], known: "set[str]") -> str:
     os.rename(env, folder)
     shutil.rmtree(staging, ignore_errors=True)
     return folder
+
+
+def _record(host: Host, digest: str, sent: Dict[str, Any]) -> None:
+    """Note the layer of an environment that is whole, beside those of the others that are here.
+
+    `verify` compares the disk with it, after a rollback or a return to an earlier one too.
+    """
+    here = {"sha256:" + name.split(".")[0] for name in os.listdir(host.envs)}
+    noted = {each: note for each, note in host.read_json("sent").items() if each in here}
+    write_json(host.state + "/sent.json", {**noted, digest: sent}, 0o600)
 
 
 def remove_layer(env: str, listed: bool) -> List[str]:

@@ -60,7 +60,10 @@ def compare(host: Host) -> Dict[str, Any]:
     Raises:
         AgentError: there is no record of the archive, or the bucket does not have it any more.
     """
-    read_documents(host)
+    try:
+        read_documents(host)
+    except LookupError:
+        raise AgentError("no environment was activated on this machine") from None
     base = wire.base_digest(host.manifest)
     index = host.read_json("index")
     if index.get("base") != base:
@@ -101,9 +104,9 @@ def find_layer(host: Host, digest: str) -> bytes:
     layer: Any = host.manifest.get("layer")
     url = host.grants.get("layer", {}).get("get")
     if digest != host.digest:
-        sent = host.read_json("sent")
-        if sent.get("environment") != digest:
-            raise AgentError("the active environment was not the last one that this launch sent")
+        sent = host.read_json("sent").get(digest)
+        if not sent:
+            raise AgentError("this machine has no record of the layer of the active environment")
         layer, url = sent["layer"], sent["get"]
     if not layer:
         return b""

@@ -22,6 +22,7 @@ COMMANDS = {
     "env": "Publish environments under names, and see which there are",
     "extend": "Let the instances of a launch live longer",
     "export": "Write the exact packages of an environment for another tool",
+    "fetch": "Fetch the files that a command has made",
     "gcp": "Work with Compute Engine beside launches",
     "launch": "Run a command in your environment, on one or many machines",
     "ls": "List the instances that were started from here",

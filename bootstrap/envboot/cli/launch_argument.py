@@ -34,14 +34,15 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-def _complete_launch(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
+def complete_launch(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
+    """Complete names of launches from here, the newest first."""
     del ctx, parameter
     names = [record.launch for record in read_records(state_folder(os.environ))]
     return [name for name in reversed(names) if name.startswith(text)]
 
 
-LAUNCH = click.argument("launch", required=False, shell_complete=_complete_launch)
-LAUNCHES = click.argument("launches", nargs=-1, metavar="LAUNCH…", shell_complete=_complete_launch)
+LAUNCH = click.argument("launch", required=False, shell_complete=complete_launch)
+LAUNCHES = click.argument("launches", nargs=-1, metavar="LAUNCH…", shell_complete=complete_launch)
 STORE = click.option(
     "--store",
     metavar="URL",
@@ -175,6 +176,7 @@ def open_fleet(
             provisioner=provisioner,
             count=(known.count or 0) if known else 0,
             command=bool(known and known.command),
+            output=bool(known and known.output),
             about=known,
             ends=(record.ends if record else None) or (known.ends if known else None),
             end=_read(lambda: read_end(bucket, name), key_end(name), unread),

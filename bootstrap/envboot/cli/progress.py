@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from envboot.cli import console
 from envboot.errors import name_some
-from envboot.fleet.outcomes import find_progress
+from envboot.fleet.outcomes import SENDING, find_progress
 from envboot.fleet.output import Output
 
 _UTF_8 = codecs.getincrementaldecoder("utf-8")
 EACH = 10
 """Up to so many instances each one's stages are told where nobody watches; beyond, their counts."""
+BRIEF = 2
+"""Seconds of sending results that nobody needs to be told of."""
 SILENT = 150
 """Seconds after which people want to know why an instance says nothing."""
 
@@ -46,18 +48,19 @@ class Screen:
         self._notices: dict[str, object] = {}
         self._silent: set[str] = set()
         self._stages: dict[str, str] = {}
+        self._sending: dict[str, float] = {}
         self._line = ""
         self._start = time.monotonic()
         self._unheard = 0.0
-        self._fleet: Fleet | None = None
+        self.fleet: Fleet | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._show("")
-        if self._fleet and not self._quiet:
-            console.print_malformed(self._fleet.malformed)
+        if self.fleet and not self._quiet:
+            console.print_malformed(self.fleet.malformed)
         if self._is_line_open:
             console.say()
 
@@ -67,7 +70,7 @@ class Screen:
 
     def begins(self, fleet: Fleet) -> None:
         """Say by which name a launch in a cloud can be looked at."""
-        self._fleet = fleet
+        self.fleet = fleet
         if fleet.is_remote and fleet.provisioner and not self._quiet:
             self._show("")
             made = console.count(fleet.count, "instance")
@@ -144,6 +147,10 @@ class Screen:
 
     def _tell_stage(self, name: str, stage: str) -> None:
         """Print where an instance is, or how many are where, where nobody watches."""
+        if stage == SENDING:
+            since = self._sending.setdefault(name, time.monotonic())
+            if time.monotonic() - since < BRIEF:
+                return
         if self._stages.get(name) != stage and not self._is_terminal and not self._quiet:
             self._stages[name] = stage
             console.say(f"{name}: {stage}", err=True)

@@ -11,6 +11,7 @@ from envboot.errors import EnvbootError, UsageError, name_some
 from envboot.fleet.healing import heal, heal_layer
 from envboot.fleet.history import make_name
 from envboot.fleet.interrupting import Interruptible, wait_done
+from envboot.fleet.known_files import write_sent
 from envboot.fleet.life import Lifetime, check_urls, format_time
 from envboot.fleet.outcomes import raise_failures
 from envboot.fleet.peers import Seat, check_removal
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from envboot.store.protocol import Expiry, Store
     from envboot.userdata.contents import Imds
     from envboot.userdata.parts import Part
+    from envboot.userdata.result_rules import ResultRules
     from envboot_provisioners import Instance, Options, Provisioner
 
 
@@ -46,6 +48,7 @@ class Order:
     that an instance runs when its platform is about to take it back. `imds` is as in `Job`.
     `secrets` are variables of the command beside `environment`, which is part of user-data.
     `seconds` is how long signed URLs live; None is as long as machines do, seven days at most.
+    `output` says which files of the command go to the bucket, None for none.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -62,6 +65,7 @@ class Order:
     auth: Auth = Auth.URLS
     hook: str | None = None
     imds: Imds | None = None
+    output: ResultRules | None = None
     fresh: bool = False
     keep: bool = False
 
@@ -167,8 +171,11 @@ def launch(
         provisioner=provisioner,
         count=order.count,
         command=bool(order.command),
+        output=bool(order.command and order.output),
         is_ours=True,
     )
+    if fleet.output:
+        write_sent(session.state, name, prepared.layer.code if prepared.layer else None)
     delivery = _compose(
         order, fleet, prepared, selection.kept(_find_python(prepared), session.folder)
     )
@@ -250,6 +257,7 @@ def _compose(order: Order, fleet: Fleet, prepared: Prepared, chosen: Mapping[str
             watch=bool(order.hook) or provisioner.is_interruptible(order.options),
             hook=order.hook,
             imds=order.imds,
+            output=order.output,
         ),
         parts=order.parts,
         origin=Origin(
@@ -258,6 +266,7 @@ def _compose(order: Order, fleet: Fleet, prepared: Prepared, chosen: Mapping[str
             command=order.command,
             place=provisioner.place(order.options),
             ends=format_time(life.end) if life.end else "never",
+            output=fleet.output or None,
         ),
         chosen=chosen,
         tries_url=fleet.is_remote,

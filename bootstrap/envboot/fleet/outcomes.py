@@ -24,15 +24,21 @@ EXIT_CODES = {
 """What shells mean by an exit code (POSIX.1-2017, 2.8.2); below zero it is a signal."""
 PUBLISHING = "publishing, once, for the next launch"
 """What a machine does after its command where it had to install."""
+SENDING = "sending results"
+"""The stage between a command's end and that of its results."""
 CONSOLE = 5
 """How many last lines of a console an error shows."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Outcome:
-    """How one instance fared: its reports, and its state where the platform tells it."""
+    """How one instance fared: its reports, and its state where the platform tells it.
+
+    With `output` what its command makes goes to the bucket.
+    """
 
     instance: Instance
+    output: bool = False
     reports: Reports = field(default_factory=Reports)
     state: State | None = None
 
@@ -72,7 +78,7 @@ class Outcome:
         """Whether it has done all that it was started for, or never will."""
         if self.gone or self.failed:
             return True
-        wanted = ["result"] + ["command"] * command
+        wanted = ["result"] + ["command"] * command + ["results"] * (command and self.output)
         if self.source == "install":
             wanted.append("publish")
         return all(event in self.reports.events for event in wanted)
@@ -185,6 +191,8 @@ def find_progress(outcome: Outcome) -> tuple[str, int, int]:
         return "published" if publish.error is None else "not published", 0, 0
     if outcome.failed:
         return "failed", 0, 0
+    if "command" in outcome.reports.events and not outcome.is_done(command=True):
+        return SENDING, 0, 0
     for event, stage in (("command", "done"), ("result", "ready"), ("started", "started")):
         if event in outcome.reports.events:
             return stage, 0, 0

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from envboot.documents import Node, parse_json
 from envboot.errors import DocumentError
+from envboot.fleet.results import LeftOut, read_left
 from envboot.publish.layout import IDENTITY, events_prefix
 from envboot.store.protocol import MalformedError
 
@@ -163,6 +164,30 @@ class SyncReport:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ResultsReport:
+    """That the index `number` is the last one: files and bytes in it, and what is not.
+
+    `error` is why not all has arrived in the bucket.
+    """
+
+    number: int = 0
+    files: int = 0
+    bytes: int = 0
+    left: tuple[LeftOut, ...] = ()
+    error: str | None = None
+
+    @classmethod
+    def read(cls, node: Node) -> ResultsReport:
+        """Read the document; raises `DocumentError`."""
+        counts = {
+            name: node.take(name, int) if node.has(name) else 0
+            for name in ("number", "files", "bytes")
+        }
+        left = node.take("left", dict) if node.has("left") else {}
+        return cls(**counts, left=read_left(left), error=node.find("error"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Notice:
     """That the platform is about to take the instance back, in its own word, and when."""
 
@@ -237,6 +262,7 @@ class Reports:
     ended: EndReport | None = None
     stage: StageReport | None = None
     times: Mapping[str, int] = field(default_factory=dict)
+    results: ResultsReport | None = None
     output: tuple[OutputPiece, ...] = ()
 
     def __bool__(self) -> bool:
@@ -252,6 +278,7 @@ _READERS: dict[str, Callable[[Node], Any]] = {
     "notice": Notice.read,
     "ended": EndReport.read,
     "stage": StageReport.read,
+    "results": ResultsReport.read,
     "output": OutputPiece.read,
 }
 """The events whose documents say more than that they happened."""

@@ -64,14 +64,14 @@ class Looker(Protocol):
 class Fleet:
     """One launch: where it reports, and who makes its instances, where that is known.
 
-    `count` is how many instances there should be, `command` whether they run one, `about` what
-    the bucket has on the launch, `ends` when its instances end by themselves (UTC, or `never`),
-    `end` why and when it was over, None while it is not. `unread` are the keys of such documents
-    that are none. `unseen` says why its platform cannot be asked, and
-    there is no `provisioner` then. With `is_ours` every instance is added here: what others report
-    is nobody's, or a machine's that pretends to be one more. `secrets` are, by name, the instances
-    that have an object in the bucket which goes once they have read it: machines with a role cannot
-    remove it.
+    `count` is how many instances there should be, `command` whether they run one, `output` whether
+    what it makes goes to the bucket, `about` what the bucket has on the launch, `ends` when its
+    instances end by themselves (UTC, or `never`), `end` why and when it was over, None while it is
+    not. `unread` are the keys of such documents that are none. `unseen` says why its platform
+    cannot be asked, and there is no `provisioner` then. With `is_ours` every instance is added
+    here: what others report is nobody's, or a machine's that pretends to be one more. `secrets`
+    are, by name, the instances that have an object in the bucket which goes once they have read
+    it: machines with a role cannot remove it.
     """
 
     launch: str
@@ -79,6 +79,7 @@ class Fleet:
     provisioner: Provisioner | None
     count: int = 0
     command: bool = False
+    output: bool = False
     about: LaunchRecord | None = None
     ends: str | None = None
     end: LaunchEnd | None = None
@@ -160,6 +161,7 @@ class Fleet:
         return [
             Outcome(
                 instance=instance,
+                output=self.output,
                 reports=reports.get(name, Reports()),
                 state=self._states.get(name) or self._ended(),
             )

@@ -49,7 +49,8 @@ class Channels:
     """What is configured: channels by name, and those with a secret by their URL without it.
 
     `names` are the channels that conda looks into, `custom` the places that names are below,
-    `several` what stands for several channels, as `defaults` does.
+    `several` what stands for several channels, as `defaults` does. `unread` are the files that
+    cannot be read, and why.
     """
 
     names: tuple[str, ...] = field(default=(), repr=False)
@@ -60,6 +61,7 @@ class Channels:
     tokens: dict[str, str] = field(default_factory=dict, repr=False)
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    unread: dict[str, str] = field(default_factory=dict)
 
     def open_all(self, channels: Sequence[str]) -> tuple[str, ...]:
         """Return the URLs of channels as `open` does, each once; one name may stand for several."""
@@ -146,8 +148,9 @@ def find_condarc_files(environment: Mapping[str, str]) -> list[Path]:
 
 
 def read_channels(environment: Mapping[str, str]) -> Channels:
-    """Read every place that knows a channel or its login; what cannot be read is passed over."""
-    found = [_read_condarc(file, environment) for file in find_condarc_files(environment)]
+    """Read every place that knows a channel or its login; what cannot be read is `unread`."""
+    unread: dict[str, str] = {}
+    found = [_read_condarc(file, environment, unread) for file in find_condarc_files(environment)]
     alias = environment.get("CONDA_CHANNEL_ALIAS")
     custom: dict[str, str] = {}
     several: dict[str, tuple[str, ...]] = {}
@@ -176,15 +179,22 @@ def read_channels(environment: Mapping[str, str]) -> Channels:
         tokens=dict(read_tokens(environment)),
         hosts=read_hosts(environment),
         environment=environment,
+        unread=unread,
     )
 
 
-def _read_condarc(file: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+def _read_condarc(
+    file: Path, environment: Mapping[str, str], unread: dict[str, str]
+) -> dict[str, Any]:
+    """Return what a file says; why it cannot be read is noted in `unread`."""
     import yaml
 
     try:
         document = yaml.safe_load(file.read_text("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        why = getattr(error, "problem", None) or getattr(error, "strerror", None) or str(error)
+        unread[str(file)] = f"{why} at line {mark.line + 1}" if mark else why
         return {}
     # conda expands variables; tokens mostly stand in one.
     return _expand(document, environment) if isinstance(document, dict) else {}

@@ -44,6 +44,8 @@ __all__ = ["BuiltLayer", "Parts", "build_parts", "find_archive", "pack_parts"]
 
 # Part of what a kept layer is named by: change it when the tree of the same wheels changes.
 _FORMAT = 5
+_LEVELS = 98
+"""Directories above a file: with its name a path has 99 parts, as `agent.tar` allows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -327,6 +329,7 @@ def _pack(
         tag = compile_tree(root, builder.python, target.prefix, environment)
         tree.write_records(tag)
         write_list(root)
+        _refuse_deep(root)
         settle_modes(root)
         packed = Path(scratch, "layer.tar.zst")
         digest, _raw, size = write_layer(os.fspath(root), os.fspath(packed))
@@ -342,6 +345,22 @@ def _pack(
     }
     write_whole(folder / f"{key}.json", json.dumps(document).encode())
     return document
+
+
+def _refuse_deep(root: Path) -> None:
+    """Refuse what no machine would unpack (`agent.tar.check`), by its beginning.
+
+    Raises:
+        LayerError: a path has too many levels.
+    """
+    for place, folders, files in os.walk(root):
+        depth = len(Path(place).relative_to(root).parts)
+        if depth > _LEVELS and (folders or files):
+            shown = Path(place).relative_to(root).as_posix()
+            raise LayerError(
+                f"Cannot send `{shown[:60]}…`: expected at most {_LEVELS} levels of directories",
+                hint="Leave it out with `exclude` in `[tool.envboot]`",
+            )
 
 
 def _place_headers(builder: Builder) -> str:

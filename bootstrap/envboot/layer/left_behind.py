@@ -47,7 +47,8 @@ def find_staying(
         known.update(Path(os.path.relpath(place, folder)).parts[:1])
     with os.scandir(folder) as entries:
         left = [
-            entry.name + "/" * entry.is_dir()
+            # `Path` is quiet about a link that leads to itself.
+            entry.name + "/" * Path(entry.path).is_dir()
             for entry in entries
             if not entry.name.startswith(".") and entry.name not in known
         ]

@@ -151,7 +151,9 @@ def _link_surroundings(top: Path, relative: Path, root: Path) -> None:
     for part in relative.parts:
         (root / place).mkdir(parents=True, exist_ok=True)
         for neighbour in (top / place).iterdir():
-            is_inside = not neighbour.is_symlink() or neighbour.resolve().is_relative_to(top)
+            # Until Python 3.13 `resolve` refuses a link that leads to itself.
+            real = Path(os.path.realpath(neighbour))
+            is_inside = not neighbour.is_symlink() or real.is_relative_to(top)
             if neighbour.name not in (part, ".git") and is_inside:
                 (root / place / neighbour.name).symlink_to(neighbour)
         place /= part

@@ -115,7 +115,9 @@ def _lock(request: LockRequest) -> Locked:
     is_here = request.scan.platform == request.target.platform
     answer = (lock_exactly if is_here else lock_across)(request)
     locked = assemble(answer, request.sources, request.session, target=request.target)
-    edited = {item.name for item in request.scan.distributions if item.record == "drifted"}
+    edited = {
+        item.conda or item.name for item in request.scan.distributions if item.record == "drifted"
+    }
     return replace(locked, rows=mark_edited(locked.rows, edited))
 
 

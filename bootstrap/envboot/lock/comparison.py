@@ -72,7 +72,11 @@ def compare_all(
 
 def mark_edited(rows: Sequence[Row], edited: Collection[str]) -> tuple[Row, ...]:
     """Say of packages whose files were `edited` in place that they do not go as they are."""
-    goes = {"pypi": "the index's files go", "layer": "what it was installed from goes"}
+    goes = {
+        "pypi": "the index's files go",
+        "conda": "the channel's files go",
+        "layer": "what it was installed from goes",
+    }
     return tuple(
         replace(
             row,

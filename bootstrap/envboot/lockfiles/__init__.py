@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from envboot.errors import LockError
+from envboot.files import read_document
 from envboot.lockfiles.formats import Format, decode, find_format, split_names
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def read_lock_file(
 
     file, names = split_names(given, session.folder)
     try:
-        text = decode((session.folder / file).read_bytes())
+        text = decode(read_document(session.folder / file))
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or str(error)
         hint = f"`envboot env show {file} --manifest` prints a published environment"

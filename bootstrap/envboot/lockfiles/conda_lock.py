@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import yaml
 
@@ -26,6 +27,7 @@ from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from packaging.pylock import Package
 
@@ -60,10 +62,18 @@ def read_explicit(request: LockFileRequest) -> Content:
             url, _, fragment = line.partition("#")
             hashed = _HASH.fullmatch(fragment.strip())
             value = hashed[1].lower() if hashed else ""
-            entries.append((url.strip(), {"md5" if len(value) == 32 else "sha256": value}))
+            url = _locate(url.strip(), request.session.folder)
+            entries.append((url, {"md5" if len(value) == 32 else "sha256": value}))
     if wrong:
         refuse(request, *wrong)
     return assemble_conda(request, entries, packages)
+
+
+def _locate(url: str, folder: Path) -> str:
+    """Return the URL of a package; conda takes paths too, relative to the working directory."""
+    if "://" in url or not parse_name(url):
+        return url
+    return f"file://{quote(os.path.normpath(folder / url))}"
 
 
 def read_conda_lock(request: LockFileRequest) -> Content:
@@ -153,7 +163,7 @@ def assemble_conda(
         found = parse_name(url)
         kind = next((kind for kind in _HEX if _HEX[kind].fullmatch(hashes.get(kind, ""))), None)
         if not found or parts.scheme not in _SCHEMES:
-            wrong.append(f"Expected the URL of a conda package, found `{shown:.80}`")
+            wrong.append(f"Expected the URL of a conda package, found `{shown:.200}`")
         elif kind is None:
             wrong.append(f"`{shown}` has neither sha256 nor md5")
         elif found.name in conda:

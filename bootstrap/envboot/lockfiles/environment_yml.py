@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from envboot.conda_names import parse_name
-from envboot.documents import Node
+from envboot.documents import Node, show_value
 from envboot.errors import DocumentError, LockError, name_some
 from envboot.indexes.channels import read_channels
 from envboot.lock.cache import keep_for_a_day
@@ -24,6 +25,7 @@ from envboot.lockfiles.pylock import parse_pylock
 from envboot.lockfiles.requirements_grammar import read_lines
 from envboot.lockfiles.requirements_txt import keep_hashed, note_settings, refuse_unhashed
 from envboot.redaction import redact, strip_channel
+from envboot.scan.schema import Problem
 
 if TYPE_CHECKING:
     from rattler import MatchSpec
@@ -77,7 +79,7 @@ def read_environment(request: LockFileRequest) -> Content:
     )
     content = replace(
         assemble_conda(request, [(record["url"], record["hashes"]) for record in records]),
-        notes=note_logins(wanted.channels),
+        notes=(*note_logins(wanted.channels), *_note_unread(configured)),
     )
     if not pip:
         return content
@@ -128,9 +130,12 @@ def _parse(request: LockFileRequest, document: Node) -> _Wanted:
         elif isinstance(entry, dict) and all(_SELECTOR.fullmatch(str(key)) for key in entry):
             specs += _select(request.target.platform, Node(entry, path))
         else:
-            found = f"{entry!r:.60}"
+            found = show_value(entry, 60)
             raise DocumentError(f"Expected `{path}` a str or `pip:` with a list, found `{found}`")
-    channels = tuple(document.strings("channels")) if document.has("channels") else ()
+    given = document.strings("channels") if document.has("channels") else ()
+    # conda expands variables here, as `https://${TOKEN}@…`, and nowhere else in the file.
+    variables = request.session.environment
+    channels = tuple(string.Template(text).safe_substitute(variables) for text in given)
     return _Wanted(channels=channels, specs=tuple(specs), pip=tuple(pip))
 
 
@@ -163,6 +168,14 @@ def _join_channels(
     if len(own) == len(given):
         own = tuple(dict.fromkeys((*own, *configured.names)))
     return own or request.session.settings.channels
+
+
+def _note_unread(configured: Channels) -> tuple[Problem, ...]:
+    """Say which of conda's settings are missing in the solve; conda itself would not start."""
+    return tuple(
+        Problem(subject=file, message=f"Not read, so its channels were not searched: {why}")
+        for file, why in configured.unread.items()
+    )
 
 
 def _read_specs(
@@ -204,7 +217,7 @@ def read_variables(file: Path) -> dict[str, str]:
 
     Whatever is wrong with the file has been said by then.
     """
-    if file.suffix not in (".yml", ".yaml"):
+    if file.suffix not in (".yml", ".yaml", ".json"):
         return {}
     try:
         document = yaml.safe_load(file.read_text("utf-8"))

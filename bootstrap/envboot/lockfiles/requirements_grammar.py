@@ -18,6 +18,7 @@ from packaging.utils import (
     parse_wheel_filename,
 )
 
+from envboot.files import read_document
 from envboot.indexes.configuration import Configuration, Index, absolute, read_index
 from envboot.indexes.logins import split_login
 from envboot.lockfiles.content import LockFileRequest, refuse
@@ -138,9 +139,10 @@ class _Reader:
         if other in (*above, file):
             refuse(self._request, f"{where} includes `{other}` once more")
         try:
-            inner = decode(other.read_bytes())
+            inner = decode(read_document(other, regular=True))
         except (OSError, ValueError) as error:
-            refuse(self._request, f"{where} includes `{other}`: {error}")
+            why = getattr(error, "strerror", None) or str(error)
+            refuse(self._request, f"{where} includes `{other}`: {why}")
         self.read(other, inner, (*above, file), pins=pins)
 
     def _configure(self, given: optparse.Values, folder: Path) -> None:

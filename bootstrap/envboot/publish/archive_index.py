@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from envboot.agent import wire
-from envboot.documents import Node, parse_json
+from envboot.documents import Node, parse_json, show_value
 from envboot.errors import DocumentError
 from envboot.publish.layout import Keys
 from envboot.store.protocol import MalformedError
@@ -60,11 +60,12 @@ class Frame:
             DocumentError: it has other members.
         """
         if not isinstance(row, list) or len(row) not in (5, len(_COLUMNS)):
-            raise DocumentError(f"Expected a row of 5 or 9 at `{path}`, found `{row!r:.60}`")
+            found = show_value(row, 60)
+            raise DocumentError(f"Expected a row of 5 or 9 at `{path}`, found `{found}`")
         for name, kind, value in zip(_COLUMNS, _KINDS, row, strict=False):
             if type(value) is not kind:
                 raise DocumentError(
-                    f"Expected `{path}.{name}` a {kind.__name__}, found `{value!r:.60}`"
+                    f"Expected `{path}.{name}` a {kind.__name__}, found `{show_value(value, 60)}`"
                 )
         piece = (
             FilePiece(path=row[5], start=row[6], length=row[7], mode=row[8]) if row[5:] else None

@@ -27,9 +27,10 @@ MOST = 2 << 20
 class Origin:
     """Who starts the machines of a launch, how many of them, and with which command.
 
-    The command is as its user wrote it: what machines run may have other paths. All is None
-    where a document is rendered for others to start machines with. `place` is where the machines
-    will be, as `Provisioner.place` says, and `ends` when they end by themselves (UTC), or `never`.
+    The command is as its user wrote it: what machines run may have other paths. `output` says
+    whether what it makes goes to the bucket. All is None where a document is rendered for others
+    to start machines with. `place` is where the machines will be, as `Provisioner.place` says, and
+    `ends` when they end by themselves (UTC), or `never`.
     """
 
     provisioner: str | None = None
@@ -37,14 +38,15 @@ class Origin:
     command: tuple[str, ...] | None = None
     place: Mapping[str, str] | None = None
     ends: str | None = None
+    output: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchRecord:
     """`reports/<launch>/launch.json`: written before anything starts.
 
-    `provisioner`, `count`, `command`, `place` and `ends` are as of `Origin`. `auth` says how
-    machines that follow changes use the bucket; others follow none.
+    `provisioner`, `count`, `command`, `output`, `place` and `ends` are as of `Origin`. `auth` says
+    how machines that follow changes use the bucket; others follow none.
     """
 
     environment: str
@@ -52,6 +54,7 @@ class LaunchRecord:
     provisioner: str | None = None
     count: int | None = None
     command: tuple[str, ...] | None = None
+    output: bool | None = None
     auth: str | None = None
     place: Mapping[str, str] | None = None
     ends: str | None = None
@@ -72,6 +75,7 @@ class LaunchRecord:
             provisioner=node.find("provisioner"),
             count=node.take("count", int) if node.has("count") else None,
             command=node.strings("command") if node.has("command") else None,
+            output=node.take("output", bool) if node.has("output") else None,
             auth=node.find("auth"),
             place=node.texts("place") if node.has("place") else None,
             ends=node.find("ends"),

@@ -67,3 +67,8 @@ def key_permit(launch: str, first: int) -> str:
 def key_wanted(launch: str, number: int) -> str:
     """Return where a launch's wanted document of that number is, from 1 on."""
     return f"launches/{launch}/wanted-{number}.json"
+
+
+def results_prefix(launch: str) -> str:
+    """Return below which prefix the instances of a launch put what their commands made."""
+    return f"reports/{launch}/results/"

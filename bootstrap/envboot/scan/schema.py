@@ -64,7 +64,7 @@ class Distribution:
 
     `location` is the folder that holds its metadata folder; `tags` are the wheel's tags as its
     WHEEL file has them. `record` is `missing` where there is no RECORD, `drifted` where code
-    that it lists is gone or has another size; conda's own are not checked. `direct_url` is
+    or data that it lists is gone or has other content; so of conda's own. `direct_url` is
     PEP 610's document without credentials; legacy editables, which have none, get the one that
     pip would write today. `conda` names the conda package whose files these are, `system` says
     that the operating system's package manager owns them. `requires` are the requirements of its

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from envboot.manifest import Manifest
     from envboot.publish.grants import Grants
+    from envboot.userdata.result_rules import ResultRules
 
 LIB = "/opt/envboot/lib"
 STATE = "/var/lib/envboot"
@@ -68,7 +69,8 @@ class Job:
     keeps their values. `life` says when machines end by themselves. With `watch` the guest looks
     for its cloud's notices, and runs the shell command `hook` at each. `unit` is which of
     `COMMAND_UNITS` runs the command. `imds` says whether command and hook may use the metadata
-    service; with None they may if the machine's role signs.
+    service; with None they may if the machine's role signs. `output` says which files of the
+    command go to the bucket, None for none.
     """
 
     command: Sequence[str] = ()
@@ -79,6 +81,7 @@ class Job:
     hook: str | None = None
     unit: str = "envboot-run"
     imds: Imds | None = None
+    output: ResultRules | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +104,11 @@ class Draft:
     def imds(self) -> Imds:
         """Whether the user's programs may use the metadata service: the role's are in there."""
         return self.job.imds or ("allow" if "auth" in self.granted else "deny")
+
+    @property
+    def takes_output(self) -> bool:
+        """Whether what the command makes goes to the bucket."""
+        return bool(self.job.command and self.grants and self.job.output is not None)
 
     @property
     def for_secrets(self) -> frozenset[str]:
@@ -134,6 +142,8 @@ def collect(draft: Draft, rung: Rung) -> list[File]:
         if manifest.base.conda and manifest.layer:
             # The environment's own variables give way to these: see `layer.activation`.
             config["environment"]["ENVBOOT_GIVEN"] = ",".join(sorted(job.environment))
+    if draft.takes_output and job.output is not None:
+        config["output"] = job.output.to_dict()
     if job.command and job.secrets:
         config["secrets"] = dict(job.secrets)
     if job.life:
@@ -199,6 +209,8 @@ def _find_part(path: str, draft: Draft, rung: Rung) -> str | None:
         return None
     if path in agent_payload.FOR_BUCKETS and not draft.grants:
         return None
+    if path in agent_payload.FOR_RESULTS and not draft.takes_output:
+        return None
     if path in agent_payload.FOR_SEATS and "seat" not in draft.granted:
         return None
     if path == agent_payload.FOR_PRIVATE and "packages" not in draft.granted:
@@ -235,6 +247,8 @@ def _unit(name: str, draft: Draft) -> str:
         text = text.replace(" envboot-sync.service", "")
     if not draft.job.life:
         text = text.replace(" envboot-life.service", "")
+    if draft.takes_output:
+        text = text.replace("/opt/envboot/lib run", "/opt/envboot/lib results")
     return text.replace("envboot-run.service", f"{draft.job.unit}.service")
 
 

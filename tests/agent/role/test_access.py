@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envboot.agent import wire
+from envboot.fleet.results import read_results
 from envboot.publish.grants import Auth
 from tests.agent.guests import SITE, Guest, Launch, Parts, make_launch, make_layer, make_manifest
 from tests.agent.role.cloud import ROLE, Cloud, assert_comes_from, by_role
@@ -220,3 +221,21 @@ def test_manifest_and_rare_modules_are_fetched_as_the_role(
     assert [process.returncode for process in processes] == [0, 0, 0], printed
     assert printed[0] == "alpha\n"
     assert sorted(path.name for path in guest.lib.iterdir() if path.name[0] != "_") == ["agent"]
+
+
+def test_results_go_where_a_policy_can_tell_whose_they_are(
+    cloud: Cloud, launch: Launch, new_guest: NewGuest
+) -> None:
+    program = "open('small', 'w').write('1'); open('large', 'wb').write(bytes(9_000_000))"
+    launch.config["command"] = ["python", "-c", program]
+    launch.config["output"] = {}
+    guest = new_guest("first", launch)
+    assert_comes_from(guest, "install")
+    assert guest.agent("results") == 0
+    (index,) = read_results(cloud.store, "launch").indexes
+    assert index.folder == f"reports/launch/results/{identify('first')}/"
+    assert {file.path: file.size for file in index.files} == {"small": 1, "large": 9_000_000}
+    keys = {stat.key for stat in cloud.store.list(f"{index.folder}blobs/")}
+    named = {extent.blob for file in index.files for extent in file.extents}
+    assert keys == {f"{index.folder}blobs/{blob}" for blob in named}
+    assert cloud.gate.refused == []

@@ -10,6 +10,15 @@ import click
 from envboot.cli import console, timings
 from envboot.cli.options import selects_environment, takes_secrets
 from envboot.cli.provisioner_options import takes_own_options
+from envboot.cli.result_options import (
+    OutputOptions,
+    finish_launch,
+    raise_unsent,
+    read_output,
+    rescue,
+    takes_output,
+    to_document,
+)
 from envboot.errors import UsageError
 from envboot.session import open_session
 from envboot_provisioners import load_provisioner, provisioner_names
@@ -45,6 +54,7 @@ _OPTIONS = (
     selects_environment,
     click.option("--env", "variables", multiple=True, metavar="K=V", help="Set for the command."),
     takes_secrets,
+    takes_output,
     click.option(
         "--part",
         "parts",
@@ -153,6 +163,7 @@ class Arguments:
     selection: Selection
     variables: tuple[str, ...]
     secrets: SecretOptions
+    output: OutputOptions
     parts: tuple[str, ...]
     timeout: float | None
     max_life: str | None
@@ -167,6 +178,7 @@ class Arguments:
 def launch_on(provisioner: Provisioner, given: Arguments, session: Session) -> None:
     """Launch on one provisioner, and print what became of it."""
     from envboot.cli.progress import Screen
+    from envboot.fleet.homecoming import raise_failed
     from envboot.fleet.launch import launch
     from envboot.fleet.outcomes import raise_command_failures
     from envboot.store import open_store
@@ -176,10 +188,20 @@ def launch_on(provisioner: Provisioner, given: Arguments, session: Session) -> N
     loopback = provisioner.guest_loopback or "127.0.0.1"
     opened = open_store(url, session, guest_loopback=loopback)
     with opened as bucket, Screen(given.as_json, raw=given.raw) as screen:
-        launched = launch(provisioner, bucket, order, session, screen)
+        try:
+            launched = launch(provisioner, bucket, order, session, screen)
+        except BaseException as error:
+            if screen.fleet and screen.fleet.instances:
+                is_interrupt = isinstance(error, KeyboardInterrupt)
+                rescue(screen.fleet, session, given.output.into, interrupted=is_interrupt)
+            raise
         screen.flush(launched.outcomes)
+        assert screen.fleet
+        found = finish_launch(
+            screen.fleet, launched.outcomes, session, given.output.into, quiet=given.as_json
+        )
     if given.as_json:
-        console.print_json(timings.to_document(launched))
+        console.print_json(timings.to_document(launched) | {"results": to_document(found)})
     else:
         console.say(timings.render(launched), err=True)
         _print_cure(launched, url)
@@ -191,6 +213,8 @@ def launch_on(provisioner: Provisioner, given: Arguments, session: Session) -> N
         raise KeyboardInterrupt
     if given.command:
         raise_command_failures(launched.outcomes)
+    raise_unsent(launched.outcomes)
+    raise_failed(found)
 
 
 def _read_order(provisioner: Provisioner, given: Arguments, session: Session, url: str) -> Order:
@@ -237,6 +261,7 @@ def _read_order(provisioner: Provisioner, given: Arguments, session: Session, ur
         auth=Auth(cloud.auth),
         hook=cloud.hook,
         imds=cloud.imds,
+        output=read_output(given.output, session) if given.command else None,
         fresh=given.fresh,
         keep=given.keep,
     )

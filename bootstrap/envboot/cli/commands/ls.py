@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from envboot.cli import console
-from envboot.cli.launch_argument import JSON, find_instances
+from envboot.cli.launch_argument import JSON, complete_launch, find_instances, open_fleet
 from envboot.documents import plain
 from envboot.fleet.history import read_records
 from envboot.fleet.life import parse_time, show_end
 from envboot.session import open_session
-from envboot.text import one_line
+from envboot.text import one_line, show_size
 
 if TYPE_CHECKING:
     from envboot.fleet.launches import Known
@@ -24,6 +24,7 @@ MOST = 100
 
 
 @click.command("ls")
+@click.argument("launch", required=False, metavar="[LAUNCH[/RANK]]", shell_complete=complete_launch)
 @click.option(
     "--past",
     is_flag=True,
@@ -35,14 +36,19 @@ MOST = 100
     help="List the launches that this bucket knows instead, wherever they were made.",
 )
 @JSON
-def command(*, past: bool, store: str | None, as_json: bool) -> None:
+def command(*, launch: str | None, past: bool, store: str | None, as_json: bool) -> None:
     """List the instances that were started from here and not ended yet.
 
     With `--store` the launches that a bucket knows and that are not over. A launch whose process
     was killed is found so from anywhere, and ended with `envboot terminate LAUNCH --store URL`.
+
+    With LAUNCH the files that its command has made, as far as they are in the bucket: `envboot
+    fetch` brings them here.
     """
     session = open_session()
-    if store:
+    if launch:
+        _list_results(launch, store, session, as_json=as_json)
+    elif store:
         _list_bucket(store, session, past=past, as_json=as_json)
     elif past:
         _list_past(session, as_json=as_json)
@@ -167,3 +173,53 @@ def _to_document(known: Known) -> dict[str, object]:
         "ends": about.ends if about else None,
         "end": plain(known.end),
     }
+
+
+def _list_results(launch: str, store: str | None, session: Session, *, as_json: bool) -> None:
+    from envboot.cli.commands.fetch import choose_rank, split_rank
+    from envboot.cli.result_options import print_left
+    from envboot.fleet.results import read_results
+
+    name, rank = split_rank(launch)
+    with open_fleet(name, store, session) as fleet:
+        results = read_results(fleet.store, name)
+        fleet.unread.extend(results.malformed)
+    indexes = choose_rank(results.indexes, rank, name)
+    files = [(index, file) for index in indexes for file in index.files]
+    if as_json:
+        console.print_json(
+            [
+                {
+                    "path": file.path,
+                    "size": file.size,
+                    "modified": _show_time(file.mtime, "%Y-%m-%dT%H:%M:%SZ"),
+                    "rank": index.rank,
+                    "instance": index.instance,
+                }
+                for index, file in files
+            ]
+        )
+        return
+    for index in indexes:
+        print_left(index.instance, index.left)
+    if not files:
+        console.say(f"no results of {name} in the bucket", err=True)
+        return
+    rows = [
+        (
+            str(index.rank if index.rank is not None else index.instance),
+            show_size(file.size),
+            _show_time(file.mtime, "%Y-%m-%d %H:%M:%S"),
+            one_line(file.path),
+        )
+        for index, file in files
+    ]
+    head = ("RANK", "SIZE", "MODIFIED (UTC)", "PATH")
+    console.say("\n".join(console.columns([head, *rows], right=(0, 1))))
+
+
+def _show_time(nanoseconds: int, form: str) -> str:
+    try:
+        return datetime.fromtimestamp(nanoseconds / 1e9, timezone.utc).strftime(form)
+    except (OverflowError, ValueError, OSError):
+        return "-"

@@ -8,7 +8,7 @@ import sysconfig
 
 from .added import find_added
 from .found import SITES, Environment, Owner, find, is_name, normalise, read
-from .health import check, disagreement, judge
+from .health import check, disagreement, find_time, judge
 from .origins import editable_url, find_project, link_target, parse_direct_url, read_lines
 from .strays import (
     declared_names,
@@ -75,7 +75,7 @@ def scan_folder(found: Environment, folder: str) -> None:
     checked = [
         each for name in new for each in candidates[name] if is_checked(each.owner, each.record)
     ]
-    collect = check([each.record or b"" for each in checked])
+    collect = check([(each.record or b"", find_time(each.entry + "/RECORD")) for each in checked])
     chosen: dict[Candidate, dict[str, Any]] = {}
     for name in new:
         try:
@@ -98,6 +98,7 @@ def scan_folder(found: Environment, folder: str) -> None:
         explained: set[str] = set()
         explained.update(*(explain(each.entry, each.name, each.record) for each in every))
         records = [each.record for each in every if each.record]
+        found.records += [(real, record) for record in records]
         report_pth_files(found, folder, entries)
         strays = find_strays(found, entries, explained, records)
         strays = report_start_up(found, folder, strays)

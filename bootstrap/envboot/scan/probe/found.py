@@ -27,9 +27,10 @@ class Environment:
     """Everything found so far.
 
     `owners` are conda's metadata folders by their real path, `files` the file lists of conda's
-    records as they stand in them. `provided` are the top-level names of projects of this
-    machine, `folders` those of the path with the names in them that nothing installed. `variables`
-    and `activation` are what conda sets and sources as it activates the environment.
+    records as they stand in them, `records` the RECORDs of site-packages with their directory.
+    `provided` are the top-level names of projects of this machine, `folders` those of the path
+    with the names in them that nothing installed. `variables` and `activation` are what conda sets
+    and sources as it activates the environment.
     """
 
     def __init__(self) -> None:
@@ -40,6 +41,7 @@ class Environment:
         self.provided: dict[str, list[str]] = {}
         self.sizes: list[dict[str, Any]] = []
         self.folders: list[dict[str, Any]] = []
+        self.records: list[tuple[str, bytes]] = []
         self.problems: list[dict[str, Any]] = []
         self.variables: dict[str, str] = {}
         self.activation: list[str] = []

@@ -8,9 +8,11 @@ import sys
 import sysconfig
 
 from .conda import drop_uninstalled, scan_activation, scan_conda
+from .conda_health import check_modules
 from .distributions import scan_folder
 from .found import Environment
 from .interpreter import describe_interpreter, describe_platform, find_glibc
+from .placed import report_placed
 
 
 def search_path(found: Environment) -> list[str]:
@@ -50,7 +52,11 @@ def main() -> None:
         scan_activation(found, sys.prefix)
     for folder in folders:
         scan_folder(found, folder)
+    check_modules(found, sys.base_prefix)
     drop_uninstalled(found, sys.base_prefix)
+    if found.conda or sys.prefix != sys.base_prefix:
+        is_conda = sys.prefix == sys.base_prefix
+        report_placed(found, os.path.realpath(sys.prefix), is_conda=is_conda)
     kind = "system" if sys.prefix == sys.base_prefix else "venv"
     document = {
         "scan_version": 1,
