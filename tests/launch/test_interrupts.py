@@ -186,7 +186,7 @@ def test_keep_leaves_the_folder_of_an_interrupted_launch_and_no_process(warm: Wo
     finish(process)
     assert process.returncode == 130
     assert warm.survivors() == []
-    assert " idle " in warm.run(ENVBOOT, "ls").stdout
+    assert " failed " in warm.run(ENVBOOT, "ls").stdout
 
 
 def test_a_reader_that_goes_away_ends_the_launch(warm: Workspace) -> None:

@@ -71,7 +71,8 @@ def _find_work(outcome: Outcome, *, command: bool) -> Seen:
     if result and result.outcome == "failed":
         return Seen(phase=Phase.FAILED, since=times.get("result"))
     if reports.command:
-        if outcome.is_publishing:
+        if not outcome.is_done(command=True):
+            # What its command has made, or what it had to install, is on its way.
             return Seen(phase=Phase.PUBLISHING, since=times.get("command"))
         is_failed = reports.command.exit_code != 0 or reports.command.error is not None
         phase = Phase.FAILED if is_failed else Phase.DONE
