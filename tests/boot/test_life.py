@@ -114,7 +114,8 @@ def test_a_machine_whose_client_was_killed_powers_itself_off(
     (row,) = document["instances"]
     assert row["state"] == ("failed" if why == "done" else "terminated")
     assert (row["platform_state"], row["ended"]["why"]) == ("terminated", why)
-    assert row["exit_code"] == (3 if why == "done" else None)
+    # What is killed with the machine may be quick enough to say so.
+    assert row["exit_code"] in ((3,) if why == "done" else (None, -15))
     if why == "done":
         assert row["stages"]["publish"] > 0
     assert account.run("terminate", launch, "--store", STORE).stderr == (

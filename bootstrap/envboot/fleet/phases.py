@@ -53,6 +53,9 @@ def find_phase(outcome: Outcome, *, command: bool, is_over: bool) -> Seen:
         return Seen(phase=Phase.TERMINATING)
     if state.alive:
         return work
+    if reports.ended and reports.ended.why != "done":
+        # Its command may have been killed with it.
+        return Seen(phase=Phase.TERMINATED, since=reports.times.get("ended"))
     if reports.command or (reports.result and reports.result.outcome == "failed"):
         return work
     if outcome.instance.root and not command:
