@@ -15,17 +15,10 @@ _KEY = re.compile(rf"reports/[^/]+/events/{IDENTITY}([^/]+)/\d{{13}}-(\w+)\.json
 
 
 def read_documents(store: Store, launch: str) -> dict[str, dict[str, Any]]:
-    """Return the documents of a launch: by instance, then by event the newest of that event.
-
-    `output` is every document of that event, in the order of their making.
-    """
+    """Return the documents of a launch: by instance, then by event the newest of that event."""
     documents: dict[str, dict[str, Any]] = {}
     for stat in store.list(f"reports/{launch}/events/"):
         if match := _KEY.fullmatch(stat.key):
             document = json.loads(store.read(stat.key) or b"null")
-            events = documents.setdefault(match[1], {})
-            if match[2] == "output":
-                events.setdefault("output", []).append(document)
-            else:
-                events[match[2]] = document
+            documents.setdefault(match[1], {})[match[2]] = document
     return documents

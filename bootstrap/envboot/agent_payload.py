@@ -76,6 +76,8 @@ FOR_PUBLISHING = frozenset(
     f"agent/{name}.py" for name in ("pack", "permit", "publish", "soundness")
 )
 FOR_COMMANDS = frozenset({"agent/run.py", "agent/work.py"})
+FOR_OUTPUT = "agent/output.py"
+"""What uploads the output of commands: they start without it, so it may come from the bucket."""
 FOR_RESULTS = frozenset({"agent/made.py", "agent/results.py"})
 """Where what a command has made comes home."""
 FOR_IMDS = "agent/imds.py"
@@ -100,7 +102,7 @@ FOR_CONDA = "agent/conda.py"
 FOR_VERIFYING = "agent/verify.py"
 FOR_ARCHIVES = frozenset(f"agent/{name}.py" for name in ("tar", "unpack", "workers", "zstd"))
 """What archives and layers are unpacked with: they come from a bucket only."""
-FOR_BUCKETS = FOR_PUBLISHING | FOR_ARCHIVES | {FOR_VERIFYING}
+FOR_BUCKETS = FOR_PUBLISHING | FOR_ARCHIVES | {FOR_VERIFYING, FOR_OUTPUT}
 OF_CLOUDS = FOR_ROLES["aws"] | FOR_ROLES["gcp"] | FOR_NOTICES
 EXTRAS = (
     FOR_PUBLISHING
@@ -111,7 +113,7 @@ EXTRAS = (
     | FOR_SYNC
     | OF_CLOUDS
     | {"agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA, FOR_PROJECTS, FOR_KEYGEN}
-    | {FOR_VERIFYING, FOR_IMDS, FOR_LIFE}
+    | {FOR_VERIFYING, FOR_IMDS, FOR_LIFE, FOR_OUTPUT}
 )
 """Modules that not every document needs; the agent fetches those that are left out of one."""
 

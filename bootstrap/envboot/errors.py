@@ -15,19 +15,25 @@ LISTED = 10
 
 
 class Exit(IntEnum):
-    """Exit codes of every `envboot` command; `docs/reference.md` lists them for users."""
+    """Exit codes of every `envboot` command; `docs/reference.md` lists them for users.
+
+    `launch` and `attach` exit with the command's own code, so those of envboot are such that
+    programs rarely use: below them are usual codes, 126 and above are the shell's (POSIX.1-2017,
+    2.8.2). 124 and 125 mean the same to `timeout` and `docker run`.
+    """
 
     OK = 0
-    UNEXPECTED = 1
-    USAGE = 2
-    SCAN = 10
-    LOCK = 11
-    LAYER = 12
-    STORE = 13
-    RENDER = 14
-    PROVISION = 15
-    GUEST = 16
-    COMMAND = 17
+    SCAN = 110
+    LOCK = 111
+    LAYER = 112
+    STORE = 113
+    RENDER = 114
+    PROVISION = 115
+    GUEST = 116
+    COMMAND = 117
+    USAGE = 118
+    TIMEOUT = 124
+    UNEXPECTED = 125
     INTERRUPTED = 130
 
 
@@ -38,7 +44,7 @@ class EnvbootError(Exception):
     object, what was seen and what was wanted. `causes` run from the nearest to the deepest.
     """
 
-    exit_code = Exit.UNEXPECTED
+    exit_code: int = Exit.UNEXPECTED
 
     def __init__(self, message: str, *, causes: tuple[str, ...] = (), hint: str | None = None):
         super().__init__(message)
@@ -127,9 +133,15 @@ class GuestError(EnvbootError):
 
 
 class CommandError(EnvbootError):
-    """The environment is ready and the user's command failed in it."""
+    """The user's command did not start, or its instance ended before it did."""
 
-    exit_code = Exit.COMMAND
+    exit_code: int = Exit.COMMAND
+
+
+class LateError(CommandError):
+    """The command was still running when its `--timeout` was over."""
+
+    exit_code = Exit.TIMEOUT
 
 
 class DocumentError(EnvbootError):

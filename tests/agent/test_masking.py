@@ -15,9 +15,9 @@ PIECES = st.sampled_from(["a", "b", "-", "aab", "aab-aab-", SECRET, LONGER, "\n"
 
 
 def show(secrets: list[str], *blocks: bytes) -> bytes:
-    output = Output(None)
+    output = Output()
     output.hide(secrets)
-    return b"".join(output._mask(block) for block in [*blocks, b""])
+    return b"".join(output._mask(1, block) for block in [*blocks, b""])
 
 
 @given(pieces=st.lists(PIECES, max_size=12), cuts=st.lists(st.integers(0, 120), max_size=6))
@@ -32,11 +32,11 @@ def test_cuts_of_the_output_change_nothing(pieces: list[str], cuts: list[int]) -
 
 
 def test_what_follows_no_secret_is_shown_at_once() -> None:
-    output = Output(None)
+    output = Output()
     output.hide([SECRET])
-    assert output._mask(b"line\n") == b"line\n"
-    assert output._mask(b"an aab") == b"an "
-    assert output._mask(b"x\n") == b"aabx\n"
+    assert output._mask(1, b"line\n") == b"line\n"
+    assert output._mask(1, b"an aab") == b"an "
+    assert output._mask(1, b"x\n") == b"aabx\n"
 
 
 def test_the_line_break_of_a_file_is_not_part_of_what_is_hidden() -> None:
@@ -46,3 +46,11 @@ def test_the_line_break_of_a_file_is_not_part_of_what_is_hidden() -> None:
 def test_a_short_secret_would_hide_other_words() -> None:
     short = "x" * (SHORTEST - 1)
     assert show([short, SECRET], f"{short} {SECRET}".encode()) == f"{short} ***".encode()
+
+
+def test_what_one_stream_holds_back_is_not_shown_on_the_other() -> None:
+    output = Output()
+    output.hide([SECRET])
+    assert output._mask(1, b"an aab") == b"an "
+    assert output._mask(2, b"-aab-aac\n") == b"-aab-aac\n"
+    assert output._mask(1, b"-aab-aac\n") == b"***\n"

@@ -50,7 +50,8 @@ import urllib.request
 try: print(urllib.request.urlopen("http://{ADDRESS}/", timeout=10).status)
 except OSError as error: print(error)
 """
-SLOW = f"{CODE}; import time; time.sleep(6); print('and ended')"
+RANK = "import os; open('rank', 'w').write(os.environ['ENVBOOT_RANK'])"
+SLOW = f"{CODE}; {RANK}; import time; time.sleep(6); print('and ended')"
 EMULATED = 900
 """Seconds that a machine under emulation may take: a busy host of two cores has needed 400."""
 HUNG = rf"Expected every instance to be (ready|done) within {EMULATED} s"
@@ -125,10 +126,16 @@ def test_a_launch_installs_and_publishes_the_next_fetches_and_is_seen_and_ended_
     assert {each["name"] for each in waited["instances"]} == names
     assert {each["state"] for each in waited["instances"]} == {"running"}
     assert {each["stage"] for each in waited["instances"]} == {"done"}
+    for each in second["results"]:
+        assert Path(each["folder"], "rank").read_text() == str(each["rank"])
+    assert [(each["rank"], each["files"]) for each in second["results"]] == [(0, 1), (1, 1)]
+    listed = json.loads(other.run("ls", *where, "--json").stdout)
+    assert {(each["path"], each["instance"]) for each in listed} == {("rank", n) for n in names}
     logs = other.run("logs", *where).stdout
-    for name in names:
-        assert f"[{name}] {RAN}" in logs
-        assert f"[{name}] and ended" in logs
+    for rank in range(len(names)):
+        assert f"[{rank}] {RAN}" in logs
+        assert f"[{rank}] and ended" in logs
+    assert other.run("attach", "--keep", *where).stdout == logs
     assert "from archive" in other.run("why", *where).stdout
     assert f"ended {min(names)}" in other.run("terminate", *where).stderr
     assert set(account.cloud.states().values()) == {"terminated"}

@@ -72,7 +72,7 @@ def _text(node: ast.expr) -> str | None:
 
 def find_variables() -> set[str]:
     """Return the names of environment variables that the code reads or sets."""
-    name = re.compile(r"_?[A-Z][A-Z0-9]*(_[A-Z0-9]+)+|HOME|PATH|PYTHON[A-Z]+")
+    name = re.compile(r"_?[A-Z][A-Z0-9]*(_[A-Z0-9]+)+|HOME|PATH|TERM|PYTHON[A-Z]+")
     found = set()
     for path in MODULES:
         for node in ast.walk(parse(path)):

@@ -220,6 +220,8 @@ class TestMachines:
     def test_the_bucket_has_the_keys_that_are_there(self, machines: Machines) -> None:
         # These machines are nobody's launch, which could be over.
         seen = machines.keys() | {"reports/launch/ended.json"}
+        # Nobody pipes anything into them.
+        seen |= {"launches/launch/seats-input-0.json"}
         # Nor does anybody limit whose archives they take.
         python = Python(version="3.11.7", source="host")
         base = Base(platform="linux-64", python=python, virtual_packages={}, tools={})
@@ -231,7 +233,8 @@ class TestMachines:
         # They are there while the command runs, while a base is published, and with loose code;
         # and the last one where `/run` is the machine's own.
         passing = {"/run/envboot/run.pid", "/opt/envboot/publish-<base>/", "/home/envboot/work/"}
-        passing |= {"/run/envboot/secrets.json"}
+        passing |= {"/run/envboot/secrets.json", "/var/lib/envboot/stdin"}
+        passing |= {f"/var/lib/envboot/output/<n>.{kind}" for kind in ("open", "bin")}
         # Of machines that end by themselves.
         passing |= {f"/var/lib/envboot/{name}.json" for name in ("born", "moved")}
         passing |= {"/etc/systemd/system/envboot-life.service"}
@@ -319,6 +322,12 @@ class TestJson:
         over: dict[str, Any] = {"end": {"why": "done", "time": "2026-01-01T00:00:00Z"}}
         assert {each["launch"] for each in launches} <= {each["launch"] for each in known}
         assert_same("`envboot ls --store URL --json`", known, [over])
+
+    def test_logs(self, launches: list[dict[str, Any]], project: Project) -> None:
+        done = project.run("logs", launches[0]["launch"], "--json")
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        assert lines
+        assert_same("`envboot logs --json`", *lines, known=frozenset({"base64"}))
 
     def test_plan(self, project: Project) -> None:
         words = ("plan", "--python", "venv", "--host-python", "--ignore", "mine", "--json")

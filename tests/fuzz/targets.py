@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from envboot.agent import pack, seat, sync, tar, unpack, wire, zstd
 from envboot.documents import parse_json
 from envboot.errors import DocumentError, LockError
+from envboot.fleet.output import HEAD, parse_records
 from envboot.fleet.reports import parse_report
 from envboot.fleet.results import parse_index
 from envboot.layer import archives
@@ -134,10 +135,12 @@ GRANTS = {
     "tools": {HEX: URL},
     "report": {"url": URL, "fields": {"policy": "x"}, "prefix": "reports/launch/"},
 }
+PIECE = HEAD.pack(1, 5, 4) + b"text" + HEAD.pack(2, 6, 3) + b"err"
 SEATS = {
     "seats": {"i-1": {"rank": 0, "words": ["a"], "address": "10.0.0.1", "secret": {"get": URL}}},
     "count": 2,
     "peers": ["10.0.0.1", None],
+    "stdin": [{"get": URL, "sha256": HEX}],
 }
 WANTED = {
     "number": 1,
@@ -155,8 +158,8 @@ REPORTS = {
         "stages": [{"stage": "probe", "ms": 1}],
         "errors": [{"stage": "fetch", "error": "missing"}],
     },
-    "command": {"exit_code": 0, "ms": 1, "output": "text", "offset": 0, "end": 4},
-    "output": {"offset": 0, "end": 4, "text": "text"},
+    "command": {"exit_code": 0, "ms": 1, "output": "text", "pieces": 1},
+    "seated": {"rank": 0, "count": 2},
     "publish": {"ms": 1, "bytes": 2, "error": "no"},
     "synced": {"number": 1, "environment": BASE, "ms": 1},
     "notice": {"kind": "spot-interruption", "time": "2026-01-01T00:00:00Z"},
@@ -286,6 +289,7 @@ def make_targets(sandbox: Sandbox) -> dict[str, Target]:
             error=client,
             seeds=(dump(INDEX),),
         ),
+        "output": Target(run=parse_records, error=client, seeds=(PIECE,)),
         "results": Target(run=read_results, error=client, seeds=(dump(RESULTS),)),
         "packed-results": Target(
             run=lambda data: parse_index(data, instance="one", folder="one/", number=1),

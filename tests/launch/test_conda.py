@@ -236,7 +236,7 @@ def test_where_name_spaces_are_forbidden_that_is_said(conda: Workspace, tmp_path
     fake.write_text(f"#!/bin/sh\necho '{refusal}' >&2\nexit 1\n")
     fake.chmod(0o755)
     done = conda.launch("--", "true", PATH=f"{tmp_path}:{os.environ['PATH']}")
-    assert done.returncode == 15
+    assert done.returncode == 115
     assert "error: Cannot show a conda environment at `/opt/envboot/env` on `local`" in done.stderr
     assert f"caused by: {refusal}" in done.stderr
     assert "hint: Allow user name spaces" in done.stderr
@@ -249,7 +249,7 @@ def test_a_host_without_unshare_is_an_error_and_no_traceback(
     for name in ("sh", "python3", "env"):
         (tmp_path / name).symlink_to(shutil.which(name) or name)
     done = conda.launch("--", "true", PATH=str(tmp_path))
-    assert done.returncode == 15
+    assert done.returncode == 115
     assert "`unshare` was not found" in done.stderr
     assert "Failed unexpectedly" not in done.stderr
 

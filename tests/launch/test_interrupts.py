@@ -91,7 +91,7 @@ def test_ctrl_c_reaches_the_command_first_which_ends_as_it_likes(
     out, err = process.communicate(timeout=20)
     assert out == "saved\n"
     assert "interrupted the command, which has 30 s to end; Ctrl-C again ends the instances" in err
-    assert process.returncode == (130 if code else 0)
+    assert process.returncode == code
     assert warm.survivors() == warm.leftovers() == []
     assert "it is over: interrupted" in warm.run(ENVBOOT, "status").stdout
 
@@ -203,5 +203,5 @@ def test_terminate_from_another_terminal_ends_a_running_launch(warm: Workspace) 
     wait_for(lambda: any("it runs" in line for line in warm.survivors()))
     assert warm.run(ENVBOOT, "terminate", "--all").returncode == 0
     assert re.search(r"ended before the command did|was ended by SIGTERM", finish(process))
-    assert process.returncode == 17
+    assert process.returncode in (117, 143)
     assert warm.survivors() == warm.leftovers() == []

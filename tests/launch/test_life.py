@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from envboot.errors import UsageError
+from envboot.errors import Exit, UsageError
 from envboot.fleet.life import Lifetime, check_urls, find_new_end, parse_lifetime, show_end
 from envboot.store.protocol import Expiry
 from tests.launch.workspace import ENVBOOT, Workspace, wait_for
@@ -67,7 +67,7 @@ def test_what_never_ends_cannot_be_extended(warm: Workspace) -> None:
     launch = warm.launch_json("--max-life", "never")["launch"]
     assert read_status(warm, launch)["ends"] == "never"
     done = warm.run(ENVBOOT, "extend", launch, "1h")
-    assert done.returncode == 2
+    assert done.returncode == Exit.USAGE
     assert "Cannot extend a launch that never ends" in done.stderr
 
 

@@ -143,7 +143,7 @@ def test_a_script_or_module_that_is_not_sent_is_refused_before_anything_starts(
     for words in (["python", "missing.py"], ["./missing.sh"], ["python", "-m", "nomodule"]):
         command = client.workspace.command("--", *words)
         done = client.workspace.run("env", "-C", str(client.app), *command, **client.variables)
-        assert done.returncode == 2, done.stderr
+        assert done.returncode == 118, done.stderr
         assert "will not be on the machines" in done.stderr
         assert "starting" not in done.stderr
 
@@ -153,7 +153,8 @@ def test_relative_paths_lead_where_they_lead_here_and_the_directory_is_the_comma
 ) -> None:
     program = "import sys, pathlib as p; print(p.Path('data/a.csv').read_text(), sys.argv[1:]); "
     program += "p.Path('data', 'made').write_text('x'); p.Path('data/a.csv').write_text('x')"
-    done = client.launch("--", "python", "-c", program, "data", f"{client.app}/config.yaml")
+    words = ("python", "-c", program, "data", f"{client.app}/config.yaml")
+    done = client.launch("--no-output", "--", *words)
     assert done.stdout == "1\n ['data', 'config.yaml']\n"
     assert not (client.app / "data/made").exists()
     assert "code): `run.sh`, `unused.json`; name it in the command" in done.stderr

@@ -172,14 +172,14 @@ def test_a_team_signs_what_it_has_verified_and_uses_nothing_else(
     }
     team = replace(workspace, variables={**workspace.variables, **keys})
     refused = team.run(ENVBOOT, "launch", "local", "--from", "team", "--", "true")
-    assert refused.returncode == 13
+    assert refused.returncode == 113
     assert "`team@2`: not used: no signer of `" in refused.stderr
     version = publish(team)
     assert (version["version"], version["signer"]) == (3, "ana@example.com")
     assert "ana@example.com (signed)" in ask(team, "ls")
     verify = (ENVBOOT, "store", "verify", "team", "--sign")
     missing = team.run(*verify)
-    assert missing.returncode == 13
+    assert missing.returncode == 113
     assert "hint: Add `--publish`" in missing.stderr
     done = team.run(*verify, "--publish", "--json")
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envboot.agent.run import TAIL
+from envboot.agent.output import TAIL
 from envboot.errors import StoreError, UsageError
 from envboot.manifest import Base, Manifest, Python, Tool, Wheel
 from envboot.publish import publish, try_url

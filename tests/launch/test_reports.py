@@ -12,8 +12,8 @@ from envboot.cli.console import to_json
 from envboot.cli.timings import describe
 from envboot.errors import DocumentError
 from envboot.fleet.outcomes import Outcome
-from envboot.fleet.output import Output
-from envboot.fleet.reports import BootResult, OutputPiece, ReportReader, parse_report
+from envboot.fleet.output import OutputReader
+from envboot.fleet.reports import BootResult, ReportReader, parse_report
 from envboot.fleet.watch import Fleet
 from envboot.store.local.store import LocalStore
 from envboot_provisioners import Instance
@@ -45,17 +45,10 @@ def make_result(source: str) -> dict[str, Any]:
     return {**RESULT, "source": source}
 
 
-def make_piece(offset: int, text: str) -> dict[str, Any]:
-    return {"offset": offset, "end": offset + len(text), "text": text}
-
-
-def test_of_each_event_the_newest_report_counts_and_output_is_kept_in_order(
-    store: LocalStore,
-) -> None:
+def test_of_each_event_the_newest_report_counts(store: LocalStore) -> None:
     put(store, "one/events/one-0/1764000000001-result", make_result("install"))
     put(store, "one/events/one-0/1764000000009-result", make_result("archive"))
-    put(store, "one/events/one-0/1764000000007-output", make_piece(5, "b"))
-    put(store, "one/events/one-0/1764000000003-output", make_piece(0, "a"))
+    put(store, "one/events/one-0/1764000000003-seated", {"rank": 4, "count": 5})
     put(store, "one/events/one-1/1764000000003-started", {"environment": "sha256:1"})
     put(store, "one/events/one-1/unfinished", "not a report")
     put(store, "one/launch", "not read")
@@ -64,10 +57,11 @@ def test_of_each_event_the_newest_report_counts_and_output_is_kept_in_order(
     for _ in range(2):
         found = reader.read()
         assert found.keys() == {"one-0", "one-1"}
-        assert found["one-0"].events == ("result", "output")
+        assert found["one-0"].events == ("result", "seated")
         assert found["one-0"].result
         assert found["one-0"].result.source == "archive"
-        assert [each.text for each in found["one-0"].output] == ["a", "b"]
+        assert found["one-0"].seated
+        assert found["one-0"].seated.rank == 4
         assert found["one-1"].events == ("started",)
         assert found["one-1"].result is None
         # What was read is not read again.
@@ -83,8 +77,8 @@ def test_of_each_event_the_newest_report_counts_and_output_is_kept_in_order(
         ("result", json.dumps({**RESULT, "stages": {}})),
         ("result", json.dumps({**RESULT, "errors": [{"stage": "fetch"}]})),
         ("command", json.dumps({"exit_code": "0"})),
-        ("output", json.dumps({"offset": 0, "end": "1", "text": "a"})),
-        ("output", json.dumps([0, 1, "a"])),
+        ("command", json.dumps({"exit_code": 0, "ms": 1, "pieces": "1"})),
+        ("seated", json.dumps({"rank": "0"})),
         ("synced", json.dumps({"ms": 3})),
         ("notice", json.dumps({"notice": 1, "time": ""})),
         ("publish", "\ufffd"),
@@ -123,8 +117,9 @@ def test_a_report_that_no_agent_wrote_is_left_out_and_named(
 @pytest.mark.parametrize(
     ("event", "document"),
     [
-        ("command", {"exit_code": 2**62, "ms": -1, "offset": -9, "end": -(2**62), "output": "x"}),
-        ("output", {"offset": -5, "end": 2**62, "text": "\ud800\x1b"}),
+        ("command", {"exit_code": 2**62, "ms": -1, "pieces": -(2**62), "output": "x"}),
+        ("command", {"exit_code": -(2**62), "ms": 1, "pieces": 2**62, "output": "\ud800\x1b"}),
+        ("seated", {"rank": -(2**62)}),
         (
             "result",
             {**RESULT, "outcome": "\udcff", "stages": [{"stage": "", "ms": -(2**62)}] * 999},
@@ -141,7 +136,7 @@ def test_whatever_parses_can_be_shown(store: LocalStore, event: str, document: A
     fleet = Fleet(launch="one", store=store, provisioner=None, command=True)
     assert all(isinstance(line, str) for line in render(fleet, [outcome]))
     to_json(to_document(fleet, [outcome]))
-    Output().read_new(outcome, whole_lines=True)
+    assert len(list(OutputReader(store, "one").read_new([outcome]))) <= 1
 
 
 def test_a_name_that_no_instance_has_is_left_out(store: LocalStore, tmp_path: Path) -> None:
@@ -171,8 +166,6 @@ def test_a_newer_agent_may_say_more() -> None:
     result = parse_report("result", {**RESULT, "gpus": 2})
     assert isinstance(result, BootResult)
     assert (result.outcome, result.stages[0].ms, result.errors[0].error) == ("degraded", 3, "no")
-    piece = parse_report("output", {**make_piece(0, "a"), "stream": "stderr"})
-    assert piece == OutputPiece(offset=0, end=1, text="a")
     assert parse_report("told-by-a-newer-agent", {"anything": 1}) is None
 
 

@@ -91,7 +91,7 @@ def test_a_file_is_where_the_same_command_would_have_put_it_here(project: Projec
 
 
 def test_results_of_a_command_that_failed_come_home_too(project: Project) -> None:
-    said = project.launch("--", "python", "train.py", "--out", "model.pkl", "--fail", code=17)
+    said = project.launch("--", "python", "train.py", "--out", "model.pkl", "--fail", code=5)
     assert project.files() == {"model.pkl": 3_000_001}
     assert "fetched 1 file, 3.0 MB into ." in said
 
@@ -195,7 +195,7 @@ def test_results_of_a_launch_that_runs_are_listed_and_fetched_from_elsewhere(
 def test_what_is_not_there_is_refused(project: Project, words: tuple[str, ...], says: str) -> None:
     project.launch("--", "python", "train.py", "--out", "m.pkl")
     launch = project.newest
-    said = project.run(*(word.replace("LAUNCH", launch) for word in words), code=2)
+    said = project.run(*(word.replace("LAUNCH", launch) for word in words), code=118)
     assert says.replace("LAUNCH", launch) in said
 
 
@@ -211,7 +211,7 @@ def test_what_is_not_there_is_refused(project: Project, words: tuple[str, ...], 
 def test_options_that_make_no_sense_are_refused(
     project: Project, words: tuple[str, ...], says: str
 ) -> None:
-    assert says in project.launch(*words, "--", "true", code=2)
+    assert says in project.launch(*words, "--", "true", code=118)
 
 
 def test_json_says_what_came_home(project: Project) -> None:

@@ -155,7 +155,7 @@ def test_with_restart_the_command_has_the_new_code(warm: Workspace) -> None:
 def test_another_base_is_refused_with_what_has_changed(warm: Workspace) -> None:
     with start(warm) as running:
         running.edit(2, "two")
-        done = running.sync("--ignore", "tiny-two", code=2)
+        done = running.sync("--ignore", "tiny-two", code=118)
         assert "more than its projects and loose code has changed" in done.stderr
         assert "caused by: Packages removed: `tiny-two 1.0`" in done.stderr
         assert "hint: Launch anew" in done.stderr
@@ -167,7 +167,7 @@ def test_another_base_is_refused_with_what_has_changed(warm: Workspace) -> None:
         key = warm.state / f"launches/{running.launch}.key"
         assert key.stat().st_mode & 0o777 == 0o600
         key.rename(key.with_suffix(".away"))
-        done = running.sync(code=2)
+        done = running.sync(code=118)
         assert f"Cannot sign changes for `{running.launch}`: its key `{key}` is not" in done.stderr
         assert not list(folder.glob("wanted-*"))
         key.with_suffix(".away").rename(key)
@@ -176,7 +176,7 @@ def test_another_base_is_refused_with_what_has_changed(warm: Workspace) -> None:
         folder.mkdir(exist_ok=True)
         forged = {"number": 1, "digest": "sha256:" + 64 * "0", "restart": True, "signature": "x"}
         (folder / "wanted-1.json").write_text(json.dumps(forged))
-        done = running.sync(code=13)
+        done = running.sync(code=113)
         named = f"`launches/{running.launch}/wanted-1.json` was not signed with its key"
         assert f"Cannot sync `{running.launch}`: {named}" in done.stderr
         assert running.ask(running.roots[0], SEE) == "1 one"
@@ -204,7 +204,7 @@ def test_a_failure_on_a_machine_is_told_and_the_same_can_be_sent_again(warm: Wor
         # In the way of what one of the two would make.
         envs = running.roots[1] / "opt/envboot/envs"
         envs.rename(envs.with_name("away"))
-        done = running.sync(code=16)
+        done = running.sync(code=116)
         assert "Failed to sync 1 of 2 instances" in done.stderr
         assert f"caused by: `{running.launch}-1`: " in done.stderr
         envs.with_name("away").rename(envs)
@@ -214,10 +214,10 @@ def test_a_failure_on_a_machine_is_told_and_the_same_can_be_sent_again(warm: Wor
 
 def test_what_does_not_run_is_not_synced(warm: Workspace) -> None:
     done = warm.run(ENVBOOT, "sync")
-    assert done.returncode == 2
+    assert done.returncode == 118
     assert "Expected the name of a launch, or exactly one that runs, found none" in done.stderr
     launch = warm.launch_json("--", "true")["launch"]
     done = warm.run(ENVBOOT, "sync", launch)
-    assert done.returncode == 16
+    assert done.returncode == 116
     assert f"Cannot sync `{launch}`: none of its instances is running" in done.stderr
     assert "caused by: it is over: done, at 20" in done.stderr

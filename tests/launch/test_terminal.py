@@ -20,13 +20,19 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.subprocess, pytest.mark.sockets]
 
 
-def watch(workspace: Workspace, *arguments: str, columns: int = 100) -> tuple[int, str]:
+def watch(
+    workspace: Workspace,
+    *arguments: str,
+    columns: int = 100,
+    terminal: str = "xterm",
+    **variables: str,
+) -> tuple[int, str]:
     """Run a launch on a pseudo-terminal; returns the exit code and all that was written to it."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 30, columns, 0, 0))
     process = subprocess.Popen(
         workspace.command(*arguments),
-        env={**workspace.variables, "TERM": "xterm"},
+        env={**workspace.variables, "TERM": terminal, **variables},
         cwd=workspace.folder,
         stdin=theirs,
         stdout=theirs,
@@ -77,7 +83,8 @@ def test_output_stays_and_progress_goes(warm: Workspace) -> None:
     assert code == 0
     rows = printed(written)
     assert rows[:2] == ["one", "two"]
-    assert re.match(r"launch \S+: 1 ready, from archive", rows[2])
+    outcome = r"launch \S+: 1 ready from archive in [\d.]+ s, command [\d.]+ s, in all [\d.]+ s"
+    assert re.fullmatch(outcome, rows[2])
     lines = drawn(written)
     assert any(line.endswith(" scan") for line in lines)
     assert any(line.endswith(" ready") for line in lines)
@@ -97,6 +104,20 @@ def test_progress_is_never_wider_than_the_window(warm: Workspace) -> None:
     lines = drawn(written)
     assert max(map(len, lines)) == 21
     assert not any(re.search(r"\d s  ", row) for row in show(written) if not row.startswith("    "))
+
+
+def test_a_terminal_that_cannot_draw_gets_lines(warm: Workspace) -> None:
+    code, written = watch(warm, "--", "echo", "hello", terminal="dumb")
+    assert code == 0
+    assert "\x1b" not in written
+    assert "-0: ready\r\n" in written
+
+
+def test_colours_are_left_out_on_request(warm: Workspace) -> None:
+    for wish in ("", "1"):
+        code, written = watch(warm, "--", "sh", "-c", "exit 3", NO_COLOR=wish)
+        assert code == 3
+        assert ("\x1b[31m" in written) == (not wish)
 
 
 def test_json_is_all_that_is_written_even_on_a_terminal(warm: Workspace) -> None:

@@ -101,7 +101,7 @@ def test_the_hosts_interpreter_on_another_platform_is_refused(environment: dict[
     other = {"x86_64": "linux-aarch64", "aarch64": "linux-64"}[machine()]
     for command in ("lock", "plan"):
         done = run(environment, "--host-python", "--platform", other, command=command)
-        assert done.returncode == 2
+        assert done.returncode == 118
         assert f" on `{other}`\n" in done.stderr
         assert "hint: Leave out `--host-python` or `--platform`" in done.stderr
 
@@ -109,7 +109,7 @@ def test_the_hosts_interpreter_on_another_platform_is_refused(environment: dict[
 def test_a_wrong_setting_is_a_usage_error(environment: dict[str, str]) -> None:
     (Path(environment["HOME"]) / "pyproject.toml").write_text("[tool.envboot]\nglib = 1\n")
     done = run(environment)
-    assert done.returncode == 2
+    assert done.returncode == 118
     assert "error: Unknown key `tool.envboot.glib`" in done.stderr
 
 
@@ -145,13 +145,13 @@ def test_what_is_built_otherwise_than_installed_is_replaced_and_refused_if_stric
     assert "`mine/__init__.py` differs from what is installed" in row
     assert "warning: `mine`: Differs from what is installed" in done.stderr
     refused = run(environment, "--host-python", "--strict")
-    assert (refused.returncode, refused.stdout) == (11, "")
+    assert (refused.returncode, refused.stdout) == (111, "")
     assert "error: Cannot bring 1 package exactly as installed: `mine`" in refused.stderr
     assert "caused by: `mine`: 1.0 here, 1.0 there (`mine/__init__.py` differs" in refused.stderr
     (home / "pyproject.toml").write_text("[tool.envboot]\nstrict = true\n")
     planned = run(environment, "--host-python", command="plan")
     # The table first: it says what to do about it.
-    assert planned.returncode == 11
+    assert planned.returncode == 111
     assert "replaced" in planned.stdout
 
 
@@ -200,7 +200,7 @@ def test_a_plan_refuses_loose_code_that_a_launch_refuses(environment: dict[str, 
         stream.truncate(150_000_000)
     words = ("--host-python", "--python", "../venv")
     done = run(environment, *words, command="plan", folder="work")
-    assert (done.returncode, done.stdout) == (12, "")
+    assert (done.returncode, done.stdout) == (112, "")
     assert "at most 100 MB of code that belongs to no package, found 150.0 MB" in done.stderr
     assert "app/weights.bin` has 150.0 MB" in done.stderr
 

@@ -169,7 +169,7 @@ def test_a_lock_file_is_read_only_when_it_is_named(desk: Desk) -> None:
 def test_a_manifest_and_an_environment_are_not_both_taken(desk: Desk) -> None:
     command = ["export", "--format", "pylock", "--manifest", "m", "--python", "venv"]
     done = desk.run(str(Path(sys.executable).with_name("envboot")), *command)
-    assert done.returncode == 2
+    assert done.returncode == 118
     assert "error: Cannot take `--manifest` and choose an environment too" in done.stderr
 
 
@@ -177,7 +177,7 @@ def test_a_manifest_that_is_none_is_named(desk: Desk) -> None:
     (desk.home / "wrong.json").write_text("{}")
     program = str(Path(sys.executable).with_name("envboot"))
     done = desk.run(program, "export", "--format", "pylock", "--manifest", "wrong.json")
-    assert done.returncode == 2
+    assert done.returncode == 118
     assert "error: Cannot read manifest `wrong.json`\n  caused by: Expected" in done.stderr
 
 
@@ -185,13 +185,13 @@ def test_a_plan_refuses_loose_code_of_another_architecture(desk: Desk) -> None:
     write(desk.home / "loose", {"fast.so": AARCH64})
     program = str(Path(sys.executable).with_name("envboot"))
     done = desk.run("env", "PYTHONPATH=loose", program, "plan", "--python", "conda")
-    assert (done.returncode, done.stdout) == (12, "")
+    assert (done.returncode, done.stdout) == (112, "")
     assert "error: Cannot run 1 of the loose extension modules on `linux-64`" in done.stderr
 
 
 def test_an_export_that_would_hold_nothing_fails_with_the_way_out(desk: Desk) -> None:
     program = str(Path(sys.executable).with_name("envboot"))
     done = desk.run(program, "export", "--python", "conda", "--format", "requirements")
-    assert (done.returncode, done.stdout) == (11, "")
+    assert (done.returncode, done.stdout) == (111, "")
     assert "error: Cannot export as `requirements`" in done.stderr
     assert "--format conda-explicit" in done.stderr

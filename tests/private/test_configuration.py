@@ -457,7 +457,7 @@ def test_a_fault_of_ours_is_logged_without_a_login(
         raise ValueError(f"Cannot read https://user:{SECRET.password}@a.test/x")
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert run(fails, [], "fails") == 1
+    assert run(fails, [], "fails") == 125
     (log,) = tmp_path.glob("envboot-*.log")
     for shown in (capsys.readouterr().err, log.read_text()):
         assert "ValueError: Cannot read https://a.test/x\n" in shown

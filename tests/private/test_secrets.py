@@ -77,7 +77,7 @@ def test_a_rendered_document_and_its_bucket_hold_no_secret(
 
 def test_a_private_channel_is_refused_where_there_is_no_bucket(conda: Private) -> None:
     done = conda.envboot("render-userdata", "--python", "conda", "--no-loose")
-    assert done.returncode == 14
+    assert done.returncode == 114
     assert "Cannot carry 2 conda packages in user-data, which guests cannot fetch" in done.stderr
     assert "Is on this machine only: 1 of its packages travel in the bucket" in done.stderr
     assert "--store s3://bucket/prefix" in done.stderr
@@ -108,7 +108,7 @@ def test_a_wrong_password_is_refused_by_the_name_of_its_index(private: Private) 
     other = config.with_name("wrong.conf")
     other.write_text(wrong)
     done = private.envboot("lock", "--python", "venv", "--host-python", PIP_CONFIG_FILE=str(other))
-    assert done.returncode == 11
+    assert done.returncode == 111
     assert "error: Cannot look packages up in 1 private index" in done.stderr
     assert "/simple` refused the login (HTTP 401)" in done.stderr
     assert "hint: Renew the login" in done.stderr
@@ -162,7 +162,7 @@ def test_an_expired_token_is_said_by_the_name_of_its_channel(
         )
     finally:
         (tmp_path / "kept").rename(home / ".condarc")
-    assert done.returncode == 11
+    assert done.returncode == 111
     assert "error: Failed to fetch `python-" in done.stderr
     assert ".conda`: HTTP 401" in done.stderr
     assert "hint: Renew the login" in done.stderr

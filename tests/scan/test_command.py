@@ -119,7 +119,7 @@ def test_without_python_the_active_environment_is_scanned(prefix: Path) -> None:
 
 def test_an_interpreter_that_is_not_there_ends_with_the_code_of_scan() -> None:
     done = envboot("--python", "/gone/python")
-    assert (done.returncode, done.stdout) == (10, "")
+    assert (done.returncode, done.stdout) == (110, "")
     assert done.stderr == "error: Python `/gone/python` was not found\n"
 
 
@@ -178,5 +178,5 @@ def test_a_current_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     gone.mkdir()
     words = ["sh", "-c", 'rmdir ../gone && exec "$0" scan', str(ENVBOOT)]
     done = subprocess.run(words, cwd=gone, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
+    assert done.returncode == 118
     assert done.stderr.startswith("error: The current folder is gone\n")

@@ -86,6 +86,16 @@ def test_a_program_that_is_not_python_says_so(text: str, tmp_path: Path) -> None
 
 
 @pytest.mark.subprocess
+def test_a_python_that_its_own_environment_stops_says_so(tmp_path: Path) -> None:
+    prefix = make_venv(tmp_path / "venv")
+    (site_packages(prefix) / "odd.pth").write_bytes(b"\xff\xfe\n")
+    (site_packages(prefix) / "exits.pth").write_text("import os; os._exit(3)\n")
+    with pytest.raises(ScanError, match="does not start") as caught:
+        scan_prefix(prefix)
+    assert ".pth" in (caught.value.hint or "")
+
+
+@pytest.mark.subprocess
 def test_an_old_python_is_refused_with_both_versions(tmp_path: Path) -> None:
     # The words of an old interpreter: a syntax error, and its version when asked.
     text = '#!/bin/sh\ncase "$1" in -c) printf 3.6;; *) echo SyntaxError >&2; exit 1;; esac\n'

@@ -124,7 +124,7 @@ def test_cuda_completes_to_versions_that_it_takes(capsys: pytest.CaptureFixture[
 def test_what_cannot_be_is_refused_before_anything_is_scanned(
     words: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(cli, words.split(), "envboot") == 2
+    assert run(cli, words.split(), "envboot") == 118
     assert message in capsys.readouterr().err
 
 
@@ -136,7 +136,7 @@ def test_a_platform_that_a_provisioner_cannot_be_is_refused_before_anything_is_s
 
     (other,) = {"linux-64", "linux-aarch64"} - {PLATFORM}
     words = ["launch", "local", "--platform", other, "--python", "/none", "--", "true"]
-    assert run(cli, words, "envboot") == 2
+    assert run(cli, words, "envboot") == 118
     assert (
         f"Cannot make machines of `{other}`: those that were asked for are"
         in capsys.readouterr().err

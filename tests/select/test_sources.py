@@ -14,6 +14,7 @@ import pytest
 
 from envboot.config import Settings
 from envboot.errors import DocumentError, LockError, StoreError, UsageError
+from envboot.layer.cached import add_archive
 from envboot.manifest import Base, Layer, Manifest, Project, Python, Wheel
 from envboot.prepare import Prepared, prepare_manifest, prepare_source
 from envboot.publish.environments import (
@@ -120,7 +121,9 @@ class TestManifests:
         assert (found.manifest, found.scan, found.layer_path) == (manifest, None, None)
         kept = tmp_path / "layers" / f"{'1' * 64}.tar.zst"
         kept.parent.mkdir()
-        kept.write_bytes(b"layer")
+        packed = tmp_path / "packed"
+        packed.write_bytes(b"layer")
+        add_archive(packed, kept.parent, layer.digest)
         assert prepare(manifest, tmp_path).layer_path == kept
 
     def test_the_platform_must_be_the_machines(self, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from envboot.fleet.output import parse_records
 from envboot.publish import publish
 from envboot.publish.grants import Auth, Grants, ReadGrant, Terms
 from envboot.store.s3.store import S3Store
@@ -86,6 +87,8 @@ def test_a_booted_machine_asks_as_its_role_and_reports_while_it_works(
         first, last = printed.splitlines()
         assert first.split()[0] == "envboot"
         assert last == "done"
-        assert reports["output"][0]["text"] == f"{first}\n"
+        [piece, *_] = store.list("reports/role/output/")
+        [record, *_], _ = parse_records(store.read(piece.key) or b"")
+        assert record.data.startswith(f"{first}\n".encode())
         assert "publish" in reports
         assert gate.refused == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import os
 import pwd
@@ -14,13 +13,8 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from .boot import read_documents
 from .host import INFO, WARNING, Host, write_json
-from .wire import line
+from .wire import AgentError, line
 
-TAIL = 256 << 10
-# Of output that goes up while the command runs: the newest bytes of one report, and the
-# pause in seconds before the first one and, at last, between two.
-NEWEST = 64 << 10
-FIRST, LONGEST = 2.0, 15.0
 # Makes the device files of NVIDIA's GPUs. CUDA has the same set-user-ID program do that on first
 # use, which cannot where a command may gain no privileges. 255 is nvidiactl.
 DEVICES = """
@@ -42,10 +36,13 @@ def main(host: Host) -> int:
     if not host.read_json("config").get("command"):
         return 0
     start = time.monotonic()
-    # What `local` prints can be read where it is.
-    output = Output(None if host.root else host)
+    output = Output()
     report: Dict[str, Any] = {}
     try:
+        if "report" in host.grants:
+            with contextlib.suppress(AgentError):
+                # Where this has to come from the bucket, and cannot, the journal has the output.
+                output.recorder = load(host, "output").Recorder(host)
         if "permit" in host.grants or "put" in host.grants.get("archive", ()):
             load(host, "permit").settle(host)
         word, code = Runner(host).run(output)
@@ -58,8 +55,8 @@ def main(host: Host) -> int:
     fields = {"stage": "run", "ms": report["ms"], "error": report.get("error", "")}
     host.journal("command-ended", text, WARNING if code else INFO, **fields)
     write_json(host.state + "/command.json", report)
-    report["output"] = output.tail.decode(errors="replace")
-    report["offset"], report["end"] = output.total - len(output.tail), output.total
+    if output.recorder:
+        report.update(output.recorder.end())
     host.report("command", report)
     host.wait_for_reports()
     return code if code >= 0 else 128 - code
@@ -94,8 +91,9 @@ class Runner:
                     wrap(prefix, words),
                     env=environ,
                     cwd=folder,
+                    stdin=load(host, "seat").open_input(host) if "seat" in host.grants else None,
                     stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
+                    stderr=subprocess.PIPE,
                     preexec_fn=os.setpgrp,
                     **admit_user(host),
                 )
@@ -103,8 +101,7 @@ class Runner:
                 if self.again:
                     # It came while there was nothing to end.
                     self._end(signal.SIGHUP, None)
-                while process.stdout and output.pass_on(process.stdout.fileno()):
-                    pass
+                output.pass_on(process)
                 code = process.wait()
                 if not self.again:
                     return words[0], code
@@ -123,14 +120,15 @@ class Runner:
     def _end(self, number: int, _: Any) -> None:
         """End the command's group: with SIGTERM at SIGHUP, and for good at the alarm after it."""
         self.again = True
-        if self.process and self.process.stdout:
+        if self.process:
             kind = signal.SIGKILL
             if number == signal.SIGHUP:
                 kind = signal.SIGTERM
                 signal.alarm(GRACE)
             else:
                 # Whoever else has the other end, outside of the group: we read no more of it.
-                os.dup2(os.open("/dev/null", 0), self.process.stdout.fileno())
+                for pipe in _find_pipes(self.process):
+                    os.dup2(os.open("/dev/null", 0), pipe)
             with contextlib.suppress(OSError):
                 os.killpg(self.process.pid, kind)
 
@@ -173,7 +171,8 @@ def wrap(prefix: str, words: List[str]) -> List[str]:
 
 def find_environ(host: Host) -> Tuple[str, Dict[str, str]]:
     """Return the prefix, and the variables of what runs in the environment."""
-    environ = {**os.environ, **host.config.get("environment", {})}
+    # A machine that dies loses no more than what was on its way: nothing waits in Python's buffer.
+    environ = {"PYTHONUNBUFFERED": "1", **os.environ, **host.config.get("environment", {})}
     base = host.manifest.get("base", {})
     prefix = base["prefix"] if base.get("conda") else host.link
     environ["PATH"] = prefix + "/bin:" + environ.get("PATH", "/usr/bin:/bin")
@@ -213,17 +212,19 @@ def _find_begun(data: bytes, value: bytes) -> int:
     return len(data) if at < 0 else at
 
 
-class Output:
-    """What the command prints: passed on at once, and from time to time, where there is a host,
-    into the bucket."""
+def _find_pipes(process: "subprocess.Popen[bytes]") -> Dict[int, int]:
+    """Return the descriptors of a process's output: which is stdout (1), and which stderr (2)."""
+    pipes = (process.stdout, process.stderr)
+    return {pipe.fileno(): number for number, pipe in enumerate(pipes, 1) if pipe}
 
-    def __init__(self, host: Optional[Host]) -> None:
-        self.host = host
-        self.tail = b""
-        self.total = self.sent = 0
-        self.pause, self.due = FIRST, 0.0
+
+class Output:
+    """What the command prints: passed on at once, and where there is a bucket, recorded for it."""
+
+    def __init__(self) -> None:
+        self.recorder: Any = None
         self.hidden: List[bytes] = []
-        self.begun = b""
+        self.begun = {1: b"", 2: b""}
 
     def hide(self, secrets: Iterable[str]) -> None:
         """Show these as `***`, but for those that are too short to be told from other words."""
@@ -231,56 +232,33 @@ class Output:
         values = sorted((value.strip().encode() for value in secrets), key=len, reverse=True)
         self.hidden = [value for value in values if len(value) >= SHORTEST]
 
-    def pass_on(self, descriptor: int) -> bool:
-        """Wait for output or until it is time to report some; False at its end."""
-        wait = max(0.0, self.due - time.monotonic()) if self.due else None
-        if not select.select([descriptor], [], [], wait)[0]:
-            self._upload()
-            return True
-        block = os.read(descriptor, 65536)
-        shown = self._mask(block) if self.hidden else block
-        os.write(1, shown)
-        self.tail = (self.tail + shown)[-TAIL:]
-        self.total += len(shown)
-        if self.host and not self.due:
-            self.due = time.monotonic() + self.pause
-        elif self.due and time.monotonic() >= self.due:
-            self._upload()
-        return bool(block)
+    def pass_on(self, process: "subprocess.Popen[bytes]") -> None:
+        """Pass on what a process prints, until nobody can print any more."""
+        pipes, recorder = _find_pipes(process), self.recorder
+        while pipes:
+            wait = recorder and recorder.wait()
+            for pipe in select.select([*pipes], [], [], wait)[0]:
+                block, stream = os.read(pipe, 65536), pipes[pipe]
+                shown = self._mask(stream, block) if self.hidden else block
+                os.write(1, shown)
+                if recorder:
+                    recorder.add(stream, shown)
+                if not block:
+                    del pipes[pipe]
+            if recorder:
+                recorder.close(pipes)
 
-    def _mask(self, block: bytes) -> bytes:
+    def _mask(self, stream: int, block: bytes) -> bytes:
         """Return what may be shown by now; an end that may begin a secret waits for what follows.
 
         An empty block is the end of the output.
         """
-        data, shown = self.begun + block, b""
+        data, shown = self.begun[stream] + block, b""
         while True:
             end = min(_find_begun(data, value) for value in self.hidden) if block else len(data)
             found = [(data.find(value), -len(value)) for value in self.hidden]
             at, size = min([pair for pair in found if pair[0] >= 0], default=(end, 0))
             if at >= end:
-                self.begun = data[end:]
+                self.begun[stream] = data[end:]
                 return shown + data[:end]
             shown, data = shown + data[:at] + b"***", data[at - size :]
-
-    def _upload(self) -> None:
-        """Report what is new, unless the report before is still on its way."""
-        host, now = self.host, time.monotonic()
-        assert host
-        host.children[:] = [pid for pid in host.children if not os.waitpid(pid, os.WNOHANG)[0]]
-        if self.total == self.sent:
-            # Quiet: whatever comes next is news.
-            self.pause, self.due = FIRST, 0.0
-            return
-        self.due = now + self.pause
-        if host.children:
-            return
-        self.pause = min(LONGEST, 1.5 * self.pause)
-        self.due = now + self.pause
-        data = self.tail[-min(NEWEST, self.total - self.sent) :]
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        document = {"offset": self.total - len(data), "text": decoder.decode(data)}
-        # The rest of a character comes with the next report.
-        self.sent = document["end"] = self.total - len(decoder.getstate()[0])
-        if document["text"]:
-            host.report("output", document)

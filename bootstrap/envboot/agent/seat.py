@@ -43,6 +43,7 @@ def find_seat(host: Host) -> Dict[str, Any]:
         raise AgentError("no seat for %s, there are some for %s" % (host.instance, names[:300]))
     secret = seat.pop("secret", None)
     kept = {**seat, **mine, "count": document["count"], "peers": document["peers"]}
+    kept["stdin"] = document.get("stdin", [])
     kept["environment"] = {}
     _passed.clear()
     if secret:
@@ -88,6 +89,21 @@ def take(host: Host, environ: Dict[str, str]) -> Tuple[List[str], Dict[str, str]
     return seat["words"], _passed
 
 
+def open_input(host: Host) -> int:
+    """Return the descriptor of what the command reads on stdin: what was sent, or nothing.
+
+    Raises:
+        AgentError: what was sent cannot be read.
+    """
+    pieces, path = find_seat(host).get("stdin", []), host.state + "/stdin"
+    if not pieces:
+        return os.open("/dev/null", os.O_RDONLY)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+        for piece in pieces:
+            stream.write(fetch.read(piece["get"], sha256=piece["sha256"]))
+    return os.open(path, os.O_RDONLY)
+
+
 def read_seats(data: bytes) -> Dict[str, Any]:
     """Read a launch's seats; AgentError unless each has what a command is given."""
     document = parse(data)
@@ -98,9 +114,19 @@ def read_seats(data: bytes) -> Dict[str, Any]:
         or type(document.get("count")) is not int
         or not all(peer is None or isinstance(peer, str) for peer in peers)
         or not all(map(_is_seat, seats.values()))
+        or not _is_input(document.get("stdin", []))
     ):
         raise AgentError("not the seats of a launch: %.99r" % document)
     return document
+
+
+def _is_input(pieces: Any) -> bool:
+    return isinstance(pieces, list) and all(
+        isinstance(piece, dict)
+        and isinstance(piece.get("get"), str)
+        and isinstance(piece.get("sha256"), str)
+        for piece in pieces
+    )
 
 
 def _is_seat(seat: Any) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
+import re
 import signal
 import sys
 from typing import NoReturn
@@ -16,6 +18,7 @@ from envboot.errors import EnvbootError, Exit, Interrupted, UsageError
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COMMANDS = {
+    "attach": "Come back to a launch, and see it to its end",
     "aws": "Work with EC2 beside launches",
     "completion": "Print the completion script of a shell",
     "doctor": "Try what launches need in the bucket, and explain what fails",
@@ -81,13 +84,13 @@ def run(command: click.Command, arguments: list[str], name: str) -> int:
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         console.say(error.format_message(), err=True)
-        return error.exit_code
+        return Exit.USAGE
     except click.UsageError as error:
         console.print_error(_usage(error))
-        return error.exit_code
+        return Exit.USAGE
     except click.ClickException as error:
         console.print_error(EnvbootError(error.format_message()))
-        return error.exit_code
+        return Exit.UNEXPECTED
     except EnvbootError as error:
         console.print_error(error)
         return error.exit_code
@@ -123,6 +126,11 @@ def _usage(error: click.UsageError) -> EnvbootError:
     message = error.format_message().rstrip(".").replace("'", "`")
     if error.ctx is None:
         return EnvbootError(message)
+    name = re.fullmatch("No such command `(.*)`", message)
+    if name and isinstance(error.ctx.command, click.Group):
+        known = error.ctx.command.list_commands(error.ctx)
+        if near := difflib.get_close_matches(name[1], known, n=1):
+            return EnvbootError(message, hint=f"Did you mean `{error.ctx.command_path} {near[0]}`?")
     usage = " ".join(error.ctx.get_usage().split()).removeprefix("Usage: ")
     hint = f"Use `{usage}`; more is in `{error.ctx.command_path} --help`"
     if isinstance(error, click.NoSuchOption) and "[-- COMMAND" in usage:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
     from envboot.errors import EnvbootError
     from envboot.scan.schema import Problem
+
+
+_LOADED = time.monotonic()
 
 
 class Progress(Protocol):
@@ -45,7 +50,9 @@ def say(text: str = "", *, err: bool = False, nl: bool = True) -> None:
 
 def say_word(word: str, colour: str | None, *, err: bool = False, bold: bool = False) -> None:
     """Print one coloured word; the line goes on."""
-    click.secho(show_controls(word), fg=colour, bold=bold or None, nl=False, err=err)
+    click.secho(
+        show_controls(word), fg=colour, bold=bold or None, nl=False, err=err, color=has_colour()
+    )
 
 
 def confirm(question: str) -> None:
@@ -53,10 +60,12 @@ def confirm(question: str) -> None:
     click.confirm(show_controls(question), abort=True, err=True)
 
 
-def write(data: bytes) -> None:
-    """Write bytes on stdout as they are: a document, or what was asked for raw."""
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+def write(data: bytes, *, err: bool = False) -> None:
+    """Write bytes on stdout or stderr as they are: a document, or what was asked for raw."""
+    stream = sys.stderr if err else sys.stdout
+    stream.flush()
+    stream.buffer.write(data)
+    stream.buffer.flush()
 
 
 def draw(text: str, columns: int) -> None:
@@ -72,6 +81,16 @@ def draw(text: str, columns: int) -> None:
 def is_terminal(*, err: bool = False) -> bool:
     """Whether a person watches stdout, or stderr."""
     return (sys.stderr if err else sys.stdout).isatty()
+
+
+def can_draw() -> bool:
+    """Whether a line of stderr can be drawn over; `TERM=dumb` is a terminal that cannot."""
+    return is_terminal(err=True) and os.environ.get("TERM") != "dumb"
+
+
+def has_colour() -> bool | None:
+    """Return False where colours are unwanted (https://no-color.org), None for click to decide."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
 def print_error(error: EnvbootError) -> None:
@@ -112,6 +131,16 @@ def print_malformed(keys: Sequence[str]) -> None:
         print_warning(f"Left out {count(len(keys), 'report')} that no agent wrote: {names}")
 
 
+def find_age() -> float:
+    """Return for how many seconds this process has run, as a stopwatch shows it."""
+    try:
+        # When it started, in ticks since the boot (proc(5)).
+        ticks = int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError):
+        return time.monotonic() - _LOADED
+
+
 def age(seconds: float) -> str:
     """Return `5 m`, `2 h` or `3 d` for what is that old."""
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
@@ -144,7 +173,7 @@ def show_log() -> Iterator[None]:
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if is_terminal(err=True):
+            if can_draw():
                 draw("", 0)
             say(record.getMessage(), err=True)
 
@@ -162,7 +191,7 @@ def show_log() -> Iterator[None]:
 @contextlib.contextmanager
 def task(title: str, *, unit: str = "bytes") -> Iterator[Progress]:
     """Show one task on stderr: a bar where a person watches, one line at its end elsewhere."""
-    if not is_terminal(err=True):
+    if not can_draw():
         start = time.monotonic()
         yield _ignore
         say(f"{title} ({time.monotonic() - start:.1f} s)", err=True)

@@ -190,7 +190,7 @@ def selects_environment(function: Callable[..., None]) -> Callable[..., None]:
     def wrapped(**given: Any) -> None:
         chosen = {option: given.pop(option) for option in _CHOICES}
         # A terminal shows both streams, and a document must be all that is written there.
-        is_quiet = given.get("as_json") and console.is_terminal(err=True)
+        is_quiet = given.get("quiet") or (given.get("as_json") and console.is_terminal(err=True))
         with contextlib.nullcontext() if is_quiet else console.show_log():
             function(selection=_select(**chosen), **given)
 

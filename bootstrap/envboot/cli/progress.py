@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
 import shutil
 import time
 from typing import TYPE_CHECKING
 
 from envboot.cli import console
+from envboot.cli.printer import Printer, View
 from envboot.errors import name_some
 from envboot.fleet.outcomes import SENDING, find_progress
-from envboot.fleet.output import Output
+from envboot.fleet.output import OutputReader
 
-_UTF_8 = codecs.getincrementaldecoder("utf-8")
 EACH = 10
 """Up to so many instances each one's stages are told where nobody watches; beyond, their counts."""
 BRIEF = 2
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from envboot.cli.on_done import Teller
     from envboot.errors import EnvbootError
     from envboot.fleet.outcomes import Outcome
     from envboot.fleet.watch import Fleet
@@ -33,18 +33,20 @@ if TYPE_CHECKING:
 
 
 class Screen:
-    """Shows a launch while it runs: steps and stages on stderr, the command's output on stdout."""
+    """Shows a launch while it runs: steps and stages on stderr, the command's output as it was.
 
-    def __init__(self, quiet: bool, *, output: bool = True, raw: bool = False) -> None:
+    With `quiet` nothing is said beside output; `view` is how that is printed, None for not. A
+    `teller` is told which launch it is, and how its instances fare.
+    """
+
+    def __init__(
+        self, *, quiet: bool = False, view: View | None = None, teller: Teller | None = None
+    ) -> None:
         self._quiet = quiet
-        self._prints_output = output and not quiet
-        self._is_terminal = console.is_terminal(err=True) and not quiet
-        # Where output and progress share a terminal, a line that is not ended stays as it is.
-        self._shares = self._is_terminal and console.is_terminal()
-        self._is_line_open = False
-        self._output = Output()
-        self._raw = raw
-        self._decoders: dict[str, codecs.IncrementalDecoder] = {}
+        self._teller = teller
+        self._is_terminal = console.can_draw() and not quiet
+        self._printer = Printer(view) if view else None
+        self._reader: OutputReader | None = None
         self._notices: dict[str, object] = {}
         self._silent: set[str] = set()
         self._stages: dict[str, str] = {}
@@ -59,10 +61,22 @@ class Screen:
 
     def __exit__(self, *_: object) -> None:
         self._show("")
+        if self._is_line_open:
+            console.say(err=True)
         if self.fleet and not self._quiet:
             console.print_malformed(self.fleet.malformed)
-        if self._is_line_open:
-            console.say()
+
+    @property
+    def _is_line_open(self) -> bool:
+        """Whether a line of output on this terminal is not ended: it stays as it is."""
+        return bool(self._printer and self._printer.is_line_open and self._is_terminal)
+
+    def reads(self, fleet: Fleet, *, since: int = 0) -> None:
+        """Print the output of this launch from now on, as far as it is younger than `since`."""
+        if self._teller:
+            self._teller.launch = fleet.launch
+        if self._printer:
+            self._reader = OutputReader(fleet.store, fleet.launch, since)
 
     def step(self, name: str) -> None:
         """Show the step that begins on this machine."""
@@ -71,6 +85,7 @@ class Screen:
     def begins(self, fleet: Fleet) -> None:
         """Say by which name a launch in a cloud can be looked at."""
         self.fleet = fleet
+        self.reads(fleet)
         if fleet.is_remote and fleet.provisioner and not self._quiet:
             self._show("")
             made = console.count(fleet.count, "instance")
@@ -110,16 +125,24 @@ class Screen:
             console.print_notes(notes)
 
     def flush(self, outcomes: Sequence[Outcome]) -> None:
-        """Print the output that came last."""
-        for outcome in outcomes:
-            self._print_output(outcome, len(outcomes) > 1)
+        """Print the output that came last, to its end."""
+        if not (self._printer and self._reader):
+            return
+        self._print_output(outcomes)
+        while not all(map(self._reader.is_complete, outcomes)):
+            self._print_output(outcomes)
+        for number, outcome in enumerate(outcomes):
+            if outcome.reports.command or outcome.gone:
+                self._printer.finish(outcome, self._find_label(outcomes, number))
 
     def progress(self, outcomes: Sequence[Outcome]) -> None:
         """Print new output, and where each instance is."""
         self._unheard = 0.0
         texts = []
+        if self._teller:
+            self._teller.outcomes = outcomes
+        self._print_output(outcomes)
         for outcome in outcomes:
-            self._print_output(outcome, len(outcomes) > 1)
             self._print_notice(outcome)
             stage, done, total = find_progress(outcome)
             text = f"{stage} {done >> 20} of {total >> 20} MB" if total else stage
@@ -155,14 +178,17 @@ class Screen:
             self._stages[name] = stage
             console.say(f"{name}: {stage}", err=True)
 
-    def _print_output(self, outcome: Outcome, is_one_of_many: bool) -> None:
-        """Print what the command wrote since the last look, where it can be read from here."""
-        if not self._prints_output:
+    def _print_output(self, outcomes: Sequence[Outcome]) -> None:
+        """Print what commands wrote since the last look."""
+        if not (self._printer and self._reader):
             return
-        data = self._output.read_new(outcome, whole_lines=is_one_of_many)
-        if data:
+        labels = {
+            each.instance.name: self._find_label(outcomes, number)
+            for number, each in enumerate(outcomes)
+        }
+        for outcome, records in self._reader.read_new(outcomes):
             self._show("")
-            self._write(outcome, data, f"[{outcome.instance.name}] " if is_one_of_many else "")
+            self._printer.print_records(outcome, records, labels[outcome.instance.name])
 
     def _print_notice(self, outcome: Outcome) -> None:
         """Say once that the platform is about to take an instance back."""
@@ -195,34 +221,6 @@ class Screen:
                 "doctor` tries the bucket"
             )
 
-    def _write(self, outcome: Outcome, data: bytes, label: str) -> None:
-        """Write output, with a label before each line where there is one, the last one ended too.
-
-        What a terminal would obey is spelled out, unless it is to be raw.
-        """
-        if self._raw:
-            lines, end = data.splitlines(keepends=True), b"\n"
-            if label:
-                lines[-1] += b"" if lines[-1].endswith(end) else end
-                lines = [label.encode() + line for line in lines]
-            console.write(b"".join(lines))
-        else:
-            text = self._decode(outcome, data)
-            if label and text:
-                text = "".join(f"{label}{line}\n" for line in text.removesuffix("\n").split("\n"))
-            console.say(text, nl=False)
-            data = text.encode()
-        self._is_line_open = self._shares and not data.endswith(b"\n")
-
-    def _decode(self, outcome: Outcome, data: bytes) -> str:
-        """Return output as text; a character that a look has cut in two waits for its rest."""
-        name = outcome.instance.name
-        if name not in self._decoders:
-            self._decoders[name] = _UTF_8(errors="backslashreplace")
-        # A bar that is drawn over and over becomes a line each time.
-        text = self._decoders[name].decode(data, final=outcome.reports.command is not None)
-        return text.replace("\r\n", "\n").replace("\r", "\n")
-
     def _show(self, text: str) -> None:
         """Draw the one line of progress anew, on a terminal."""
         if not self._is_terminal or self._is_line_open:
@@ -237,3 +235,14 @@ class Screen:
                 # The terminal was closed; what was started must still be ended.
                 self._is_terminal = False
         self._line = text
+
+    def _find_label(self, outcomes: Sequence[Outcome], number: int) -> str:
+        """Return what precedes the lines of an instance where there are several: its rank."""
+        if len(outcomes) == 1:
+            return ""
+        outcome = outcomes[number]
+        if outcome.rank is not None:
+            return f"[{outcome.rank}] "
+        # They were started in the order of their ranks; others have not reported theirs.
+        is_ours = self.fleet and self.fleet.is_ours
+        return f"[{number if is_ours else outcome.instance.name}] "

@@ -238,9 +238,12 @@ def finish_launch(
     session: Session,
     into: Path | None,
     *,
+    made_in: Path | None,
     quiet: bool,
 ) -> list[Fetched]:
     """Bring home what the commands of a launch have made, and say so.
+
+    `made_in` is where the launch was made, None where it was made elsewhere.
 
     Raises:
         StoreError: the bucket cannot be read, or nothing can be written here.
@@ -257,7 +260,7 @@ def finish_launch(
         session=session,
         is_single=fleet.count == 1,
         into=into,
-        made_in=session.folder,
+        made_in=made_in,
     )
     found = fetch_all(fleet.store, home, results.indexes)
     if not quiet:
@@ -302,6 +305,6 @@ def rescue(fleet: Fleet, session: Session, into: Path | None, *, interrupted: bo
                     err=True,
                 )
                 return
-        finish_launch(fleet, fleet.look(), session, into, quiet=False)
+        finish_launch(fleet, fleet.look(), session, into, made_in=session.folder, quiet=False)
     except (StoreError, OSError) as error:
         console.print_warning(f"Results were not fetched: {error}")

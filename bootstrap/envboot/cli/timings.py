@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from envboot.cli import console
 from envboot.fleet.reports import StageError
 from envboot.text import one_line
 
@@ -65,7 +66,7 @@ def to_document(launched: Launched) -> dict[str, Any]:
             {
                 "name": outcome.instance.name,
                 **describe(outcome),
-                "output": command.output.text if (command := outcome.reports.command) else None,
+                "output": command.output if (command := outcome.reports.command) else None,
                 "root": str(outcome.instance.root) if launched.kept else None,
             }
             for outcome in launched.outcomes
@@ -74,21 +75,56 @@ def to_document(launched: Launched) -> dict[str, Any]:
     }
 
 
+def summarize(launched: Launched) -> str:
+    """Return the outcome in a line, and a line for each thing that went wrong on the way."""
+    return "\n".join([_tell_outcome(launched), *_tell_troubles(launched)])
+
+
+def _tell_outcome(launched: Launched) -> str:
+    outcomes = launched.outcomes
+    kinds = [outcome.result.outcome if outcome.result else "?" for outcome in outcomes]
+    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds), reverse=True))
+    sources = sorted({outcome.source or "?" for outcome in outcomes})
+    text = f"{counts} from {' and '.join(sources)}"
+    columns = [stages(outcome) for outcome in outcomes]
+    ready = [column["ready"] for column in columns if "ready" in column]
+    command = [column["command"] for column in columns if "command" in column]
+    if ready:
+        text += f" in {show_seconds(max(ready))}"
+    if command:
+        text += f", command {show_seconds(max(command))}"
+    return f"launch {launched.launch}: {text}, in all {show_seconds(console.find_age())}"
+
+
+def _tell_troubles(launched: Launched) -> list[str]:
+    outcomes = launched.outcomes
+    lines = [
+        f"  went wrong: {error.stage}: {error.error}"
+        for error in [error for outcome in outcomes for error in errors(outcome)][:10]
+    ]
+    said = {note for outcome in outcomes if outcome.result for note in outcome.result.notes}
+    lines += [f"  printed while installing: {one_line(note)}" for note in sorted(said)[:10]]
+    if launched.expiry and launched.expiry.is_short:
+        lines.append(f"  signed URLs live {launched.expiry}")
+    return lines
+
+
+def show_seconds(seconds: float) -> str:
+    """Return `0.3 s`, `4 min 10 s` or `2 h 5 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def render(launched: Launched) -> str:
     """Return the table: steps on this machine, then stages on the instances, in seconds."""
     outcomes = launched.outcomes
-    sources = {outcome.result.source if outcome.result else "?" for outcome in outcomes}
-    kinds = [outcome.result.outcome if outcome.result else "?" for outcome in outcomes]
-    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds), reverse=True))
-    lines = [
-        f"launch {launched.launch}: {counts}, from {' and '.join(sorted(sources))}",
-        "",
-        "  on this machine",
-    ]
+    lines = [_tell_outcome(launched), "", "  on this machine"]
     lines += [
         f"    {name:<10} {value:7.2f} s" for name, value in launched.steps.items() if name != "wait"
     ]
-    lines.append(f"    {'in all':<10} {sum(launched.steps.values()):7.2f} s, instances included")
+    lines.append(f"    {'in all':<10} {console.find_age():7.2f} s, instances included")
     columns = [stages(outcome) for outcome in outcomes]
     names = list(dict.fromkeys(name for column in columns for name in column))
     if len(outcomes) <= COLUMNS:
@@ -107,12 +143,5 @@ def render(launched: Launched) -> str:
     for name, values in rows.items():
         cells = "".join(f"{value:8.2f} s" if value is not None else " " * 10 for value in values)
         lines.append(f"    {name:<10}{' ' if label else ''}{cells}")
-    lines += [
-        f"  went wrong: {error.stage}: {error.error}"
-        for error in [error for outcome in outcomes for error in errors(outcome)][:10]
-    ]
-    said = {note for outcome in outcomes if outcome.result for note in outcome.result.notes}
-    lines += [f"  printed while installing: {one_line(note)}" for note in sorted(said)[:10]]
-    if launched.expiry and launched.expiry.is_short:
-        lines += ["", f"  signed URLs live {launched.expiry}"]
+    lines += _tell_troubles(launched)
     return "\n".join(line.rstrip() for line in lines)

@@ -193,6 +193,6 @@ def tell_end(provisioner: Provisioner, outcome: Outcome) -> str:
         return f"`{outcome.instance.name}` has ended"
     if command.error:
         return f"`{outcome.instance.name}`: {command.error}"
-    lines = command.output.text.strip().splitlines()[-TAIL:]
+    lines = command.output.strip().splitlines()[-TAIL:]
     end = f"`{outcome.instance.name}` {describe_end(command.exit_code)}"
     return "\n    ".join([f"{end}; it printed last", *lines]) if lines else end

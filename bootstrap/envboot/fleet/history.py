@@ -8,12 +8,10 @@ import secrets
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from envboot.files import write_whole
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 KEPT = 30 * 24 * 3600
 """Seconds after which a launch is forgotten: its reports are gone from the bucket by then."""
@@ -63,3 +61,9 @@ def read_records(state: Path) -> list[Record]:
             found.append((file.stat().st_mtime_ns, record.launch, record))
     # By when they were written: of two in one second the names do not tell.
     return [record for *_, record in sorted(found, key=lambda item: item[:2])]
+
+
+def find_folder(state: Path, launch: str) -> Path | None:
+    """Return where a launch was made, None if it was made elsewhere."""
+    record = next((each for each in read_records(state) if each.launch == launch), None)
+    return Path(record.folder) if record and record.folder else None

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from envboot.command_secrets import Secrets, refuse_places
 from envboot.errors import EnvbootError, UsageError, name_some
-from envboot.fleet.healing import heal, heal_layer
+from envboot.fleet.finish import Finisher, finish
 from envboot.fleet.history import make_name
 from envboot.fleet.interrupting import Interruptible, wait_done
 from envboot.fleet.known_files import write_sent
 from envboot.fleet.life import Lifetime, check_urls, format_time
-from envboot.fleet.outcomes import raise_failures
 from envboot.fleet.peers import Seat, check_removal
 from envboot.fleet.start import Delivery, deliver, start
 from envboot.fleet.watch import Fleet
@@ -49,6 +48,7 @@ class Order:
     `secrets` are variables of the command beside `environment`, which is part of user-data.
     `seconds` is how long signed URLs live; None is as long as machines do, seven days at most.
     `output` says which files of the command go to the bucket, None for none.
+    `stdin` returns what its commands read on standard input. With `detach` nobody waits here.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -68,6 +68,8 @@ class Order:
     output: ResultRules | None = None
     fresh: bool = False
     keep: bool = False
+    stdin: Callable[[], bytes] | None = None
+    detach: bool = False
 
     @property
     def keeps(self) -> bool:
@@ -96,20 +98,11 @@ class Launched:
     interrupted: bool = False
 
 
-class Watcher(Interruptible, Protocol):
-    """Is told what goes on while a launch runs."""
-
-    def step(self, name: str) -> None:
-        """A step on this machine begins: scan, lock, build, upload, render, start, wait, end."""
+class Watcher(Interruptible, Finisher, Protocol):
+    """Is told what goes on while a launch runs: the steps scan, lock, build, upload, … too."""
 
     def begins(self, fleet: Fleet) -> None:
         """Instances are about to be started."""
-
-    def ended(self, fleet: Fleet, instances: Sequence[Instance]) -> None:
-        """What was started was ended, since the launch failed or was interrupted."""
-
-    def notes(self, notes: Sequence[Problem]) -> None:
-        """What will not arrive as it is, told before anything is uploaded or started."""
 
 
 def launch(
@@ -123,6 +116,7 @@ def launch(
 
     Instances are ended when the command has ended and the archive is published; without a
     command, or with `keep`, they stay. Whatever fails, nothing that was started is left running.
+    With `detach` it returns as soon as the instances were asked for, without any outcome.
 
     Raises:
         UsageError: the provisioner's instances are of another platform than the one wanted.
@@ -194,17 +188,26 @@ def launch(
         watcher.begins(fleet)
         clock.begin("start")
         instances = start(delivered, fleet, session, order.options, seats=_seat_with(order.secrets))
-        clock.begin("wait")
-        outcomes, interrupted = wait_done(fleet, session, timeout=order.timeout, watcher=watcher)
-        clock.end()
-        damage = heal(store, prepared.manifest, outcomes)
-        found = heal_layer(store, prepared.manifest, prepared.layer_path, outcomes)
-        warn([each for each in (damage and damage.problem, found) if each])
-        raise_failures(provisioner, outcomes, hint=_hint(outcomes, keep=order.keep))
-        if not keep:
-            watcher.step("end")
-            provisioner.terminate(instances)
-            write_end(store, name, "interrupted" if interrupted else "done")
+        outcomes: list[Outcome] = []
+        damage, interrupted = None, False
+        if not order.detach:
+            clock.begin("wait")
+            outcomes, interrupted = wait_done(
+                fleet, session, timeout=order.timeout, watcher=watcher
+            )
+            clock.end()
+            if interrupted and not keep:
+                # The first note counts.
+                write_end(store, name, "interrupted")
+            damage = finish(
+                fleet,
+                outcomes,
+                prepared=prepared,
+                keep=keep,
+                watcher=watcher,
+                warn=warn,
+                hint=_hint(outcomes, keep=order.keep),
+            )
     except BaseException as error:
         # Also when the interrupt came while they were being ended.
         watcher.step("end")
@@ -266,8 +269,10 @@ def _compose(order: Order, fleet: Fleet, prepared: Prepared, chosen: Mapping[str
             command=order.command,
             place=provisioner.place(order.options),
             ends=format_time(life.end) if life.end else "never",
+            keep=order.keep,
             output=fleet.output or None,
         ),
+        stdin=order.stdin() if order.stdin and order.command else b"",
         chosen=chosen,
         tries_url=fleet.is_remote,
     )

@@ -43,6 +43,11 @@ class Outcome:
     state: State | None = None
 
     @property
+    def rank(self) -> int | None:
+        """Its rank in the launch, None while it has not reported it."""
+        return self.reports.seated.rank if self.reports.seated else None
+
+    @property
     def gone(self) -> bool:
         """Whether it is known to have ended."""
         return self.state is not None and not self.state.alive
@@ -110,27 +115,46 @@ def raise_failures(
 
 
 def raise_command_failures(outcomes: Sequence[Outcome]) -> None:
-    """Raise CommandError when the command failed, or never ended, on some instances."""
-    failed = []
-    for outcome in outcomes:
+    """Raise CommandError when the command failed, or never ended, on some instances.
+
+    Its exit code is that of the first one that failed, by rank.
+    """
+    failed: list[str] = []
+    codes: list[int] = []
+    for outcome in sorted(outcomes, key=_sort_by_rank):
         command, name = outcome.reports.command, outcome.instance.name
         if command is None:
             ended, state = outcome.reports.ended, outcome.state
             reason = ended.text if ended else state.reason if state else None
             why = f": {reason}" if reason else ""
             failed.append(f"`{name}` ended before the command did{why}")
+            codes.append(CommandError.exit_code)
         elif command.error is not None:
             failed.append(f"`{name}` did not start it: {command.error}")
+            codes.append(CommandError.exit_code)
         elif command.exit_code:
             failed.append(f"`{name}` {describe_end(command.exit_code)}")
+            codes.append(find_exit_code(command.exit_code))
     if failed:
         reports = [outcome.reports.command for outcome in outcomes]
-        codes = {command.exit_code if command else None for command in reports}
-        raise CommandError(
+        ends = {command.exit_code if command else None for command in reports}
+        error = CommandError(
             f"The command failed on {len(failed)} of {len(outcomes)} instances",
             causes=tuple(failed[:10]),
-            hint=EXIT_CODES.get(codes.pop() or 0) if len(codes) == 1 else None,
+            hint=EXIT_CODES.get(ends.pop() or 0) if len(ends) == 1 else None,
         )
+        error.exit_code = codes[0]
+        raise error
+
+
+def find_exit_code(code: int) -> int:
+    """Return with what a shell would exit: below zero it is a signal."""
+    # A machine may report any number, and the kernel keeps eight bits of it.
+    return (128 - code if code < 0 else code) & 255 or 255
+
+
+def _sort_by_rank(outcome: Outcome) -> float:
+    return float("inf") if outcome.rank is None else outcome.rank
 
 
 def describe_end(code: int) -> str:
@@ -154,7 +178,7 @@ def find_reason(provisioner: Provisioner | None, outcome: Outcome) -> str:
         ended = f" has ended itself: {outcome.reports.ended.text}; it"
     elif outcome.state and outcome.state.reason:
         ended = f" is {outcome.state.word} ({outcome.state.reason}),"
-    seen = name_some([event for event in outcome.reports.events if event != "output"]) or "nothing"
+    seen = name_some(list(outcome.reports.events)) or "nothing"
     told = outcome.reports.ended and outcome.reports.ended.console
     lines = told.splitlines() if told else _read_console(provisioner, outcome.instance)
     lines = lines[-CONSOLE:]

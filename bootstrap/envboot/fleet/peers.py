@@ -6,6 +6,7 @@ written into the bucket when they have been started, under the names that they r
 
 from __future__ import annotations
 
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,13 +15,16 @@ from typing import TYPE_CHECKING
 from envboot.agent import wire
 from envboot.errors import StoreError
 from envboot.publish.grants import Auth, Terms, find_reading
-from envboot.publish.layout import key_seats, key_secret, secrets_prefix
+from envboot.publish.layout import key_input, key_seats, key_secret, secrets_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from envboot.store.protocol import Store
     from envboot_provisioners import Instance
+
+INPUT_PIECE = 16 << 20
+"""Bytes of one object of standard input: machines hold one at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +62,14 @@ def write_seats(
     seats: Sequence[Seat] | None = None,
     count: int | None = None,
     peers: Sequence[str | None] | None = None,
+    stdin: bytes = b"",
 ) -> None:
     """Give each instance its seat; they wait for that since `terms.seats` was set.
 
     Without `seats` ranks go on from `terms.seats` in the order of the instances. `count` is how
     many ranks there are, `peers` their addresses by rank: what these instances tell when None.
-    By role nothing is signed, and secrets are for the client to remove (`clear_secrets`), since
-    roles may remove nothing.
+    `stdin` is what each one's command reads. By role nothing is signed, and secrets are for the
+    client to remove (`clear_secrets`), since roles may remove nothing.
 
     Raises:
         StoreError: the bucket refuses, or these instances have seats already.
@@ -98,6 +103,8 @@ def write_seats(
         "count": count,
         "peers": list(peers),
     }
+    if stdin:
+        document["stdin"] = _upload_input(store, launch, stdin, read)
     # Secrets first: who has its seat reads on at once.
     secrets = {
         _key_secret(launch, instance): seat.pack_secret()
@@ -107,6 +114,19 @@ def write_seats(
     _create_all(store, secrets)
     # `peers` has a place for every rank, so the nulls of this document stay.
     _create_all(store, {key_seats(launch, first): wire.canonical(document)})
+
+
+def _upload_input(
+    store: Store, launch: str, data: bytes, read: Callable[[str], str]
+) -> list[dict[str, str]]:
+    """Write what commands read on stdin, in pieces that machines can hold in memory."""
+    pieces = [data[at : at + INPUT_PIECE] for at in range(0, len(data), INPUT_PIECE)]
+    keys = [key_input(launch, number) for number in range(len(pieces))]
+    _create_all(store, dict(zip(keys, pieces, strict=True)))
+    return [
+        {"get": read(key), "sha256": hashlib.sha256(piece).hexdigest()}
+        for key, piece in zip(keys, pieces, strict=True)
+    ]
 
 
 def check_removal(store: Store, launch: str) -> None:

@@ -90,31 +90,30 @@ class BootResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OutputPiece:
-    """Bytes `offset` to `end` of a command's output; what is no UTF-8 in `text` was replaced."""
+class SeatReport:
+    """That an instance knows its rank."""
 
-    offset: int
-    end: int
-    text: str
+    rank: int
 
     @classmethod
-    def read(cls, node: Node) -> OutputPiece:
+    def read(cls, node: Node) -> SeatReport:
         """Read the document; raises `DocumentError`."""
-        return cls(
-            offset=node.take("offset", int), end=node.take("end", int), text=node.take("text", str)
-        )
+        return cls(rank=node.take("rank", int))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CommandReport:
     """How the command ended, after `ms` milliseconds, and the last 256 KiB of its output.
 
+    `pieces` is the number of the last piece of its output in the bucket.
+
     `exit_code` below zero is a signal's number. `error` is why it was not started at all.
     """
 
     exit_code: int
     ms: int
-    output: OutputPiece
+    output: str = ""
+    pieces: int = 0
     error: str | None = None
 
     @classmethod
@@ -123,11 +122,8 @@ class CommandReport:
         return cls(
             exit_code=node.take("exit_code", int),
             ms=node.take("ms", int),
-            output=OutputPiece(
-                offset=node.take("offset", int),
-                end=node.take("end", int),
-                text=node.take("output", str),
-            ),
+            output=node.find("output") or "",
+            pieces=node.take("pieces", int) if node.has("pieces") else 0,
             error=node.find("error"),
         )
 
@@ -249,8 +245,7 @@ class Reports:
     """Everything that one instance has reported: the newest document of each event.
 
     `events` are the names of all, in the order of their first report, and `times` (milliseconds
-    since 1970, by the instance's clock) those of the newest; of `output` there is every piece, in
-    order.
+    since 1970, by the instance's clock) those of the newest.
     """
 
     events: tuple[str, ...] = ()
@@ -262,8 +257,8 @@ class Reports:
     ended: EndReport | None = None
     stage: StageReport | None = None
     times: Mapping[str, int] = field(default_factory=dict)
+    seated: SeatReport | None = None
     results: ResultsReport | None = None
-    output: tuple[OutputPiece, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether there is any."""
@@ -278,8 +273,8 @@ _READERS: dict[str, Callable[[Node], Any]] = {
     "notice": Notice.read,
     "ended": EndReport.read,
     "stage": StageReport.read,
+    "seated": SeatReport.read,
     "results": ResultsReport.read,
-    "output": OutputPiece.read,
 }
 """The events whose documents say more than that they happened."""
 
@@ -298,14 +293,11 @@ def collect_reports(documents: Iterable[tuple[str, Any]]) -> Reports:
     """Return the reports of one instance from its parsed documents, by event, in order. Pure."""
     events: dict[str, None] = {}
     newest: dict[str, Any] = {}
-    output: list[OutputPiece] = []
     for event, document in documents:
         events[event] = None
-        if event == "output":
-            output.append(document)
-        elif event in _READERS:
+        if event in _READERS:
             newest[event] = document
-    return replace(Reports(**newest), events=tuple(events), output=tuple(output))
+    return replace(Reports(**newest), events=tuple(events))
 
 
 @dataclass(slots=True)

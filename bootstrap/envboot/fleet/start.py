@@ -35,7 +35,8 @@ class Delivery:
 
     `chosen` says which environment was meant, as `Selection.kept` does: whoever sends changes to
     the launch later begins with that. With `tries_url` a signed URL is read as machines will read
-    it: what is refused here would be refused on every machine, and they cost.
+    it: what is refused here would be refused on every machine, and they cost. `stdin` is what every
+    command reads on standard input.
     """
 
     terms: Terms
@@ -45,6 +46,7 @@ class Delivery:
     origin: Origin = field(default_factory=Origin)
     chosen: Mapping[str, Any] = field(default_factory=dict)
     tries_url: bool = False
+    stdin: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,5 +174,5 @@ def start(
         given = seats(instances) if seats else None
         pairs = zip(instances, given or (), strict=bool(given))
         fleet.secrets |= {each.name: each for each, seat in pairs if seat.has_secret}
-        write_seats(fleet.store, terms, instances, seats=given)
+        write_seats(fleet.store, terms, instances, seats=given, stdin=delivery.stdin)
     return instances

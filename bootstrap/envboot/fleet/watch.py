@@ -10,9 +10,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from envboot.errors import (
-    CommandError,
     EnvbootError,
     GuestError,
+    LateError,
     ProvisionError,
     StoreError,
     UnseenError,
@@ -197,7 +197,7 @@ def wait(fleet: Fleet, goal: Goal, *, timeout: float | None, looker: Looker) -> 
         GuestError: they were not ready, or done, in time, with each one's own reason; or one
             cannot even report, and says on its console why.
         StoreError, ProvisionError: bucket or platform did not answer, and the time is over.
-        CommandError: the command still ran.
+        LateError: the command still ran.
     """
     consoles = Consoles(fleet)
     pause, longest = (REMOTE_POLL, REMOTE_LONGEST) if fleet.is_remote else (POLL, LONGEST)
@@ -208,6 +208,7 @@ def wait(fleet: Fleet, goal: Goal, *, timeout: float | None, looker: Looker) -> 
             outcomes = fleet.look()
             late = [outcome for outcome in outcomes if not _is_there(outcome, goal, fleet)]
             consoles.check(late)
+            looker.progress(outcomes)
             heard = time.monotonic()
         except (StoreError, ProvisionError) as error:
             # Failing to look is no news: the instances run, whatever became of our network.
@@ -218,7 +219,6 @@ def wait(fleet: Fleet, goal: Goal, *, timeout: float | None, looker: Looker) -> 
                 raise
             time.sleep(min(SILENT_LONGEST, max(pause, (now - heard) / 4)))
             continue
-        looker.progress(outcomes)
         if not late and (len(outcomes) >= max(fleet.count, 1) or fleet.end):
             if not outcomes:
                 raise GuestError(f"No instance of `{fleet.launch}` reported; {tell_end(fleet)}")
@@ -283,7 +283,7 @@ def _refuse_late(
 ) -> EnvbootError:
     names = name_some([outcome.instance.name for outcome in late])
     if late and all(outcome.result for outcome in late):
-        return CommandError(
+        return LateError(
             f"The command was still running after {timeout:g} s on {names}",
             hint="Give it longer with `--timeout SECONDS`, or leave the option out",
         )

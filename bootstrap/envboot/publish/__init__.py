@@ -78,6 +78,7 @@ def publish(
         command=origin.command,
         place=origin.place,
         ends=origin.ends,
+        keep=origin.keep or None,
         output=origin.output,
         # Whoever sends changes later must know how these machines authenticate.
         auth=terms.auth.value if terms.wanted and terms.signer else None,

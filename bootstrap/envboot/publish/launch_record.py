@@ -27,10 +27,10 @@ MOST = 2 << 20
 class Origin:
     """Who starts the machines of a launch, how many of them, and with which command.
 
-    The command is as its user wrote it: what machines run may have other paths. `output` says
-    whether what it makes goes to the bucket. All is None where a document is rendered for others
-    to start machines with. `place` is where the machines will be, as `Provisioner.place` says, and
-    `ends` when they end by themselves (UTC), or `never`.
+    The command is as its user wrote it: what machines run may have other paths. With `keep` they
+    stay when it has ended. `output` says whether what it makes goes to the bucket. `place` is where
+    the machines will be, as `Provisioner.place` says, and `ends` when they end by themselves (UTC),
+    or `never`. All is None where a document is rendered for others to start machines with.
     """
 
     provisioner: str | None = None
@@ -38,6 +38,7 @@ class Origin:
     command: tuple[str, ...] | None = None
     place: Mapping[str, str] | None = None
     ends: str | None = None
+    keep: bool | None = None
     output: bool | None = None
 
 
@@ -45,8 +46,8 @@ class Origin:
 class LaunchRecord:
     """`reports/<launch>/launch.json`: written before anything starts.
 
-    `provisioner`, `count`, `command`, `output`, `place` and `ends` are as of `Origin`. `auth` says
-    how machines that follow changes use the bucket; others follow none.
+    `provisioner`, `count`, `command`, `keep`, `output`, `place` and `ends` are as of `Origin`.
+    `auth` says how machines that follow changes use the bucket; others follow none.
     """
 
     environment: str
@@ -58,6 +59,7 @@ class LaunchRecord:
     auth: str | None = None
     place: Mapping[str, str] | None = None
     ends: str | None = None
+    keep: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document."""
@@ -79,6 +81,7 @@ class LaunchRecord:
             auth=node.find("auth"),
             place=node.texts("place") if node.has("place") else None,
             ends=node.find("ends"),
+            keep=node.take("keep", bool) if node.has("keep") else None,
         )
 
 

@@ -38,6 +38,27 @@ def events_prefix(launch: str) -> str:
     return f"reports/{launch}/events/"
 
 
+def output_prefix(launch: str) -> str:
+    """Return below which prefix the output of a launch's commands is."""
+    return f"reports/{launch}/output/"
+
+
+def key_output(launch: str, instance: str, number: int) -> str:
+    """Return where one piece of a command's output is, from 1 on.
+
+    `instance` is what policies call it, where it uses the bucket as its role.
+    """
+    return f"{output_prefix(launch)}{instance}/{number:09d}.bin"
+
+
+def key_input(launch: str, number: int) -> str:
+    """Return where one piece of the standard input of a launch's commands is.
+
+    It begins as seats do, so that policies which let machines read those let them read this.
+    """
+    return f"launches/{launch}/seats-input-{number}.json"
+
+
 def key_seats(launch: str, first: int) -> str:
     """Return where the seats of the instances are that were started after `first` others."""
     return f"launches/{launch}/seats-{first}.json"

@@ -38,7 +38,7 @@ class Probe:
         """Return its document: the last line of stdout, whatever start-up files print.
 
         Raises:
-            ScanError: it is no Python, is too old, or failed.
+            ScanError: it is no Python, does not start, is too old, or failed.
         """
         done = _finish(self._running, self._executable)
         if done.code == 0:
@@ -47,6 +47,12 @@ class Probe:
                     return json.loads(line)
         executable = self._executable
         version = _ask_version(executable, self._environment, self._folder)
+        if version is None and self._starts_without_site():
+            raise ScanError(
+                f"`{executable}` does not start",
+                causes=done.last_errors(3),
+                hint="A start-up file fails, such as a `.pth` file in its site-packages",
+            )
         if version is None:
             raise ScanError(
                 f"`{executable}` is not a Python interpreter", causes=done.last_errors(3)
@@ -55,6 +61,10 @@ class Probe:
             wanted, seen = (".".join(map(str, numbers)) for numbers in (OLDEST, version))
             raise ScanError(f"Expected Python {wanted} or later, found {seen} at `{executable}`")
         raise ScanError(f"Failed to scan `{executable}`", causes=done.last_errors(3))
+
+    def _starts_without_site(self) -> bool:
+        found = read_version(self._executable, self._environment, self._folder)
+        return bool(found and found[0].isdecimal())
 
 
 def read_version(executable: str, environment: Mapping[str, str], folder: Path) -> str | None:

@@ -87,7 +87,7 @@ def test_it_refuses_what_would_not_last(
     workspace: Workspace, gce: Gce, bucket: dict[str, str], words: tuple[str, ...], message: str
 ) -> None:
     done = run(workspace, gce, bucket, *words)
-    assert done.returncode == 2
+    assert done.returncode == 118
     assert message in done.stderr
 
 
@@ -96,5 +96,5 @@ def test_a_bucket_that_is_not_there_is_told_before_anything_is_scanned(
 ) -> None:
     words = ("--service-account", MACHINE, "--store", "gs://none/x", "--python", "missing")
     done = run(workspace, gce, bucket, *words)
-    assert done.returncode == 13, done.stderr
+    assert done.returncode == 113, done.stderr
     assert "caused by: Bucket `none` was not found" in done.stderr

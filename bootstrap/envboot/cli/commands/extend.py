@@ -45,7 +45,7 @@ def command(
 
     seconds = parse_duration(duration, longest=LONGEST)
     session = open_session()
-    with open_fleet(launch, store, session) as fleet, Screen(as_json, output=False) as screen:
+    with open_fleet(launch, store, session) as fleet, Screen(quiet=as_json) as screen:
         now = datetime.now(timezone.utc)
         end = find_new_end(find_end(fleet, session), seconds, now)
         if fleet.about and fleet.about.provisioner == "gcp":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,10 +16,12 @@ from envboot.cli.result_options import (
     to_document,
 )
 from envboot.errors import UsageError
-from envboot.fleet.history import read_records
+from envboot.fleet.history import find_folder
 from envboot.session import open_session
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from envboot.fleet.results import ResultIndex
 
 
@@ -49,13 +50,12 @@ def command(
         results = read_results(fleet.store, name)
         indexes = choose_rank(results.indexes, rank, name)
         refuse_unknown(indexes, paths)
-        record = next((r for r in read_records(session.state) if r.launch == name), None)
         home = Home(
             launch=name,
             session=session,
             is_single=max(fleet.count, len(results.indexes)) <= 1,
             into=into,
-            made_in=Path(record.folder) if record and record.folder else None,
+            made_in=find_folder(session.state, name),
         )
         found = fetch_all(fleet.store, home, indexes, paths)
         fleet.unread.extend(results.malformed)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envboot.cli import console, timings
+from envboot.cli.on_done import tells_the_end
 from envboot.cli.options import selects_environment, takes_secrets
 from envboot.cli.provisioner_options import takes_own_options
 from envboot.cli.result_options import (
@@ -25,7 +26,10 @@ from envboot_provisioners import load_provisioner, provisioner_names
 from envboot_provisioners.option_values import add_settings, own_options, split_cloud
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from envboot.command_secrets import SecretOptions
+    from envboot.fleet.fetching import Fetched
     from envboot.fleet.launch import Launched, Order
     from envboot.fleet.life import Lifetime
     from envboot.selection import Selection
@@ -33,8 +37,9 @@ if TYPE_CHECKING:
     from envboot_provisioners import Options, Provisioner
 
 _DOES = """\
-With no command the instances come up and stay. With one they are ended when it has ended; its
-output is printed here, and the exit code tells whether it failed.
+With no command the instances come up and stay. With one they are terminated when it has exited;
+its output is printed here, and envboot exits with its exit code. What is piped or redirected into
+envboot is its standard input.
 """
 _OPTIONS = (
     click.option(
@@ -91,9 +96,24 @@ _OPTIONS = (
         "--keep", is_flag=True, help="Leave the instances, whatever happens, for a look inside."
     ),
     click.option(
+        "--detach",
+        is_flag=True,
+        help="Return once the instances are started; `envboot attach` comes back to them.",
+    ),
+    click.option(
+        "--stdin/--no-stdin",
+        "stdin",
+        default=None,
+        help="Send standard input to its end, or not at all."
+        "  [default: a file, or a pipe that says something within a second]",
+    ),
+    tells_the_end,
+    click.option("-q", "--quiet", is_flag=True, help="Print the command's output and errors only."),
+    click.option("--timings", "with_timings", is_flag=True, help="Print what every step took."),
+    click.option(
         "--raw",
         is_flag=True,
-        help="Print the command's escape sequences, as of colours, as they are.",
+        help="Print the command's escape sequences, as of colours, as they are on a terminal.",
     ),
     click.option("--fresh", is_flag=True, help="Lock again, whatever was kept."),
     click.option(
@@ -173,10 +193,18 @@ class Arguments:
     fresh: bool
     raw: bool
     as_json: bool
+    detach: bool
+    stdin: bool | None
+    on_done: str | None
+    notify: str | None
+    quiet: bool
+    with_timings: bool
 
 
 def launch_on(provisioner: Provisioner, given: Arguments, session: Session) -> None:
     """Launch on one provisioner, and print what became of it."""
+    from envboot.cli.on_done import Teller
+    from envboot.cli.printer import View
     from envboot.cli.progress import Screen
     from envboot.fleet.homecoming import raise_failed
     from envboot.fleet.launch import launch
@@ -184,37 +212,87 @@ def launch_on(provisioner: Provisioner, given: Arguments, session: Session) -> N
     from envboot.store import open_store
 
     url = given.store or session.store
+    _check_detach(provisioner, given, url)
+    teller = Teller(session, given.on_done, given.notify)
     order = _read_order(provisioner, given, session, url)
     loopback = provisioner.guest_loopback or "127.0.0.1"
     opened = open_store(url, session, guest_loopback=loopback)
-    with opened as bucket, Screen(given.as_json, raw=given.raw) as screen:
-        try:
-            launched = launch(provisioner, bucket, order, session, screen)
-        except BaseException as error:
-            if screen.fleet and screen.fleet.instances:
-                is_interrupt = isinstance(error, KeyboardInterrupt)
-                rescue(screen.fleet, session, given.output.into, interrupted=is_interrupt)
-            raise
-        screen.flush(launched.outcomes)
-        assert screen.fleet
-        found = finish_launch(
-            screen.fleet, launched.outcomes, session, given.output.into, quiet=given.as_json
+    view = None if given.as_json else View(raw=given.raw)
+    screen = Screen(quiet=given.quiet or given.as_json, view=view, teller=teller)
+    with teller.telling():
+        with opened as bucket, screen:
+            try:
+                launched = launch(provisioner, bucket, order, session, screen)
+            except BaseException as error:
+                if screen.fleet and screen.fleet.instances:
+                    is_interrupt = isinstance(error, KeyboardInterrupt)
+                    rescue(screen.fleet, session, given.output.into, interrupted=is_interrupt)
+                raise
+            screen.flush(launched.outcomes)
+            assert screen.fleet
+            # Nobody waits for what a detached command makes.
+            found = (
+                []
+                if given.detach
+                else finish_launch(
+                    screen.fleet,
+                    launched.outcomes,
+                    session,
+                    given.output.into,
+                    made_in=session.folder,
+                    quiet=given.as_json or given.quiet,
+                )
+            )
+        _print_launched(launched, given, url, found)
+        if given.command and not given.detach:
+            raise_command_failures(launched.outcomes)
+        raise_unsent(launched.outcomes)
+        raise_failed(found)
+
+
+def _check_detach(provisioner: Provisioner, given: Arguments, url: str) -> None:
+    """Refuse `--detach` where machines need this process, or nobody would do what is asked for."""
+    if not given.detach:
+        return
+    if given.on_done or given.notify:
+        raise UsageError(
+            "Cannot use `--on-done` or `--notify` with `--detach`: nobody waits for the end",
+            hint="Give them to `envboot attach`",
         )
+    if url.startswith("file:"):
+        raise UsageError(
+            f"Cannot detach from instances that use the bucket `{url}`",
+            causes=("This process serves it to them",),
+            hint="Name a bucket that needs no client (`--store s3://…` or `gs://…`), or leave this "
+            "process running: `nohup envboot launch … &`, then `envboot attach`",
+        )
+    if not (provisioner.is_remote or provisioner.name == "local"):
+        raise UsageError(
+            f"Cannot detach from instances of `{provisioner.name}`",
+            causes=("This process gives them their user-data",),
+            hint="Leave it running: `nohup envboot launch … &`, then `envboot attach`",
+        )
+
+
+def _print_launched(
+    launched: Launched, given: Arguments, url: str, found: Sequence[Fetched]
+) -> None:
     if given.as_json:
         console.print_json(timings.to_document(launched) | {"results": to_document(found)})
-    else:
-        console.say(timings.render(launched), err=True)
+    elif given.detach:
+        name = launched.launch
+        console.say(name)
+        console.say(
+            f"\nhint: `envboot attach {name}` shows its output and terminates it in the end, "
+            f"`envboot status {name}` shows its state, `envboot terminate {name}` stops it",
+            err=True,
+        )
+    elif not given.quiet:
+        text = timings.render(launched) if given.with_timings else timings.summarize(launched)
+        console.say(text, err=True)
         _print_cure(launched, url)
         if launched.kept:
             _print_kept(launched)
-    if launched.interrupted and any(
-        each.reports.command and each.reports.command.exit_code for each in launched.outcomes
-    ):
-        raise KeyboardInterrupt
-    if given.command:
-        raise_command_failures(launched.outcomes)
-    raise_unsent(launched.outcomes)
-    raise_failed(found)
 
 
 def _read_order(provisioner: Provisioner, given: Arguments, session: Session, url: str) -> Order:
@@ -224,6 +302,7 @@ def _read_order(provisioner: Provisioner, given: Arguments, session: Session, ur
         UsageError: it makes no sense, or machines could not reach the bucket.
     """
     from envboot.cli.options import parse_variable, read_part
+    from envboot.cli.standard_input import find_input
     from envboot.command_secrets import read_secrets
     from envboot.duration import parse_duration
     from envboot.fleet.launch import Order
@@ -264,6 +343,8 @@ def _read_order(provisioner: Provisioner, given: Arguments, session: Session, ur
         output=read_output(given.output, session) if given.command else None,
         fresh=given.fresh,
         keep=given.keep,
+        stdin=find_input(given.stdin) if given.command else None,
+        detach=given.detach,
     )
 
 

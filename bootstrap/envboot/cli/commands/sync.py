@@ -72,7 +72,7 @@ def command(
     session = open_session()
     name = launch or find_only_running(session)
     record = next((r for r in reversed(read_records(session.state)) if r.launch == name), None)
-    with open_fleet(name, store, session) as fleet, Screen(as_json, output=False) as screen:
+    with open_fleet(name, store, session) as fleet, Screen(quiet=as_json) as screen:
         prepared = _prepare(fleet, selection, session, record, screen)
         screen.notes(prepared.notes)
         synced = sync(

@@ -87,11 +87,11 @@ def command() -> None:
 
 
 def fail(error: EnvbootError) -> NoReturn:
-    """Tell an error in one line, which Terraform shows as it is, and end with 1."""
+    """Tell an error in one line, which Terraform shows as it is, and exit with its code."""
     text = ": ".join([error.message, *error.causes])
     hint = f" (hint: {error.hint})" if error.hint else ""
     console.say(f"error: {text}{hint}".replace("\n", " "), err=True)
-    raise click.exceptions.Exit(1)
+    raise click.exceptions.Exit(error.exit_code)
 
 
 def parse_query(text: str) -> Query:

@@ -39,7 +39,7 @@ def command(
 
     with (
         open_fleet(launch, store, open_session(), warns=False) as fleet,
-        Screen(as_json, output=False) as screen,
+        Screen(quiet=as_json) as screen,
     ):
         if fleet.unseen and not fleet.end:
             # One that has ended without a word would be waited for.
