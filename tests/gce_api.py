@@ -321,7 +321,8 @@ class Gce:
             wanted.add(match(r'\(labels\.envboot-launch = "([^"]+)"\)', term)[1])
         items: dict[str, Any] = {f"zones/{zone}": {} for zone in ZONES}
         for key, item in self.instances.items():
-            if item["labels"].get("envboot-launch") in wanted:
+            # Whoever asks in another project sees what is there: nothing.
+            if given["project"] == PROJECT and item["labels"].get("envboot-launch") in wanted:
                 shown = {name: value for name, value in item.items() if name[0] != "_"}
                 items[f"zones/{key.partition('/')[0]}"].setdefault("instances", []).append(shown)
         return {"items": items}

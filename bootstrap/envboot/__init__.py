@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         RenderError,
         ScanError,
         StoreError,
+        UnseenError,
         UsageError,
     )
     from envboot.manifest import Manifest
@@ -47,6 +48,7 @@ __all__ = [
     "Scan",
     "ScanError",
     "StoreError",
+    "UnseenError",
     "UsageError",
     "fetch_environment",
     "publish_here",

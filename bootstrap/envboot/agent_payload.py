@@ -91,6 +91,8 @@ FOR_SYNC = frozenset({FOR_KEYGEN, "agent/sync.py"})
 FOR_ROLES = {kind: frozenset({"agent/role.py", f"agent/{kind}.py"}) for kind in ("aws", "gcp")}
 """By who gives the credentials: `kind` in the grants."""
 FOR_NOTICES = frozenset({"agent/watch.py"})
+FOR_LIFE = "agent/life.py"
+"""Where machines end by themselves."""
 FOR_LOCAL = "agent/local.py"
 FOR_PRIVATE = "agent/private.py"
 FOR_PROJECTS = "agent/room.py"
@@ -111,7 +113,7 @@ EXTRAS = (
     | FOR_SYNC
     | OF_CLOUDS
     | {"agent/explain.py", FOR_LOCAL, FOR_PRIVATE, FOR_CONDA, FOR_PROJECTS, FOR_KEYGEN}
-    | {FOR_VERIFYING, FOR_IMDS, FOR_OUTPUT}
+    | {FOR_VERIFYING, FOR_IMDS, FOR_LIFE, FOR_OUTPUT}
 )
 """Modules that not every document needs; the agent fetches those that are left out of one."""
 

@@ -10,13 +10,14 @@ _LONGEST = 7 * 86400
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def parse_duration(text: str) -> int:
-    """Return seconds of `90s`, `15m`, `24h` or `7d`, the longest that signed URLs live.
+def parse_duration(text: str, *, longest: int = _LONGEST) -> int:
+    """Return seconds of `90s`, `15m`, `24h` or `7d`; by default signed URLs set the longest.
 
     Raises:
         UsageError: it is none of them, or longer.
     """
     found = re.fullmatch(r"(\d+)([smhd])", text)
-    if not found or not 0 < (seconds := int(found[1]) * _UNITS[found[2]]) <= _LONGEST:
-        raise UsageError(f"Expected a duration of at most `7d`, such as `24h`, found `{text}`")
+    if not found or not 0 < (seconds := int(found[1]) * _UNITS[found[2]]) <= longest:
+        most = f"{longest // 86400}d"
+        raise UsageError(f"Expected a duration of at most `{most}`, such as `24h`, found `{text}`")
     return seconds

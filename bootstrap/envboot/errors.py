@@ -109,6 +109,23 @@ class ProvisionError(EnvbootError):
     exit_code = Exit.PROVISION
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends this process, other than by its default: which one."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class UnseenError(ProvisionError):
+    """The instances of a launch cannot be seen from here; `why` says it in a line."""
+
+    def __init__(self, launch: str, why: str, *, hint: str) -> None:
+        super().__init__(
+            f"Instances of `{launch}` cannot be seen from here", causes=(why,), hint=hint
+        )
+
+
 class GuestError(EnvbootError):
     """An instance started and did not become ready."""
 

@@ -94,7 +94,8 @@ class StartRequest:
     environment works at its prefix only (a conda one does). `room` is how many bytes of disk the
     environment may need, beside the image's own. `first` is how many instances of the launch
     were asked for before, in calls that failed too: names and what makes a call known are given
-    once, in whatever number of calls a launch is started.
+    once, in whatever number of calls a launch is started. `end` (seconds since 1970) is when
+    instances end by themselves, for platforms that can see to that as well.
     """
 
     launch: str
@@ -106,6 +107,7 @@ class StartRequest:
     shared: bool = False
     options: Options = field(default_factory=dict)
     first: int = 0
+    end: int | None = None
 
 
 class Provisioner(Protocol):
@@ -150,6 +152,12 @@ class Provisioner(Protocol):
     def is_interruptible(self, options: Options) -> bool:
         """Whether the platform may take such an instance back, and tells it shortly before."""
 
+    def place(self, options: Options) -> dict[str, str]:
+        """Return where such instances will be, by what it is: `account`, `region`, `host`, …
+
+        The launch is recorded with it, and `instances` is given it later, from anywhere.
+        """
+
     def start(self, request: StartRequest) -> list[Instance]:
         """Start every instance, or none: what was started is ended again before raising."""
 
@@ -159,10 +167,17 @@ class Provisioner(Protocol):
     def console(self, instance: Instance) -> str:
         """Return what the instance printed so far on its console."""
 
-    def instances(self, launch: str | None = None) -> list[Instance]:
+    def instances(
+        self, launch: str | None = None, place: Mapping[str, str] | None = None
+    ) -> list[Instance]:
         """Return every instance that was started from this machine and not ended yet.
 
-        With `launch` the instances of that one, wherever it was started from.
+        With `launch` the instances of that one, wherever it was started from. With `place`, which
+        may be empty and is not to be trusted, they are looked for there, and none is returned only
+        where none is left.
+
+        Raises:
+            UnseenError: nobody here can see what is at that place.
         """
 
     def forget(self, launch: str) -> None:

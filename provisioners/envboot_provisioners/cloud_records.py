@@ -62,6 +62,7 @@ class CloudRecords:
     def __init__(self, folder: Path, member: str) -> None:
         self.member = member
         self._folder = folder
+        self._noted: dict[str, CloudRecord] = {}
 
     def write(self, launch: str, place: str, account: str | None = None) -> None:
         """Write a record anew, whole."""
@@ -69,11 +70,16 @@ class CloudRecords:
         record = CloudRecord(launch=launch, place=place, account=account)
         write_whole(self._path(launch), json.dumps(record.to_dict(self.member)).encode())
 
+    def note(self, launch: str, place: str, account: str | None = None) -> CloudRecord:
+        """Remember, in this process only, where a launch of others is."""
+        self._noted[launch] = CloudRecord(launch=launch, place=place, account=account)
+        return self._noted[launch]
+
     def find(self, launch: str) -> CloudRecord | None:
-        """Return the record of a launch."""
+        """Return the record of a launch, of this machine or noted."""
         if not re.fullmatch(r"[\w.-]+", launch):
             return None
-        return self._read(self._path(launch))
+        return self._read(self._path(launch)) or self._noted.get(launch)
 
     def all(self) -> list[CloudRecord]:
         """Return every record, in the order of their launches."""

@@ -21,9 +21,10 @@ from envboot.tool_variables import without_settings
 from envboot_provisioners import Instance, Option, State
 from envboot_provisioners.interrupts import defer_interrupts
 from envboot_provisioners.namespaces import check_namespace, find_namespace
+from envboot_provisioners.own_machine import check_own_place, find_own_place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from envboot.doctor.check import Check
     from envboot.process import Spawned
@@ -75,6 +76,11 @@ class LocalProvisioner:
         """Return False: nobody else has a claim on this machine."""
         del options
         return False
+
+    def place(self, options: Options) -> dict[str, str]:
+        """Return this host, and the state directory."""
+        del options
+        return find_own_place(self._session.state)
 
     def start(self, request: StartRequest) -> list[Instance]:
         """Start one process an instance, in a session of its own.
@@ -136,8 +142,14 @@ class LocalProvisioner:
             instances[-1] = replace(instances[-1], pid=process.pid)
             (folder / "pid").write_text(str(process.pid))
 
-    def instances(self, launch: str | None = None) -> list[Instance]:
-        """Return the instances whose folders are still there, running or not."""
+    def instances(
+        self, launch: str | None = None, place: Mapping[str, str] | None = None
+    ) -> list[Instance]:
+        """Return the instances whose folders are still there, running or not.
+
+        Raises:
+            UnseenError: there is none, and the place is not this one.
+        """
         found = []
         for file in sorted((self._session.state / self.name).glob(f"{launch or '*'}/*/pid")):
             # Another process may be removing it just now.
@@ -157,6 +169,8 @@ class LocalProvisioner:
                         address=find_address(name, int(number)) if number.isdigit() else None,
                     )
                 )
+        if launch and place is not None and not found:
+            check_own_place(launch, place, self._session.state)
         return found
 
     def states(self, instances: Sequence[Instance]) -> dict[str, State]:

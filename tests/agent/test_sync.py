@@ -191,6 +191,36 @@ def test_killed_at_any_moment_it_ends_with_what_is_wanted(client: Client, tmp_pa
         assert copy.leftovers() == []
 
 
+def test_the_end_is_moved_and_the_command_interrupted_without_another_environment(
+    client: Client, tmp_path: Path
+) -> None:
+    manifest, layer = client.layer(mine="VALUE = 1\n")
+    launch = client.launch(manifest, layer)
+    script = (
+        "trap 'echo interrupted >>$F; exit 3' INT; echo begins >>$F; while :; do sleep 0.05; done"
+    )
+    launch.config |= {"command": ["sh", "-c", script], "environment": {"F": str(tmp_path / "f")}}
+    guest = Guest(tmp_path / "guest", launch)
+    assert guest.boot() == wire.READY
+    before = guest.env.resolve()
+    process = guest.start("run")
+    wait_for(lambda: (tmp_path / "f").exists())
+    with following(guest):
+        client.want(1, manifest, layer, end=1_900_000_000)
+        client.wait(guest, 1)
+        moved = json.loads((guest.state / "moved.json").read_text())
+        assert moved == {"launch": "launch", "end": 1_900_000_000}
+        assert process.poll() is None
+        # One after it says nothing of the end.
+        client.want(2, manifest, layer, interrupt=True)
+        client.wait(guest, 2)
+        assert process.wait(20) == 3
+    assert (tmp_path / "f").read_text() == "begins\ninterrupted\n"
+    assert json.loads((guest.state / "moved.json").read_text()) == moved
+    assert guest.env.resolve() == before
+    assert "error" not in client.told(guest)
+
+
 def test_after_a_reboot_the_newest_is_active_again_even_without_the_bucket(
     client: Client, tmp_path: Path
 ) -> None:

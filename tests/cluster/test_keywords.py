@@ -12,6 +12,7 @@ from IPython.core.oinspect import Inspector
 from envboot import Cluster, UsageError, publish_here
 from envboot.cluster.arguments import DEFAULTS, ClusterOptions, MachineOptions
 from envboot.cluster.spec import make_spec
+from envboot.fleet.life import Lifetime
 from envboot.package_sync import DEFAULTS as PACKAGE_SYNC
 from envboot_provisioners.aws.options import OPTIONS as AWS
 from envboot_provisioners.gcp.options import OPTIONS as GCP
@@ -103,6 +104,7 @@ def test_keywords_become_one_specification() -> None:
         "package_sync_use_uv_installer": True,
         "cuda": "12.4",
         "expires": 90,
+        "max_life": "12h",
         "worker_options": {"nthreads": 2},
         "name": "mine",
     }
@@ -115,6 +117,8 @@ def test_keywords_become_one_specification() -> None:
     assert spec.steady.keys() == {"instance-type", "zone"}
     assert (spec.auth.value, spec.seconds, spec.timeout, spec.hook) == ("role", 90, 900, None)
     assert spec.imds == "deny"
+    assert spec.life == Lifetime(max_life=12 * 3600)
+    assert make_spec({**given, "max_life": "never"}, make_session()).life.max_life is None
     assert (spec.selection.ignore, spec.selection.cuda) == (("jupyterlab",), "12.4")
     assert spec.worker[-2:] == ("--nthreads", "2")
 

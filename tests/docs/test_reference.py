@@ -88,7 +88,7 @@ def test_the_exit_codes_are_those_of_the_code_and_mean_what_its_errors_mean() ->
     assert set(table) == {str(int(code)) for code in Exit}
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     # They share their code with `UsageError`, which says what it means.
-    others = (EnvbootError, errors.DocumentError, errors.MissingExtraError)
+    others = (EnvbootError, errors.DocumentError, errors.MissingExtraError, errors.UnseenError)
     for kind in kinds:
         if issubclass(kind, EnvbootError) and kind not in others:
             meaning = str(kind.__doc__).splitlines()[0].rstrip(".")
@@ -235,6 +235,9 @@ class TestMachines:
         passing = {"/run/envboot/run.pid", "/opt/envboot/publish-<base>/", "/home/envboot/work/"}
         passing |= {"/run/envboot/secrets.json", "/var/lib/envboot/stdin"}
         passing |= {f"/var/lib/envboot/output/<n>.{kind}" for kind in ("open", "bin")}
+        # Of machines that end by themselves.
+        passing |= {f"/var/lib/envboot/{name}.json" for name in ("born", "moved")}
+        passing |= {"/etc/systemd/system/envboot-life.service"}
         seen = passing.union(*map(machines.files, NAMES))
         assert compare(rows("Files on the guest"), seen) == ([], [])
 
@@ -309,6 +312,7 @@ class TestJson:
         # Only clouds have them.
         cloud: dict[str, Any] = {"end": {"why": "done", "time": "2026-01-01T00:00:00Z"}}
         cloud["instances"] = [{"notice": {"notice": "spot-interruption"}, "details": DETAILS}]
+        cloud["instances"][0]["ended"] = {"why": "max-life"}
         assert_same("`envboot status --json`", *found, cloud)
 
     def test_ls(self, launches: list[dict[str, Any]], project: Project) -> None:

@@ -14,7 +14,7 @@ from envboot.userdata import LaunchPath
 from envboot_provisioners import Instance, Option, Options, StartRequest, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from envboot.doctor.check import Check
@@ -61,7 +61,12 @@ class Cloud:
         self.read.append(instance.name)
         return self.consoles[instance.name]
 
-    def instances(self, launch: str | None = None) -> list[Instance]:
+    def place(self, options: Options) -> dict[str, str]:
+        return {}
+
+    def instances(
+        self, launch: str | None = None, place: Mapping[str, str] | None = None
+    ) -> list[Instance]:
         return [Instance(name=name, launch="one") for name in self.consoles]
 
     def forget(self, launch: str) -> None:

@@ -36,9 +36,11 @@ def test_a_kept_instance_is_seen_waited_for_and_explained(warm: Workspace) -> No
     assert {each["stage"] for each in document["instances"]} == {"ready"}
     assert {each["source"] for each in document["instances"]} == {"archive"}
     table = show(warm, "status", launch).stdout.splitlines()
-    assert table[0] == f"launch {launch}: 2 instances of `local`"
-    assert re.match(rf"{launch}-1 +idle +ready +archive +\d\.\d\d s +-$", table[-1])
-    assert show(warm, "wait", launch, "--for", "ready").stdout.splitlines() == table
+    assert table[0] == f"launch {launch}: 2 instances of `local`; ends in 23 h"
+    assert all(len(line) <= 80 for line in table)
+    assert re.match(rf"{launch}-1 +ready +\d+ s +archive +\d\.\d s +- +-$", table[-1])
+    again = show(warm, "wait", launch, "--for", "ready").stdout
+    assert _without_age(again) == _without_age("\n".join([*table, ""]))
     story = show(warm, "why", launch, f"{launch}-1").stdout
     assert f"{launch}-0" not in story
     assert "The environment is ready (" in story
@@ -57,6 +59,11 @@ def test_the_output_of_a_launch_that_is_over_is_in_the_bucket(warm: Workspace) -
     assert show(warm, "terminate", launch).stderr == f"nothing of {launch} is left\n"
 
 
+def _without_age(table: str) -> str:
+    """Return a table of instances without how long each has been in its state."""
+    return re.sub(r"(?m)(-\d+ +\w+ +)\d+ s +", r"\1", table)
+
+
 def test_a_report_that_no_agent_wrote_is_named_and_changes_nothing(warm: Workspace) -> None:
     launch = warm.launch_json("--", "true")["launch"]
     before = show(warm, "status", launch).stdout
@@ -66,7 +73,7 @@ def test_a_report_that_no_agent_wrote_is_named_and_changes_nothing(warm: Workspa
         assert (
             "warning: Left out 1 report that no agent wrote" in show(warm, command, launch).stderr
         )
-    assert show(warm, "status", launch).stdout == before
+    assert _without_age(show(warm, "status", launch).stdout) == _without_age(before)
 
 
 HOSTILE = r"""
@@ -93,7 +100,7 @@ def test_a_launch_that_meets_malformed_reports_goes_on_to_its_end(warm: Workspac
     assert done.stdout == "\x1b[2J\x9b2J\udc9b\nwent on\n"
     assert "warning: Left out 19 reports that no agent wrote" in done.stderr, done.stderr
     shown = show(warm, "status")
-    assert "ended with 0" in shown.stdout
+    assert re.search(r"-0 +done +\S+ s +archive +\d\.\d s +0 ", shown.stdout)
     assert "launch.json" in shown.stderr
 
 
@@ -114,6 +121,28 @@ def test_a_launch_is_seen_from_elsewhere_by_its_bucket(warm: Workspace) -> None:
     assert done.returncode == 0, done.stderr
     assert f"{launch}-0" in done.stdout
     assert warm.run(ENVBOOT, "logs", launch, "--store", url, **elsewhere).stdout == "hello\n"
+
+
+def test_a_launch_of_another_state_directory_is_neither_failed_nor_gone(warm: Workspace) -> None:
+    client = warm.start(*warm.command("--", "sh", "-c", "echo begun; sleep 60"))
+    try:
+        wait_for(lambda: "begun" in show(warm, "logs").stdout)
+        [row] = json.loads(show(warm, "ls", "--json").stdout)
+        given = [row["launch"], "--store", f"file://{warm.state}/store"]
+        for variable in (str(warm.folder / "elsewhere"), str(warm.folder / "third")):
+            elsewhere = {"ENVBOOT_STATE_DIR": variable}
+            for word in ("status", "wait", "terminate"):
+                done = warm.run(ENVBOOT, word, *given, **elsewhere)
+                assert done.returncode == 115, done.stdout + done.stderr
+                assert f"Instances of `{row['launch']}` cannot be seen from here" in done.stderr
+                assert f"It is not from here, but from `{warm.state}` on `" in done.stderr
+                assert f"set `ENVBOOT_STATE_DIR={warm.state}`" in done.stderr
+                assert "failed" not in done.stdout
+                assert "left" not in done.stderr
+        assert [each["state"] for each in status(warm)["instances"]] == ["running"]
+    finally:
+        client.send_signal(signal.SIGINT)
+        client.communicate()
 
 
 def test_a_launcher_that_was_killed_leaves_a_launch_that_can_be_followed_and_ended(
@@ -144,11 +173,28 @@ def test_an_interrupted_launch_is_over_and_nobody_waits_for_it(warm: Workspace) 
     assert document["end"]["why"] == "interrupted"
     assert "; it is over: interrupted, at 20" in show(warm, "status").stdout
     assert "it is over: interrupted, at 20" in show(warm, "why").stdout
-    done = show(warm, "wait", code=117)
-    assert "ended before the command did" in done.stderr
+    done = show(warm, "wait", code=130)
+    assert "was ended by SIGINT" in done.stderr
     past = json.loads(show(warm, "ls", "--past", "--json").stdout)
     assert past[-1]["launch"] == document["launch"]
     assert document["launch"] in show(warm, "ls", "--past").stdout
+
+
+def test_a_launch_that_failed_is_listed_as_such(warm: Workspace) -> None:
+    names = [warm.launch_json("--", "true")["launch"]]
+    warm.launch("--", "false")
+    past = json.loads(show(warm, "ls", "--past", "--json").stdout)
+    assert past[-2]["launch"] == names[0]
+    assert [each["outcome"] for each in past[-2:]] == ["done", "failed"]
+    assert show(warm, "ls", "--past").stdout.splitlines()[-1].split()[2] == "failed"
+
+
+def test_instances_are_listed_with_their_state_and_end(warm: Workspace) -> None:
+    launch = warm.launch_json("--max-life", "3h")["launch"]
+    table = show(warm, "ls").stdout.splitlines()
+    assert table[0].split("  ")[-1].strip() == "ENDS IN"
+    assert table[-1].split() == [f"{launch}-0", launch, "local", "ready", "2", "h"]
+    assert all(len(line) <= 80 for line in table)
 
 
 def test_a_launch_of_which_nothing_ever_reported_is_not_waited_for(warm: Workspace) -> None:

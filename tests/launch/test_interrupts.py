@@ -59,6 +59,55 @@ def test_a_signal_ends_the_command_and_all_that_it_started(
     process = warm.start(*warm.command("--count", "2", "--", "sh", "-c", script))
     wait_for(lambda: sum(mark in line and "time.sleep" in line for line in warm.survivors()) >= 6)
     os.kill(process.pid, number)
+    if number == signal.SIGINT:
+        # What the command has put into the background still has its output open.
+        time.sleep(2)
+        assert process.poll() is None
+        os.kill(process.pid, number)
+    assert "interrupted" in finish(process)
+    assert process.returncode == 130
+    assert warm.survivors() == warm.leftovers() == []
+
+
+NICE = """
+import signal, sys, time
+try:
+    print('it runs', flush=True)
+    time.sleep(600)
+except KeyboardInterrupt:
+    print('saved', flush=True)
+    sys.exit(int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_ctrl_c_reaches_the_command_first_which_ends_as_it_likes(
+    warm: Workspace, code: int
+) -> None:
+    process = warm.start(*warm.command("--", "python", "-c", NICE, str(code)))
+    assert process.stdout
+    assert process.stdout.readline() == "it runs\n"
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert out == "saved\n"
+    assert "interrupted the command, which has 30 s to end; Ctrl-C again ends the instances" in err
+    assert process.returncode == code
+    assert warm.survivors() == warm.leftovers() == []
+    assert "it is over: interrupted" in warm.run(ENVBOOT, "status").stdout
+
+
+def test_a_second_ctrl_c_ends_the_instances(warm: Workspace) -> None:
+    stubborn = "trap '' INT; echo it runs; while true; do sleep 1; done"
+    process = warm.start(*warm.command("--", "sh", "-c", stubborn))
+    assert process.stdout
+    assert process.stdout.readline() == "it runs\n"
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.stderr
+    while "interrupted the command" not in process.stderr.readline():
+        pass
+    time.sleep(0.5)
+    assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)
     assert "interrupted" in finish(process)
     assert process.returncode == 130
     assert warm.survivors() == warm.leftovers() == []
@@ -70,7 +119,7 @@ def test_ctrl_c_reaches_the_whole_group_and_a_second_one_does_not_disturb(warm: 
     for _ in range(5):
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.01)
-    assert finish(process).count("interrupted") == 1
+    assert finish(process).count("\ninterrupted\n") == 1
     assert process.returncode == 130
     assert warm.survivors() == warm.leftovers() == []
 
@@ -137,7 +186,7 @@ def test_keep_leaves_the_folder_of_an_interrupted_launch_and_no_process(warm: Wo
     finish(process)
     assert process.returncode == 130
     assert warm.survivors() == []
-    assert " idle " in warm.run(ENVBOOT, "ls").stdout
+    assert " failed " in warm.run(ENVBOOT, "ls").stdout
 
 
 def test_a_reader_that_goes_away_ends_the_launch(warm: Workspace) -> None:

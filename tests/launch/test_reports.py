@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from envboot.cli.commands.status import show_row
+from envboot.cli.commands.status import render, to_document
 from envboot.cli.commands.why import tell
 from envboot.cli.console import to_json
 from envboot.cli.timings import describe
@@ -14,6 +14,7 @@ from envboot.errors import DocumentError
 from envboot.fleet.outcomes import Outcome
 from envboot.fleet.output import OutputReader
 from envboot.fleet.reports import BootResult, ReportReader, parse_report
+from envboot.fleet.watch import Fleet
 from envboot.store.local.store import LocalStore
 from envboot_provisioners import Instance
 
@@ -132,7 +133,9 @@ def test_whatever_parses_can_be_shown(store: LocalStore, event: str, document: A
     outcome = Outcome(instance=Instance(name="one-0", launch="one"), reports=reports)
     to_json(describe(outcome))
     assert list(tell(None, outcome))
-    assert all(isinstance(cell, str) for cell in show_row(outcome))
+    fleet = Fleet(launch="one", store=store, provisioner=None, command=True)
+    assert all(isinstance(line, str) for line in render(fleet, [outcome]))
+    to_json(to_document(fleet, [outcome]))
     assert len(list(OutputReader(store, "one").read_new([outcome]))) <= 1
 
 

@@ -55,6 +55,9 @@ class Shed:
     def is_interruptible(self, options):
         return False
 
+    def place(self, options):
+        return {"shed": "behind the house"}
+
     def start(self, request):
         made = []
         for number in range(request.first, request.first + request.count):
@@ -86,7 +89,7 @@ class Shed:
     def console(self, instance):
         return (instance.folder / "console").read_text()
 
-    def instances(self, launch=None):
+    def instances(self, launch=None, place=None):
         found = sorted(self._folder.glob(f"{launch or '*'}/*"))
         return [Instance(name=p.name, launch=p.parent.name, folder=p, root=p) for p in found]
 

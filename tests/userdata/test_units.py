@@ -13,7 +13,7 @@ import pytest
 from envboot import agent_payload as payload
 from envboot.agent import wire
 from envboot.publish.grants import WantedGrant
-from envboot.userdata import Job, LaunchPath, Rung
+from envboot.userdata import Job, LaunchPath, Life, Rung
 from envboot.userdata.contents import COMMAND_UNITS, Draft, collect
 from envboot.userdata.contents import UNITS as UNIT_FOLDER
 from tests.userdata.conftest import make_grants, make_manifest
@@ -24,11 +24,12 @@ UNITS = (
     "envboot-run.service",
     "envboot-dask-scheduler.service",
     "envboot-dask-worker.service",
+    "envboot-life.service",
     "envboot-sync.service",
     "envboot-watch.service",
     "envboot.target",
 )
-ROOTS = ("envboot", "envboot-publish", "envboot-sync", "envboot-watch")
+ROOTS = ("envboot", "envboot-life", "envboot-publish", "envboot-sync", "envboot-watch")
 FIELDS = {"STAGE", "DIGEST", "BYTES", "MS", "SOURCE", "ERROR", "NOTICE", "NOTICE_TIME"}
 
 
@@ -61,7 +62,7 @@ def shipped_units() -> dict[str, str]:
         make_grants(manifest),
         wanted=WantedGrant(get="http://h/wanted-1.json", signer="ssh-ed25519 AAAA"),
     )
-    job = Job(command=["true"], watch=True)
+    job = Job(command=["true"], watch=True, life=Life())
     draft = Draft(
         manifest=manifest, grants=grants, job=job, parts=(), agent={}, path=LaunchPath.NOCLOUD
     )

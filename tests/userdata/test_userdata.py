@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envboot.errors import RenderError
-from envboot.userdata import Job, LaunchPath, Rung, render
+from envboot.userdata import Job, LaunchPath, Life, Rung, render
 from envboot.userdata.contents import COMMAND_UNITS
 from envboot.userdata.encoding import gzip_bytes, squeeze
 from envboot.userdata.parts import parse_part
@@ -87,6 +87,30 @@ def test_ec2_takes_the_first_rung_that_fits(packages: int, url_size: int, rung: 
     )
     assert document.rung is rung
     assert len(document.payload) == document.size <= document.limit == 16_384  # type: ignore[operator]
+
+
+def test_an_end_of_its_own_costs_a_document_little_and_is_there_only_where_asked_for() -> None:
+    manifest = make_manifest(60)
+    grants = make_grants(manifest, url_size=412)
+    life = Life(end=1_800_000_000, idle=600, done=True)
+    plain, ending = (
+        render(
+            manifest,
+            launch_path=LaunchPath.EC2,
+            grants=grants,
+            job=Job(command=COMMAND, life=each),
+        )
+        for each in (None, life)
+    )
+    assert plain.size < ending.size < plain.size + 110
+    text = gzip.decompress(ending.payload).decode()
+    assert '"life":{"done":1,"end":1800000000,"idle":600}' in text
+    assert " envboot-life.service" in text
+    assert "envboot-life" not in gzip.decompress(plain.payload).decode()
+    # Without a bucket nobody could fetch the module.
+    alone = render(manifest, launch_path=LaunchPath.GCE, job=Job(life=Life()))
+    assert "/lib/agent/life.py\n" in alone.payload.decode()
+    assert '"life":{}' in alone.payload.decode()
 
 
 @pytest.mark.parametrize("watch", [False, True])

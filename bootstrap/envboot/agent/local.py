@@ -32,6 +32,8 @@ def main(host: Host) -> int:
             os.read(reader, 1)
         if "wanted" in host.grants and not os.fork():
             os._exit(load(host, "sync").main(host, ours))
+        if "life" in host.config and not os.fork():
+            os._exit(load(host, "life").main(host, ours))
         made = "output" in host.read_json("config")
         return int(load(host, "results" if made else "run").main(host))
     finally:

@@ -16,12 +16,12 @@ from .host import Host
 
 def main(argv: List[str]) -> int:
     """Run one command and return its exit code."""
-    host, word = Host(os.environ.get("ENVBOOT_ROOT", "")), argv[0] if argv else ""
+    host, word = Host(os.environ.get("ENVBOOT_ROOT", "")), "".join(argv[:1])
     if word == "boot":
         return boot(host)
     if word == "publish":
         return publish(host)
-    if word in ("local", "results", "run", "watch", "sync"):
+    if word in ("results", "run", "local", "life", "watch", "sync"):
         return int(load(host, word).main(host))
     return int(load(host, "explain").explain(host, word, argv))
 

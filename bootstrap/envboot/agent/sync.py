@@ -63,12 +63,21 @@ def main(host: Host, parent: int = 0) -> int:
                     # Nobody will be told of it otherwise, and whoever sent it waits.
                     host.report("synced", {"number": int(number[1]), "error": wire.line(error)})
         if chain and chain[-1]["number"] != tried:
+            _move_end(host, chain)
             tried = chain[-1]["number"]
             _follow(host, chain)
         end = time.monotonic() + pause
         while time.monotonic() < end and (not parent or os.getppid() == parent):
             time.sleep(0.2)
     return 0
+
+
+def _move_end(host: Host, chain: List[Dict[str, Any]]) -> None:
+    """Note until when this machine may live, where the client has moved that."""
+    ends = [each["end"] for each in chain if "end" in each]
+    if ends:
+        document = {"launch": host.grants["launch"], "end": ends[-1]}
+        write_json(host.state + "/moved.json", document)
 
 
 def read_wanted(data: bytes, after: int, signer: str) -> Dict[str, Any]:
@@ -92,6 +101,8 @@ def vet_wanted(document: Dict[str, Any], after: int) -> Dict[str, Any]:
         isinstance(grant, dict) and isinstance(grant.get("get"), str) for grant in grants
     ):
         raise AgentError("not a wanted document: %.99r" % document)
+    if type(document.get("end", 0)) is not int:
+        raise AgentError("not a wanted document: end %.99r" % document["end"])
     # Directories are found by it.
     if not re.fullmatch("sha256:[0-9a-f]{64}", document["digest"]):
         raise AgentError("not a wanted document: digest %.99r" % document["digest"])
@@ -147,6 +158,8 @@ def _follow(host: Host, chain: List[Dict[str, Any]]) -> None:
         if host.config.get("command"):
             # What the command starts from now on runs the new code; it may not be started anew.
             load(host, "work").prepare(host)
+        if any(each.get("interrupt") is True for each in pending):
+            interrupt(host)
         if any(each["restart"] for each in pending) or (rebooted and is_new):
             _restart(host)
         report["environment"] = host.digest
@@ -325,6 +338,19 @@ def _restart(host: Host) -> None:
         # Its number may have been given to another process since.
         if os.fsencode(host.opt + "/lib") in stream.read().split(b"\0"):
             os.kill(int(text), signal.SIGHUP)
+
+
+def interrupt(host: Host) -> None:
+    """Send SIGINT to the command's process group, as a terminal does; there may be none."""
+    runner = find_text(host.run + "/run.pid")
+    for name in os.listdir("/proc"):
+        # pid (name) state parent group: proc(5)
+        fields = find_text("/proc/%s/stat" % name).rpartition(")")[2].split()
+        if name.isdigit() and fields[1:3] == [runner, name]:
+            # As its user: a unit of root's that could signal anybody would have to be trusted.
+            words = ["/bin/sh", "-c", "kill -s INT -- -" + name]
+            user = {} if host.root else load(host, "run").find_user(host)
+            subprocess.run(words, check=False, **user)
 
 
 def _settle(host: Host) -> None:

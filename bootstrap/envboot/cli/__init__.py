@@ -14,7 +14,7 @@ import click
 
 from envboot import __version__
 from envboot.cli import console
-from envboot.errors import EnvbootError, Exit, UsageError
+from envboot.errors import EnvbootError, Exit, Interrupted, UsageError
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COMMANDS = {
@@ -23,6 +23,7 @@ COMMANDS = {
     "completion": "Print the completion script of a shell",
     "doctor": "Try what launches need in the bucket, and explain what fails",
     "env": "Publish environments under names, and see which there are",
+    "extend": "Let the instances of a launch live longer",
     "export": "Write the exact packages of an environment for another tool",
     "fetch": "Fetch the files that a command has made",
     "gcp": "Work with Compute Engine beside launches",
@@ -164,19 +165,24 @@ def _unexpected(error: Exception) -> EnvbootError:
 
 def _interrupt(number: int, frame: object) -> NoReturn:
     """End as with Ctrl-C; what comes after the first signal must not disturb the cleaning up."""
-    del number, frame
+    del frame
     for each in INTERRUPTS:
         if signal.getsignal(each) is _interrupt:
             signal.signal(each, lambda *_: None)
-    raise KeyboardInterrupt
+    raise Interrupted(number)
 
 
-def main() -> NoReturn:
-    """Console script `envboot`."""
+def arm_interrupts() -> None:
+    """Let the next signal that ends a process interrupt this one."""
     for number in INTERRUPTS:
         # `nohup`, and shells for what they start in the background, have some ignored.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
+
+
+def main() -> NoReturn:
+    """Console script `envboot`."""
+    arm_interrupts()
     sys.exit(run(cli, sys.argv[1:], "envboot"))
 
 

@@ -9,14 +9,22 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from envboot.cli import console
-from envboot.errors import MissingExtraError, ProvisionError, UsageError, name_some
+from envboot.errors import (
+    EnvbootError,
+    MissingExtraError,
+    ProvisionError,
+    UnseenError,
+    UsageError,
+    name_some,
+)
 from envboot.fleet.history import read_records
 from envboot.folders import state_folder
 from envboot.store.protocol import MalformedError
+from envboot.text import one_line
 from envboot_provisioners import load_provisioner, provisioner_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from envboot.fleet.watch import Fleet
     from envboot.session import Session
@@ -43,20 +51,28 @@ STORE = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document.")
 
 
-def find_instances(session: Session) -> list[tuple[Provisioner, list[Instance]]]:
+def find_instances(
+    session: Session, failures: list[EnvbootError] | None = None
+) -> list[tuple[Provisioner, list[Instance]]]:
     """Return every instance from here, by provisioner; one that cannot be asked is told about.
 
-    A provisioner without any is left out: the SDK of a cloud takes seconds to import.
+    It joins the `failures`, if given. A provisioner without any is left out: the SDK of a cloud
+    takes seconds to import.
     """
-    asked = (_find_own(name, session) for name in provisioner_names())
+    asked = (_find_own(name, session, failures) for name in provisioner_names())
     return [found for found in asked if found]
 
 
-def _find_own(name: str, session: Session) -> tuple[Provisioner, list[Instance]] | None:
+def _find_own(
+    name: str, session: Session, failures: list[EnvbootError] | None
+) -> tuple[Provisioner, list[Instance]] | None:
     try:
         provisioner = load_provisioner(name, session)
         instances = provisioner.instances()
     except (MissingExtraError, ProvisionError) as error:
+        if failures is not None and isinstance(error, ProvisionError):
+            failures.append(error)
+            return None
         way = f" ({error.hint})" if error.hint else ""
         console.print_warning(f"`{name}` is left out: {error.message}{way}")
         return None
@@ -96,9 +112,35 @@ def _read(read: Callable[[], _T], key: str, unread: list[str]) -> _T | None:
         return None
 
 
+def _add_instances(fleet: Fleet, maker: str | None, place: Mapping[str, str]) -> UnseenError | None:
+    """Add what the platform shows of a launch; returns why it shows nothing."""
+    launch, provisioner = fleet.launch, fleet.provisioner
+    if provisioner is None:
+        if maker is None:
+            return None
+        why = f"Provisioner `{one_line(maker)}`, which made them, is not installed here"
+        return UnseenError(launch, why, hint="Look where it was launched, or install it")
+    try:
+        instances = provisioner.instances(launch, place)
+    except UnseenError as error:
+        return error
+    except (MissingExtraError, ProvisionError) as error:
+        why = ": ".join([error.message, *error.causes[:1]])
+        return UnseenError(launch, why, hint=error.hint or "Look where it was launched")
+    fleet.add(instances)
+    if fleet.end and not instances:
+        provisioner.forget(launch)
+    return None
+
+
 @contextlib.contextmanager
-def open_fleet(launch: str | None, store: str | None, session: Session) -> Iterator[Fleet]:
+def open_fleet(
+    launch: str | None, store: str | None, session: Session, *, warns: bool = True
+) -> Iterator[Fleet]:
     """Find a launch by its name, the newest from here without one, and open its bucket.
+
+    Its platform is asked for its instances where it was made. Where that cannot be, `unseen` of
+    the fleet says why, and with `warns` a warning does, unless the launch is known to be over.
 
     Raises:
         UsageError: neither this machine nor the bucket knows it.
@@ -136,19 +178,18 @@ def open_fleet(launch: str | None, store: str | None, session: Session) -> Itera
             command=bool(known and known.command),
             output=bool(known and known.output),
             about=known,
+            ends=(record.ends if record else None) or (known.ends if known else None),
             end=_read(lambda: read_end(bucket, name), key_end(name), unread),
             unread=unread,
         )
-        if provisioner:
-            try:
-                instances = provisioner.instances(name)
-                fleet.add(instances)
-                if fleet.end and not instances:
-                    provisioner.forget(name)
-            except (MissingExtraError, ProvisionError) as error:
-                # The bucket alone tells most of it.
-                way = f" ({error.hint})" if isinstance(error, MissingExtraError) else ""
-                console.print_warning(f"{error.message}{way}; only the bucket is asked")
-                fleet.provisioner = None
+        # Ours comes first: machines of the launch may have overwritten the one in the bucket.
+        place = (record.place if record else None) or (known.place if known else None) or {}
+        fleet.unseen = _add_instances(fleet, maker, place)
+        if fleet.unseen:
+            # The bucket alone tells most of it.
+            fleet.provisioner = None
+            if warns and not fleet.end:
+                why = ": ".join([fleet.unseen.message, *fleet.unseen.causes])
+                console.print_warning(f"{why}. {fleet.unseen.hint}")
         yield fleet
         console.print_malformed(fleet.malformed)

@@ -89,7 +89,27 @@ class Screen:
         if fleet.is_remote and fleet.provisioner and not self._quiet:
             self._show("")
             made = console.count(fleet.count, "instance")
-            console.say(f"launch {fleet.launch}: {made} on `{fleet.provisioner.name}`", err=True)
+            end = ""
+            if fleet.ends:
+                end = f", until {fleet.ends} at most" if fleet.ends != "never" else ", with no end"
+            on = f"on `{fleet.provisioner.name}`{end}"
+            console.say(f"launch {fleet.launch}: {made} {on}", err=True)
+
+    def interrupted(self, seconds: float) -> None:
+        """Say what is waited for; the next Ctrl-C comes through again."""
+        import threading
+
+        from envboot.cli import arm_interrupts
+
+        if threading.current_thread() is threading.main_thread():
+            arm_interrupts()
+        self._show("")
+        if not self._quiet:
+            console.say(
+                f"interrupted the command, which has {seconds:.0f} s to end; Ctrl-C again ends "
+                "the instances",
+                err=True,
+            )
 
     def ended(self, fleet: Fleet, instances: Sequence[Instance]) -> None:
         """Say what does not run, and cost, any more."""

@@ -66,6 +66,7 @@ class PlainOptions(TypedDict, total=False):
     env_file: str | Path | None
     timeout: float
     expires: float | str
+    max_life: str
     cuda: str | None
     asynchronous: bool
     loop: Any
@@ -93,6 +94,7 @@ DEFAULTS: OwnOptions = {
     "env_file": None,
     "timeout": 900,
     "expires": "24h",
+    "max_life": "7d",
     "cuda": None,
     "asynchronous": False,
     "loop": None,

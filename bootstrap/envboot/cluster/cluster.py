@@ -68,6 +68,8 @@ class Cluster(KeptCluster):
         timeout: seconds within which the scheduler must answer.
         expires: how long machines may use the bucket by signed URLs: `90s`, `15m`, `24h`, at most
             `7d`, or seconds.
+        max_life: when a machine ends by itself after its start, whatever becomes of this process:
+            `12h`, `7d`, `never`.
         cuda: the CUDA version that the machines' driver runs, such as `12.4`.
         package_sync: True as without it; or packages, as of `package_sync_only`.
         package_sync_ignore: packages that stay here.

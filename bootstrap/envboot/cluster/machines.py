@@ -19,6 +19,7 @@ from envboot.errors import EnvbootError, UsageError
 from envboot.fleet.healing import heal
 from envboot.fleet.history import make_name
 from envboot.fleet.launch import check_place
+from envboot.fleet.life import format_time
 from envboot.fleet.peers import Seat, check_removal
 from envboot.fleet.start import Delivery, deliver, start
 from envboot.fleet.watch import Fleet
@@ -213,6 +214,8 @@ class Machines:
         spec, provisioner = self._spec, self._spec.provisioner
         spot = provisioner.is_interruptible(options)
         hook = "; ".join(filter(None, [dask_commands.RETIRE if spot else "", spec.hook or ""]))
+        # Of these machines: a cluster may live longer than any of them.
+        life = spec.life.begin(ends_when_done=False)
         return Delivery(
             terms=Terms(
                 launch=self.launch,
@@ -226,12 +229,19 @@ class Machines:
                 command=spec.scheduler if role == "scheduler" else spec.worker,
                 environment=spec.environ,
                 secrets=spec.secrets.managed,
+                life=life,
                 watch=bool(hook),
                 hook=hook or None,
                 unit=_UNITS[role],
                 imds=spec.imds,
             ),
-            origin=Origin(provisioner=provisioner.name, count=count, command=spec.worker),
+            origin=Origin(
+                provisioner=provisioner.name,
+                count=count,
+                command=spec.worker,
+                place=provisioner.place(options),
+                ends=format_time(life.end) if life.end else "never",
+            ),
             chosen=spec.selection.kept(sys.executable, spec.session.folder),
             tries_url=first == 0 and self.is_remote,
         )

@@ -11,6 +11,7 @@ from envboot.cluster.dask_commands import SCHEDULER, WORKER, compose
 from envboot.cluster.tls import OWN
 from envboot.command_secrets import SecretOptions, Secrets, read_secrets, refuse_places
 from envboot.errors import UsageError, name_some
+from envboot.fleet.life import parse_lifetime
 from envboot.package_sync import PackageSyncOptions, read_demands, selection_from
 from envboot.publish.grants import Auth
 from envboot.text import is_variable_name
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from envboot.cluster.arguments import OwnOptions
+    from envboot.fleet.life import Lifetime
     from envboot.manifest import Manifest
     from envboot.package_sync import FailOn
     from envboot.selection import Selection
@@ -41,8 +43,9 @@ class ClusterSpec:
     `source` is what is taken instead of the running interpreter's environment, `selection` what
     of it, and `strict` and `fail_on` which differences are refused. `environ` are variables of
     scheduler, workers and tasks; so are `secrets`, which user-data does not have. `seconds` is how
-    long signed URLs live, `timeout` are those within which the scheduler must answer. `hook` is a
-    shell command for when a platform is about to take a machine back. `imds` is as in `Job`.
+    long signed URLs live, `life` how long each machine may, `timeout` are those within which the
+    scheduler must answer. `hook` is a shell command for when a platform is about to take a machine
+    back. `imds` is as in `Job`.
     """
 
     provisioner: Provisioner
@@ -60,6 +63,7 @@ class ClusterSpec:
     secrets: Secrets = field(default_factory=Secrets)
     timeout: float
     seconds: int
+    life: Lifetime
     hook: str | None = None
     imds: Imds | None = None
 
@@ -128,6 +132,7 @@ def make_spec(given: Mapping[str, Any], session: Session) -> ClusterSpec:
         secrets=_read_secrets(options, session, environ, maker),
         timeout=seconds,
         seconds=read_expiry(options["expires"]),
+        life=parse_lifetime(options["max_life"], None, has_command=True),
         hook=cloud.hook,
         imds=cloud.imds,
     )

@@ -22,6 +22,8 @@ class Record:
     """One launch: its name, its provisioner's name, the URL of its bucket.
 
     `folder` is where it was made from and `selection` what of which environment (`Selection.kept`).
+    `place` is where its instances are, as `Provisioner.place` says, and `ends` when they end by
+    themselves (UTC), or `never`.
     """
 
     launch: str
@@ -29,6 +31,8 @@ class Record:
     store: str
     folder: str | None = None
     selection: dict[str, Any] | None = None
+    place: dict[str, str] | None = None
+    ends: str | None = None
 
 
 def make_name() -> str:

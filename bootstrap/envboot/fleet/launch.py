@@ -10,10 +10,12 @@ from envboot.command_secrets import Secrets, refuse_places
 from envboot.errors import EnvbootError, UsageError, name_some
 from envboot.fleet.finish import Finisher, finish
 from envboot.fleet.history import make_name
+from envboot.fleet.interrupting import Interruptible, wait_done
 from envboot.fleet.known_files import write_sent
+from envboot.fleet.life import Lifetime, check_urls, format_time
 from envboot.fleet.peers import Seat, check_removal
 from envboot.fleet.start import Delivery, deliver, start
-from envboot.fleet.watch import Fleet, Goal, wait
+from envboot.fleet.watch import Fleet
 from envboot.prepare import Prepared, prepare_source
 from envboot.publish.grants import Auth, Terms
 from envboot.publish.launch_record import Origin, write_end
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
-    """What the user wants launched; `seconds` is how long the signed URLs live.
+    """What the user wants launched, and for how long (`life`) at most.
 
     With `dask` the environment must have all that machines of Dask need.
 
@@ -44,6 +46,7 @@ class Order:
     be ready within half an hour, and the command may take any time. `hook` is a shell command
     that an instance runs when its platform is about to take it back. `imds` is as in `Job`.
     `secrets` are variables of the command beside `environment`, which is part of user-data.
+    `seconds` is how long signed URLs live; None is as long as machines do, seven days at most.
     `output` says which files of the command go to the bucket, None for none.
     `stdin` returns what its commands read on standard input. With `detach` nobody waits here.
     """
@@ -57,7 +60,8 @@ class Order:
     parts: tuple[Part, ...] = ()
     options: Options = field(default_factory=dict)
     timeout: float | None = None
-    seconds: int = 24 * 3600
+    life: Lifetime = field(default_factory=Lifetime)
+    seconds: int | None = None
     auth: Auth = Auth.URLS
     hook: str | None = None
     imds: Imds | None = None
@@ -67,6 +71,11 @@ class Order:
     stdin: Callable[[], bytes] | None = None
     detach: bool = False
 
+    @property
+    def keeps(self) -> bool:
+        """Whether machines stay when all is done."""
+        return self.keep or not self.command
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Launched:
@@ -74,7 +83,8 @@ class Launched:
 
     `expiry` is that of the signed URLs, None where instances asked as their role. `notes` say what
     does not arrive as it is, and what the bucket has that is not used. `damage` is what was wrong
-    with the published archive, and whether it could be removed.
+    with the published archive, and whether it could be removed. `interrupted` says that Ctrl-C
+    ended the command.
     """
 
     launch: str
@@ -85,9 +95,10 @@ class Launched:
     expiry: Expiry | None
     notes: tuple[Problem, ...] = ()
     damage: PublishedBase | None = None
+    interrupted: bool = False
 
 
-class Watcher(Finisher, Protocol):
+class Watcher(Interruptible, Finisher, Protocol):
     """Is told what goes on while a launch runs: the steps scan, lock, build, upload, … too."""
 
     def begins(self, fleet: Fleet) -> None:
@@ -123,6 +134,10 @@ def launch(
         order.auth,
         needs_role=bool(order.secrets.managed),
     )
+    if order.auth is Auth.URLS and provisioner.is_remote:
+        short = check_urls(store, order.seconds or order.life.seconds, order.life)
+    else:
+        short = None
     if order.secrets.values:
         check_removal(store, name)
     selection = order.selection.placed(platform)
@@ -136,14 +151,14 @@ def launch(
         fresh=order.fresh,
         note=clock.begin,
     )
-    watcher.notes(prepared.notes)
-    notes = [*prepared.notes]
+    notes = [*prepared.notes, *([short] if short else [])]
+    watcher.notes(notes)
 
     def warn(found: Sequence[Problem]) -> None:
         notes.extend(found)
         watcher.notes(found)
 
-    keep = order.keep or not order.command
+    keep = order.keeps
     fleet = Fleet(
         launch=name,
         store=store,
@@ -155,12 +170,16 @@ def launch(
     )
     if fleet.output:
         write_sent(session.state, name, prepared.layer.code if prepared.layer else None)
+    delivery = _compose(
+        order, fleet, prepared, selection.kept(_find_python(prepared), session.folder)
+    )
+    fleet.ends = delivery.origin.ends
     delivered = deliver(
         prepared.manifest,
         prepared.layer_path,
         store,
         session,
-        _compose(order, fleet, prepared, selection.kept(_find_python(prepared), session.folder)),
+        delivery,
         note=clock.begin,
         warn=warn,
     )
@@ -170,11 +189,16 @@ def launch(
         clock.begin("start")
         instances = start(delivered, fleet, session, order.options, seats=_seat_with(order.secrets))
         outcomes: list[Outcome] = []
-        damage = None
+        damage, interrupted = None, False
         if not order.detach:
             clock.begin("wait")
-            outcomes = wait(fleet, Goal.DONE, timeout=order.timeout, looker=watcher)
+            outcomes, interrupted = wait_done(
+                fleet, session, timeout=order.timeout, watcher=watcher
+            )
             clock.end()
+            if interrupted and not keep:
+                # The first note counts.
+                write_end(store, name, "interrupted")
             damage = finish(
                 fleet,
                 outcomes,
@@ -208,6 +232,7 @@ def launch(
         expiry=delivered.expiry,
         notes=tuple(notes),
         damage=damage,
+        interrupted=interrupted,
     )
 
 
@@ -215,11 +240,14 @@ def _compose(order: Order, fleet: Fleet, prepared: Prepared, chosen: Mapping[str
     """Return how what was prepared reaches the machines of this launch."""
     provisioner = fleet.provisioner
     assert provisioner
+    life = order.life.begin(ends_when_done=not order.keeps)
     return Delivery(
         terms=Terms(
             launch=fleet.launch,
             auth=order.auth,
-            seconds=order.seconds,
+            seconds=order.seconds or order.life.seconds,
+            # Else URLs live for reports: what a boot reads is read soon.
+            boots_later=order.seconds is not None,
             seats=0 if order.command else None,
             wanted=1,
         ),
@@ -228,6 +256,7 @@ def _compose(order: Order, fleet: Fleet, prepared: Prepared, chosen: Mapping[str
             command=prepared.command,
             environment=order.environment,
             secrets=order.secrets.managed,
+            life=life,
             watch=bool(order.hook) or provisioner.is_interruptible(order.options),
             hook=order.hook,
             imds=order.imds,
@@ -238,6 +267,8 @@ def _compose(order: Order, fleet: Fleet, prepared: Prepared, chosen: Mapping[str
             provisioner=provisioner.name,
             count=order.count,
             command=order.command,
+            place=provisioner.place(order.options),
+            ends=format_time(life.end) if life.end else "never",
             keep=order.keep,
             output=fleet.output or None,
         ),

@@ -22,6 +22,8 @@ EXIT_CODES = {
     -signal.SIGKILL: "What is killed so is mostly killed for want of memory",
 }
 """What shells mean by an exit code (POSIX.1-2017, 2.8.2); below zero it is a signal."""
+PUBLISHING = "publishing, once, for the next launch"
+"""What a machine does after its command where it had to install."""
 SENDING = "sending results"
 """The stage between a command's end and that of its results."""
 CONSOLE = 5
@@ -72,6 +74,11 @@ class Outcome:
             return self.gone
         return self.result.outcome == "failed"
 
+    @property
+    def is_publishing(self) -> bool:
+        """Whether it had to install, and that is still to be published."""
+        return self.source == "install" and "publish" not in self.reports.events and not self.gone
+
     def is_done(self, *, command: bool) -> bool:
         """Whether it has done all that it was started for, or never will."""
         if self.gone or self.failed:
@@ -117,7 +124,9 @@ def raise_command_failures(outcomes: Sequence[Outcome]) -> None:
     for outcome in sorted(outcomes, key=_sort_by_rank):
         command, name = outcome.reports.command, outcome.instance.name
         if command is None:
-            why = f": {outcome.state.reason}" if outcome.state and outcome.state.reason else ""
+            ended, state = outcome.reports.ended, outcome.state
+            reason = ended.text if ended else state.reason if state else None
+            why = f": {reason}" if reason else ""
             failed.append(f"`{name}` ended before the command did{why}")
             codes.append(CommandError.exit_code)
         elif command.error is not None:
@@ -165,10 +174,14 @@ def find_reason(provisioner: Provisioner | None, outcome: Outcome) -> str:
         lines = [f"`{name}` {error.stage}: {error.error}" for error in result.errors]
         return "\n".join(lines).replace("\n", "\n    ")
     ended = ""
-    if outcome.state and outcome.state.reason:
+    if outcome.reports.ended:
+        ended = f" has ended itself: {outcome.reports.ended.text}; it"
+    elif outcome.state and outcome.state.reason:
         ended = f" is {outcome.state.word} ({outcome.state.reason}),"
     seen = name_some(list(outcome.reports.events)) or "nothing"
-    lines = _read_console(provisioner, outcome.instance)[-CONSOLE:]
+    told = outcome.reports.ended and outcome.reports.ended.console
+    lines = told.splitlines() if told else _read_console(provisioner, outcome.instance)
+    lines = lines[-CONSOLE:]
     if not lines:
         return f"`{name}`{ended} reported {seen} and wrote nothing on its console"
     return "\n    ".join([f"`{name}`{ended} reported {seen}; its console ends with", *lines])
@@ -184,13 +197,20 @@ def _read_console(provisioner: Provisioner | None, instance: Instance) -> list[s
 
 def find_progress(outcome: Outcome) -> tuple[str, int, int]:
     """Return stage, bytes done and total of an instance, as far as they can be seen from here."""
-    root = outcome.instance.root
-    if root and not outcome.result:
+    root, reports = outcome.instance.root, outcome.reports
+    publishes = bool(reports.command) and outcome.is_publishing
+    if root and (not outcome.result or publishes):
         try:
             node = Node(parse_json((root / "run/envboot/status.json").read_bytes(), "status"), "")
-            return node.take("stage", str), node.take("done", int), node.take("total", int)
+            stage = PUBLISHING if publishes else node.take("stage", str)
+            return stage, node.take("done", int), node.take("total", int)
         except (OSError, DocumentError):
             pass
+    if publishes:
+        known = reports.stage if reports.stage and reports.stage.stage == "publish" else None
+        return PUBLISHING, known.done if known else 0, known.total if known else 0
+    if reports.stage and not outcome.result and not outcome.gone:
+        return reports.stage.stage, reports.stage.done, reports.stage.total
     if publish := outcome.reports.publish:
         return "published" if publish.error is None else "not published", 0, 0
     if outcome.failed:

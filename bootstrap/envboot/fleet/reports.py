@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MOST = 4 << 20
 """Bytes of a report at most: in JSON 256 KiB of output may take six times that."""
 KEY = re.compile(
-    rf"reports/[^/]+/events/{IDENTITY}(?P<instance>[^/]+)/\d{{13}}-(?P<event>\w+)\.json"
+    rf"reports/[^/]+/events/{IDENTITY}(?P<instance>[^/]+)/(?P<ms>\d{{13}})-(?P<event>\w+)\.json"
 )
 """The key of a report: a role of AWS may write no other that this matches than its machine's."""
 
@@ -204,10 +204,48 @@ class Notice:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EndReport:
+    """That the instance ends itself, why in a word and in a sentence.
+
+    `console` is the end of the journal where it never became ready.
+    """
+
+    why: str
+    text: str
+    console: str | None = None
+
+    @classmethod
+    def read(cls, node: Node) -> EndReport:
+        """Read the document; raises `DocumentError`."""
+        return cls(
+            why=node.take("why", str), text=node.take("text", str), console=node.find("console")
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageReport:
+    """What an instance is doing, and how many bytes of it are done, where that is known."""
+
+    stage: str
+    done: int
+    total: int
+
+    @classmethod
+    def read(cls, node: Node) -> StageReport:
+        """Read the document; raises `DocumentError`."""
+        return cls(
+            stage=node.take("stage", str),
+            done=node.take("done", int),
+            total=node.take("total", int),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Reports:
     """Everything that one instance has reported: the newest document of each event.
 
-    `events` are the names of all, in the order of their first report.
+    `events` are the names of all, in the order of their first report, and `times` (milliseconds
+    since 1970, by the instance's clock) those of the newest.
     """
 
     events: tuple[str, ...] = ()
@@ -216,6 +254,9 @@ class Reports:
     publish: PublishReport | None = None
     synced: SyncReport | None = None
     notice: Notice | None = None
+    ended: EndReport | None = None
+    stage: StageReport | None = None
+    times: Mapping[str, int] = field(default_factory=dict)
     seated: SeatReport | None = None
     results: ResultsReport | None = None
 
@@ -230,6 +271,8 @@ _READERS: dict[str, Callable[[Node], Any]] = {
     "publish": PublishReport.read,
     "synced": SyncReport.read,
     "notice": Notice.read,
+    "ended": EndReport.read,
+    "stage": StageReport.read,
     "seated": SeatReport.read,
     "results": ResultsReport.read,
 }
@@ -290,11 +333,16 @@ class ReportReader:
                     elif data is not None:
                         self._take(key, data)
         found: dict[str, list[tuple[str, Any]]] = {}
+        times: dict[str, dict[str, int]] = {}
         for key in sorted(self._known.keys() - set(self.malformed)):
             match = KEY.fullmatch(key)
             assert match
             found.setdefault(match["instance"], []).append((match["event"], self._known[key]))
-        return {name: collect_reports(documents) for name, documents in found.items()}
+            times.setdefault(match["instance"], {})[match["event"]] = int(match["ms"])
+        return {
+            name: replace(collect_reports(documents), times=times[name])
+            for name, documents in found.items()
+        }
 
     def _take(self, key: str, data: bytes) -> None:
         match = KEY.fullmatch(key)

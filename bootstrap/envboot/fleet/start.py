@@ -154,6 +154,7 @@ def start(
         fixed_prefix=delivered.manifest.base.python.source == "conda",
         room=find_disk(fleet.store, delivered.manifest) if fleet.is_remote else 0,
         shared=shared,
+        end=delivery.job.life.end if delivery.job.life else None,
         options=options,
     )
     if first == 0:
@@ -163,6 +164,8 @@ def start(
             store=fleet.store.url,
             folder=str(session.folder),
             selection=dict(delivery.chosen),
+            place=dict(delivery.origin.place or {}) or None,
+            ends=delivery.origin.ends,
         )
         write_record(session.state, record)
     instances = provisioner.start(request)

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
-from envboot.agent import wire
-from envboot.documents import Node, parse_json
-from envboot.errors import DocumentError, GuestError, UsageError, name_some
+from envboot.errors import GuestError, UsageError, name_some
 from envboot.fleet.base_diff import explain_base
-from envboot.fleet.launch_key import check_key, sign
+from envboot.fleet.launch_key import check_key
+from envboot.fleet.wanted import (
+    Wanted,
+    check_follows,
+    compose,
+    find_newest,
+    read_launch,
+    resend,
+    send,
+)
 from envboot.fleet.watch import LONGEST, POLL, REMOTE_LONGEST, REMOTE_POLL, tell_end
 from envboot.publish import upload
 from envboot.publish.grants import Auth, Terms, find_reading
-from envboot.publish.launch_record import MOST, read_record
-from envboot.publish.layout import Keys, key_wanted
-from envboot.store.protocol import MalformedError
+from envboot.publish.layout import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     from envboot.fleet.outcomes import Outcome
     from envboot.fleet.reports import SyncReport
@@ -33,16 +37,6 @@ if TYPE_CHECKING:
     from envboot.store.protocol import Store
 
 TIMEOUT = 60.0
-_NUMBER = re.compile(r".*/wanted-(\d+)\.json")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
-    """What a launch wants of its machines: number 0 is what it was made with."""
-
-    number: int
-    environment: str
-    restart: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,44 +55,6 @@ class Synced:
     restart: bool
     instances: dict[str, int] = field(default_factory=dict)
     gone: tuple[str, ...] = ()
-
-
-def find_newest(store: Store, launch: str, session: Session) -> Wanted:
-    """Return what a launch wants now; machines that are started later follow from the next number.
-
-    Raises:
-        UsageError: the bucket does not know the launch, or nothing can be signed for it here.
-        StoreError: the bucket cannot be read; `MalformedError` where somebody else has written
-            what is wanted: machines never get past that.
-    """
-    found = (_NUMBER.fullmatch(stat.key) for stat in store.list(f"launches/{launch}/wanted-"))
-    number = max((int(match[1]) for match in found if match), default=0)
-    data = store.read(key_wanted(launch, number), most=MOST) if number else None
-    if data is not None:
-        return _read_wanted(data, launch, number, session)
-    return Wanted(number=number, environment=_read_launch(store, launch).environment)
-
-
-def _read_wanted(data: bytes, launch: str, number: int, session: Session) -> Wanted:
-    key = key_wanted(launch, number)
-    try:
-        document = parse_json(data, "wanted document")
-        node = Node(document, "")
-        found = Wanted(
-            number=number, environment=node.take("digest", str), restart=node.take("restart", bool)
-        )
-        signature = node.take("signature", str)
-    except DocumentError as error:
-        raise MalformedError(f"Cannot read `{key}`", causes=(error.message,)) from error
-    del document["signature"]
-    # A message has one signature with this key.
-    if signature != sign(session, launch, wire.canonical(document)):
-        raise MalformedError(
-            f"Cannot sync `{launch}`: `{key}` was not signed with its key",
-            causes=("Somebody else may write to the bucket; machines refuse what it says",),
-            hint="Launch again, and see who may write there",
-        )
-    return found
 
 
 def sync(
@@ -124,7 +80,7 @@ def sync(
         StoreError: the bucket refused.
     """
     store, launch, manifest = fleet.store, fleet.launch, prepared.manifest
-    record = fleet.about or _read_launch(store, launch)
+    record = fleet.about or read_launch(store, launch)
     _check(store, launch, record, manifest)
     names = _find_live(fleet) if wait_for is None else list(wait_for)
     check_key(session, launch)
@@ -135,15 +91,13 @@ def sync(
         upload(manifest, prepared.layer_path, store, session, lasting=terms.lasting)
         read = find_reading(store, seconds=seconds, auth=terms.auth)
         keys = Keys(manifest, lasting=terms.lasting)
-        while True:
-            number = newest.number + 1
-            document = _compose(store, launch, manifest, keys, read, number, restart=restart)
-            document["signature"] = sign(session, launch, wire.canonical(document))
-            if store.create(key_wanted(launch, number), wire.canonical(document)):
-                break
-            # Another sync was faster: ours comes after it.
-            newest = replace(newest, number=max(number, find_newest(store, launch, session).number))
-        newest = Wanted(number=number, environment=manifest.environment_digest, restart=restart)
+        newest = send(
+            fleet,
+            session,
+            newest,
+            lambda after: replace(after, environment=manifest.environment_digest, restart=restart),
+            lambda new: compose(store, new, launch, keys, read),
+        )
     instances, gone = _wait(fleet, newest, names, timeout, note, old=not changed)
     return Synced(
         launch=launch,
@@ -156,24 +110,41 @@ def sync(
     )
 
 
-def _read_launch(store: Store, launch: str) -> LaunchRecord:
-    record = read_record(store, launch)
-    if record is None:
-        raise UsageError(
-            f"Launch `{launch}` is not in `{store.url}` any more",
-            hint="A bucket keeps what it knows of a launch for a day; launch anew",
-        )
-    return record
+def extend(
+    fleet: Fleet,
+    session: Session,
+    end: datetime,
+    *,
+    timeout: float = TIMEOUT,
+    note: Callable[[str], None] = lambda _: None,
+) -> Synced:
+    """Move the end of every live instance of a launch, and wait until each knows it.
+
+    What they were told to be is told again, so that a machine needs to follow one thing only.
+
+    Raises:
+        UsageError: the launch takes no changes.
+        GuestError: no instance is running, one failed, or was not done after `timeout` seconds.
+        StoreError: the bucket refused, or has lost what the launch runs.
+    """
+    names = _find_live(fleet)
+    note("upload")
+    newest = resend(fleet, session, lambda after: replace(after, end=int(end.timestamp())))
+    instances, gone = _wait(fleet, newest, names, timeout, note, old=False)
+    return Synced(
+        launch=fleet.launch,
+        number=newest.number,
+        environment=newest.environment,
+        changed=True,
+        restart=False,
+        instances=instances,
+        gone=gone,
+    )
 
 
 def _check(store: Store, launch: str, record: LaunchRecord, manifest: Manifest) -> None:
     """Refuse what machines could only refuse, each for itself."""
-    if record.auth not in {auth.value for auth in Auth}:
-        raise UsageError(
-            f"Cannot sync `{launch}`: its machines do not look for changes",
-            hint="Those of `envboot launch` do, if `ssh-keygen` is installed where you launch: "
-            "launch again",
-        )
+    check_follows(launch, record)
     if record.base != manifest.base_digest:
         raise UsageError(
             f"Cannot sync `{launch}`: more than its projects and loose code has changed",
@@ -208,36 +179,6 @@ def _is_wanted(
     reports = [_find_report(each, newest) for each in fleet.look() if each.instance.name in names]
     failed = [report for report in reports if report and report.error is not None]
     return not failed and (newest.restart or not restart)
-
-
-def _compose(
-    store: Store,
-    launch: str,
-    manifest: Manifest,
-    keys: Keys,
-    read: Callable[[str], str],
-    number: int,
-    *,
-    restart: bool,
-) -> dict[str, Any]:
-    """Return the wanted document of that number."""
-
-    def grant(key: str) -> dict[str, str]:
-        url = read(key)
-        if store.url.startswith("file:"):
-            # The server that machines know is the launching process's, not ours.
-            parts = urlsplit(url)
-            url = f"{parts.path}?{parts.query}"
-        return {"get": url}
-
-    return {
-        "number": number,
-        "digest": manifest.environment_digest,
-        "manifest": grant(keys.environment),
-        **({"layer": grant(keys.layer)} if keys.layer else {}),
-        "restart": restart,
-        "next": grant(key_wanted(launch, number + 1)),
-    }
 
 
 def _find_report(outcome: Outcome, wanted: Wanted) -> SyncReport | None:

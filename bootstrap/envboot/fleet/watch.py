@@ -15,6 +15,7 @@ from envboot.errors import (
     LateError,
     ProvisionError,
     StoreError,
+    UnseenError,
     name_some,
 )
 from envboot.fleet.outcomes import Outcome, find_reason
@@ -64,12 +65,13 @@ class Fleet:
     """One launch: where it reports, and who makes its instances, where that is known.
 
     `count` is how many instances there should be, `command` whether they run one, `output` whether
-    what it makes goes to the bucket, `about` what
-    the bucket has on the launch, `end` why and when it was over, None while it is not. `unread` are
-    the keys of such documents that are none. With `is_ours` every instance is added here: what
-    others report is nobody's, or a machine's that pretends to be one more. `secrets` are, by
-    name, the instances that have an object in the bucket which goes once they have read it:
-    machines with a role cannot remove it.
+    what it makes goes to the bucket, `about` what the bucket has on the launch, `ends` when its
+    instances end by themselves (UTC, or `never`), `end` why and when it was over, None while it is
+    not. `unread` are the keys of such documents that are none. `unseen` says why its platform
+    cannot be asked, and there is no `provisioner` then. With `is_ours` every instance is added
+    here: what others report is nobody's, or a machine's that pretends to be one more. `secrets`
+    are, by name, the instances that have an object in the bucket which goes once they have read
+    it: machines with a role cannot remove it.
     """
 
     launch: str
@@ -79,8 +81,10 @@ class Fleet:
     command: bool = False
     output: bool = False
     about: LaunchRecord | None = None
+    ends: str | None = None
     end: LaunchEnd | None = None
     unread: list[str] = field(default_factory=list)
+    unseen: UnseenError | None = None
     is_ours: bool = False
     secrets: dict[str, Instance] = field(default_factory=dict)
     _instances: dict[str, Instance] = field(default_factory=dict)

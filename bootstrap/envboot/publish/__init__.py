@@ -76,6 +76,8 @@ def publish(
         provisioner=origin.provisioner,
         count=origin.count,
         command=origin.command,
+        place=origin.place,
+        ends=origin.ends,
         keep=origin.keep or None,
         output=origin.output,
         # Whoever sends changes later must know how these machines authenticate.

@@ -38,7 +38,8 @@ class Auth(str, Enum):
 class Terms:
     """On which terms the machines of one launch use the bucket.
 
-    `seconds` is how long signed URLs live; a role needs none. Machines started after `seats` others
+    `seconds` is how long signed URLs live; a role needs none. Without `boots_later` the machines
+    boot within a day, however long they then use the bucket. Machines started after `seats` others
     wait for `envboot.fleet.peers.write_seats`. They follow the launch's desired states from number
     `wanted` on, if `signer`, an OpenSSH public key, has signed them. Without `pins` the document is
     the same before and after the archive is published.
@@ -51,11 +52,12 @@ class Terms:
     wanted: int | None = None
     signer: str | None = None
     pins: bool = True
+    boots_later: bool = True
 
     @property
     def lasting(self) -> bool:
         """Whether the document outlives the day for which the bucket keeps a launch's layer."""
-        return self.auth is Auth.ROLE or self.seconds > DAY
+        return self.auth is Auth.ROLE or (self.boots_later and self.seconds > DAY)
 
     @property
     def first(self) -> int:

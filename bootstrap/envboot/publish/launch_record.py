@@ -14,7 +14,7 @@ from envboot.publish.layout import secrets_prefix
 from envboot.store.protocol import MalformedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from envboot.store.protocol import Store
 
@@ -28,13 +28,16 @@ class Origin:
     """Who starts the machines of a launch, how many of them, and with which command.
 
     The command is as its user wrote it: what machines run may have other paths. With `keep` they
-    stay when it has ended. `output` says whether what it makes goes to the bucket. All is None
-    where a document is rendered for others to start machines with.
+    stay when it has ended. `output` says whether what it makes goes to the bucket. `place` is where
+    the machines will be, as `Provisioner.place` says, and `ends` when they end by themselves (UTC),
+    or `never`. All is None where a document is rendered for others to start machines with.
     """
 
     provisioner: str | None = None
     count: int | None = None
     command: tuple[str, ...] | None = None
+    place: Mapping[str, str] | None = None
+    ends: str | None = None
     keep: bool | None = None
     output: bool | None = None
 
@@ -43,8 +46,8 @@ class Origin:
 class LaunchRecord:
     """`reports/<launch>/launch.json`: written before anything starts.
 
-    `provisioner`, `count`, `command`, `keep` and `output` are as of `Origin`. `auth` says how
-    machines that follow changes use the bucket; others follow none.
+    `provisioner`, `count`, `command`, `keep`, `output`, `place` and `ends` are as of `Origin`.
+    `auth` says how machines that follow changes use the bucket; others follow none.
     """
 
     environment: str
@@ -54,6 +57,8 @@ class LaunchRecord:
     command: tuple[str, ...] | None = None
     output: bool | None = None
     auth: str | None = None
+    place: Mapping[str, str] | None = None
+    ends: str | None = None
     keep: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,6 +79,8 @@ class LaunchRecord:
             command=node.strings("command") if node.has("command") else None,
             output=node.take("output", bool) if node.has("output") else None,
             auth=node.find("auth"),
+            place=node.texts("place") if node.has("place") else None,
+            ends=node.find("ends"),
             keep=node.take("keep", bool) if node.has("keep") else None,
         )
 

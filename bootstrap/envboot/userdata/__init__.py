@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from envboot import agent_payload
 from envboot.errors import RenderError
-from envboot.userdata.contents import COMMAND_UNITS, Draft, Job, compose
+from envboot.userdata.contents import COMMAND_UNITS, Draft, Job, Life, compose
 from envboot.userdata.encoding import Cost, encode, join, measure
 from envboot.userdata.launch_path import LaunchPath
 from envboot.userdata.rung import Rung
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from envboot.publish.grants import Grants
     from envboot.userdata.parts import Part
 
-__all__ = ["Document", "Job", "LaunchPath", "Rung", "render"]
+__all__ = ["Document", "Job", "LaunchPath", "Life", "Rung", "render"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -43,19 +43,40 @@ class File:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Life:
+    """When machines end by themselves: at `end` (seconds since 1970), or `max` seconds after boot.
+
+    With `idle` also after as many seconds in which nothing runs on them; with `done` when their
+    command is over and nothing is left to publish.
+    """
+
+    end: int | None = None
+    max: int | None = None
+    idle: int | None = None
+    done: bool = False
+
+    def to_dict(self) -> dict[str, int]:
+        """Return what config.json says of it."""
+        found = {"end": self.end, "max": self.max, "idle": self.idle, "done": self.done or None}
+        return {name: int(value) for name, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """What machines run in their environment.
 
     `environment` are variables of the command, and `secrets` say of others where the guest's cloud
-    keeps their values. With `watch` the guest looks for its cloud's notices, and runs the shell
-    command `hook` at each. `unit` is which of `COMMAND_UNITS` runs the command. `imds` says whether
-    command and hook may use the metadata service; with None they may if the machine's role signs.
-    `output` says which files of the command go to the bucket, None for none.
+    keeps their values. `life` says when machines end by themselves. With `watch` the guest looks
+    for its cloud's notices, and runs the shell command `hook` at each. `unit` is which of
+    `COMMAND_UNITS` runs the command. `imds` says whether command and hook may use the metadata
+    service; with None they may if the machine's role signs. `output` says which files of the
+    command go to the bucket, None for none.
     """
 
     command: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
+    life: Life | None = None
     watch: bool = False
     hook: str | None = None
     unit: str = "envboot-run"
@@ -125,6 +146,8 @@ def collect(draft: Draft, rung: Rung) -> list[File]:
         config["output"] = job.output.to_dict()
     if job.command and job.secrets:
         config["secrets"] = dict(job.secrets)
+    if job.life:
+        config["life"] = job.life.to_dict()
     if draft.watch is not None:
         config["watch"] = draft.watch
     if draft.imds == "allow" and (job.command or job.hook):
@@ -141,6 +164,8 @@ def collect(draft: Draft, rung: Rung) -> list[File]:
         units.append("envboot-watch.service")
     if "wanted" in draft.granted:
         units.append("envboot-sync.service")
+    if job.life:
+        units.append("envboot-life.service")
     wrapper = agent_payload.template("envboot-agent")
     files = [
         File(part="config", path=f"{STATE}/config.json", text=_dumps(config), mode="0600"),
@@ -201,6 +226,8 @@ def _find_part(path: str, draft: Draft, rung: Rung) -> str | None:
         return "agent" if draft.manifest.base.conda and is_needed else None
     if path == agent_payload.FOR_LOCAL and draft.path in _WITH_SYSTEMD:
         return None
+    if path == agent_payload.FOR_LIFE:
+        return ("extras" if draft.grants else "agent") if draft.job.life else None
     if path in agent_payload.FOR_SYNC and "wanted" not in draft.granted:
         return None
     if path == agent_payload.FOR_IMDS and draft.imds == "allow":
@@ -218,6 +245,8 @@ def _unit(name: str, draft: Draft) -> str:
     if "wanted" not in draft.granted:
         # One that was left by an earlier document is not started then.
         text = text.replace(" envboot-sync.service", "")
+    if not draft.job.life:
+        text = text.replace(" envboot-life.service", "")
     if draft.takes_output:
         text = text.replace("/opt/envboot/lib run", "/opt/envboot/lib results")
     return text.replace("envboot-run.service", f"{draft.job.unit}.service")

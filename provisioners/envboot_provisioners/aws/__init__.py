@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from envboot.errors import ProvisionError
+from envboot.errors import ProvisionError, UnseenError
 from envboot.extras import require
 from envboot_provisioners import State
 from envboot_provisioners.aws.fresh import FreshInstances
@@ -20,7 +20,7 @@ from envboot_provisioners.clouds import (
 from envboot_provisioners.faults import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
     from envboot.doctor.check import Check
     from envboot.session import Session
@@ -116,6 +116,26 @@ class AwsProvisioner:
         spec, _ = read_spec(options)
         return spec.spot
 
+    def place(self, options: Options) -> dict[str, str]:
+        """Return the account, the region and the zones of such instances."""
+        plan = self.find_plan(options)
+        account = self._find_account(self.find_clients(plan.spec.region))
+        zones = dict.fromkeys(place.zone for place in plan.places)
+        return {
+            **({"account": account} if account else {}),
+            "region": plan.region,
+            "zones": ", ".join(zones),
+        }
+
+    def _find_account(self, clients: AwsClients) -> str | None:
+        """Return whose credentials these are, None where AWS does not say."""
+        from envboot_provisioners.aws.errors import FAULTS
+
+        try:
+            return clients.sts.get_caller_identity()["Account"]
+        except FAULTS:
+            return None
+
     def start(self, request: StartRequest) -> list[Instance]:
         """Start every instance, or none.
 
@@ -206,12 +226,17 @@ class AwsProvisioner:
             message = f"Failed to read the console of `{instance.name}`"
             raise clients.explain(error, message) from error
 
-    def instances(self, launch: str | None = None) -> list[Instance]:
+    def instances(
+        self, launch: str | None = None, place: Mapping[str, str] | None = None
+    ) -> list[Instance]:
         """Return the instances of a launch, or of all that were made from this machine.
 
         Raises:
-            ProvisionError: AWS refuses to tell.
+            ProvisionError: AWS refuses to tell; `UnseenError` where a launch with a place is
+                another account's, or it is not known where it is.
         """
+        if launch and place is not None:
+            return self._seek(launch, place)
         if launch is None:
             records = self._records.all()
         elif record := self._records.find(launch):
@@ -248,6 +273,37 @@ class AwsProvisioner:
             ]
         return seen
 
+    def _seek(self, launch: str, place: Mapping[str, str]) -> list[Instance]:
+        """Return the instances of a launch, none only where this account has none of it left."""
+        record = self._records.find(launch)
+        region = record.place if record else place.get("region")
+        account = (record.account if record else None) or place.get("account")
+        try:
+            clients = self.find_clients(region)
+            found = self._look(clients, [launch])[launch]
+        except ProvisionError as error:
+            where = f" in account {account}" if account else ""
+            raise UnseenError(
+                launch,
+                ": ".join([error.message, *error.causes[:1]]),
+                hint=error.hint
+                or f"Set `AWS_PROFILE` to one that may call `ec2:DescribeInstances`{where}",
+            ) from error
+        if found:
+            self._records.note(launch, clients.region, account)
+            return found
+        if not region or not account:
+            seen = f"None is in `{clients.region}`, but its record does not say where it is"
+            raise UnseenError(launch, seen, hint="Set `AWS_PROFILE` and `AWS_REGION` as there")
+        if (own := self._find_account(clients)) != account:
+            raise UnseenError(
+                launch,
+                f"They are in account {account}, `{region}`; this is account {own or 'unknown'}",
+                hint=f"Set `AWS_PROFILE` to one of account {account}",
+            )
+        self._records.note(launch, region, account)
+        return []
+
     def _find_elsewhere(self, launch: str) -> list[Instance]:
         """Return the instances of a launch that another machine made, where AWS is set up."""
         try:
@@ -261,14 +317,8 @@ class AwsProvisioner:
 
     def _forget(self, clients: AwsClients, records: Iterable[CloudRecord]) -> None:
         """Remove the records of launches that have ended, as far as this account can tell."""
-        from envboot_provisioners.aws.errors import FAULTS
-
         old = [record for record in records if record.age > FRESH]
-        if not old:
-            return
-        try:
-            account = clients.sts.get_caller_identity()["Account"]
-        except FAULTS:
+        if not old or not (account := self._find_account(clients)):
             return
         for record in old:
             if record.account == account or (not record.account and record.age > UNANSWERED):

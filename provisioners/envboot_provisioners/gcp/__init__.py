@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
-from envboot.errors import ProvisionError
+from envboot.errors import ProvisionError, UnseenError
 from envboot.extras import require
 from envboot_provisioners import State
 from envboot_provisioners.cloud_records import FRESH, CloudRecords
@@ -18,7 +19,7 @@ from envboot_provisioners.clouds import (
 from envboot_provisioners.gcp.options import OPTIONS, PLATFORM, check_role, read_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     from envboot.doctor.check import Check
     from envboot.session import Session
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from envboot_provisioners.gcp.clients import GcpClients
     from envboot_provisioners.gcp.machines import GcpHost
     from envboot_provisioners.gcp.request import GcpPlan
+
+_PROJECT = re.compile(r"(?:[a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]{4,62}")
 
 
 class GcpProvisioner:
@@ -104,6 +107,11 @@ class GcpProvisioner:
         spec, _ = read_spec(options)
         return spec.spot
 
+    def place(self, options: Options) -> dict[str, str]:
+        """Return the project, the region and the zones of such instances."""
+        plan = self.find_plan(options)
+        return {"project": plan.project, "region": plan.region, "zones": ", ".join(plan.zones)}
+
     def start(self, request: StartRequest) -> list[Instance]:
         """Start every instance, or none.
 
@@ -175,12 +183,17 @@ class GcpProvisioner:
             message = f"Failed to read the console of `{target.host}` ({instance.name})"
             raise explain(error, message, clients.credentials) from error
 
-    def instances(self, launch: str | None = None) -> list[Instance]:
+    def instances(
+        self, launch: str | None = None, place: Mapping[str, str] | None = None
+    ) -> list[Instance]:
         """Return the instances of a launch, or of all that were made from this machine.
 
         Raises:
-            ProvisionError: Google refuses to tell.
+            ProvisionError: Google refuses to tell; `UnseenError` where a launch with a place is
+                in a project that cannot be read, or it is not known where it is.
         """
+        if launch and place is not None:
+            return self._seek(launch, place)
         if launch is None:
             records = self._records.all()
             if not records:
@@ -207,6 +220,41 @@ class GcpProvisioner:
                 if name in old and not seen.get(name):
                     self._records.remove(name)
         return found
+
+    def _seek(self, launch: str, place: Mapping[str, str]) -> list[Instance]:
+        """Return the instances of a launch, none only where its project has none of it left."""
+        require("gcp", "Provisioner `gcp`")
+        from envboot_provisioners.gcp.machines import ENDING, to_instance
+
+        record = self._records.find(launch)
+        project = record.place if record else place.get("project")
+        if project and not _PROJECT.fullmatch(project):
+            raise UnseenError(
+                launch,
+                f"Expected a project of Google Cloud in its record, found `{project!r:.99}`",
+                hint="Look where it was launched",
+            )
+        try:
+            clients = self.find_clients(project)
+            items = self._look(clients, [launch]).get(launch, ())
+        except ProvisionError as error:
+            where = f" in project `{project}`" if project else ""
+            raise UnseenError(
+                launch,
+                ": ".join([error.message, *error.causes[:1]]),
+                hint=error.hint
+                or f"Sign in as one who may list instances{where}: "
+                "`gcloud auth application-default login`",
+            ) from error
+        if not items and not project:
+            seen = f"None is in project `{clients.project}`, but its record does not say where"
+            raise UnseenError(launch, seen, hint="Set `GOOGLE_CLOUD_PROJECT` as there")
+        self._records.note(launch, clients.project)
+        return [
+            to_instance(item, launch=launch, project=clients.project)
+            for item in items
+            if item.status not in ENDING
+        ]
 
     def _find_elsewhere(self, launch: str) -> list[Instance]:
         """Return the instances of a launch that another machine made, where Google is set up."""

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 SMALLEST_ROOT = 10
 LONGEST_NAME = 63
+SHORTEST = 30
+"""Seconds that an instance can be told to run at least ("Limit the run time of a VM")."""
+EARLIER = 120
+"""Seconds by which the platform's end of an instance comes before its own."""
 _SPACE = uuid.UUID("7d1f6a0e-6b7e-4f0e-9a55-2f7f2f4d5c11")
 _HYPERDISK = ("a4", "c4", "c4a", "c4d", "h4d", "m4", "n4", "n4a", "n4d", "x4")
 """Families whose machines take no Persistent Disk (Compute Engine, "About Hyperdisk")."""
@@ -100,17 +104,35 @@ def compose_metadata(user_data: bytes, *, cloud_init: bool, encoding: str | None
     return {**keys, "user-data-encoding": encoding} if encoding else keys
 
 
+def find_limit(end: int | None, now: float) -> int | None:
+    """Return the seconds after which Compute Engine deletes instances that end at a time.
+
+    Before they would: what has powered off is only stopped, and its disk costs on.
+    """
+    return None if end is None else max(int(end - now) - EARLIER, SHORTEST)
+
+
 def compose_bulk(
-    plan: GcpPlan, attempt: GcpAttempt, *, launch: str, metadata: dict[str, str], room: int
+    plan: GcpPlan,
+    attempt: GcpAttempt,
+    *,
+    launch: str,
+    metadata: dict[str, str],
+    room: int,
+    seconds: int | None = None,
 ) -> dict[str, Any]:
-    """Return a `BulkInsertInstanceResource`."""
+    """Return a `BulkInsertInstanceResource`; after so many `seconds` instances are deleted."""
+    properties = compose_properties(
+        plan, launch, metadata=metadata, room=room, market=attempt.market
+    )
+    if seconds:
+        properties["scheduling"]["max_run_duration"] = {"seconds": seconds}
+        properties["scheduling"]["instance_termination_action"] = "DELETE"
     return {
         "count": len(attempt.names),
         "min_count": attempt.least,
         "per_instance_properties": {name: {} for name in attempt.names},
-        "instance_properties": compose_properties(
-            plan, launch, metadata=metadata, room=room, market=attempt.market
-        ),
+        "instance_properties": properties,
     }
 
 

@@ -23,6 +23,7 @@ from envboot_provisioners.gcp.request import (
     GcpAttempt,
     compose_bulk,
     compose_metadata,
+    find_limit,
     make_request_id,
     name_instance,
 )
@@ -145,6 +146,7 @@ class GcpStart:
             launch=self._request.launch,
             metadata=self._metadata,
             room=self._request.room,
+            seconds=find_limit(self._request.end, time.time()),
         )
         request = {
             "project": self._plan.project,

@@ -16,6 +16,7 @@ from envboot.files import write_whole
 from envboot.process import spawn
 from envboot_provisioners import Instance, Option, StartRequest, State
 from envboot_provisioners.interrupts import defer_interrupts
+from envboot_provisioners.own_machine import check_own_place, find_own_place
 from envboot_provisioners.qemu.image import ensure_debian_image, kernel_beside
 from envboot_provisioners.qemu.programs import (
     QEMU,
@@ -28,7 +29,7 @@ from envboot_provisioners.qemu.seed import SeedServer
 from envboot_provisioners.qemu.smbios import render_system
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from envboot.doctor.check import Check
     from envboot.process import Spawned
@@ -131,6 +132,11 @@ class QemuProvisioner:
         """Return False: nobody else has a claim on this machine."""
         del options
         return False
+
+    def place(self, options: Options) -> dict[str, str]:
+        """Return this host, and the state directory."""
+        del options
+        return find_own_place(self._session.state)
 
     def start(self, request: StartRequest) -> list[Instance]:
         """Start every instance, or none.
@@ -252,8 +258,14 @@ class QemuProvisioner:
             f" {SILENCE:.0f} s, but it wrote nothing in {TRIES} starts"
         )
 
-    def instances(self, launch: str | None = None) -> list[Instance]:
-        """Return the instances whose folders are still there, running or not."""
+    def instances(
+        self, launch: str | None = None, place: Mapping[str, str] | None = None
+    ) -> list[Instance]:
+        """Return the instances whose folders are still there, running or not.
+
+        Raises:
+            UnseenError: there is none, and the place is not this one.
+        """
         found = []
         for folder in sorted((self._state / "qemu").glob(f"{launch or '*'}/*")):
             pidfile = folder / "qemu.pid"
@@ -261,6 +273,8 @@ class QemuProvisioner:
             number = int(pid) if pid else None
             name = folder.parent.name
             found.append(Instance(name=folder.name, launch=name, folder=folder, pid=number))
+        if launch and place is not None and not found:
+            check_own_place(launch, place, self._state)
         return found
 
     def states(self, instances: Sequence[Instance]) -> dict[str, State]:

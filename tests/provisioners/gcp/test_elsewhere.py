@@ -30,6 +30,7 @@ class Orphan:
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.state = folder / "there"
+        self.place = GcpProvisioner(make_session(state=self.state)).place(make_request(2).options)
         self.url = f"file://{folder}/bucket"
         self.instances: list[Instance] = GcpProvisioner(make_session(state=self.state)).start(
             make_request(2)
@@ -39,6 +40,7 @@ class Orphan:
             write_record(self.state, Record(launch=LAUNCH, provisioner="gcp", store=self.url))
             digests = {"environment": "sha256:" + "1" * 64, "base": "sha256:" + "2" * 64}
             about = {"provisioner": "gcp", "count": 2, "command": ["true"], **digests}
+            about["place"] = self.place
             store.create(f"reports/{LAUNCH}/launch.json", json.dumps(about).encode())
             for instance in self.instances:
                 key = f"reports/{LAUNCH}/events/{instance.name}/1764000000000-started.json"
@@ -55,6 +57,33 @@ class Orphan:
 @pytest.fixture
 def orphan(gce: Gce, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Orphan:
     return Orphan(tmp_path, capsys)
+
+
+def test_another_project_of_the_shell_hides_nothing(
+    orphan: Orphan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "some-other-project")
+    assert set(orphan.place) == {"project", "region", "zones"}
+    document = json.loads(orphan.run("status", LAUNCH, "--json")[0])
+    assert [each["platform_state"] for each in document["instances"]] == ["RUNNING"] * 2
+    assert orphan.run("terminate", LAUNCH)[1].count("ended ") == 2
+    assert orphan.run("terminate", LAUNCH)[1] == f"nothing of {LAUNCH} is left\n"
+
+
+@pytest.mark.parametrize("place", [{}, {"project": "../x\x1b["}])
+def test_a_launch_that_is_nowhere_is_not_said_to_be_gone(
+    orphan: Orphan, place: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "some-other-project")
+    with LocalStore(orphan.url) as store:
+        key = f"reports/{LAUNCH}/launch.json"
+        about = json.loads(store.read(key) or b"")
+        store.delete(key)
+        store.create(key, json.dumps({**about, "place": place}).encode())
+    for word in ("status", "wait", "terminate"):
+        err = orphan.run(word, LAUNCH, code=Exit.PROVISION)[1]
+        assert f"Instances of `{LAUNCH}` cannot be seen from here" in err
+        assert "\x1b" not in err
 
 
 def test_a_bucket_tells_which_launches_are_not_over(orphan: Orphan) -> None:

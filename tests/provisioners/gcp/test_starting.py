@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -88,6 +90,19 @@ def test_what_is_asked_for_is_all_that_a_machine_needs(gce: Gce, gcp: GcpProvisi
         "address": "10.0.0.2",
         "project": PROJECT,
     }
+
+
+def test_the_platform_deletes_machines_before_they_would_end_themselves(
+    gce: Gce, gcp: GcpProvisioner
+) -> None:
+    for end, least, most in ((3600, 3470, 3480), (10, 30, 30)):
+        gcp.start(replace(make_request(), launch=f"{LAUNCH}{end}", end=int(time.time()) + end))
+        scheduling = gce.actions("instances.bulkInsert")[-1]["instanceProperties"]["scheduling"]
+        assert scheduling["instanceTerminationAction"] == "DELETE"
+        assert least <= int(scheduling["maxRunDuration"]["seconds"]) <= most
+    gcp.start(replace(make_request(), launch=f"{LAUNCH}x"))
+    scheduling = gce.actions("instances.bulkInsert")[-1]["instanceProperties"]["scheduling"]
+    assert "maxRunDuration" not in scheduling
 
 
 def test_an_image_without_cloud_init_gets_a_start_up_script(gce: Gce, gcp: GcpProvisioner) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from envboot.command_secrets import SecretOptions
     from envboot.fleet.fetching import Fetched
     from envboot.fleet.launch import Launched, Order
+    from envboot.fleet.life import Lifetime
     from envboot.selection import Selection
     from envboot.session import Session
     from envboot_provisioners import Options, Provisioner
@@ -74,11 +75,22 @@ _OPTIONS = (
         "  [default: half an hour to be ready; the command as long as it likes]",
     ),
     click.option(
-        "--expires",
-        default="24h",
-        show_default=True,
+        "--max-life",
         metavar="DURATION",
-        help="How long signed URLs live: `90s`, `15m`, `24h`, at most `7d`.",
+        help="When the instances end by themselves, whatever happens: `12h`, `30d`, `never`."
+        "  [default: 7d with a command, else 24h]",
+    ),
+    click.option(
+        "--idle",
+        metavar="DURATION",
+        help="End them as well when nothing has run on them for so long: no command, no connection "
+        "to them, no load.",
+    ),
+    click.option(
+        "--expires",
+        metavar="DURATION",
+        help="How long signed URLs live: `90s`, `15m`, `24h`, at most `7d`."
+        "  [default: as long as the instances may]",
     ),
     click.option(
         "--keep", is_flag=True, help="Leave the instances, whatever happens, for a look inside."
@@ -174,7 +186,9 @@ class Arguments:
     output: OutputOptions
     parts: tuple[str, ...]
     timeout: float | None
-    expires: str
+    max_life: str | None
+    idle: str | None
+    expires: str | None
     keep: bool
     fresh: bool
     raw: bool
@@ -321,7 +335,8 @@ def _read_order(provisioner: Provisioner, given: Arguments, session: Session, ur
         parts=tuple(read_part(spec) for spec in given.parts),
         options=own,
         timeout=given.timeout,
-        seconds=parse_duration(given.expires),
+        life=_read_life(provisioner, given),
+        seconds=parse_duration(given.expires) if given.expires else None,
         auth=Auth(cloud.auth),
         hook=cloud.hook,
         imds=cloud.imds,
@@ -331,6 +346,22 @@ def _read_order(provisioner: Provisioner, given: Arguments, session: Session, ur
         stdin=find_input(given.stdin) if given.command else None,
         detach=given.detach,
     )
+
+
+def _read_life(provisioner: Provisioner, given: Arguments) -> Lifetime:
+    """Read how long machines are to live.
+
+    Raises:
+        UsageError: it is no duration, or nothing on such machines looks for one.
+    """
+    from envboot.fleet.life import parse_lifetime
+
+    if given.idle and provisioner.name == "local":
+        raise UsageError(
+            "Cannot use `--idle` with `local`: its instances end with their command",
+            hint="Drop `--idle`; `--max-life` ends them at a time",
+        )
+    return parse_lifetime(given.max_life, given.idle, has_command=bool(given.command))
 
 
 def _print_cure(launched: Launched, url: str) -> None:

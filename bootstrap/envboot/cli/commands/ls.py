@@ -11,12 +11,16 @@ from envboot.cli import console
 from envboot.cli.launch_argument import JSON, complete_launch, find_instances, open_fleet
 from envboot.documents import plain
 from envboot.fleet.history import read_records
+from envboot.fleet.life import parse_time, show_end
 from envboot.session import open_session
 from envboot.text import one_line, show_size
 
 if TYPE_CHECKING:
     from envboot.fleet.launches import Known
     from envboot.session import Session
+
+MOST = 100
+"""Launches of the past whose outcome is looked up, the newest: each is some requests."""
 
 
 @click.command("ls")
@@ -47,43 +51,75 @@ def command(*, launch: str | None, past: bool, store: str | None, as_json: bool)
     elif store:
         _list_bucket(store, session, past=past, as_json=as_json)
     elif past:
-        records = read_records(session.state)
-        if as_json:
-            members = ("launch", "provisioner", "store")
-            console.print_json([{name: getattr(r, name) for name in members} for r in records])
-        elif records:
-            names = [(r.launch, r.provisioner, r.store) for r in records]
-            console.say("\n".join(console.columns([("LAUNCH", "PROVISIONER", "STORE"), *names])))
+        _list_past(session, as_json=as_json)
     else:
         _list_here(session, as_json=as_json)
 
 
+def _list_past(session: Session, *, as_json: bool) -> None:
+    from envboot.fleet.overview import Overview, read_overviews
+
+    records = read_records(session.state)
+    known = read_overviews(records[-MOST:], session)
+    rows = [(r.launch, r.provisioner, known.get(r.launch, Overview()), r.store) for r in records]
+    if as_json:
+        members = ("launch", "provisioner", "outcome", "store")
+        documents = [(name, maker, seen.outcome or None, url) for name, maker, seen, url in rows]
+        console.print_json([dict(zip(members, row, strict=True)) for row in documents])
+    elif rows:
+        head = ("LAUNCH", "PROVISIONER", "OUTCOME", "STORE")
+        cells = [
+            (name, maker, one_line(seen.outcome) or "-", url) for name, maker, seen, url in rows
+        ]
+        console.say("\n".join(console.columns([head, *cells])))
+
+
 def _list_here(session: Session, *, as_json: bool) -> None:
-    found = []
-    for provisioner, instances in find_instances(session):
+    from envboot.fleet.overview import Overview, read_overviews
+
+    found = find_instances(session)
+    launches = {each.launch for _, instances in found for each in instances}
+    records = [record for record in read_records(session.state) if record.launch in launches]
+    known = read_overviews(records, session)
+    rows = []
+    for provisioner, instances in found:
         states = provisioner.states(instances)
-        found += [(provisioner, instance, states[instance.name]) for instance in instances]
+        for instance in instances:
+            seen = known.get(instance.launch, Overview())
+            phase = seen.find_phase(instance, states[instance.name])
+            rows.append((provisioner.name, instance, phase.value, states[instance.name], seen.ends))
     if as_json:
         console.print_json(
             [
                 {
                     "name": instance.name,
                     "launch": instance.launch,
-                    "provisioner": provisioner.name,
-                    "state": state.word,
+                    "provisioner": maker,
+                    "state": phase,
+                    "platform_state": state.word,
+                    "ends": ends,
                     "folder": str(instance.folder) if instance.folder else None,
                     "details": dict(instance.details),
                 }
-                for provisioner, instance, state in found
+                for maker, instance, phase, state, ends in rows
             ]
         )
-    elif found:
-        rows = [
-            (i.name, i.launch, p.name, s.word, str(i.folder or " ".join(i.details.values())))
-            for p, i, s in found
+    elif rows:
+        now = datetime.now(timezone.utc)
+        head = ("INSTANCE", "LAUNCH", "PROVISIONER", "STATE", "ENDS IN")
+        cells = [
+            (instance.name, instance.launch, maker, phase, _show_left(ends, now))
+            for maker, instance, phase, _, ends in rows
         ]
-        head = ("INSTANCE", "LAUNCH", "PROVISIONER", "STATE", "")
-        console.say("\n".join(console.columns([head, *rows])))
+        console.say("\n".join(console.columns([head, *cells])))
+
+
+def _show_left(ends: str | None, now: datetime) -> str:
+    """Say in how long instances end by themselves."""
+    if ends == "never":
+        return ends
+    end = parse_time(ends)
+    return show_end(end, now) if end else "-"
 
 
 def _list_bucket(url: str, session: Session, *, past: bool, as_json: bool) -> None:
@@ -102,7 +138,7 @@ def _list_bucket(url: str, session: Session, *, past: bool, as_json: bool) -> No
         return
     now = datetime.now(timezone.utc)
     rows = [_row(known, now) for known in launches]
-    head = ("LAUNCH", "PROVISIONER", "COUNT", "AGE", "")
+    head = ("LAUNCH", "PROVISIONER", "COUNT", "AGE", "STATE")
     console.say("\n".join(console.columns([head, *rows], right=(2, 3))))
     if not all(known.is_over for known in launches):
         console.say(
@@ -119,7 +155,9 @@ def _row(known: Known, now: datetime) -> tuple[str, ...]:
         (about.provisioner if about else None) or "-",
         str(about.count if about and about.count is not None else "-"),
         console.age((now - known.made).total_seconds()),
-        f"{end.why if end else 'over'}, at {end.time if end else '-'}" if known.is_over else "",
+        f"{end.why if end else 'over'}, at {end.time if end else '-'}"
+        if known.is_over
+        else f"ends in {_show_left(about.ends if about else None, now)}",
     )
 
 
@@ -131,6 +169,8 @@ def _to_document(known: Known) -> dict[str, object]:
         "count": about.count if about else None,
         "made": known.made.isoformat(),
         "reported": len(known.instances),
+        "place": plain(about.place) if about else None,
+        "ends": about.ends if about else None,
         "end": plain(known.end),
     }
 

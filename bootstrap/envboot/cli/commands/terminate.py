@@ -9,7 +9,7 @@ import click
 
 from envboot.cli import console
 from envboot.cli.launch_argument import LAUNCHES, STORE, find_instances, open_fleet
-from envboot.errors import EnvbootError, ProvisionError, UsageError
+from envboot.errors import EnvbootError, ProvisionError, UnseenError, UsageError
 from envboot.fleet.outcomes import find_named
 from envboot.session import open_session
 from envboot.store.protocol import MalformedError
@@ -37,12 +37,12 @@ def command(launches: tuple[str, ...], *, every: bool, store: str | None) -> Non
             hint="`envboot ls` lists those from here, `envboot ls --store URL` those of a bucket",
         )
     session = open_session()
-    failures: list[ProvisionError] = []
-    for provisioner, instances in _find(launches, session, every=every, store=store):
+    # What cannot be found, or ended, keeps none of the others from being ended.
+    failures: list[EnvbootError] = []
+    for provisioner, instances in _find(launches, session, failures, every=every, store=store):
         try:
             provisioner.terminate(instances)
         except ProvisionError as error:
-            # The others are ended all the same.
             failures.append(error)
             continue
         for instance in instances:
@@ -51,7 +51,10 @@ def command(launches: tuple[str, ...], *, every: bool, store: str | None) -> Non
             _note(launch, store, session)
     if len(failures) > 1:
         causes = tuple(cause for each in failures for cause in (each.message, *each.causes))
-        raise ProvisionError("Failed to end some instances", causes=causes, hint=failures[0].hint)
+        hints = dict.fromkeys(each.hint for each in failures if each.hint)
+        raise ProvisionError(
+            "Failed to end some instances", causes=causes, hint="; ".join(hints) or None
+        )
     if failures:
         raise failures[0]
 
@@ -60,15 +63,22 @@ def _note(launch: str, store: str | None, session: Session) -> None:
     """Leave in the bucket that a launch is over, as far as it can be reached."""
     from envboot.publish.launch_record import write_end
 
-    with contextlib.suppress(EnvbootError), open_fleet(launch, store, session) as fleet:
-        if not (fleet.provisioner and fleet.provisioner.instances(launch)):
+    opened = open_fleet(launch, store, session, warns=False)
+    with contextlib.suppress(EnvbootError), opened as fleet:
+        # Of those of the bucket alone nobody knows how they are.
+        if not fleet.unseen and not fleet.instances:
             write_end(fleet.store, launch, "terminated")
 
 
 def _find(
-    names: tuple[str, ...], session: Session, *, every: bool, store: str | None
+    names: tuple[str, ...],
+    session: Session,
+    failures: list[EnvbootError],
+    *,
+    every: bool,
+    store: str | None,
 ) -> list[tuple[Provisioner, Sequence[Instance]]]:
-    here = find_instances(session)
+    here = find_instances(session, failures if every else None)
     found: list[tuple[Provisioner, Sequence[Instance]]] = []
     if every:
         found += here
@@ -86,16 +96,32 @@ def _find(
     for name in sorted(left):
         # Made elsewhere, or over already: whoever knows the launch knows its instances.
         try:
-            known = _find_launch(name, store, session)
-        except UsageError:
-            known = _find_single(name, store, session)
-            if known is None:
-                raise
+            known = _find_known(name, store, session)
+        except EnvbootError as error:
+            failures.append(error)
+            continue
         if known:
             found.append(known)
         else:
             console.say(f"nothing of {name} is left", err=True)
     return found
+
+
+def _find_known(
+    name: str, store: str | None, session: Session
+) -> tuple[Provisioner, Sequence[Instance]] | None:
+    """Return the instances of a launch, or the instance, of that name; None where none is left.
+
+    Raises:
+        EnvbootError: there is no such name, or what has it cannot be seen from here.
+    """
+    try:
+        return _find_launch(name, store, session)
+    except UsageError:
+        known = _find_single(name, store, session)
+        if known is None:
+            raise
+        return known
 
 
 def _find_launch(
@@ -107,15 +133,22 @@ def _find_launch(
         UsageError: nobody knows a launch of that name.
         MalformedError: nobody can tell whose instances they are.
     """
-    with open_fleet(name, store, session) as fleet:
+    with open_fleet(name, store, session, warns=False) as fleet:
+        if fleet.unseen:
+            raise fleet.unseen
         if fleet.provisioner is None and fleet.about is None:
             raise MalformedError(
                 f"Cannot end `{name}`: who made its instances is not to be read from here",
                 causes=tuple(f"`{key}` is not what envboot writes" for key in fleet.unread),
                 hint="End it where it was launched, or with the tools of its platform",
             )
-        instances = fleet.provisioner.instances(name) if fleet.provisioner else []
-        return (fleet.provisioner, instances) if fleet.provisioner and instances else None
+        if fleet.provisioner is None:
+            raise UnseenError(
+                name,
+                "Its document was rendered for others to start machines with",
+                hint="End them where they were started, or with the tools of their platform",
+            )
+        return (fleet.provisioner, fleet.instances) if fleet.instances else None
 
 
 def _find_single(
@@ -130,7 +163,7 @@ def _find_single(
     for launch in launches:
         with open_fleet(launch, store, session) as fleet:
             if fleet.provisioner:
-                found = find_named(name, fleet.provisioner.instances(launch))
+                found = find_named(name, fleet.instances)
                 if found:
                     return fleet.provisioner, found
     return None

@@ -38,9 +38,12 @@ def command(
     from envboot.fleet.watch import Goal, wait
 
     with (
-        open_fleet(launch, store, open_session()) as fleet,
+        open_fleet(launch, store, open_session(), warns=False) as fleet,
         Screen(quiet=as_json) as screen,
     ):
+        if fleet.unseen and not fleet.end:
+            # One that has ended without a word would be waited for.
+            raise fleet.unseen
         wanted = Goal(goal) if goal else Goal.DONE if fleet.command else Goal.READY
         outcomes = wait(fleet, wanted, timeout=timeout, looker=screen)
     if as_json:
