@@ -124,7 +124,7 @@ def test_a_launch_installs_and_publishes_the_next_fetches_and_is_seen_and_ended_
     where = [second["launch"], "--store", store]
     waited = json.loads(other.run("wait", *where, "--json").stdout)
     assert {each["name"] for each in waited["instances"]} == names
-    assert {each["state"] for each in waited["instances"]} == {"running"}
+    assert {each["platform_state"] for each in waited["instances"]} == {"running"}
     assert {each["stage"] for each in waited["instances"]} == {"done"}
     for each in second["results"]:
         assert Path(each["folder"], "rank").read_text() == str(each["rank"])

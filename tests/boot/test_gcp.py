@@ -74,7 +74,9 @@ def test_a_launch_installs_and_publishes_the_next_fetches_and_is_seen_and_ended_
     where = [second["launch"], "--store", store]
     waited = json.loads(other.run("wait", *where, "--json").stdout)
     assert {each["name"] for each in waited["instances"]} == names
-    assert {each["state"] for each in waited["instances"]} == {"RUNNING"}
+    assert {(each["state"], each["platform_state"]) for each in waited["instances"]} == {
+        ("done", "RUNNING")
+    }
     assert other.run("logs", *where).stdout == f"{RAN}and ended\n"
     assert f"ended {min(names)}" in other.run("terminate", *where).stderr
     assert project.gce.alive() == []

@@ -98,7 +98,10 @@ def test_the_template_boots_a_machine_that_is_ready_by_its_role(root: Path, tmp_
         launch = f"env-{manifest.environment_digest[7:19]}"
         reports = f"envboot/reports/{launch}/"
         texts = [
-            s3.client().get_object(Bucket=BUCKET, Key=reports + key)["Body"].read().decode()
+            s3.client()
+            .get_object(Bucket=BUCKET, Key=reports + key)["Body"]
+            .read()
+            .decode(errors="replace")
             for key in list_keys(s3, reports)
         ]
         assert any("ran in /opt/envboot/env as root: False" in text for text in texts)

@@ -12,6 +12,7 @@ import pytest
 from nbclient import NotebookClient
 
 from envboot import EnvbootError
+from envboot.errors import Exit
 from tests.cluster.project import REPOSITORY, Project
 from tests.docs.pages import find_blocks
 
@@ -81,10 +82,11 @@ def test_the_examples_of_the_api_run_and_show_what_the_page_says(project: Projec
     assert "6" in rest
     (refused,) = [line for line in rest if "no-such-environment" in line]
     assert "envboot env publish" in refused
-    codes = {line.partition(" ")[2]: line.partition(" ")[0] for line in rest[-10:]}
+    matches = (re.fullmatch(r"(\d+) (\w+Error)", line) for line in rest)
+    codes = {match[2]: match[1] for match in matches if match}
     kinds = {kind.__name__: kind for kind in find_kinds(EnvbootError)}
     assert codes == {name: str(int(kinds[name].exit_code)) for name in codes}
-    assert codes["MissingExtraError"] == "2"
+    assert codes["MissingExtraError"] == str(int(Exit.USAGE))
     assert project.machines() == []
 
 

@@ -257,7 +257,7 @@ def test_a_host_without_unshare_is_an_error_and_no_traceback(
 def test_a_kept_conda_instance_is_ended_by_name(conda: Workspace) -> None:
     assert conda.launch().returncode == 0
     shown = conda.run(ENVBOOT, "ls").stdout.splitlines()[1].split()
-    assert shown[2:4] == ["local", "idle"]
+    assert shown[2:4] == ["local", "ready"]
     assert conda.run(ENVBOOT, "terminate", shown[0]).returncode == 0
     assert conda.leftovers() == []
 
