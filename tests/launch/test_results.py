@@ -154,6 +154,11 @@ def test_an_interrupted_launch_brings_home_what_there_is(project: Project) -> No
     assert "fetched 1 file, 3.0 MB into ." in said
 
 
+def parse(text: str) -> Any:
+    """Read the document of stdout, behind which warnings stand."""
+    return json.JSONDecoder().raw_decode(text)[0]
+
+
 def test_results_of_a_launch_that_runs_are_listed_and_fetched_from_elsewhere(
     project: Project, tmp_path: Path
 ) -> None:
@@ -172,10 +177,10 @@ def test_results_of_a_launch_that_runs_are_listed_and_fetched_from_elsewhere(
         bucket = ("--store", f"file://{project.workspace.state}/store")
         variables = {"ENVBOOT_STATE_DIR": str(tmp_path / "state")}
         options = ("--into", str(elsewhere), *bucket, "--json")
-        (found,) = json.loads(project.run("fetch", launch, "m.*", *options, variables=variables))
+        (found,) = parse(project.run("fetch", launch, "m.*", *options, variables=variables))
         assert (found["files"], found["bytes"], found["rank"]) == (1, 3_000_001, 0)
         assert (elsewhere / "m.pkl").stat().st_size == 3_000_001
-        (again,) = json.loads(project.run("fetch", launch, *options, variables=variables))
+        (again,) = parse(project.run("fetch", launch, *options, variables=variables))
         assert (again["files"], again["equal"]) == (0, 1)
     finally:
         os.killpg(process.pid, signal.SIGINT)
