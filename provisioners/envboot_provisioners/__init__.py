@@ -130,6 +130,8 @@ class Provisioner(Protocol):
     """Whether a non-conda environment may use this machine's own interpreter."""
     role: str | None
     """Whose credentials an instance can have by its role (`RoleAccess.kind`), None for no role."""
+    ends_instances: bool
+    """Whether the platform itself ends instances at their time, which then cannot be moved."""
     options: tuple[Option, ...]
     """What `launch` takes for it, beside what it takes for all."""
 

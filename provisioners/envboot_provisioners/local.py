@@ -53,6 +53,7 @@ class LocalProvisioner:
     is_remote = False
     guest_loopback: str | None = "127.0.0.1"
     host_python = True
+    ends_instances = False
     role: str | None = None
     options: tuple[Option, ...] = ()
 

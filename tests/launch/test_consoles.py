@@ -35,6 +35,7 @@ class Cloud:
     is_remote = True
     guest_loopback: str | None = None
     host_python = False
+    ends_instances = False
     role: str | None = None
     options: tuple[Option, ...] = ()
 

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from envboot.errors import Exit, UsageError
-from envboot.fleet.life import Lifetime, check_urls, find_new_end, parse_lifetime, show_end
+from envboot.fleet.life import (
+    LAST_WORDS,
+    Lifetime,
+    check_urls,
+    find_new_end,
+    parse_lifetime,
+    show_end,
+)
 from envboot.store.protocol import Expiry
 from tests.launch.workspace import ENVBOOT, Workspace, wait_for
 
@@ -77,7 +84,7 @@ def test_without_a_word_a_launch_lives_a_week_with_a_command_and_a_day_without()
     never = parse_lifetime("never", None, has_command=True)
     assert (never.max_life, never.seconds) == (None, 7 * 86400)
     assert parse_lifetime("30d", None, has_command=True).seconds == 7 * 86400
-    assert parse_lifetime("2h", None, has_command=True).seconds == 7200
+    assert parse_lifetime("2h", None, has_command=True).seconds == 7200 + LAST_WORDS
     with pytest.raises(UsageError, match="at most `120d`, such as `24h`, found `1y`"):
         parse_lifetime("1y", None, has_command=True)
 

@@ -36,6 +36,7 @@ class Shed:
     is_remote = False
     guest_loopback = "127.0.0.1"
     host_python = True
+    ends_instances = False
     role = None
     options = (Option(name="greeting", help="What machines are greeted with.", metavar="TEXT"),)
 

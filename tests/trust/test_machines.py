@@ -106,7 +106,7 @@ def test_a_machine_with_a_role_verifies_what_was_signed_after_its_document_was_r
     assert launch.grants["signers"] == f"{ana.line()}\n"
     first = new_guest("first", launch)
     assert_comes_from(first, "install")
-    assert first.publish() == wire.READY
+    assert first.publish() == wire.READY, first.events[-1]
     keys = Keys(launch.manifest)
     index = cloud.store.read(keys.index)
     assert index

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import json
 import os
 import pty
@@ -323,6 +324,8 @@ def test_a_kept_manifest_brings_its_layer_or_is_refused(
     assert f"error: Layer `{key}` was not found in `{store}`" in done.stderr
     (tmp_path / "cache" / "layers").mkdir(parents=True)
     (tmp_path / "cache" / key).write_bytes(b"packed")
+    digest = hashlib.sha256(b"packed").hexdigest()
+    (tmp_path / "cache" / f"{key}.sha256").write_text(digest)
     done = envboot("--manifest", "m.json", "--store", store, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     # From then on it is in the bucket.

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 WEEK = 7 * DAY
 """The longest that a URL can be signed for, and that machines with a command live by default."""
+LAST_WORDS = 900
+"""Seconds that a machine has, after its time is over, to report that and what it made."""
 _NUMBER = re.compile(r".*/wanted-(\d{1,9})\.json")
 _LAST = 1 << 33
 """Seconds since 1970 at most: a time of some two centuries from now."""
@@ -42,8 +44,8 @@ class Lifetime:
 
     @property
     def seconds(self) -> int:
-        """For how long URLs must be signed: as long as machines live, if that can be."""
-        return min(self.max_life or WEEK, WEEK)
+        """For how long URLs must be signed: as long as machines live and report their end."""
+        return min((self.max_life or WEEK) + LAST_WORDS, WEEK)
 
     def begin(self, *, ends_when_done: bool, now: Callable[[], float] = time.time) -> Life:
         """Return what machines of a launch that begins now are told."""

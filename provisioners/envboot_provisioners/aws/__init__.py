@@ -46,6 +46,7 @@ class AwsProvisioner:
     is_remote = True
     guest_loopback: str | None = None
     host_python = False
+    ends_instances = False
     role: str | None = "aws"
     options: tuple[Option, ...] = OPTIONS
 

@@ -44,6 +44,7 @@ class GcpProvisioner:
     is_remote = True
     guest_loopback: str | None = None
     host_python = False
+    ends_instances = True
     role: str | None = "gcp"
     options: tuple[Option, ...] = OPTIONS
 

@@ -88,6 +88,7 @@ class QemuProvisioner:
     is_remote = False
     guest_loopback: str | None = HOST
     host_python = False
+    ends_instances = False
     role: str | None = None
     options = (
         Option(name="image", help="The disk image to boot: qcow2 or raw.", metavar="FILE"),

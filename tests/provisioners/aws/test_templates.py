@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from envboot.errors import ProvisionError
+from envboot.errors import Exit, ProvisionError
 from envboot_provisioners.aws.request import compose_template, encode_user_data
 from envboot_provisioners.aws.templates import check_name, put_template
 from tests.docs.pages import REFERENCE, read_rows, read_section
@@ -187,7 +187,7 @@ class TestCommand:
             ((), "Expected a bucket that machines can reach, found none"),
         ):
             done = self.run(workspace, ec2, s3, *words)
-            assert done.returncode in (2, 15)
+            assert done.returncode in (Exit.USAGE, Exit.PROVISION)
             assert message in done.stderr
         assert (
             "--auth role --instance-profile"

@@ -48,9 +48,9 @@ def command(
     with open_fleet(launch, store, session) as fleet, Screen(quiet=as_json) as screen:
         now = datetime.now(timezone.utc)
         end = find_new_end(find_end(fleet, session), seconds, now)
-        if fleet.about and fleet.about.provisioner == "gcp":
+        if fleet.provisioner and fleet.provisioner.ends_instances:
             raise UsageError(
-                f"Cannot extend `{fleet.launch}`: Compute Engine deletes its instances at "
+                f"Cannot extend `{fleet.launch}`: its platform deletes its instances at "
                 f"{fleet.ends}, which cannot be moved",
                 hint="Launch with a longer `--max-life`",
             )
