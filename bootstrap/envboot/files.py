@@ -52,7 +52,7 @@ def write_whole(file: Path, data: bytes) -> None:
         raise
 
 
-def hash_file(file: Path) -> str:
+def hash_file(file: str | Path) -> str:
     """Return the sha256 (hex) of a file's content."""
     total = hashlib.sha256()
     with open(file, "rb") as stream:

@@ -16,11 +16,11 @@ import select
 import signal
 import struct
 import time
-from typing import Any, BinaryIO, Dict, Iterator, List, Set, Tuple
+from typing import Any, BinaryIO, Dict, Iterator, Set, Tuple
 
 from . import fetch, run, wire
 from .host import WARNING, Host, write_json
-from .made import Reader
+from .made import Entry, Reader
 from .wire import AgentError
 
 # Uploads that run at once.
@@ -33,9 +33,6 @@ LONGEST_MESSAGE = 1 << 28
 FIRST, LONGEST, SLOWEST, SHARE = 2.0, 60.0, 600.0, 10
 # Seconds for which a bucket out of reach is tried again when the command has ended.
 PATIENCE = 300
-# What is known of a file: size, mode, mtime, sha256 and extents (blob, offset, length), then what
-# tells whether it has changed since, None where that cannot be told.
-Entry = List[Any]
 
 
 def main(host: Host) -> int:

@@ -51,6 +51,20 @@ STORE = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print a stable JSON document.")
 
 
+def takes_timeout(
+    explained: str, *, default: float | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the option `--timeout SECONDS`; `explained` is its help."""
+    return click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=default,
+        show_default=default is not None,
+        metavar="SECONDS",
+        help=explained,
+    )
+
+
 def find_instances(
     session: Session, failures: list[EnvbootError] | None = None
 ) -> list[tuple[Provisioner, list[Instance]]]:

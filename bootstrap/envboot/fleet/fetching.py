@@ -18,7 +18,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from envboot.errors import StoreError
-from envboot.fleet.known_files import KnownFiles, hash_file
+from envboot.files import hash_file
+from envboot.fleet.known_files import KnownFiles
 from envboot.fleet.results import MOST_BLOB
 
 if TYPE_CHECKING:
@@ -288,10 +289,8 @@ class Fetcher:
             os.utime(task.part, ns=(file.mtime, file.mtime))
         now = _look(task.place)
         if now and (not task.before or _mark(now) != _mark(task.before)):
-            part = task.part
+            # Its part keeps the name that it has by now.
             task.place, task.is_beside = put_beside(task.place, self._chosen.mark), True
-            part.replace(task.place)
-            return
         task.part.replace(task.place)
 
     def _fail(self, task: Task, why: str) -> None:

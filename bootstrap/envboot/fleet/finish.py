@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from envboot.errors import GuestError, LateError, ProvisionError, name_some
+from envboot.errors import GuestError, ProvisionError, name_some
 from envboot.fleet.healing import heal, heal_layer
 from envboot.fleet.outcomes import raise_failures
 from envboot.fleet.watch import Goal, Looker, wait
@@ -114,8 +114,6 @@ def attach(
                 watcher=watcher,
                 warn=watcher.notes,
             )
-    except LateError:
-        raise
     except GuestError:
         if not is_kept and fleet.end is None:
             end(fleet, "failed", watcher=watcher)

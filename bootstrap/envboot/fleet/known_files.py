@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from envboot.files import write_whole
+from envboot.files import hash_file, write_whole
 from envboot.fleet.history import KEPT
 
 if TYPE_CHECKING:
@@ -62,15 +62,6 @@ def write_fetched(state: Path, folder: Path, files: Iterable[tuple[str, str]]) -
     found = {**_read(file), **dict(files)}
     newest = dict(list(found.items())[-MOST:])
     write_whole(file, json.dumps(newest).encode())
-
-
-def hash_file(path: str | Path) -> str:
-    """Return the sha256 (hex) of a file."""
-    whole = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            whole.update(block)
-    return whole.hexdigest()
 
 
 def _find_file(state: Path, folder: Path) -> Path:

@@ -61,10 +61,13 @@ def _list_launch(store: Store, launch: str) -> Known | None:
     return Known(launch=launch, made=made[key_record(launch)], is_over=key_end(launch) in made)
 
 
-def read_launches(store: Store, *, past: bool = False) -> tuple[list[Known], int]:
+def read_launches(
+    store: Store, *, past: bool = False, reported: bool = False
+) -> tuple[list[Known], int]:
     """Return the newest launches that are not over, with `past` also those that are.
 
-    The second value is how many more there are.
+    With `reported` each is listed once more, for its instances. The second value is how many more
+    launches there are.
 
     Raises:
         StoreError: the bucket cannot be read.
@@ -76,8 +79,10 @@ def read_launches(store: Store, *, past: bool = False) -> tuple[list[Known], int
         ends = pool.map(
             lambda known: _read(store, known.launch, read_end) if known.is_over else None, shown
         )
-        reported = pool.map(lambda known: list_reported(store, known.launch), shown)
-        for known, about, end, instances in zip(shown, abouts, ends, reported, strict=True):
+        names = pool.map(
+            lambda known: list_reported(store, known.launch) if reported else frozenset(), shown
+        )
+        for known, about, end, instances in zip(shown, abouts, ends, names, strict=True):
             known.about, known.end, known.instances = about, end, instances
     return shown, len(found) - len(shown)
 

@@ -90,4 +90,4 @@ def _has_failed(reports: Reports) -> bool:
     result, command = reports.result, reports.command
     if result and result.outcome == "failed":
         return True
-    return bool(command and (command.exit_code or command.error is not None))
+    return bool(command and command.failed)

@@ -77,8 +77,7 @@ def _find_work(outcome: Outcome, *, command: bool) -> Seen:
         if not outcome.is_done(command=True):
             # What its command has made, or what it had to install, is on its way.
             return Seen(phase=Phase.PUBLISHING, since=times.get("command"))
-        is_failed = reports.command.exit_code != 0 or reports.command.error is not None
-        phase = Phase.FAILED if is_failed else Phase.DONE
+        phase = Phase.FAILED if reports.command.failed else Phase.DONE
         return Seen(phase=phase, since=max(times.get("command", 0), times.get("publish", 0)))
     if result:
         phase = Phase.RUNNING if command else Phase.READY

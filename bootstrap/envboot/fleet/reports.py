@@ -116,6 +116,11 @@ class CommandReport:
     pieces: int = 0
     error: str | None = None
 
+    @property
+    def failed(self) -> bool:
+        """Whether it ended otherwise than with 0, or was not started."""
+        return self.exit_code != 0 or self.error is not None
+
     @classmethod
     def read(cls, node: Node) -> CommandReport:
         """Read the document; raises `DocumentError`."""

@@ -8,7 +8,7 @@ import click
 
 from envboot.cli import console
 from envboot.cli.commands import status
-from envboot.cli.launch_argument import JSON, looks_at_launch, open_fleet
+from envboot.cli.launch_argument import JSON, looks_at_launch, open_fleet, takes_timeout
 from envboot.cli.on_done import tells_the_end
 from envboot.cli.result_options import INTO, finish_launch, raise_unsent
 from envboot.fleet.history import find_folder
@@ -23,12 +23,7 @@ if TYPE_CHECKING:
 @click.command("attach")
 @looks_at_launch
 @click.option("--keep", is_flag=True, help="Leave the instances when the command has exited.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="How long to watch; the instances run on.",
-)
+@takes_timeout("How long to watch; the instances run on.")
 @INTO
 @tells_the_end
 @click.option("-q", "--quiet", is_flag=True, help="Print the command's output and errors only.")

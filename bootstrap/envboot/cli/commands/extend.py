@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from envboot.cli import console
-from envboot.cli.launch_argument import JSON, STORE, open_fleet
+from envboot.cli.launch_argument import JSON, STORE, open_fleet, takes_timeout
 from envboot.cli.progress import Screen
 from envboot.errors import UsageError
 from envboot.session import open_session
@@ -22,14 +22,7 @@ if TYPE_CHECKING:
 @click.argument("launch")
 @click.argument("duration", metavar="DURATION")
 @STORE
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=60,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long the instances may take to hear of it.",
-)
+@takes_timeout("How long the instances may take to hear of it.", default=60)
 @JSON
 def command(
     *, launch: str, duration: str, store: str | None, timeout: float, as_json: bool

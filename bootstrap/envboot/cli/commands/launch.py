@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envboot.cli import console, timings
+from envboot.cli.launch_argument import takes_timeout
 from envboot.cli.on_done import tells_the_end
 from envboot.cli.options import selects_environment, takes_secrets
 from envboot.cli.provisioner_options import takes_own_options
@@ -67,12 +68,9 @@ _OPTIONS = (
         metavar="[TYPE:]FILE",
         help="Add a part of yours to user-data: `cloud-config:my.yaml`, or a script.",
     ),
-    click.option(
-        "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
-        metavar="SECONDS",
-        help="How long the instances may take, command included."
-        "  [default: half an hour to be ready; the command as long as it likes]",
+    takes_timeout(
+        "How long the instances may take, command included."
+        "  [default: half an hour to be ready; the command as long as it likes]"
     ),
     click.option(
         "--max-life",

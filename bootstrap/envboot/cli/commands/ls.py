@@ -127,7 +127,7 @@ def _list_bucket(url: str, session: Session, *, past: bool, as_json: bool) -> No
     from envboot.store import open_store
 
     with open_store(url, session) as bucket:
-        launches, left = read_launches(bucket, past=past)
+        launches, left = read_launches(bucket, past=past, reported=as_json)
     if as_json:
         console.print_json([_to_document(known) for known in launches])
         return

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envboot.cli import console
-from envboot.cli.launch_argument import JSON, find_only_running, looks_at_launch, open_fleet
+from envboot.cli.launch_argument import (
+    JSON,
+    find_only_running,
+    looks_at_launch,
+    open_fleet,
+    takes_timeout,
+)
 from envboot.cli.options import selects_environment
 from envboot.cli.progress import Screen
 from envboot.errors import UsageError
@@ -33,14 +39,7 @@ if TYPE_CHECKING:
     help="Start the command anew on each instance, once it has the change.",
 )
 @selects_environment
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=60,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long the instances may take.",
-)
+@takes_timeout("How long the instances may take.", default=60)
 @click.option(
     "--expires",
     default="24h",

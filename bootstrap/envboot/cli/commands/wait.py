@@ -6,7 +6,7 @@ import click
 
 from envboot.cli import console
 from envboot.cli.commands import status
-from envboot.cli.launch_argument import JSON, looks_at_launch, open_fleet
+from envboot.cli.launch_argument import JSON, looks_at_launch, open_fleet, takes_timeout
 from envboot.cli.progress import Screen
 from envboot.session import open_session
 
@@ -19,11 +19,8 @@ from envboot.session import open_session
     type=click.Choice(["ready", "done"]),
     help="What to wait for.  [default: `done` where there is a command, else `ready`]",
 )
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="How long to wait.  [default: half an hour to be ready; the command as long as it likes]",
+@takes_timeout(
+    "How long to wait.  [default: half an hour to be ready; the command as long as it likes]"
 )
 @JSON
 def command(
